@@ -1,0 +1,471 @@
+//! Effects: every way in which the daemon touches the outside world, as one closed enum, and what comes back.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{CommitId, EffectId, IssueId, RunId, SessionId};
+use crate::issue::{Issue, Workspace};
+use crate::policy::{Hook, Policy};
+use crate::time::Timestamp;
+use crate::usage::Usage;
+
+/// One interaction with the outside world. Journaled as intent before it is performed, and as outcome after.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Effect {
+    /// Make the workspace, or find it as it was. `fresh`: whatever half-made one is there is made anew.
+    PrepareWorkspace {
+        /// Make it anew although a directory is there; used when `after_create` is in doubt.
+        fresh: bool,
+    },
+    /// Run one of the project's scripts in the workspace.
+    RunHook {
+        /// Which.
+        hook: Hook,
+    },
+    /// Move the issue in the tracker to `to`, unless it is terminal by then.
+    MoveIssue {
+        /// Target state, as the tracker spells it.
+        to: String,
+    },
+    /// Start the agent and its session, or resume one.
+    StartSession {
+        /// Session to resume; `None` makes a new one.
+        resume: Option<SessionId>,
+        /// Key of the prompt whose marker is sought in the session's history.
+        seek: Option<String>,
+    },
+    /// Send a prompt and wait for the end of the turn.
+    Prompt {
+        /// Number of the turn in its run, from 1.
+        turn: u32,
+        /// What to say.
+        prompt: PromptSpec,
+    },
+    /// End the agent of the run, its session's process and every process that it started.
+    StopAgent,
+    /// Kill what a dead daemon's run left running. Same means as [`Effect::StopAgent`], but nothing is attached.
+    Sweep,
+    /// Commit what the agent left uncommitted.
+    CommitLeftovers,
+    /// Fetch the workspace's head into the daemon's own repository.
+    FetchCommit,
+    /// Run one check on a clean checkout of `commit`.
+    RunCheck {
+        /// The commit that is to be handed over.
+        commit: CommitId,
+        /// Position in `handoff.checks`, from 0.
+        index: u32,
+    },
+    /// Push `commit` to the branch on the remote; never forces.
+    PushBranch {
+        /// What to push.
+        commit: CommitId,
+        /// Where the remote branch is known to be; `None`: it must not exist, or already hold `commit`.
+        expected: Option<CommitId>,
+    },
+    /// Comment on the issue; carries a marker made from the effect's key.
+    Comment {
+        /// The commit that the comment speaks of.
+        commit: CommitId,
+        /// Checks that passed on it.
+        checks: Vec<String>,
+    },
+    /// Remove the issue's workspace if nothing would be lost with it, else keep it and say so.
+    RemoveWorkspace {
+        /// The last commit that was handed over; commits beyond it are work that would be lost.
+        handed_off: Option<CommitId>,
+    },
+}
+
+/// How an effect whose outcome is unknown is settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InDoubtPolicy {
+    /// It is idempotent by nature: do it again.
+    Rerun,
+    /// Ask the world whether it was applied.
+    Probe,
+    /// The agent is gone; its session's history tells about the prompt.
+    History,
+    /// Make the workspace anew before going on.
+    RemakeWorkspace,
+}
+
+impl Effect {
+    /// The word on the wire.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::PrepareWorkspace { .. } => "prepare_workspace",
+            Self::RunHook { .. } => "run_hook",
+            Self::MoveIssue { .. } => "move_issue",
+            Self::StartSession { .. } => "start_session",
+            Self::Prompt { .. } => "prompt",
+            Self::StopAgent => "stop_agent",
+            Self::Sweep => "sweep",
+            Self::CommitLeftovers => "commit_leftovers",
+            Self::FetchCommit => "fetch_commit",
+            Self::RunCheck { .. } => "run_check",
+            Self::PushBranch { .. } => "push_branch",
+            Self::Comment { .. } => "comment",
+            Self::RemoveWorkspace { .. } => "remove_workspace",
+        }
+    }
+
+    /// What happens when nobody knows whether it took place. No effect is without an answer.
+    #[must_use]
+    pub fn in_doubt(&self) -> InDoubtPolicy {
+        match self {
+            Self::RunHook { hook: Hook::AfterCreate } => InDoubtPolicy::RemakeWorkspace,
+            Self::StartSession { .. } | Self::Prompt { .. } => InDoubtPolicy::History,
+            Self::PushBranch { .. } | Self::Comment { .. } | Self::MoveIssue { .. } => InDoubtPolicy::Probe,
+            Self::PrepareWorkspace { .. }
+            | Self::RunHook { hook: Hook::BeforeRun | Hook::AfterRun | Hook::BeforeRemove }
+            | Self::StopAgent
+            | Self::Sweep
+            | Self::CommitLeftovers
+            | Self::FetchCommit
+            | Self::RunCheck { .. }
+            | Self::RemoveWorkspace { .. } => InDoubtPolicy::Rerun,
+        }
+    }
+}
+
+/// What a prompt says; the text is rendered when it is performed, from this and the run's policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum PromptSpec {
+    /// The workflow's template, for a new session.
+    First {
+        /// Template variable `attempt`.
+        attempt: Option<u32>,
+    },
+    /// The same session goes on.
+    Continue {
+        /// What stands between the work and its handoff.
+        missing: Missing,
+    },
+    /// The same session goes on after a turn that was cut by a restart.
+    AfterCut,
+    /// A new session takes over from one that is gone: the template, and an account of what was done.
+    Rehydrate {
+        /// Template variable `attempt`.
+        attempt: Option<u32>,
+        /// Turns that the lost session had.
+        turns: u32,
+    },
+}
+
+/// What stands between the work and its handoff.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "snake_case")]
+pub enum Missing {
+    /// Nothing was committed over the base.
+    NoCommit,
+    /// Files are uncommitted, and the policy wants the agent to commit them.
+    Uncommitted {
+        /// Paths, at most 50.
+        files: Vec<String>,
+    },
+    /// A check failed.
+    CheckFailed {
+        /// The command.
+        command: String,
+        /// End of its output, at most 4 KiB.
+        output_tail: String,
+    },
+    /// There is no handoff; the issue is still active in the tracker.
+    StillActive,
+}
+
+/// An effect with everything that its performer needs; leaves the machine only when the intent is durable.
+#[derive(Debug, Clone)]
+pub struct EffectRequest {
+    /// Its number in the journal.
+    pub id: EffectId,
+    /// Stable across attempts: the remote's idempotency key and the seed of markers.
+    pub key: String,
+    /// 1 for the first try of this key.
+    pub attempt: u32,
+    /// The issue as last seen.
+    pub issue: Issue,
+    /// The run that it belongs to; none for work on an issue between runs.
+    pub run: Option<RunId>,
+    /// The policy that it is done under.
+    pub policy: Arc<Policy>,
+    /// The issue's workspace, once there is one.
+    pub workspace: Option<Workspace>,
+    /// Branch that the journal knows for the issue, and the commit that we put there.
+    pub known_branch: Option<KnownBranch>,
+    /// What to do.
+    pub effect: Effect,
+}
+
+/// A branch of ours on the remote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownBranch {
+    /// Its name.
+    pub name: String,
+    /// The commit that we last pushed; `None` when we never pushed.
+    pub commit: Option<CommitId>,
+}
+
+/// How an effect ended, as far as the journal is concerned.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum Outcome {
+    /// It took place.
+    Done {
+        /// What came of it.
+        output: EffectOutput,
+    },
+    /// It is known that it did not take place, or that it failed.
+    Failed {
+        /// Why.
+        failure: Failure,
+    },
+    /// Nobody knows: timeout, panic, dropped, cut.
+    InDoubt {
+        /// Why nobody knows.
+        reason: String,
+    },
+}
+
+/// Why something failed: stable code, words, remedy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct Failure {
+    /// Stable code, `snake_case`.
+    pub code: String,
+    /// What happened and why.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// Whether trying again may help.
+    pub retryable: bool,
+}
+
+impl Failure {
+    /// A failure that may pass when tried again.
+    #[must_use]
+    pub fn retryable(code: &str, message: impl Into<String>) -> Self {
+        Self { code: code.to_owned(), message: message.into(), hint: None, retryable: true }
+    }
+
+    /// A failure that needs somebody's hand.
+    #[must_use]
+    pub fn permanent(code: &str, message: impl Into<String>) -> Self {
+        Self { code: code.to_owned(), message: message.into(), hint: None, retryable: false }
+    }
+
+    /// The same failure with a remedy.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// What came of an effect that took place; one variant or more per effect kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "output", rename_all = "snake_case")]
+pub enum EffectOutput {
+    /// The workspace stands.
+    WorkspaceReady {
+        /// Where, and on which branch.
+        workspace: Workspace,
+        /// It was made now, so `after_create` is due.
+        created: bool,
+    },
+    /// The script ended with success.
+    HookEnded {
+        /// End of its output, at most 4 KiB.
+        output_tail: String,
+    },
+    /// The issue is in this state now (ours, or a terminal one that somebody else chose).
+    Moved {
+        /// State as the tracker spells it.
+        state: String,
+    },
+    /// The agent runs and has a session.
+    SessionStarted {
+        /// Its id.
+        session: SessionId,
+        /// How it came about.
+        how: SessionStart,
+    },
+    /// The turn is over.
+    TurnEnded {
+        /// How.
+        turn: TurnOutcome,
+        /// Tokens of the turn, as far as they were reported.
+        usage: Usage,
+        /// The agent's last words, at most 2 KiB.
+        summary: String,
+    },
+    /// Nothing of the run's runs any more.
+    Swept {
+        /// Processes that had to be killed.
+        killed: u32,
+    },
+    /// Nothing is uncommitted now.
+    LeftoversCommitted {
+        /// Whether there was anything to commit.
+        committed: bool,
+    },
+    /// The commit is in the daemon's own repository.
+    CommitFetched {
+        /// Which.
+        commit: CommitId,
+    },
+    /// The check ran to its end.
+    CheckEnded {
+        /// Exit code 0.
+        passed: bool,
+        /// End of its output, at most 4 KiB.
+        output_tail: String,
+    },
+    /// The remote branch holds the commit.
+    Pushed,
+    /// The comment is on the issue.
+    Commented,
+    /// The directory is gone.
+    WorkspaceRemoved,
+    /// The directory stays, because work would be lost with it.
+    WorkspaceKept {
+        /// What would be lost.
+        reason: String,
+    },
+}
+
+/// How a session came about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionStart {
+    /// A new one.
+    New,
+    /// The old one; no prompt was sought.
+    Resumed,
+    /// The old one, and the sought prompt is in its history.
+    ResumedPromptFound,
+    /// The old one, and the sought prompt never arrived.
+    ResumedPromptMissing,
+    /// The old one is gone; this is a new one.
+    Gone,
+}
+
+/// How a turn ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum TurnOutcome {
+    /// The agent says that it is through. That is not success: the work is looked at.
+    Completed,
+    /// The agent or its model failed.
+    Failed {
+        /// Why.
+        failure: Failure,
+    },
+    /// The model's provider refuses for a while.
+    RateLimited {
+        /// When it takes requests again, if it says so.
+        reset_at: Option<Timestamp>,
+    },
+    /// The agent asked something that nobody may answer for the operator.
+    Asked {
+        /// The question or the permission that it wants, at most 2 KiB.
+        question: String,
+    },
+    /// We ended it.
+    Interrupted,
+}
+
+impl TurnOutcome {
+    /// The word on the wire.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Failed { .. } => "failed",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::Asked { .. } => "asked",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// A look at the world that changes nothing in it; not journaled, and simply asked again after a crash.
+#[derive(Debug, Clone)]
+pub enum Query {
+    /// Issues in these states, and the current snapshots of these issues.
+    Poll {
+        /// State names, as the tracker spells them.
+        states: Vec<String>,
+        /// Issues that are known and may have changed or gone.
+        ids: Vec<IssueId>,
+        /// The policy that names the tracker.
+        policy: Arc<Policy>,
+    },
+    /// After a turn: the issue as it is now, and the state of the work.
+    Assess {
+        /// Whose turn ended.
+        run: RunId,
+        /// The issue as last seen.
+        issue: Issue,
+        /// Where the work is.
+        workspace: Workspace,
+        /// Commits beyond this one count as work: the last handed-off commit, else the base.
+        since: Option<CommitId>,
+        /// The run's policy.
+        policy: Arc<Policy>,
+    },
+    /// Did this effect take place?
+    Probe {
+        /// The effect in doubt, with its context.
+        request: Box<EffectRequest>,
+    },
+}
+
+/// The answer to a [`Query`].
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// To [`Query::Poll`].
+    Poll {
+        /// Issues in the asked states.
+        by_states: Result<Vec<Issue>, Failure>,
+        /// Snapshots of the asked issues; those that are not visible any more are left out.
+        by_ids: Result<Vec<Issue>, Failure>,
+    },
+    /// To [`Query::Assess`].
+    Assess {
+        /// The issue now; `None` when it is not visible any more.
+        issue: Result<Option<Issue>, Failure>,
+        /// The work.
+        work: Result<Work, Failure>,
+    },
+    /// To [`Query::Probe`].
+    Probe(ProbeAnswer),
+}
+
+/// State of the work in a workspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Work {
+    /// Head commit; `None` in a directory without git or without commits.
+    pub head: Option<CommitId>,
+    /// There are commits beyond the point that was asked for.
+    pub has_commits: bool,
+    /// Uncommitted paths, at most 50.
+    pub uncommitted: Vec<String>,
+}
+
+/// What the world says of an effect in doubt.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ProbeAnswer {
+    /// It took place.
+    Applied(EffectOutput),
+    /// It did not.
+    NotApplied,
+    /// It cannot be told (the remote does not answer).
+    Inconclusive(Failure),
+}

@@ -1,0 +1,247 @@
+//! Events: the facts of the journal. State is a fold of them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::effect::{Effect, Failure, Missing, Outcome, TurnOutcome};
+use crate::ids::{CommitId, EffectId, IssueId, PolicyHash, RunId, SessionId};
+use crate::issue::{Issue, IssueStatus, Workspace};
+use crate::policy::{Hook, Policy};
+use crate::run::{Ending, Phase, RunOutcome, SagaStep, StepState};
+use crate::time::Timestamp;
+use crate::usage::Usage;
+
+/// Version of the event format; a reader refuses newer ones.
+pub const EVENT_FORMAT: u32 = 1;
+
+/// An event at its place in the journal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recorded {
+    /// Position, from 1, without gaps.
+    pub seq: u64,
+    /// When it was decided; never goes back.
+    pub at: Timestamp,
+    /// The fact.
+    pub event: Event,
+}
+
+/// Every fact that the journal holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[allow(missing_docs, reason = "field names are the glossary's words; each variant says what it means")]
+pub enum Event {
+    /// A daemon took over the journal under a new epoch. Everything attached to the old one is gone.
+    DaemonStarted { epoch: u64, version: String, pid: u32 },
+    /// The daemon ended in good order.
+    DaemonStopped { reason: String },
+    /// A policy is in force for what starts from now on.
+    WorkflowLoaded { hash: PolicyHash, policy: Box<Policy> },
+    /// WORKFLOW.md is broken; the last good one stays in force.
+    WorkflowRejected { failure: Failure },
+    /// The tracker cannot be read (`failing`), or can be read again.
+    TrackerHealth { failure: Option<Failure> },
+    /// An issue was seen for the first time.
+    IssueSeen { issue: Box<Issue> },
+    /// An issue looks different from before.
+    IssueChanged { issue: Box<Issue> },
+    /// An issue is not visible any more.
+    IssueGone { issue: IssueId },
+    /// An issue's status changed.
+    IssueStatus {
+        issue: IssueId,
+        from: IssueStatus,
+        to: IssueStatus,
+        reason: Option<String>,
+        due_at: Option<Timestamp>,
+    },
+    /// Somebody else changed a sticky issue: counts start over.
+    IssueReopened { issue: IssueId },
+    /// A run began.
+    RunStarted { run: RunId, issue: IssueId, attempt: Option<u32>, policy: PolicyHash },
+    /// A run entered a phase.
+    RunPhase { run: RunId, phase: Phase },
+    /// A run is going to end, and how is decided.
+    RunEnding { run: RunId, ending: Ending },
+    /// A run ended.
+    RunEnded { run: RunId, outcome: RunOutcome, reason: Option<String>, evidence: Option<String> },
+    /// The workspace stands.
+    WorkspaceReady { issue: IssueId, run: RunId, workspace: Workspace, created: bool },
+    /// The workspace was removed.
+    WorkspaceRemoved { issue: IssueId },
+    /// The workspace stays, because work would be lost with it.
+    WorkspaceKept { issue: IssueId, reason: String },
+    /// A script of the project ended.
+    HookEnded { issue: IssueId, run: Option<RunId>, hook: Hook, failure: Option<Failure> },
+    /// The agent has a new session.
+    SessionStarted { run: RunId, session: SessionId },
+    /// The agent goes on in its old session.
+    SessionResumed { run: RunId, session: SessionId },
+    /// The old session is gone; a new one takes over with an account of it.
+    SessionRehydrated { run: RunId, session: SessionId },
+    /// A prompt is about to be sent.
+    TurnStarted { run: RunId, turn: u32, repeated: bool },
+    /// A turn is over. `cut`: by our own restart.
+    TurnEnded { run: RunId, turn: u32, turn_outcome: TurnOutcome, summary: String, cut: bool },
+    /// Tokens of a turn so far; the largest report of a turn counts.
+    Usage { run: RunId, turn: u32, usage: Usage },
+    /// The model's provider refuses for a while.
+    RateLimited { run: RunId, reset_at: Option<Timestamp> },
+    /// The agent asked something.
+    QuestionAsked { run: RunId, question: String },
+    /// A check ran to its end.
+    CheckEnded { run: RunId, commit: CommitId, command: String, passed: bool },
+    /// What stands between a turn's work and its handoff.
+    HandoffMissing { run: RunId, missing: Missing },
+    /// The handoff began, with evidence for `commit`.
+    SagaStarted { run: RunId, commit: CommitId, evidence: String },
+    /// A step of the handoff changed.
+    SagaStep { run: RunId, step: SagaStep, state: StepState },
+    /// The handoff ended.
+    SagaEnded { run: RunId, committed: bool },
+    /// An effect is about to be performed.
+    EffectIntended {
+        effect_id: EffectId,
+        issue: IssueId,
+        run: Option<RunId>,
+        key: String,
+        attempt: u32,
+        effect: Effect,
+    },
+    /// An effect's outcome is known.
+    EffectEnded { effect_id: EffectId, issue: IssueId, run: Option<RunId>, outcome: Outcome, probed: bool },
+    /// An effect's outcome is unknown.
+    EffectInDoubt { effect_id: EffectId, issue: IssueId, run: Option<RunId>, reason: String },
+    /// Something of a restart's recovery was done.
+    RecoveryStep { issue: IssueId, run: Option<RunId>, step: String },
+    /// An issue waits for an operator.
+    Parked { issue: IssueId, run: Option<RunId>, reason: String, detail: String },
+}
+
+impl Event {
+    /// The word on the wire.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::DaemonStarted { .. } => "daemon_started",
+            Self::DaemonStopped { .. } => "daemon_stopped",
+            Self::WorkflowLoaded { .. } => "workflow_loaded",
+            Self::WorkflowRejected { .. } => "workflow_rejected",
+            Self::TrackerHealth { .. } => "tracker_health",
+            Self::IssueSeen { .. } => "issue_seen",
+            Self::IssueChanged { .. } => "issue_changed",
+            Self::IssueGone { .. } => "issue_gone",
+            Self::IssueStatus { .. } => "issue_status",
+            Self::IssueReopened { .. } => "issue_reopened",
+            Self::RunStarted { .. } => "run_started",
+            Self::RunPhase { .. } => "run_phase",
+            Self::RunEnding { .. } => "run_ending",
+            Self::RunEnded { .. } => "run_ended",
+            Self::WorkspaceReady { .. } => "workspace_ready",
+            Self::WorkspaceRemoved { .. } => "workspace_removed",
+            Self::WorkspaceKept { .. } => "workspace_kept",
+            Self::HookEnded { .. } => "hook_ended",
+            Self::SessionStarted { .. } => "session_started",
+            Self::SessionResumed { .. } => "session_resumed",
+            Self::SessionRehydrated { .. } => "session_rehydrated",
+            Self::TurnStarted { .. } => "turn_started",
+            Self::TurnEnded { .. } => "turn_ended",
+            Self::Usage { .. } => "usage",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::QuestionAsked { .. } => "question_asked",
+            Self::CheckEnded { .. } => "check_ended",
+            Self::HandoffMissing { .. } => "handoff_missing",
+            Self::SagaStarted { .. } => "saga_started",
+            Self::SagaStep { .. } => "saga_step",
+            Self::SagaEnded { .. } => "saga_ended",
+            Self::EffectIntended { .. } => "effect_intended",
+            Self::EffectEnded { .. } => "effect_ended",
+            Self::EffectInDoubt { .. } => "effect_in_doubt",
+            Self::RecoveryStep { .. } => "recovery_step",
+            Self::Parked { .. } => "parked",
+        }
+    }
+
+    /// The issue that the event names itself; events of a run find theirs through the run.
+    #[must_use]
+    pub fn issue(&self) -> Option<&IssueId> {
+        match self {
+            Self::IssueSeen { issue } | Self::IssueChanged { issue } => Some(&issue.id),
+            Self::IssueGone { issue }
+            | Self::IssueStatus { issue, .. }
+            | Self::IssueReopened { issue }
+            | Self::RunStarted { issue, .. }
+            | Self::WorkspaceReady { issue, .. }
+            | Self::WorkspaceRemoved { issue }
+            | Self::WorkspaceKept { issue, .. }
+            | Self::HookEnded { issue, .. }
+            | Self::EffectIntended { issue, .. }
+            | Self::EffectEnded { issue, .. }
+            | Self::EffectInDoubt { issue, .. }
+            | Self::RecoveryStep { issue, .. }
+            | Self::Parked { issue, .. } => Some(issue),
+            Self::DaemonStarted { .. }
+            | Self::DaemonStopped { .. }
+            | Self::WorkflowLoaded { .. }
+            | Self::WorkflowRejected { .. }
+            | Self::TrackerHealth { .. }
+            | Self::RunPhase { .. }
+            | Self::RunEnding { .. }
+            | Self::RunEnded { .. }
+            | Self::SessionStarted { .. }
+            | Self::SessionResumed { .. }
+            | Self::SessionRehydrated { .. }
+            | Self::TurnStarted { .. }
+            | Self::TurnEnded { .. }
+            | Self::Usage { .. }
+            | Self::RateLimited { .. }
+            | Self::QuestionAsked { .. }
+            | Self::CheckEnded { .. }
+            | Self::HandoffMissing { .. }
+            | Self::SagaStarted { .. }
+            | Self::SagaStep { .. }
+            | Self::SagaEnded { .. } => None,
+        }
+    }
+
+    /// The run that the event speaks of.
+    #[must_use]
+    pub fn run(&self) -> Option<&RunId> {
+        match self {
+            Self::RunStarted { run, .. }
+            | Self::RunPhase { run, .. }
+            | Self::RunEnding { run, .. }
+            | Self::RunEnded { run, .. }
+            | Self::WorkspaceReady { run, .. }
+            | Self::SessionStarted { run, .. }
+            | Self::SessionResumed { run, .. }
+            | Self::SessionRehydrated { run, .. }
+            | Self::TurnStarted { run, .. }
+            | Self::TurnEnded { run, .. }
+            | Self::Usage { run, .. }
+            | Self::RateLimited { run, .. }
+            | Self::QuestionAsked { run, .. }
+            | Self::CheckEnded { run, .. }
+            | Self::HandoffMissing { run, .. }
+            | Self::SagaStarted { run, .. }
+            | Self::SagaStep { run, .. }
+            | Self::SagaEnded { run, .. } => Some(run),
+            Self::HookEnded { run, .. }
+            | Self::EffectIntended { run, .. }
+            | Self::EffectEnded { run, .. }
+            | Self::EffectInDoubt { run, .. }
+            | Self::RecoveryStep { run, .. }
+            | Self::Parked { run, .. } => run.as_ref(),
+            Self::DaemonStarted { .. }
+            | Self::DaemonStopped { .. }
+            | Self::WorkflowLoaded { .. }
+            | Self::WorkflowRejected { .. }
+            | Self::TrackerHealth { .. }
+            | Self::IssueSeen { .. }
+            | Self::IssueChanged { .. }
+            | Self::IssueGone { .. }
+            | Self::IssueStatus { .. }
+            | Self::IssueReopened { .. }
+            | Self::WorkspaceRemoved { .. }
+            | Self::WorkspaceKept { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Issues: what a tracker says of them, and what the orchestrator makes of it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{CommitId, IssueId, RunId};
+use crate::time::Timestamp;
+use crate::usage::Usage;
+
+/// A work item of a tracker, normalised (Symphony §4.1.1 and §11.3).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Issue {
+    /// Stable identity within the tracker's scope.
+    pub id: IssueId,
+    /// Non-secret provider identifiers for provider-native tools; opaque.
+    pub native_ref: Option<serde_json::Value>,
+    /// What people call it (`DS-1`); unique in the tracker's scope, ignoring case.
+    pub identifier: String,
+    /// One line.
+    pub title: String,
+    /// The body; never includes comments.
+    pub description: Option<String>,
+    /// `1` (most urgent) to `4`; anything else sorts last.
+    pub priority: Option<i64>,
+    /// The tracker's own name of the state, as spelled there.
+    pub state: String,
+    /// Branch name that the tracker suggests.
+    pub branch_name: Option<String>,
+    /// Where a person can look at it.
+    pub url: Option<String>,
+    /// Who it is assigned to.
+    pub assignee_id: Option<String>,
+    /// Lowercase, trimmed, without blanks and repeats.
+    pub labels: Vec<String>,
+    /// Issues that must be terminal first.
+    pub blocked_by: Vec<BlockerRef>,
+    /// Identifier of the parent issue, where the tracker has a hierarchy.
+    pub parent: Option<String>,
+    /// The adapter's verdict on rules that only the provider knows (blockers, open children, assignment).
+    pub dispatchable: bool,
+    /// Why `dispatchable` is false, in words for `explain`.
+    pub undispatchable_reason: Option<String>,
+    /// When it was made.
+    pub created_at: Option<Timestamp>,
+    /// When it was last changed.
+    pub updated_at: Option<Timestamp>,
+}
+
+/// Best-effort reference to a blocking issue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockerRef {
+    /// Identity, when known.
+    pub id: Option<IssueId>,
+    /// Identifier, when known.
+    pub identifier: Option<String>,
+    /// State, when known.
+    pub state: Option<String>,
+}
+
+/// State names compare trimmed and lowercased (Symphony §4.2).
+#[must_use]
+pub fn normalized_state(name: &str) -> String {
+    name.trim().to_lowercase()
+}
+
+/// Whether `state` is one of `names`, compared as states are.
+#[must_use]
+pub fn state_in(state: &str, names: &[String]) -> bool {
+    let state = normalized_state(state);
+    names.iter().any(|name| normalized_state(name) == state)
+}
+
+impl Issue {
+    /// What makes a finished issue eligible again when somebody else changes it: state, labels, description.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        let mut labels = self.labels.clone();
+        labels.sort();
+        Fingerprint { state: normalized_state(&self.state), labels, description: self.description.clone() }
+    }
+}
+
+/// The part of an issue whose change by somebody else ends stickiness.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fingerprint {
+    /// Normalised state.
+    pub state: String,
+    /// Sorted labels.
+    pub labels: Vec<String>,
+    /// Description without comments.
+    pub description: Option<String>,
+}
+
+/// The one status of an issue, the same words in code, API and UI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IssueStatus {
+    /// Seen, not eligible.
+    Idle,
+    /// Eligible; waits for a slot.
+    Queued,
+    /// A run works on it.
+    Running,
+    /// Held by an operator.
+    Paused,
+    /// A run failed or ended; the next one has a due time.
+    WaitingRetry,
+    /// The agent's quota resets at a known time.
+    WaitingQuota,
+    /// The agent asked something.
+    WaitingQuestion,
+    /// The handoff waits for an approval.
+    WaitingApproval,
+    /// Evidence is there; the handoff is under way.
+    HandingOff,
+    /// The handoff is committed; people have it.
+    HandedOff,
+    /// The tracker says terminal after a handoff.
+    Completed,
+    /// Ended without a handoff; nothing more is tried by itself.
+    Failed,
+    /// Stopped on request.
+    Canceled,
+    /// Waits for an operator, with a reason.
+    Parked,
+}
+
+impl IssueStatus {
+    /// All statuses, in the order of their life.
+    pub const ALL: [Self; 14] = [
+        Self::Idle,
+        Self::Queued,
+        Self::Running,
+        Self::Paused,
+        Self::WaitingRetry,
+        Self::WaitingQuota,
+        Self::WaitingQuestion,
+        Self::WaitingApproval,
+        Self::HandingOff,
+        Self::HandedOff,
+        Self::Completed,
+        Self::Failed,
+        Self::Canceled,
+        Self::Parked,
+    ];
+
+    /// The word on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::WaitingRetry => "waiting_retry",
+            Self::WaitingQuota => "waiting_quota",
+            Self::WaitingQuestion => "waiting_question",
+            Self::WaitingApproval => "waiting_approval",
+            Self::HandingOff => "handing_off",
+            Self::HandedOff => "handed_off",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Canceled => "canceled",
+            Self::Parked => "parked",
+        }
+    }
+
+    /// A run is live on the issue and takes a slot.
+    #[must_use]
+    pub fn takes_slot(self) -> bool {
+        matches!(self, Self::Running | Self::HandingOff)
+    }
+
+    /// Stays although the tracker's state may be active; only an action or somebody else's change ends it.
+    #[must_use]
+    pub fn is_sticky(self) -> bool {
+        matches!(self, Self::HandedOff | Self::Completed | Self::Failed | Self::Canceled | Self::Parked)
+    }
+}
+
+/// A directory that one issue owns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workspace {
+    /// Absolute path.
+    pub path: String,
+    /// Branch that is handed over; absent with `strategy: empty`.
+    pub branch: Option<String>,
+    /// Commit of the base that the branch started from.
+    pub base_commit: Option<CommitId>,
+}
+
+/// What the orchestrator knows of one issue.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct IssueEntry {
+    /// Latest snapshot from the tracker.
+    pub issue: Issue,
+    /// Where it is in its life.
+    pub status: IssueStatus,
+    /// Why it has that status, a stable code with words.
+    pub reason: Option<String>,
+    /// `None` on the first run; the 1-based count of retries and continuations after it.
+    pub attempt: Option<u32>,
+    /// Failed runs in a row; sets the backoff.
+    pub failures: u32,
+    /// Runs since the issue last became eligible by somebody's hand.
+    pub runs: u32,
+    /// The live run.
+    pub current_run: Option<RunId>,
+    /// The latest run, live or ended.
+    pub last_run: Option<RunId>,
+    /// When a waiting issue goes on.
+    pub due_at: Option<Timestamp>,
+    /// Its directory, while there is one.
+    pub workspace: Option<Workspace>,
+    /// A branch that outlived its directory; a new workspace adopts it.
+    pub branch: Option<String>,
+    /// The commit that was handed over last; a new run needs commits beyond it.
+    pub handed_off: Option<CommitId>,
+    /// What the issue looked like when it became sticky, after our own writes.
+    pub settled: Option<Fingerprint>,
+    /// Tokens of all its runs.
+    pub usage: Usage,
+    /// When it was first seen.
+    pub seen_at: Timestamp,
+}

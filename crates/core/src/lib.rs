@@ -1,0 +1,47 @@
+//! The orchestrator's nouns and its state machine.
+//!
+//! Pure: no I/O, no clock, no environment, no randomness, no `async`. What happened comes in as
+//! [`Input`], what is to be done comes out as [`Output`], and time is an argument.
+//!
+//! # Invariants
+//! - [`State::apply`] is the only writer of state; the fold of any prefix of the journal equals the
+//!   live state at that point.
+//! - [`Output::Perform`] leaves the machine only after [`Input::Committed`] for the batch that holds
+//!   its intent.
+//! - [`Machine::handle`] is total: it never fails and never blocks.
+
+mod effect;
+mod event;
+mod explain;
+mod handoff;
+mod ids;
+mod issue;
+mod machine;
+mod policy;
+mod recovery;
+mod run;
+mod run_life;
+mod schedule;
+mod state;
+mod time;
+mod usage;
+mod view;
+
+pub use effect::{
+    Answer, Effect, EffectOutput, EffectRequest, Failure, InDoubtPolicy, KnownBranch, Missing, Outcome, ProbeAnswer,
+    PromptSpec, Query, SessionStart, TurnOutcome, Work,
+};
+pub use event::{EVENT_FORMAT, Event, Recorded};
+pub use explain::{Explanation, Rule};
+pub use ids::{CommitId, EffectId, IssueId, PolicyHash, RunId, SessionId};
+pub use issue::{BlockerRef, Fingerprint, Issue, IssueEntry, IssueStatus, Workspace, normalized_state, state_in};
+pub use machine::{Batch, Committed, CorruptJournal, Input, Output, QueryId, Signal};
+pub use policy::{
+    AgentKind, AgentPolicy, AutoApprove, BudgetPolicy, CommitMode, HandoffPolicy, Hook, HooksPolicy, Policy,
+    TrackerPolicy, WorkspacePolicy, WorkspaceStrategy,
+};
+pub use run::{Ending, Handoff, OpenPrompt, Phase, Run, RunOutcome, SagaStep, StepState, Then};
+pub use state::{SNAPSHOT_FORMAT, Snapshot, State};
+pub use time::Timestamp;
+pub use usage::Usage;
+pub use view::{DaemonView, IssueView, RunView, View};

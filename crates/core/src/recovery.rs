@@ -1,0 +1,2 @@
+//! recovery
+pub(crate) const SWEEP: &str = "sweep";

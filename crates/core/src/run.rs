@@ -1,0 +1,252 @@
+//! Runs: one attempt to work on an issue.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{CommitId, IssueId, PolicyHash, RunId, SessionId};
+use crate::time::Timestamp;
+use crate::usage::Usage;
+
+/// One attempt to work on an issue: workspace, session, turns, handoff.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// Its name.
+    pub id: RunId,
+    /// Whose.
+    pub issue: IssueId,
+    /// `None` for the first run of an issue, else 1-based (Symphony §4.1.5).
+    pub attempt: Option<u32>,
+    /// The policy that it keeps for its whole life.
+    pub policy: PolicyHash,
+    /// Where it is.
+    pub phase: Phase,
+    /// How it is going to end, once that is decided.
+    pub ending: Option<Ending>,
+    /// How it ended.
+    pub outcome: Option<RunOutcome>,
+    /// Why it ended so.
+    pub reason: Option<String>,
+    /// What shows that the work is right: the checks that passed, or "no evidence".
+    pub evidence: Option<String>,
+    /// The agent's session, once it has one.
+    pub session: Option<SessionId>,
+    /// This daemon's life has the session's process attached.
+    pub attached: bool,
+    /// Number of the latest turn; 0 before the first.
+    pub turn: u32,
+    /// The key of the prompt that is out, while a turn is open.
+    pub open_prompt: Option<OpenPrompt>,
+    /// Turns that our own restarts cut.
+    pub cut_turns: u32,
+    /// Times that the outcome of something was unknown while the daemon lived.
+    pub doubts: u32,
+    /// The restart's sweep for this run is not through yet.
+    pub sweeping: bool,
+    /// The handoff, once it has begun.
+    pub handoff: Option<Handoff>,
+    /// Tokens of all turns.
+    pub usage: Usage,
+    /// Tokens of the open turn, as last reported.
+    pub turn_usage: Usage,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+}
+
+/// A prompt whose turn is not over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OpenPrompt {
+    /// Key of the prompt's effect; the marker is made from it.
+    pub key: String,
+    /// What it says, so that it can be sent again.
+    pub prompt: crate::effect::PromptSpec,
+}
+
+/// Where a live run is. Each phase but the last has exactly one thing under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "snake_case")]
+pub enum Phase {
+    /// The workspace is made or found.
+    Preparing,
+    /// The script for new workspaces runs.
+    AfterCreate,
+    /// The issue is moved to the claim state.
+    Claiming,
+    /// The script before the agent runs.
+    BeforeRun,
+    /// The agent starts, its session is made or resumed.
+    Launching,
+    /// A turn is open.
+    Prompting,
+    /// The work of a turn is looked at.
+    Assessing,
+    /// What the agent left uncommitted is committed.
+    Committing,
+    /// The commit is fetched into the daemon's repository.
+    Fetching,
+    /// A check runs on a clean checkout.
+    Checking {
+        /// Position in `handoff.checks`, from 0.
+        index: u32,
+    },
+    /// The evidence is there; the agent is ended before the handoff.
+    Closing,
+    /// The handoff's steps run.
+    Delivering,
+    /// The run is going to end; the agent is being ended.
+    Stopping,
+    /// The script after the run runs.
+    AfterRun,
+    /// Over.
+    Ended,
+}
+
+impl Phase {
+    /// From the pivot's intent on, reconciliation leaves the run alone.
+    #[must_use]
+    pub fn past_pivot(self) -> bool {
+        matches!(self, Self::Delivering | Self::AfterRun | Self::Ended)
+    }
+
+    /// The word on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Preparing => "preparing",
+            Self::AfterCreate => "after_create",
+            Self::Claiming => "claiming",
+            Self::BeforeRun => "before_run",
+            Self::Launching => "launching",
+            Self::Prompting => "prompting",
+            Self::Assessing => "assessing",
+            Self::Committing => "committing",
+            Self::Fetching => "fetching",
+            Self::Checking { .. } => "checking",
+            Self::Closing => "closing",
+            Self::Delivering => "delivering",
+            Self::Stopping => "stopping",
+            Self::AfterRun => "after_run",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunOutcome {
+    /// It did what it was for: handed over, or without a handoff ended in good order.
+    Completed,
+    /// It failed.
+    Failed,
+    /// It was stopped on request: an operator, or the issue left the active states.
+    Canceled,
+    /// It was stopped for another reason and is parked or waits.
+    Interrupted,
+}
+
+impl RunOutcome {
+    /// The word on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Canceled => "canceled",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// How a run is going to end, decided before the agent is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ending {
+    /// The run's outcome.
+    pub outcome: RunOutcome,
+    /// Stable code with words.
+    pub reason: String,
+    /// What becomes of the issue.
+    pub then: Then,
+}
+
+/// What becomes of an issue when its run is over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "then", rename_all = "snake_case")]
+pub enum Then {
+    /// A next run after a failure, with backoff, not before `not_before`.
+    RetryAfterFailure {
+        /// The provider's reset time.
+        not_before: Option<Timestamp>,
+    },
+    /// A next run after a clean end without a handoff.
+    Continue,
+    /// Nothing; the tracker decides.
+    Release {
+        /// The issue is terminal: its workspace goes if nothing would be lost.
+        clean_up: bool,
+    },
+    /// An operator is needed.
+    Park {
+        /// Evidence and figures.
+        detail: String,
+    },
+    /// Handed over.
+    HandedOff,
+}
+
+/// The handoff of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handoff {
+    /// What is handed over.
+    pub commit: CommitId,
+    /// Steps, in the order of the plan; the push is the pivot.
+    pub steps: Vec<(SagaStep, StepState)>,
+}
+
+/// The steps of the handoff to a plain git remote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SagaStep {
+    /// Push the branch: the pivot.
+    Push,
+    /// Comment on the issue.
+    Comment,
+    /// Move the issue to the handoff state.
+    Move,
+}
+
+impl SagaStep {
+    /// The word on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Push => "push",
+            Self::Comment => "comment",
+            Self::Move => "move",
+        }
+    }
+}
+
+/// Where a step is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum StepState {
+    /// Not begun.
+    Pending,
+    /// Intended; the outcome is not known yet.
+    Intended,
+    /// It failed and is tried again.
+    Waiting {
+        /// Failures so far.
+        failures: u32,
+        /// When.
+        due_at: Timestamp,
+    },
+    /// Done.
+    Done,
+    /// It needs an operator.
+    Parked {
+        /// Why.
+        reason: String,
+    },
+}

@@ -1,0 +1,446 @@
+//! State: the fold of the journal, and [`State::apply`], its only writer.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::effect::{Effect, Failure, Outcome};
+use crate::event::{Event, Recorded};
+use crate::ids::{EffectId, IssueId, PolicyHash, RunId};
+use crate::issue::{IssueEntry, IssueStatus};
+use crate::policy::Policy;
+use crate::run::{Handoff, OpenPrompt, Phase, Run, SagaStep, StepState, Then};
+use crate::time::Timestamp;
+use crate::usage::Usage;
+
+/// Version of the snapshot format; a reader refuses newer ones.
+pub const SNAPSHOT_FORMAT: u32 = 1;
+
+/// The orchestrator's whole memory.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct State {
+    /// Sequence number of the last event in it.
+    pub seq: u64,
+    /// Time of the last event; later ones never come before it.
+    pub at: Timestamp,
+    /// Fencing number of the daemon that writes.
+    pub epoch: u64,
+    /// The policy for what starts from now on.
+    pub policy: Option<PolicyHash>,
+    /// Policies in use, by hash.
+    pub policies: BTreeMap<PolicyHash, Arc<Policy>>,
+    /// WORKFLOW.md is broken since the last good load.
+    pub workflow_failure: Option<Failure>,
+    /// The tracker could not be read at the last attempt.
+    pub tracker_failure: Option<Failure>,
+    /// Every issue that is visible or has a life of its own.
+    pub issues: BTreeMap<IssueId, IssueEntry>,
+    /// Live runs.
+    pub runs: BTreeMap<RunId, Run>,
+    /// Effects whose outcome is not known.
+    pub open_effects: BTreeMap<EffectId, OpenEffect>,
+    /// Runs so far; numbers the next.
+    pub run_count: u64,
+    /// Effects so far; numbers the next.
+    pub effect_count: u64,
+    /// Tokens of all turns.
+    pub usage: Usage,
+    /// Milliseconds of all ended runs.
+    pub run_ms: u64,
+}
+
+/// An effect whose intent is journaled and whose outcome is not.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OpenEffect {
+    /// Whose.
+    pub issue: IssueId,
+    /// In which run.
+    pub run: Option<RunId>,
+    /// Stable across attempts.
+    pub key: String,
+    /// From 1.
+    pub attempt: u32,
+    /// What.
+    pub effect: Effect,
+    /// Its outcome is unknown; it is not being performed.
+    pub in_doubt: bool,
+}
+
+/// State at a position of the journal, as it is kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// [`SNAPSHOT_FORMAT`] of the writer.
+    pub format: u32,
+    /// The state; its `seq` is the position.
+    pub state: State,
+}
+
+/// An event that cannot follow the ones before it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("event {seq} ({kind}) cannot follow: {problem}")]
+pub struct IllegalEvent {
+    /// Its position.
+    pub seq: u64,
+    /// Its kind.
+    pub kind: &'static str,
+    /// Which rule it breaks.
+    pub problem: String,
+}
+
+impl State {
+    /// Adds one fact. The only writer of state.
+    ///
+    /// # Errors
+    /// [`IllegalEvent`] if the event does not follow from the journal so far; the state is then of no use.
+    pub fn apply(&mut self, recorded: &Recorded) -> Result<(), IllegalEvent> {
+        let illegal = |problem: String| IllegalEvent { seq: recorded.seq, kind: recorded.event.kind(), problem };
+        if recorded.seq != self.seq + 1 {
+            return Err(illegal(format!("expected event {}", self.seq + 1)));
+        }
+        if recorded.at < self.at {
+            return Err(illegal("its time is before that of its predecessor".to_owned()));
+        }
+        self.fold(&recorded.event, recorded.at).map_err(illegal)?;
+        self.seq = recorded.seq;
+        self.at = recorded.at;
+        Ok(())
+    }
+
+    fn fold(&mut self, event: &Event, at: Timestamp) -> Result<(), String> {
+        match event {
+            Event::DaemonStarted { epoch, version: _, pid: _ } => self.take_over(*epoch)?,
+            Event::DaemonStopped { reason: _ } | Event::HookEnded { .. } | Event::CheckEnded { .. } => {}
+            Event::RateLimited { .. } | Event::QuestionAsked { .. } | Event::HandoffMissing { .. } => {}
+            Event::WorkspaceKept { .. } | Event::SagaEnded { .. } => {}
+            Event::WorkflowLoaded { hash, policy } => {
+                self.policies.insert(hash.clone(), Arc::new((**policy).clone()));
+                self.policy = Some(hash.clone());
+                self.workflow_failure = None;
+                self.drop_unused_policies();
+            }
+            Event::WorkflowRejected { failure } => self.workflow_failure = Some(failure.clone()),
+            Event::TrackerHealth { failure } => self.tracker_failure.clone_from(failure),
+            Event::IssueSeen { issue } => {
+                let entry = IssueEntry {
+                    issue: (**issue).clone(),
+                    status: IssueStatus::Idle,
+                    reason: None,
+                    attempt: None,
+                    failures: 0,
+                    runs: 0,
+                    current_run: None,
+                    last_run: None,
+                    due_at: None,
+                    workspace: None,
+                    branch: None,
+                    handed_off: None,
+                    settled: None,
+                    usage: Usage::default(),
+                    seen_at: at,
+                };
+                if self.issues.insert(issue.id.clone(), entry).is_some() {
+                    return Err(format!("issue {} was seen before", issue.id));
+                }
+            }
+            Event::IssueChanged { issue } => self.entry(&issue.id)?.issue = (**issue).clone(),
+            Event::IssueGone { issue } => {
+                self.entry(issue)?;
+                self.issues.remove(issue);
+            }
+            Event::IssueStatus { issue, from, to, reason, due_at } => {
+                let entry = self.entry(issue)?;
+                if entry.status != *from {
+                    return Err(format!("issue {issue} is {}, not {}", entry.status.as_str(), from.as_str()));
+                }
+                entry.status = *to;
+                entry.reason.clone_from(reason);
+                entry.due_at = *due_at;
+                if to.is_sticky() {
+                    entry.settled = Some(entry.issue.fingerprint());
+                }
+            }
+            Event::IssueReopened { issue } => {
+                let entry = self.entry(issue)?;
+                entry.runs = 0;
+                entry.failures = 0;
+                entry.settled = None;
+            }
+            Event::RunStarted { run, issue, attempt, policy } => self.start_run(run, issue, *attempt, policy, at)?,
+            Event::RunPhase { run, phase } => {
+                let run = self.run(run)?;
+                if run.phase == Phase::Ended {
+                    return Err(format!("run {} is over", run.id));
+                }
+                run.phase = *phase;
+            }
+            Event::RunEnding { run, ending } => self.run(run)?.ending = Some(ending.clone()),
+            Event::RunEnded { run, outcome: _, reason: _, evidence: _ } => self.end_run(run, at)?,
+            Event::WorkspaceReady { issue, run: _, workspace, created: _ } => {
+                let entry = self.entry(issue)?;
+                entry.workspace = Some(workspace.clone());
+                entry.branch.clone_from(&workspace.branch);
+            }
+            Event::WorkspaceRemoved { issue } => self.entry(issue)?.workspace = None,
+            Event::SessionStarted { run, session } | Event::SessionRehydrated { run, session } => {
+                let run = self.run(run)?;
+                run.session = Some(session.clone());
+                run.attached = true;
+                run.open_prompt = None;
+            }
+            Event::SessionResumed { run, session } => {
+                let run = self.run(run)?;
+                run.session = Some(session.clone());
+                run.attached = true;
+            }
+            Event::TurnStarted { run, turn, repeated: _ } => self.run(run)?.turn = *turn,
+            Event::TurnEnded { run, turn: _, turn_outcome: _, summary: _, cut } => {
+                let run = self.run(run)?;
+                run.open_prompt = None;
+                run.turn_usage = Usage::default();
+                run.cut_turns += u32::from(*cut);
+            }
+            Event::Usage { run, turn: _, usage } => self.count_usage(run, *usage)?,
+            Event::SagaStarted { run, commit, evidence } => {
+                let has_comment_and_move = self.planned_steps(run)?;
+                let run = self.run(run)?;
+                run.evidence = Some(evidence.clone());
+                run.handoff = Some(Handoff { commit: commit.clone(), steps: has_comment_and_move });
+            }
+            Event::SagaStep { run, step, state } => self.set_step(run, *step, state)?,
+            Event::EffectIntended { effect_id, issue, run, key, attempt, effect } => {
+                self.intend(*effect_id, issue, run.as_ref(), key, *attempt, effect)?;
+            }
+            Event::EffectEnded { effect_id, issue: _, run, outcome, probed: _ } => {
+                let Some(open) = self.open_effects.remove(effect_id) else {
+                    return Err(format!("effect {effect_id} is not open"));
+                };
+                if matches!(open.effect, Effect::StopAgent | Effect::Sweep)
+                    && let Some(run) = run
+                    && let Some(run) = self.runs.get_mut(run)
+                {
+                    run.attached = false;
+                    run.sweeping = false;
+                }
+                if let Outcome::InDoubt { .. } = outcome {
+                    return Err(format!("effect {effect_id} cannot end in doubt"));
+                }
+            }
+            Event::EffectInDoubt { effect_id, issue: _, run, reason: _ } => {
+                let Some(open) = self.open_effects.get_mut(effect_id) else {
+                    return Err(format!("effect {effect_id} is not open"));
+                };
+                open.in_doubt = true;
+                let epoch_died = self.runs.get_mut_opt(run.as_ref());
+                if let Some(run) = epoch_died {
+                    run.doubts += u32::from(!run.sweeping);
+                }
+            }
+            Event::RecoveryStep { issue: _, run, step } => {
+                if step == crate::recovery::SWEEP
+                    && let Some(run) = self.runs.get_mut_opt(run.as_ref())
+                {
+                    run.sweeping = true;
+                    run.attached = false;
+                }
+            }
+            Event::Parked { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn take_over(&mut self, epoch: u64) -> Result<(), String> {
+        if epoch <= self.epoch {
+            return Err(format!("epoch {epoch} does not follow {}", self.epoch));
+        }
+        self.epoch = epoch;
+        for run in self.runs.values_mut() {
+            run.attached = false;
+            run.sweeping = true;
+        }
+        Ok(())
+    }
+
+    fn start_run(
+        &mut self,
+        run: &RunId,
+        issue: &IssueId,
+        attempt: Option<u32>,
+        policy: &PolicyHash,
+        at: Timestamp,
+    ) -> Result<(), String> {
+        if !self.policies.contains_key(policy) {
+            return Err(format!("policy {policy} is unknown"));
+        }
+        self.run_count += 1;
+        let entry = self.entry(issue)?;
+        if let Some(live) = &entry.current_run {
+            return Err(format!("issue {issue} has the live run {live}"));
+        }
+        entry.current_run = Some(run.clone());
+        entry.last_run = Some(run.clone());
+        entry.attempt = attempt;
+        entry.runs += 1;
+        let new = Run {
+            id: run.clone(),
+            issue: issue.clone(),
+            attempt,
+            policy: policy.clone(),
+            phase: Phase::Preparing,
+            ending: None,
+            outcome: None,
+            reason: None,
+            evidence: None,
+            session: None,
+            attached: false,
+            turn: 0,
+            open_prompt: None,
+            cut_turns: 0,
+            doubts: 0,
+            sweeping: false,
+            handoff: None,
+            usage: Usage::default(),
+            turn_usage: Usage::default(),
+            started_at: at,
+            ended_at: None,
+        };
+        if self.runs.insert(run.clone(), new).is_some() {
+            return Err(format!("run {run} started before"));
+        }
+        Ok(())
+    }
+
+    fn end_run(&mut self, run: &RunId, at: Timestamp) -> Result<(), String> {
+        let Some(run) = self.runs.remove(run) else {
+            return Err(format!("run {run} is not live"));
+        };
+        if let Some(effect) = self.open_effects.iter().find(|(_, open)| open.run.as_ref() == Some(&run.id)) {
+            return Err(format!("effect {} of run {} is open", effect.0, run.id));
+        }
+        self.run_ms = self.run_ms.saturating_add(at.since_ms(run.started_at));
+        let entry = self.entry(&run.issue)?;
+        entry.current_run = None;
+        match run.ending.as_ref().map(|ending| &ending.then) {
+            Some(Then::RetryAfterFailure { .. }) => entry.failures += 1,
+            Some(Then::HandedOff) => {
+                entry.failures = 0;
+                entry.handed_off = run.handoff.as_ref().map(|handoff| handoff.commit.clone());
+            }
+            Some(Then::Continue | Then::Release { .. } | Then::Park { .. }) => entry.failures = 0,
+            None => return Err(format!("run {} ends without a reason", run.id)),
+        }
+        self.drop_unused_policies();
+        Ok(())
+    }
+
+    fn count_usage(&mut self, run: &RunId, usage: Usage) -> Result<(), String> {
+        let run = self.run(run)?;
+        let before = run.turn_usage;
+        let now = before.max(usage);
+        let growth = Usage {
+            input_tokens: now.input_tokens - before.input_tokens,
+            output_tokens: now.output_tokens - before.output_tokens,
+            total_tokens: now.total_tokens - before.total_tokens,
+        };
+        run.turn_usage = now;
+        run.usage = run.usage.plus(growth);
+        let issue = run.issue.clone();
+        self.usage = self.usage.plus(growth);
+        let entry = self.entry(&issue)?;
+        entry.usage = entry.usage.plus(growth);
+        Ok(())
+    }
+
+    fn planned_steps(&mut self, run: &RunId) -> Result<Vec<(SagaStep, StepState)>, String> {
+        let policy = self.run(run)?.policy.clone();
+        let Some(handoff) = self.policies.get(&policy).and_then(|policy| policy.handoff.as_ref()) else {
+            return Err(format!("run {run} has no handoff policy"));
+        };
+        let mut steps = vec![SagaStep::Push];
+        steps.extend(handoff.comment.is_some().then_some(SagaStep::Comment));
+        steps.extend(handoff.state.is_some().then_some(SagaStep::Move));
+        Ok(steps.into_iter().map(|step| (step, StepState::Pending)).collect())
+    }
+
+    fn set_step(&mut self, run: &RunId, step: SagaStep, state: &StepState) -> Result<(), String> {
+        let run = self.run(run)?;
+        let id = run.id.clone();
+        let Some(handoff) = &mut run.handoff else {
+            return Err(format!("run {id} has no handoff"));
+        };
+        let Some(slot) = handoff.steps.iter_mut().find(|(name, _)| *name == step) else {
+            return Err(format!("the handoff of run {id} has no step {}", step.as_str()));
+        };
+        slot.1 = state.clone();
+        Ok(())
+    }
+
+    fn intend(
+        &mut self,
+        id: EffectId,
+        issue: &IssueId,
+        run: Option<&RunId>,
+        key: &str,
+        attempt: u32,
+        effect: &Effect,
+    ) -> Result<(), String> {
+        if id.0 <= self.effect_count && !self.open_effects.contains_key(&id) {
+            return Err(format!("effect {id} was used before"));
+        }
+        self.effect_count = self.effect_count.max(id.0);
+        if let Effect::Prompt { turn: _, prompt } = effect {
+            let Some(run) = run else { return Err("a prompt without a run".to_owned()) };
+            self.run(run)?.open_prompt = Some(OpenPrompt { key: key.to_owned(), prompt: prompt.clone() });
+        }
+        let open = OpenEffect {
+            issue: issue.clone(),
+            run: run.cloned(),
+            key: key.to_owned(),
+            attempt,
+            effect: effect.clone(),
+            in_doubt: false,
+        };
+        self.open_effects.insert(id, open);
+        Ok(())
+    }
+
+    fn drop_unused_policies(&mut self) {
+        let current = self.policy.clone();
+        let runs = &self.runs;
+        self.policies.retain(|hash, _| Some(hash) == current.as_ref() || runs.values().any(|run| run.policy == *hash));
+    }
+
+    fn entry(&mut self, issue: &IssueId) -> Result<&mut IssueEntry, String> {
+        self.issues.get_mut(issue).ok_or_else(|| format!("issue {issue} is unknown"))
+    }
+
+    fn run(&mut self, run: &RunId) -> Result<&mut Run, String> {
+        self.runs.get_mut(run).ok_or_else(|| format!("run {run} is not live"))
+    }
+
+    /// The policy that a run keeps; the current one for work between runs.
+    #[must_use]
+    pub fn policy_of(&self, run: Option<&RunId>) -> Option<Arc<Policy>> {
+        let hash = match run {
+            Some(run) => Some(&self.runs.get(run)?.policy),
+            None => self.policy.as_ref(),
+        };
+        hash.and_then(|hash| self.policies.get(hash)).cloned()
+    }
+
+    /// Issues with a live run that take a slot.
+    #[must_use]
+    pub fn slots_taken(&self) -> usize {
+        self.issues.values().filter(|entry| entry.status.takes_slot()).count()
+    }
+}
+
+trait GetMutOpt {
+    fn get_mut_opt(&mut self, run: Option<&RunId>) -> Option<&mut Run>;
+}
+
+impl GetMutOpt for BTreeMap<RunId, Run> {
+    fn get_mut_opt(&mut self, run: Option<&RunId>) -> Option<&mut Run> {
+        run.and_then(|run| self.get_mut(run))
+    }
+}

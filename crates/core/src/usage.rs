@@ -1,0 +1,42 @@
+//! Tokens and cost, as agents report them.
+
+use serde::{Deserialize, Serialize};
+
+/// Tokens of a turn, a run or an issue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Usage {
+    /// Tokens read by the model.
+    pub input_tokens: u64,
+    /// Tokens written by the model.
+    pub output_tokens: u64,
+    /// What the agent calls the total; at least the sum of both.
+    pub total_tokens: u64,
+}
+
+impl Usage {
+    /// A usage of `input` and `output` tokens.
+    #[must_use]
+    pub fn new(input: u64, output: u64) -> Self {
+        Self { input_tokens: input, output_tokens: output, total_tokens: input.saturating_add(output) }
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            input_tokens: self.input_tokens.saturating_add(other.input_tokens),
+            output_tokens: self.output_tokens.saturating_add(other.output_tokens),
+            total_tokens: self.total_tokens.saturating_add(other.total_tokens),
+        }
+    }
+
+    /// The larger of each figure: reports of one turn grow and may repeat.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            input_tokens: self.input_tokens.max(other.input_tokens),
+            output_tokens: self.output_tokens.max(other.output_tokens),
+            total_tokens: self.total_tokens.max(other.total_tokens),
+        }
+    }
+}

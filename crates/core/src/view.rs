@@ -1,0 +1,203 @@
+//! Views: what queries see of the nouns. Stored as projections beside the journal.
+
+use serde::{Deserialize, Serialize};
+
+use crate::effect::Failure;
+use crate::ids::{CommitId, IssueId, PolicyHash, RunId, SessionId};
+use crate::issue::{Issue, IssueEntry, IssueStatus, Workspace};
+use crate::run::{Ending, Handoff, Phase, Run, RunOutcome};
+use crate::state::State;
+use crate::time::Timestamp;
+use crate::usage::Usage;
+
+/// A row of a projection, written in the same transaction as the events that changed it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "view", rename_all = "snake_case")]
+pub enum View {
+    /// An issue as it is now.
+    Issue(Box<IssueView>),
+    /// An issue that is not visible any more.
+    IssueGone(IssueId),
+    /// A run as it is now, or as it ended.
+    Run(Box<RunView>),
+    /// Totals and health of the daemon.
+    Daemon(Box<DaemonView>),
+}
+
+/// One issue.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct IssueView {
+    /// The tracker's snapshot.
+    pub issue: Issue,
+    /// Where it is in its life.
+    pub status: IssueStatus,
+    /// Why.
+    pub reason: Option<String>,
+    /// Retry count of the latest run.
+    pub attempt: Option<u32>,
+    /// When a waiting issue goes on.
+    pub due_at: Option<Timestamp>,
+    /// Its directory.
+    pub workspace: Option<Workspace>,
+    /// Its live run.
+    pub current_run: Option<RunId>,
+    /// Its latest run.
+    pub last_run: Option<RunId>,
+    /// The commit that was handed over last.
+    pub handed_off: Option<CommitId>,
+    /// Tokens of all its runs.
+    pub usage: Usage,
+    /// When it was first seen.
+    pub seen_at: Timestamp,
+    /// When this view was made.
+    pub changed_at: Timestamp,
+}
+
+/// One run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunView {
+    /// Its name.
+    pub id: RunId,
+    /// Whose.
+    pub issue: IssueId,
+    /// The issue's identifier.
+    pub identifier: String,
+    /// Retry count.
+    pub attempt: Option<u32>,
+    /// Hash of the policy that it keeps.
+    pub policy: PolicyHash,
+    /// Where it is.
+    pub phase: Phase,
+    /// How it ended.
+    pub outcome: Option<RunOutcome>,
+    /// Why it ended, or is going to.
+    pub reason: Option<String>,
+    /// What shows that the work is right.
+    pub evidence: Option<String>,
+    /// The agent's session.
+    pub session: Option<SessionId>,
+    /// Turns so far, cut ones among them.
+    pub turns: u32,
+    /// Turns that restarts cut.
+    pub cut_turns: u32,
+    /// The handoff.
+    pub handoff: Option<Handoff>,
+    /// Tokens.
+    pub usage: Usage,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+}
+
+/// Totals and health.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DaemonView {
+    /// Fencing number of the daemon that wrote this.
+    pub epoch: u64,
+    /// The policy for what starts from now on.
+    pub policy: Option<PolicyHash>,
+    /// WORKFLOW.md is broken since the last good load.
+    pub workflow_failure: Option<Failure>,
+    /// The tracker could not be read at the last attempt.
+    pub tracker_failure: Option<Failure>,
+    /// Tokens of all turns.
+    pub usage: Usage,
+    /// Milliseconds of all ended runs.
+    pub run_ms: u64,
+}
+
+impl IssueView {
+    pub(crate) fn of(entry: &IssueEntry, at: Timestamp) -> Self {
+        let IssueEntry {
+            issue,
+            status,
+            reason,
+            attempt,
+            failures: _,
+            runs: _,
+            current_run,
+            last_run,
+            due_at,
+            workspace,
+            branch: _,
+            handed_off,
+            settled: _,
+            usage,
+            seen_at,
+        } = entry.clone();
+        Self {
+            issue,
+            status,
+            reason,
+            attempt,
+            due_at,
+            workspace,
+            current_run,
+            last_run,
+            handed_off,
+            usage,
+            seen_at,
+            changed_at: at,
+        }
+    }
+}
+
+impl RunView {
+    pub(crate) fn of(run: &Run, identifier: &str) -> Self {
+        let Run {
+            id,
+            issue,
+            attempt,
+            policy,
+            phase,
+            ending,
+            outcome,
+            reason,
+            evidence,
+            session,
+            attached: _,
+            turn,
+            open_prompt: _,
+            cut_turns,
+            doubts: _,
+            sweeping: _,
+            handoff,
+            usage,
+            turn_usage: _,
+            started_at,
+            ended_at,
+        } = run.clone();
+        Self {
+            id,
+            issue,
+            identifier: identifier.to_owned(),
+            attempt,
+            policy,
+            phase,
+            outcome,
+            reason: reason.or(ending.map(|Ending { reason, .. }| reason)),
+            evidence,
+            session,
+            turns: turn,
+            cut_turns,
+            handoff,
+            usage,
+            started_at,
+            ended_at,
+        }
+    }
+}
+
+impl DaemonView {
+    pub(crate) fn of(state: &State) -> Self {
+        Self {
+            epoch: state.epoch,
+            policy: state.policy.clone(),
+            workflow_failure: state.workflow_failure.clone(),
+            tracker_failure: state.tracker_failure.clone(),
+            usage: state.usage,
+            run_ms: state.run_ms,
+        }
+    }
+}

@@ -1,0 +1,399 @@
+//! Ports: what the driver needs of the outside world, as traits. Adapters, the store and the
+//! testkit's doubles implement them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use dalsegno_core::{
+    Batch, CommitId, Committed, DaemonView, EffectRequest, Failure, Hook, Issue, IssueId, IssueView, Policy,
+    ProbeAnswer, RunId, RunView, SessionId, SessionStart, Snapshot, Timestamp, TurnOutcome, Usage, Work, Workspace,
+};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+/// The journal's writing side. One per database.
+#[async_trait]
+pub trait Journal: Send + Sync + 'static {
+    /// Puts the batch on disk, synced, or says why not. Batches take effect in the order of the calls.
+    ///
+    /// # Errors
+    /// [`AppendError`]; after any of them the journal is poisoned and every later append fails.
+    async fn append(&self, batch: Batch) -> Result<Committed, AppendError>;
+}
+
+/// Why an append did not happen, or may not have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// Another owner took over: this one may record nothing any more.
+    #[error("the journal belongs to epoch {current}, and this daemon has epoch {ours}")]
+    StaleEpoch {
+        /// Epoch of the batch.
+        ours: u64,
+        /// Epoch of the journal.
+        current: u64,
+    },
+    /// The batch does not follow the last event.
+    #[error("the journal expects event {expected}, and the batch begins with {found}")]
+    UnexpectedSequence {
+        /// What would follow.
+        expected: u64,
+        /// What came.
+        found: u64,
+    },
+    /// The disk or the database refused; nobody knows whether the batch is there.
+    #[error("the journal cannot be written: {0}")]
+    Storage(String),
+    /// An earlier append failed.
+    #[error("the journal is closed after an earlier failure: {0}")]
+    Poisoned(String),
+}
+
+/// What a store hands over when it is opened.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The newest snapshot, if there is one.
+    pub snapshot: Option<Snapshot>,
+    /// All events after it.
+    pub events: Vec<dalsegno_core::Recorded>,
+    /// The highest epoch that ever wrote.
+    pub epoch: u64,
+}
+
+/// The journal's reading side: projections and events. Calls block; they never hold up the writer.
+pub trait Reads: Send + Sync + 'static {
+    /// Identity of this journal; part of every cursor.
+    fn journal_id(&self) -> &str;
+    /// All visible issues, by identifier; with `status`, only those.
+    ///
+    /// # Errors
+    /// [`ReadError`] if the store cannot be read. The same for every other call here.
+    fn issues(&self, status: Option<&str>) -> Result<Vec<IssueView>, ReadError>;
+    /// The issue with this identifier or id, ignoring case.
+    #[allow(missing_docs, reason = "errors as for `issues`")]
+    fn issue(&self, key: &str) -> Result<Option<IssueView>, ReadError>;
+    /// Runs, newest first; of one issue, or of all. At most `limit`.
+    fn runs(&self, issue: Option<&IssueId>, limit: usize) -> Result<Vec<RunView>, ReadError>;
+    /// One run by its name.
+    fn run(&self, run: &str) -> Result<Option<RunView>, ReadError>;
+    /// Totals and health; `None` before the first batch.
+    fn daemon(&self) -> Result<Option<DaemonView>, ReadError>;
+    /// Events after `after`, oldest first, at most `limit` of those that match.
+    fn events(&self, after: u64, limit: usize, filter: &EventFilter) -> Result<EventPage, ReadError>;
+    /// Sequence numbers of the oldest kept event and of the newest; `(1, 0)` in an empty journal.
+    fn bounds(&self) -> Result<(u64, u64), ReadError>;
+    /// Entries of a run's transcript from byte `offset` on, at most `limit`.
+    fn transcript(&self, run: &str, offset: u64, limit: usize) -> Result<TranscriptPage, ReadError>;
+}
+
+/// The store cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the store cannot be read: {0}")]
+pub struct ReadError(pub String);
+
+/// Which events are wanted; empty fields match all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EventFilter {
+    /// Identifier or id of the issue, ignoring case.
+    pub issue: Option<String>,
+    /// Name of the run.
+    pub run: Option<String>,
+    /// Kind of the event.
+    pub kind: Option<String>,
+}
+
+/// Some events, and where the next page begins.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventPage {
+    /// Oldest first.
+    pub events: Vec<EventRow>,
+    /// Everything up to here was looked at; ask for what comes after it.
+    pub through: u64,
+}
+
+/// One event, as clients see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventRow {
+    /// Position in the journal.
+    pub seq: u64,
+    /// When.
+    pub at: Timestamp,
+    /// What kind.
+    pub kind: String,
+    /// Identifier of the issue that it concerns, directly or through its run.
+    pub issue: Option<String>,
+    /// Run that it concerns.
+    pub run: Option<String>,
+    /// The fact itself, without its kind.
+    pub data: serde_json::Value,
+}
+
+/// Some of a transcript.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TranscriptPage {
+    /// Oldest first.
+    pub entries: Vec<TranscriptEntry>,
+    /// Byte offset at which the next page begins.
+    pub next: u64,
+}
+
+/// One line of a run's transcript. Not journaled; appended in batches.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TranscriptEntry {
+    /// When it was received.
+    pub at: Timestamp,
+    /// Turn that it belongs to; 0 before the first.
+    pub turn: u32,
+    /// What it is.
+    pub kind: TranscriptKind,
+    /// Its text, at most 16 KiB.
+    pub text: String,
+}
+
+/// What a line of a transcript is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TranscriptKind {
+    /// What we sent.
+    Prompt,
+    /// What the agent said.
+    Message,
+    /// What the agent thought.
+    Thought,
+    /// A tool call or its result.
+    Tool,
+    /// What the agent wrote to its standard error.
+    Stderr,
+    /// Something that is no valid protocol.
+    Malformed,
+    /// What the daemon notes: start, end, permission, interrupt.
+    Note,
+}
+
+/// Where transcripts go. Bounded: a full queue makes the caller wait, and loses nothing.
+pub trait Transcripts: Send + Sync + 'static {
+    /// Appends one entry to the run's transcript. A failing disk is reported once and never stops the daemon.
+    fn append(&self, run: &RunId, entry: TranscriptEntry);
+}
+
+/// Reads WORKFLOW.md and renders templates.
+pub trait Workflow: Send + Sync + 'static {
+    /// The policy as the file stands now.
+    ///
+    /// # Errors
+    /// A failure with the specification's code (`missing_workflow_file`, `workflow_parse_error`, …).
+    fn load(&self) -> Result<Policy, Failure>;
+
+    /// Whether the file may have changed since the last [`Workflow::load`]; cheap.
+    fn changed(&self) -> bool;
+
+    /// Renders a strict Liquid template with `issue` and `attempt`.
+    ///
+    /// # Errors
+    /// `template_parse_error` or `template_render_error`.
+    fn render(&self, template: &str, issue: &Issue, attempt: Option<u32>) -> Result<String, Failure>;
+}
+
+/// An issue tracker. Errors carry the specification's categories (`tracker_request`, `tracker_response`, …).
+#[async_trait]
+pub trait Tracker: Send + Sync + 'static {
+    /// Tells what the journal knows, so that an issue keeps its id when its source lost it. Called once, before the first fetch.
+    fn remember(&self, known: &[(IssueId, String)]);
+
+    /// Issues in these states; none without a look when there are no names (Symphony §11.1).
+    ///
+    /// # Errors
+    /// The whole call fails, or none of it.
+    async fn fetch_issues_by_states(&self, states: &[String]) -> Result<Vec<Issue>, Failure>;
+
+    /// Current snapshots of these issues; those that are not visible any more are left out.
+    ///
+    /// # Errors
+    /// Also when a requested issue is there and malformed.
+    async fn fetch_issues_by_ids(&self, ids: &[IssueId]) -> Result<Vec<Issue>, Failure>;
+
+    /// Adds a comment that carries `marker` invisibly. Does nothing if one with that marker is there.
+    ///
+    /// # Errors
+    /// `retryable` when nothing was written for certain.
+    async fn comment(&self, issue: &IssueId, body: &str, marker: &str) -> Result<(), Failure>;
+
+    /// Whether a comment of ours with this marker is there.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    async fn has_comment(&self, issue: &IssueId, marker: &str) -> Result<bool, Failure>;
+
+    /// Moves the issue to the state `to`, unless it is in one of `unless` now. Answers the state that it is in afterwards.
+    ///
+    /// # Errors
+    /// `retryable` when nothing was written for certain.
+    async fn transition(&self, issue: &IssueId, to: &str, unless: &[String]) -> Result<String, Failure>;
+
+    /// Environment variables that hold the tracker's secrets; removed from every child's environment.
+    fn secret_environment_names(&self) -> Vec<String>;
+}
+
+/// Makes trackers from policies.
+pub trait Trackers: Send + Sync + 'static {
+    /// The tracker that the policy names.
+    ///
+    /// # Errors
+    /// `unsupported_tracker_kind`, `invalid_tracker_config`, `missing_tracker_secret`.
+    fn open(&self, policy: &Policy) -> Result<Arc<dyn Tracker>, Failure>;
+}
+
+/// What every call on a workspace or a process of a run needs.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The effect, with issue, run, policy and workspace.
+    pub request: Arc<EffectRequest>,
+    /// Set in the environment of every child as `DALSEGNO_RUN`: what the sweep looks for.
+    pub mark: String,
+    /// Environment variables that no child gets.
+    pub secret_names: Vec<String>,
+    /// Gives up as soon as possible when canceled.
+    pub cancel: CancellationToken,
+}
+
+/// Directories that issues own, and the daemon's own repositories.
+#[async_trait]
+pub trait Workspaces: Send + Sync + 'static {
+    /// Makes the workspace, or finds it as it was; `fresh` makes a half-made one anew. `true` in the answer: made now.
+    ///
+    /// # Errors
+    /// `workspace_*`, `branch_in_use`, `base_not_found`, `repo_unreachable`, `disk_full`.
+    async fn prepare(&self, context: &Context, fresh: bool) -> Result<(Workspace, bool), Failure>;
+
+    /// Runs one of the project's scripts in the workspace; answers the end of its output.
+    ///
+    /// # Errors
+    /// `hook_failed`, `hook_timeout` (background children of the script included).
+    async fn run_hook(&self, context: &Context, hook: Hook) -> Result<String, Failure>;
+
+    /// Commits what is uncommitted; `false`: there was nothing.
+    ///
+    /// # Errors
+    /// `commit_failed`.
+    async fn commit_leftovers(&self, context: &Context) -> Result<bool, Failure>;
+
+    /// Fetches the workspace's head into the daemon's own repository.
+    ///
+    /// # Errors
+    /// `fetch_failed`, `no_commit`.
+    async fn fetch_commit(&self, context: &Context) -> Result<CommitId, Failure>;
+
+    /// Runs the check on a clean checkout of the commit: passed or not, and the end of its output.
+    ///
+    /// # Errors
+    /// Only when it could not be run to its end; a timeout is a check that did not pass.
+    async fn run_check(&self, context: &Context, commit: &CommitId, command: &str) -> Result<(bool, String), Failure>;
+
+    /// Pushes the commit to the branch of the workspace. Never forces.
+    ///
+    /// # Errors
+    /// `branch_diverged`, `branch_in_use` (permanent), `push_failed`, `repo_unreachable` (retryable).
+    async fn push(&self, context: &Context, commit: &CommitId, expected: Option<&CommitId>) -> Result<(), Failure>;
+
+    /// Whether the remote branch holds the commit.
+    async fn probe_push(&self, context: &Context, commit: &CommitId) -> ProbeAnswer;
+
+    /// Removes the workspace; answers what would be lost when it stays.
+    ///
+    /// # Errors
+    /// `workspace_remove_failed`.
+    async fn remove(&self, context: &Context, handed_off: Option<&CommitId>) -> Result<Option<String>, Failure>;
+
+    /// State of the work; commits beyond `since` count.
+    ///
+    /// # Errors
+    /// `workspace_missing`, `workspace_unreadable`.
+    async fn inspect(&self, policy: &Policy, workspace: &Workspace, since: Option<&CommitId>) -> Result<Work, Failure>;
+}
+
+/// Starts agents. One implementation per agent kind, behind one that looks at the policy.
+#[async_trait]
+pub trait Agents: Send + Sync + 'static {
+    /// Starts the agent in the workspace and makes or resumes its session.
+    ///
+    /// # Errors
+    /// `agent_not_found`, `agent_start_failed`, `response_timeout`, `agent_exit`, `agent_protocol`. A failed start leaves no process.
+    async fn start(&self, launch: Launch) -> Result<Started, Failure>;
+}
+
+/// What an agent is started with.
+#[derive(Clone)]
+pub struct Launch {
+    /// Issue, run, policy, workspace, mark, cancel.
+    pub context: Context,
+    /// Session to resume.
+    pub resume: Option<SessionId>,
+    /// Marker of the prompt that is sought in the session's history.
+    pub seek: Option<String>,
+    /// Where signs of life, usage and the transcript go.
+    pub sink: Arc<dyn AgentSink>,
+    /// State directory of the daemon; an agent that needs a place for its own sessions gets one below it.
+    pub state_dir: PathBuf,
+}
+
+/// A running agent.
+pub struct Started {
+    /// Its session.
+    pub session: SessionId,
+    /// How the session came about.
+    pub how: SessionStart,
+    /// The agent.
+    pub agent: Box<dyn AgentSession>,
+}
+
+/// A running agent with a session.
+#[async_trait]
+pub trait AgentSession: Send {
+    /// Sends a prompt and waits for the end of the turn. Canceled: interrupts the turn and answers `Interrupted` soon.
+    ///
+    /// # Errors
+    /// `agent_exit`, `agent_protocol`, `response_timeout`, `turn_timeout`: the agent is of no use any more.
+    async fn prompt(&mut self, turn: u32, text: &str, cancel: &CancellationToken) -> Result<TurnEnd, Failure>;
+
+    /// Ends the agent's process and everything that hangs on it. Never fails; what is left the sweep takes.
+    async fn close(self: Box<Self>);
+}
+
+/// How a turn ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TurnEnd {
+    /// How.
+    pub turn: TurnOutcome,
+    /// Tokens, as far as reported.
+    pub usage: Usage,
+    /// The agent's last words, at most 2 KiB.
+    pub summary: String,
+}
+
+/// Where an agent's signs go. Calls may wait when the daemon is behind, and lose nothing.
+pub trait AgentSink: Send + Sync {
+    /// It is alive.
+    fn activity(&self);
+    /// Tokens of the turn so far.
+    fn usage(&self, usage: Usage);
+    /// A line for the transcript.
+    fn transcript(&self, kind: TranscriptKind, text: &str);
+}
+
+/// Finds and ends processes by their mark.
+#[async_trait]
+pub trait Processes: Send + Sync + 'static {
+    /// Kills every process that carries the mark `DALSEGNO_RUN=<mark>`, and their descendants, until there are none. Answers how many.
+    ///
+    /// # Errors
+    /// `sweep_failed` when some outlived it.
+    async fn sweep(&self, mark: &str) -> Result<u32, Failure>;
+}
+
+/// Wall-clock time.
+pub trait Clock: Send + Sync + 'static {
+    /// Now.
+    fn now(&self) -> Timestamp;
+    /// Milliseconds on a clock that never jumps and counts suspend.
+    fn boottime_ms(&self) -> u64;
+}
