@@ -1,1 +1,182 @@
-//! handoff
+//! The handoff of a run to a plain git remote: push (the pivot), then comment and move, which hang on the
+//! push and not on each other. Each step is an effect with intent, outcome, key and probe.
+
+use crate::effect::{Effect, EffectOutput, Failure};
+use crate::event::Event;
+use crate::ids::{CommitId, RunId};
+use crate::issue::IssueStatus;
+use crate::machine::Machine;
+use crate::run::{Ending, Handoff, Phase, Run, RunOutcome, SagaStep, StepState, Then};
+use crate::time::Timestamp;
+
+/// Failures of one step before it parks.
+const STEP_FAILURES: u32 = 8;
+/// First wait after a failed step; doubles with each further one.
+const STEP_BASE_MS: u64 = 1_000;
+/// Longest wait between two tries of a step.
+const STEP_CAP_MS: u64 = 60_000;
+
+impl Machine {
+    /// The evidence is there: the agent is ended, then the steps run.
+    pub(crate) fn begin_handoff(&mut self, run: &Run, commit: CommitId, evidence: String) {
+        self.emit(Event::SagaStarted { run: run.id.clone(), commit, evidence });
+        self.set_status(&run.issue, IssueStatus::HandingOff, None, None);
+        self.enter(&run.id, Phase::Closing);
+        self.intend(&run.issue, Some(&run.id), "close", Effect::StopAgent);
+    }
+
+    /// The agent is gone: the pivot is intended.
+    pub(crate) fn deliver(&mut self, id: &RunId) {
+        self.enter(id, Phase::Delivering);
+        self.intend_step(id, SagaStep::Push);
+    }
+
+    fn intend_step(&mut self, id: &RunId, step: SagaStep) {
+        let Some(run) = self.state.runs.get(id) else { return };
+        let (Some(handoff), Some(policy)) = (&run.handoff, self.state.policy_of(Some(id))) else { return };
+        let Some(plan) = &policy.handoff else { return };
+        let issue = run.issue.clone();
+        let commit = handoff.commit.clone();
+        let effect = match step {
+            SagaStep::Push => {
+                let expected = self.state.issues.get(&issue).and_then(|entry| entry.handed_off.clone());
+                Effect::PushBranch { commit, expected }
+            }
+            SagaStep::Comment => Effect::Comment { commit, checks: plan.checks.clone() },
+            SagaStep::Move => match &plan.state {
+                Some(to) => Effect::MoveIssue { to: to.clone() },
+                None => return,
+            },
+        };
+        self.emit(Event::SagaStep { run: id.clone(), step, state: StepState::Intended });
+        self.intend(&issue, Some(id), step.as_str(), effect);
+    }
+
+    /// A step's effect is settled.
+    pub(crate) fn after_step(&mut self, run: &Run, effect: &Effect, result: Result<EffectOutput, Failure>) {
+        let Some(step) = step_of(effect) else { return };
+        match result {
+            Ok(output) => {
+                match &output {
+                    EffectOutput::Moved { state } => self.note_own_move(&run.issue, state.clone()),
+                    _ => self.own_write(&run.issue),
+                }
+                self.emit(Event::SagaStep { run: run.id.clone(), step, state: StepState::Done });
+            }
+            Err(failure) => self.step_failed(run, step, &failure),
+        }
+        self.advance(&run.id);
+    }
+
+    fn step_failed(&mut self, run: &Run, step: SagaStep, failure: &Failure) {
+        let failures = run.handoff.as_ref().map_or(0, |handoff| failures_of(handoff, step)) + 1;
+        let state = if failure.retryable && failures < STEP_FAILURES {
+            let wait = STEP_BASE_MS.saturating_mul(1_u64 << failures.min(16)).min(STEP_CAP_MS);
+            StepState::Waiting { failures, due_at: self.now.after_ms(wait) }
+        } else {
+            StepState::Parked { reason: failure.to_string() }
+        };
+        self.emit(Event::SagaStep { run: run.id.clone(), step, state });
+    }
+
+    /// Starts what can start; ends the handoff when nothing can move any more.
+    pub(crate) fn advance(&mut self, id: &RunId) {
+        let Some(run) = self.state.runs.get(id).filter(|run| run.phase == Phase::Delivering) else { return };
+        let Some(handoff) = run.handoff.clone() else { return };
+        if handoff.steps.iter().any(|(_, state)| matches!(state, StepState::Intended | StepState::Waiting { .. })) {
+            // Independent steps go on side by side; the pivot has to be done before any of them starts.
+            return;
+        }
+        if let Some(reason) = pivot_parked(&handoff) {
+            self.end_handoff(id, RunOutcome::Interrupted, code_of(&reason), Then::Park { detail: reason });
+            return;
+        }
+        let pending: Vec<SagaStep> =
+            handoff.steps.iter().filter(|(_, state)| *state == StepState::Pending).map(|(step, _)| *step).collect();
+        if !pending.is_empty() {
+            for step in pending {
+                self.intend_step(id, step);
+            }
+            return;
+        }
+        let parked: Vec<String> = handoff
+            .steps
+            .iter()
+            .filter_map(|(step, state)| match state {
+                StepState::Parked { reason } => Some(format!("{}: {reason}", step.as_str())),
+                StepState::Pending | StepState::Intended | StepState::Waiting { .. } | StepState::Done => None,
+            })
+            .collect();
+        if parked.is_empty() {
+            self.end_handoff(id, RunOutcome::Completed, "handed_off".to_owned(), Then::HandedOff);
+        } else {
+            let detail = format!("the branch is pushed, but {}", parked.join("; "));
+            self.end_handoff(id, RunOutcome::Interrupted, "handoff_step_failed".to_owned(), Then::Park { detail });
+        }
+    }
+
+    fn end_handoff(&mut self, id: &RunId, outcome: RunOutcome, reason: String, then: Then) {
+        self.emit(Event::SagaEnded { run: id.clone(), committed: then == Then::HandedOff });
+        self.emit(Event::RunEnding { run: id.clone(), ending: Ending { outcome, reason, then } });
+        self.after_run(id);
+    }
+
+    /// Steps whose wait is over are tried again, under the same key.
+    pub(crate) fn due_steps(&mut self) {
+        let due: Vec<(RunId, SagaStep)> = self
+            .waiting_steps()
+            .filter(|(_, _, due_at)| *due_at <= self.now)
+            .map(|(run, step, _)| (run.clone(), step))
+            .collect();
+        for (run, step) in due {
+            self.intend_step(&run, step);
+        }
+    }
+
+    pub(crate) fn steps_due(&self) -> Option<Timestamp> {
+        self.waiting_steps().map(|(_, _, due_at)| due_at).min()
+    }
+
+    fn waiting_steps(&self) -> impl Iterator<Item = (&RunId, SagaStep, Timestamp)> {
+        self.state.runs.values().filter(|run| run.phase == Phase::Delivering && !run.sweeping).flat_map(|run| {
+            run.handoff.iter().flat_map(|handoff| &handoff.steps).filter_map(|(step, state)| match state {
+                StepState::Waiting { due_at, .. } => Some((&run.id, *step, *due_at)),
+                StepState::Pending | StepState::Intended | StepState::Done | StepState::Parked { .. } => None,
+            })
+        })
+    }
+}
+
+/// The step that an effect belongs to.
+pub(crate) fn step_of(effect: &Effect) -> Option<SagaStep> {
+    match effect {
+        Effect::PushBranch { .. } => Some(SagaStep::Push),
+        Effect::Comment { .. } => Some(SagaStep::Comment),
+        Effect::MoveIssue { .. } => Some(SagaStep::Move),
+        Effect::PrepareWorkspace { .. }
+        | Effect::RunHook { .. }
+        | Effect::StartSession { .. }
+        | Effect::Prompt { .. }
+        | Effect::StopAgent
+        | Effect::Sweep
+        | Effect::CommitLeftovers
+        | Effect::FetchCommit
+        | Effect::RunCheck { .. }
+        | Effect::RemoveWorkspace { .. } => None,
+    }
+}
+
+fn failures_of(handoff: &Handoff, step: SagaStep) -> u32 {
+    handoff.failures.iter().find(|(name, _)| *name == step).map_or(0, |(_, failures)| *failures)
+}
+
+fn pivot_parked(handoff: &Handoff) -> Option<String> {
+    handoff.steps.iter().find_map(|(step, state)| match (step, state) {
+        (SagaStep::Push, StepState::Parked { reason }) => Some(reason.clone()),
+        _ => None,
+    })
+}
+
+fn code_of(reason: &str) -> String {
+    reason.split(':').next().unwrap_or(reason).to_owned()
+}

@@ -197,10 +197,9 @@ pub struct IssueEntry {
     pub status: IssueStatus,
     /// Why it has that status, a stable code with words.
     pub reason: Option<String>,
-    /// `None` on the first run; the 1-based count of retries and continuations after it.
+    /// Template variable of the live or the next run: `None` for a first one, 1 after a clean end, one more after
+    /// each failure (Symphony §8.4).
     pub attempt: Option<u32>,
-    /// Failed runs in a row; sets the backoff.
-    pub failures: u32,
     /// Runs since the issue last became eligible by somebody's hand.
     pub runs: u32,
     /// The live run.
@@ -211,9 +210,13 @@ pub struct IssueEntry {
     pub due_at: Option<Timestamp>,
     /// Its directory, while there is one.
     pub workspace: Option<Workspace>,
+    /// The directory is through `after_create`; otherwise the next run makes it anew.
+    pub workspace_whole: bool,
+    /// The directory holds work that would be lost; it is not removed until a next run was in it.
+    pub workspace_kept: bool,
     /// A branch that outlived its directory; a new workspace adopts it.
     pub branch: Option<String>,
-    /// The commit that was handed over last; a new run needs commits beyond it.
+    /// The commit that we pushed last; a new run needs commits beyond it.
     pub handed_off: Option<CommitId>,
     /// What the issue looked like when it became sticky, after our own writes.
     pub settled: Option<Fingerprint>,

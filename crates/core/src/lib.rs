@@ -35,13 +35,13 @@ pub use event::{EVENT_FORMAT, Event, Recorded};
 pub use explain::{Explanation, Rule};
 pub use ids::{CommitId, EffectId, IssueId, PolicyHash, RunId, SessionId};
 pub use issue::{BlockerRef, Fingerprint, Issue, IssueEntry, IssueStatus, Workspace, normalized_state, state_in};
-pub use machine::{Batch, Committed, CorruptJournal, Input, Output, QueryId, Signal};
+pub use machine::{Batch, Committed, CorruptJournal, Input, Machine, Output, QueryId, SNAPSHOT_EVERY, Signal};
 pub use policy::{
     AgentKind, AgentPolicy, AutoApprove, BudgetPolicy, CommitMode, HandoffPolicy, Hook, HooksPolicy, Policy,
     TrackerPolicy, WorkspacePolicy, WorkspaceStrategy,
 };
-pub use run::{Ending, Handoff, OpenPrompt, Phase, Run, RunOutcome, SagaStep, StepState, Then};
-pub use state::{SNAPSHOT_FORMAT, Snapshot, State};
+pub use run::{Ending, Handoff, Phase, Run, RunOutcome, SagaStep, StepState, Then};
+pub use state::{IllegalEvent, OpenEffect, SNAPSHOT_FORMAT, Snapshot, State};
 pub use time::Timestamp;
 pub use usage::Usage;
 pub use view::{DaemonView, IssueView, RunView, View};

@@ -2,14 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::effect::{Answer, EffectRequest, Failure, Outcome, Query};
-use crate::event::Recorded;
+use crate::effect::{Answer, Effect, EffectRequest, Failure, KnownBranch, Outcome, Query};
+use crate::event::{Event, Recorded};
 use crate::ids::{EffectId, IssueId, PolicyHash, RunId};
+use crate::issue::IssueEntry;
 use crate::policy::Policy;
-use crate::state::{IllegalEvent, Snapshot, State};
+use crate::run::Phase;
+use crate::schedule::Poll;
+use crate::state::{IllegalEvent, SNAPSHOT_FORMAT, Snapshot, State};
 use crate::time::Timestamp;
 use crate::usage::Usage;
-use crate::view::View;
+use crate::view::{DaemonView, IssueView, RunView, View};
+
+/// Events between two snapshots.
+pub const SNAPSHOT_EVERY: u64 = 2_000;
 
 /// What happened.
 #[derive(Debug)]
@@ -139,4 +145,426 @@ pub enum CorruptJournal {
         /// Newest format that can be read.
         known: u32,
     },
+}
+
+/// What a query was asked for.
+#[derive(Debug, Clone)]
+pub(crate) enum Purpose {
+    Poll { number: u64 },
+    Assess { run: RunId },
+    Probe { effect: EffectId },
+}
+
+/// A look that is due again, because the last one told nothing.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Again {
+    pub(crate) due_at: Timestamp,
+    pub(crate) tries: u32,
+}
+
+/// What changed since the last batch, and so has to be projected.
+#[derive(Debug, Default)]
+struct Touched {
+    issues: BTreeSet<IssueId>,
+    runs: BTreeSet<RunId>,
+    ended: Vec<RunView>,
+    daemon: bool,
+}
+
+/// The orchestrator. State is a fold of the journal; everything else here belongs to this daemon's life and
+/// is rebuilt after a crash by asking the world again.
+#[derive(Debug)]
+pub struct Machine {
+    pub(crate) state: State,
+    pub(crate) now: Timestamp,
+    pub(crate) outputs: VecDeque<Output>,
+    pub(crate) queries: BTreeMap<QueryId, Purpose>,
+    pub(crate) poll: Poll,
+    pub(crate) assess_again: BTreeMap<RunId, Again>,
+    pub(crate) probe_again: BTreeMap<EffectId, Again>,
+    /// Last sign of life of each agent.
+    pub(crate) activity: BTreeMap<RunId, Timestamp>,
+    /// Last journaled usage report of each run.
+    pub(crate) usage_at: BTreeMap<RunId, Timestamp>,
+    pub(crate) draining: bool,
+    started: bool,
+    pending: Vec<Recorded>,
+    touched: Touched,
+    /// Intents that wait for their batch, by the sequence number of the intent.
+    held: VecDeque<(u64, EffectId)>,
+    performing: BTreeSet<EffectId>,
+    unwanted: BTreeSet<EffectId>,
+    in_flight: Option<u64>,
+    durable: u64,
+    snapshot_seq: u64,
+    query_count: u64,
+}
+
+impl Machine {
+    /// The machine as the journal left it.
+    ///
+    /// # Errors
+    /// [`CorruptJournal`] if the events do not follow from each other, or the snapshot is from a newer version.
+    pub fn replay(
+        snapshot: Option<Snapshot>,
+        events: impl IntoIterator<Item = Recorded>,
+    ) -> Result<Self, CorruptJournal> {
+        let mut state = State::default();
+        if let Some(Snapshot { format, state: kept }) = snapshot {
+            if format > SNAPSHOT_FORMAT {
+                return Err(CorruptJournal::FutureSnapshot { found: format, known: SNAPSHOT_FORMAT });
+            }
+            state = kept;
+        }
+        let snapshot_seq = state.seq;
+        for recorded in events {
+            state.apply(&recorded)?;
+        }
+        Ok(Self {
+            now: state.at,
+            durable: state.seq,
+            snapshot_seq,
+            state,
+            outputs: VecDeque::new(),
+            queries: BTreeMap::new(),
+            poll: Poll::default(),
+            assess_again: BTreeMap::new(),
+            probe_again: BTreeMap::new(),
+            activity: BTreeMap::new(),
+            usage_at: BTreeMap::new(),
+            draining: false,
+            started: false,
+            pending: Vec::new(),
+            touched: Touched::default(),
+            held: VecDeque::new(),
+            performing: BTreeSet::new(),
+            unwanted: BTreeSet::new(),
+            in_flight: None,
+            query_count: 0,
+        })
+    }
+
+    /// The fold of the journal, uncommitted events included.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Every row of the projections, from the fold alone.
+    #[must_use]
+    pub fn views(&self) -> Vec<View> {
+        let issues = self.state.issues.values().map(|entry| View::Issue(Box::new(IssueView::of(entry, self.state.at))));
+        let runs = self.state.runs.keys().filter_map(|run| self.run_view(run));
+        issues.chain(runs).chain([View::Daemon(Box::new(DaemonView::of(&self.state)))]).collect()
+    }
+
+    /// Takes in what happened. Total: never fails, never blocks. `now` is clamped to never go back.
+    pub fn handle(&mut self, input: Input, now: Timestamp) {
+        self.now = self.now.max(now);
+        match input {
+            Input::Started { epoch, version, pid } => {
+                self.started = true;
+                self.recover(epoch, version, pid);
+            }
+            Input::PolicyLoaded { hash, policy } => self.policy_loaded(hash, policy),
+            Input::PolicyRejected(failure) => {
+                if self.state.workflow_failure.as_ref() != Some(&failure) {
+                    self.emit(Event::WorkflowRejected { failure });
+                }
+            }
+            Input::Committed(Committed { through }) => {
+                self.durable = self.durable.max(through);
+                self.in_flight = None;
+            }
+            Input::EffectEnded { id, outcome } => {
+                self.performing.remove(&id);
+                self.effect_ended(id, outcome);
+            }
+            Input::Answered { id, answer } => {
+                if let Some(purpose) = self.queries.remove(&id) {
+                    self.answered(purpose, answer);
+                }
+            }
+            Input::Signal { run, signal } => self.signal(&run, &signal),
+            Input::Refresh => self.poll.due_at = self.now,
+            Input::ClockJumped => {
+                for last in self.activity.values_mut() {
+                    *last = self.now;
+                }
+            }
+            Input::Drain => self.draining = true,
+            Input::Stopping { reason } => self.emit(Event::DaemonStopped { reason }),
+            Input::Tick => {}
+        }
+        if self.started {
+            self.timers();
+        }
+    }
+
+    /// What is to be done next. Drain until [`Output::Wait`].
+    pub fn poll_output(&mut self) -> Output {
+        if self.in_flight.is_none() && !self.pending.is_empty() {
+            return Output::Append(self.batch());
+        }
+        if let Some(output) = self.outputs.pop_front() {
+            return output;
+        }
+        while let Some((seq, id)) = self.held.front().copied() {
+            if seq > self.durable {
+                break;
+            }
+            self.held.pop_front();
+            if let Some(request) = self.release(id) {
+                return Output::Perform(Box::new(request));
+            }
+            if !self.pending.is_empty() && self.in_flight.is_none() {
+                return Output::Append(self.batch());
+            }
+        }
+        Output::Wait(self.next_due())
+    }
+
+    /// Nothing runs, nothing is eligible, nothing waits for a time, and the tracker was read since the last change.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.pending.is_empty()
+            && self.in_flight.is_none()
+            && self.state.runs.is_empty()
+            && self.state.open_effects.is_empty()
+            && self.state.tracker_failure.is_none()
+            && self.poll.is_fresh()
+            && !self.state.issues.values().any(|entry| self.is_waiting(entry))
+    }
+
+    /// Whether an effect of the run is being performed by this daemon.
+    #[must_use]
+    pub fn is_performing(&self, id: EffectId) -> bool {
+        self.performing.contains(&id)
+    }
+
+    fn batch(&mut self) -> Batch {
+        let events = std::mem::take(&mut self.pending);
+        let touched = std::mem::take(&mut self.touched);
+        let mut views: Vec<View> = Vec::new();
+        for id in &touched.issues {
+            views.push(match self.state.issues.get(id) {
+                Some(entry) => View::Issue(Box::new(IssueView::of(entry, self.state.at))),
+                None => View::IssueGone(id.clone()),
+            });
+        }
+        views.extend(touched.ended.into_iter().map(|view| View::Run(Box::new(view))));
+        views.extend(touched.runs.iter().filter_map(|run| self.run_view(run)));
+        if touched.daemon {
+            views.push(View::Daemon(Box::new(DaemonView::of(&self.state))));
+        }
+        let snapshot = (self.state.seq - self.snapshot_seq >= SNAPSHOT_EVERY).then(|| {
+            self.snapshot_seq = self.state.seq;
+            Snapshot { format: SNAPSHOT_FORMAT, state: self.state.clone() }
+        });
+        self.in_flight = Some(self.state.seq);
+        Batch { epoch: self.state.epoch, events, views, snapshot }
+    }
+
+    fn run_view(&self, run: &RunId) -> Option<View> {
+        let run = self.state.runs.get(run)?;
+        let identifier = self.state.issues.get(&run.issue).map_or("", |entry| &entry.issue.identifier);
+        Some(View::Run(Box::new(RunView::of(run, identifier))))
+    }
+
+    /// Decides a fact: it becomes part of the state at once, and of the journal with the next batch.
+    pub(crate) fn emit(&mut self, event: Event) {
+        if let Some(issue) = event.issue() {
+            self.touched.issues.insert(issue.clone());
+        }
+        if let Some(run) = event.run() {
+            self.touched.runs.insert(run.clone());
+            if let Some(run) = self.state.runs.get(run) {
+                self.touched.issues.insert(run.issue.clone());
+            }
+        }
+        match &event {
+            Event::RunEnded { run, outcome, reason, evidence } => self.keep_ended(run, *outcome, reason, evidence),
+            Event::EffectIntended { effect_id, .. } => self.held.push_back((self.state.seq + 1, *effect_id)),
+            Event::DaemonStarted { .. }
+            | Event::WorkflowLoaded { .. }
+            | Event::WorkflowRejected { .. }
+            | Event::TrackerHealth { .. }
+            | Event::Usage { .. } => self.touched.daemon = true,
+            _ => {}
+        }
+        let recorded = Recorded { seq: self.state.seq + 1, at: self.now, event };
+        if let Err(illegal) = self.state.apply(&recorded) {
+            // The machine's own decision broke the machine's own rule: going on would write a journal that cannot
+            // be replayed. The process ends here, and the journal is as good as its last batch.
+            #[expect(clippy::panic, reason = "a decision that cannot be replayed must not reach the disk")]
+            {
+                panic!("illegal decision: {illegal}");
+            }
+        }
+        self.pending.push(recorded);
+    }
+
+    fn keep_ended(
+        &mut self,
+        run: &RunId,
+        outcome: crate::run::RunOutcome,
+        reason: &Option<String>,
+        evidence: &Option<String>,
+    ) {
+        if let Some(run) = self.state.runs.get(run) {
+            let mut run = run.clone();
+            run.phase = Phase::Ended;
+            run.outcome = Some(outcome);
+            run.reason.clone_from(reason);
+            run.evidence.clone_from(evidence);
+            run.ended_at = Some(self.now);
+            let identifier = self.state.issues.get(&run.issue).map_or("", |entry| &entry.issue.identifier);
+            self.touched.ended.push(RunView::of(&run, identifier));
+        }
+    }
+
+    /// Intends a new effect; it is performed when the intent is durable.
+    pub(crate) fn intend(&mut self, issue: &IssueId, run: Option<&RunId>, name: &str, effect: Effect) {
+        let key = match run {
+            Some(run) => format!("{run}/{name}"),
+            None => format!("issue/{issue}/{name}"),
+        };
+        self.emit(Event::EffectIntended {
+            effect_id: EffectId(self.state.effect_count + 1),
+            issue: issue.clone(),
+            run: run.cloned(),
+            key,
+            attempt: 1,
+            effect,
+        });
+    }
+
+    /// Intends an effect in doubt again, under the same id and key.
+    pub(crate) fn intend_again(&mut self, id: EffectId) {
+        let Some(open) = self.state.open_effects.get(&id).cloned() else { return };
+        self.emit(Event::EffectIntended {
+            effect_id: id,
+            issue: open.issue,
+            run: open.run,
+            key: open.key,
+            attempt: open.attempt.saturating_add(1),
+            effect: open.effect,
+        });
+    }
+
+    /// Gives up every effect of the run that is being performed or is about to be.
+    pub(crate) fn cancel_effects(&mut self, run: &RunId) {
+        let ids: Vec<EffectId> = self
+            .state
+            .open_effects
+            .iter()
+            .filter(|(_, open)| open.run.as_ref() == Some(run))
+            .filter(|(_, open)| !matches!(open.effect, Effect::StopAgent | Effect::Sweep))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in ids {
+            if self.performing.contains(&id) {
+                self.outputs.push_back(Output::Cancel(id));
+            } else if self.held.iter().any(|(_, held)| *held == id) {
+                self.unwanted.insert(id);
+            }
+        }
+    }
+
+    fn release(&mut self, id: EffectId) -> Option<EffectRequest> {
+        if self.unwanted.remove(&id) {
+            let failure = Failure::retryable("canceled", "given up before it was performed");
+            self.effect_ended(id, Outcome::Failed { failure });
+            return None;
+        }
+        let request = self.request(id);
+        match &request {
+            Some(request) => {
+                self.performing.insert(id);
+                if let (Effect::Prompt { .. }, Some(run)) = (&request.effect, &request.run) {
+                    self.activity.insert(run.clone(), self.now);
+                }
+            }
+            None if self.state.open_effects.contains_key(&id) => {
+                let failure = Failure::permanent("context_lost", "the issue or its policy is not known any more");
+                self.effect_ended(id, Outcome::Failed { failure });
+            }
+            None => {}
+        }
+        request
+    }
+
+    /// The effect with all that its performer needs.
+    pub(crate) fn request(&self, id: EffectId) -> Option<EffectRequest> {
+        let open = self.state.open_effects.get(&id).filter(|open| !open.in_doubt || self.probing(id))?;
+        let entry = self.state.issues.get(&open.issue)?;
+        Some(EffectRequest {
+            id,
+            key: open.key.clone(),
+            attempt: open.attempt,
+            issue: entry.issue.clone(),
+            run: open.run.clone(),
+            policy: self.state.policy_of(open.run.as_ref())?,
+            workspace: entry.workspace.clone(),
+            known_branch: known_branch(entry),
+            effect: open.effect.clone(),
+        })
+    }
+
+    fn probing(&self, id: EffectId) -> bool {
+        self.state
+            .open_effects
+            .get(&id)
+            .is_some_and(|open| open.in_doubt && open.effect.in_doubt() == crate::effect::InDoubtPolicy::Probe)
+    }
+
+    pub(crate) fn ask(&mut self, purpose: Purpose, query: Query) {
+        self.query_count += 1;
+        let id = QueryId(self.query_count);
+        self.queries.insert(id, purpose);
+        self.outputs.push_back(Output::Ask(id, query));
+    }
+
+    fn answered(&mut self, purpose: Purpose, answer: Answer) {
+        match (purpose, answer) {
+            (Purpose::Poll { number }, Answer::Poll { by_states, by_ids }) => self.polled(number, by_states, by_ids),
+            (Purpose::Assess { run }, Answer::Assess { issue, work }) => self.assessed(&run, issue, work),
+            (Purpose::Probe { effect }, Answer::Probe(answer)) => self.probed(effect, answer),
+            // An answer of another kind than its question tells nothing; the question's own timer asks again.
+            (Purpose::Poll { .. }, _) => self.poll.failed(self.now),
+            (Purpose::Assess { run }, _) => self.assess_later(&run),
+            (Purpose::Probe { effect }, _) => self.probe_later(effect),
+        }
+    }
+
+    fn policy_loaded(&mut self, hash: PolicyHash, policy: Box<Policy>) {
+        if self.state.policy.as_ref() != Some(&hash) || self.state.workflow_failure.is_some() {
+            self.emit(Event::WorkflowLoaded { hash, policy });
+            self.poll.due_at = self.now;
+        }
+    }
+
+    fn signal(&mut self, run: &RunId, signal: &Signal) {
+        let Some(live) = self.state.runs.get(run) else { return };
+        let turn = live.turn;
+        self.activity.insert(run.clone(), self.now);
+        match signal {
+            Signal::Activity => {}
+            Signal::Usage(usage) => {
+                let grew = live.turn_usage.max(*usage) != live.turn_usage;
+                let rested = self.usage_at.get(run).is_none_or(|last| self.now.since_ms(*last) >= USAGE_EVERY_MS);
+                if live.turn_open && grew && rested {
+                    self.usage_at.insert(run.clone(), self.now);
+                    self.emit(Event::Usage { run: run.clone(), turn, usage: *usage });
+                }
+            }
+        }
+    }
+}
+
+/// Usage reports of one run are journaled at most this often; the end of a turn always is.
+const USAGE_EVERY_MS: u64 = 1_000;
+
+fn known_branch(entry: &IssueEntry) -> Option<KnownBranch> {
+    entry.branch.as_ref().map(|name| KnownBranch { name: name.clone(), commit: entry.handed_off.clone() })
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::effect::PromptSpec;
 use crate::ids::{CommitId, IssueId, PolicyHash, RunId, SessionId};
 use crate::time::Timestamp;
 use crate::usage::Usage;
@@ -33,8 +34,14 @@ pub struct Run {
     pub attached: bool,
     /// Number of the latest turn; 0 before the first.
     pub turn: u32,
-    /// The key of the prompt that is out, while a turn is open.
-    pub open_prompt: Option<OpenPrompt>,
+    /// Turns that ended and count towards `max_turns`.
+    pub counted_turns: u32,
+    /// A turn is open.
+    pub turn_open: bool,
+    /// What the next prompt says, when that was decided before the agent was there to hear it.
+    pub next_prompt: Option<PromptSpec>,
+    /// The commit that was fetched for checks and handoff.
+    pub candidate: Option<CommitId>,
     /// Turns that our own restarts cut.
     pub cut_turns: u32,
     /// Times that the outcome of something was unknown while the daemon lived.
@@ -51,15 +58,6 @@ pub struct Run {
     pub started_at: Timestamp,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
-}
-
-/// A prompt whose turn is not over.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct OpenPrompt {
-    /// Key of the prompt's effect; the marker is made from it.
-    pub key: String,
-    /// What it says, so that it can be sent again.
-    pub prompt: crate::effect::PromptSpec,
 }
 
 /// Where a live run is. Each phase but the last has exactly one thing under way.
@@ -201,6 +199,8 @@ pub struct Handoff {
     pub commit: CommitId,
     /// Steps, in the order of the plan; the push is the pivot.
     pub steps: Vec<(SagaStep, StepState)>,
+    /// Failures of each step that failed.
+    pub failures: Vec<(SagaStep, u32)>,
 }
 
 /// The steps of the handoff to a plain git remote.

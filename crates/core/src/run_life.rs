@@ -1,1 +1,662 @@
-//! run_life
+//! The life of a run: from its workspace to its end. Each function is one transition; what follows an
+//! effect is decided in [`Machine::effect_ended`] and the `after_…` functions that it calls.
+
+use crate::effect::{
+    Effect, EffectOutput, Failure, Missing, Outcome, PromptSpec, Query, SessionStart, TurnOutcome, Work,
+};
+use crate::event::Event;
+use crate::ids::{CommitId, EffectId, IssueId, RunId, SessionId};
+use crate::issue::{Issue, IssueStatus, Workspace, normalized_state, state_in};
+use crate::machine::{Again, Machine, Purpose};
+use crate::policy::{CommitMode, Hook, Policy};
+use crate::run::{Ending, Phase, Run, RunOutcome, Then};
+use crate::state::OpenEffect;
+use crate::time::Timestamp;
+use crate::usage::Usage;
+
+/// First wait after a failed run; doubles with each further one (Symphony §8.4).
+const RETRY_BASE_MS: u64 = 10_000;
+/// Wait after a clean end without a handoff (Symphony §8.4).
+const CONTINUATION_MS: u64 = 1_000;
+/// Turns of one run that our own restarts may cut or repeat before the issue parks.
+const CUT_TURNS: u32 = 50;
+/// Looks at the work of one turn that may tell nothing before the run fails.
+const ASSESS_TRIES: u32 = 10;
+/// Wait before such a look is tried again.
+const ASSESS_AGAIN_MS: u64 = 2_000;
+
+impl Machine {
+    /// Begins a run of an eligible issue.
+    pub(crate) fn start_run(&mut self, id: &IssueId) {
+        let Some(entry) = self.state.issues.get(id) else { return };
+        let Some(policy) = self.state.policy.clone() else { return };
+        let fresh = entry.workspace.is_some() && !entry.workspace_whole;
+        let attempt = entry.attempt;
+        let run = RunId(format!("run-{}", self.state.run_count + 1));
+        self.emit(Event::RunStarted { run: run.clone(), issue: id.clone(), attempt, policy });
+        self.set_status(id, IssueStatus::Running, None, None);
+        self.intend(id, Some(&run), "prepare", Effect::PrepareWorkspace { fresh });
+    }
+
+    /// An effect's outcome is known, or it is known that nobody knows.
+    pub(crate) fn effect_ended(&mut self, id: EffectId, outcome: Outcome) {
+        let Some(open) = self.state.open_effects.get(&id).cloned() else { return };
+        if open.in_doubt {
+            // Too late: it was declared in doubt, and is settled by its policy alone.
+            return;
+        }
+        if let Outcome::InDoubt { reason } = outcome {
+            self.doubt(id, &open, reason);
+            return;
+        }
+        self.settle(id, &open, outcome, false);
+    }
+
+    /// Records the outcome and goes on from there.
+    pub(crate) fn settle(&mut self, id: EffectId, open: &OpenEffect, outcome: Outcome, probed: bool) {
+        self.emit(Event::EffectEnded {
+            effect_id: id,
+            issue: open.issue.clone(),
+            run: open.run.clone(),
+            outcome: outcome.clone(),
+            probed,
+        });
+        let result = match outcome {
+            Outcome::Done { output } => Ok(output),
+            Outcome::Failed { failure } => Err(failure),
+            Outcome::InDoubt { .. } => return,
+        };
+        let Some(run) = open.run.as_ref().and_then(|run| self.state.runs.get(run)).cloned() else {
+            self.after_issue_effect(&open.issue, &open.effect, result);
+            return;
+        };
+        if run.phase == Phase::Stopping {
+            self.after_stopping(&run, &open.effect, result);
+        } else {
+            self.after_run_effect(&run, &open.effect, result);
+        }
+    }
+
+    fn after_run_effect(&mut self, run: &Run, effect: &Effect, result: Result<EffectOutput, Failure>) {
+        match (effect, result) {
+            (Effect::PrepareWorkspace { .. }, Ok(EffectOutput::WorkspaceReady { workspace, created })) => {
+                self.after_prepare(run, workspace, created);
+            }
+            (Effect::RunHook { hook }, result) => self.after_hook(run, *hook, result.err()),
+            (Effect::MoveIssue { .. }, Ok(EffectOutput::Moved { state })) if run.phase == Phase::Claiming => {
+                self.note_own_move(&run.issue, state);
+                self.before_run(run);
+            }
+            (Effect::StartSession { .. }, Ok(EffectOutput::SessionStarted { session, how })) => {
+                self.after_launch(run, session, how);
+            }
+            (Effect::Prompt { .. }, Ok(EffectOutput::TurnEnded { turn, usage, summary })) => {
+                self.after_turn(run, turn, usage, summary);
+            }
+            (Effect::Prompt { .. }, Err(failure)) => {
+                let turn = TurnOutcome::Failed { failure: failure.clone() };
+                self.end_turn(run, turn, Usage::default(), String::new(), false);
+                self.fail_run(&run.id, &failure);
+            }
+            (Effect::CommitLeftovers, Ok(EffectOutput::LeftoversCommitted { .. })) => self.fetch_commit(run),
+            (Effect::FetchCommit, Ok(EffectOutput::CommitFetched { commit })) => self.after_fetch(run, commit),
+            (Effect::RunCheck { commit, index }, Ok(EffectOutput::CheckEnded { passed, output_tail })) => {
+                self.after_check(run, commit, *index, passed, output_tail);
+            }
+            (Effect::StopAgent, Ok(_)) if run.phase == Phase::Closing => self.deliver(&run.id),
+            (Effect::Sweep, Ok(_)) => self.resume(&run.id),
+            (Effect::Sweep, Err(failure)) => self.park_run(&run.id, "sweep_failed", failure.to_string()),
+            (Effect::PushBranch { .. } | Effect::Comment { .. } | Effect::MoveIssue { .. }, result)
+                if run.phase == Phase::Delivering =>
+            {
+                self.after_step(run, effect, result);
+            }
+            (_, Err(failure)) => self.fail_run(&run.id, &failure),
+            (_, Ok(_)) => {
+                let failure = Failure::retryable("wrong_output", format!("{} answered something else", effect.kind()));
+                self.fail_run(&run.id, &failure);
+            }
+        }
+    }
+
+    fn after_prepare(&mut self, run: &Run, workspace: Workspace, created: bool) {
+        self.emit(Event::WorkspaceReady { issue: run.issue.clone(), run: run.id.clone(), workspace, created });
+        let whole = self.state.issues.get(&run.issue).is_some_and(|entry| entry.workspace_whole);
+        if whole {
+            self.claim(run);
+        } else {
+            self.enter(&run.id, Phase::AfterCreate);
+            let name = format!("after_create/{}", self.state.effect_count);
+            self.intend(&run.issue, Some(&run.id), &name, Effect::RunHook { hook: Hook::AfterCreate });
+        }
+    }
+
+    fn after_hook(&mut self, run: &Run, hook: Hook, failure: Option<Failure>) {
+        let (issue, id) = (run.issue.clone(), Some(run.id.clone()));
+        self.emit(Event::HookEnded { issue, run: id, hook, failure: failure.clone() });
+        match (hook, failure) {
+            (Hook::AfterCreate, None) => self.claim(run),
+            (Hook::BeforeRun, None) => self.launch(&run.id),
+            (Hook::AfterCreate | Hook::BeforeRun, Some(failure)) => self.fail_run(&run.id, &failure),
+            (Hook::AfterRun | Hook::BeforeRemove, _) => self.finish(&run.id),
+        }
+    }
+
+    fn claim(&mut self, run: &Run) {
+        let Some(policy) = self.state.policy_of(Some(&run.id)) else { return };
+        let state = self.state.issues.get(&run.issue).map(|entry| normalized_state(&entry.issue.state));
+        let wanted = policy.handoff.as_ref().and_then(|handoff| handoff.claim_state.clone());
+        match wanted {
+            Some(to) if state.as_deref() != Some(&normalized_state(&to)) => {
+                self.enter(&run.id, Phase::Claiming);
+                self.intend(&run.issue, Some(&run.id), "claim", Effect::MoveIssue { to });
+            }
+            Some(_) | None => self.before_run(run),
+        }
+    }
+
+    fn before_run(&mut self, run: &Run) {
+        let Some(policy) = self.state.policy_of(Some(&run.id)) else { return };
+        if policy.hooks.script(Hook::BeforeRun).is_some() {
+            self.enter(&run.id, Phase::BeforeRun);
+            self.intend(&run.issue, Some(&run.id), "before_run", Effect::RunHook { hook: Hook::BeforeRun });
+        } else {
+            self.launch(&run.id);
+        }
+    }
+
+    /// Starts the agent: a new session, or the run's own; when a prompt is out, its marker is sought.
+    pub(crate) fn launch(&mut self, id: &RunId) {
+        let Some(run) = self.state.runs.get(id) else { return };
+        let (issue, resume) = (run.issue.clone(), run.session.clone());
+        let seek = self.prompt_in_doubt(id).map(|(_, open)| open.key);
+        self.enter(id, Phase::Launching);
+        let name = format!("session/{}", self.state.effect_count);
+        self.intend(&issue, Some(id), &name, Effect::StartSession { resume, seek });
+    }
+
+    /// The prompt of the run whose outcome is unknown.
+    pub(crate) fn prompt_in_doubt(&self, run: &RunId) -> Option<(EffectId, OpenEffect)> {
+        self.state
+            .open_effects
+            .iter()
+            .find(|(_, open)| open.run.as_ref() == Some(run) && matches!(open.effect, Effect::Prompt { .. }))
+            .map(|(id, open)| (*id, open.clone()))
+    }
+
+    fn after_launch(&mut self, run: &Run, session: SessionId, how: SessionStart) {
+        let id = run.id.clone();
+        let prompt = self.prompt_in_doubt(&id);
+        match how {
+            SessionStart::New => self.emit(Event::SessionStarted { run: id.clone(), session }),
+            SessionStart::Gone => self.emit(Event::SessionRehydrated { run: id.clone(), session }),
+            SessionStart::Resumed | SessionStart::ResumedPromptFound | SessionStart::ResumedPromptMissing => {
+                self.emit(Event::SessionResumed { run: id.clone(), session });
+            }
+        }
+        match (prompt, how) {
+            (Some((effect, open)), SessionStart::ResumedPromptMissing) => self.repeat_prompt(&id, effect, &open),
+            (Some((effect, open)), SessionStart::ResumedPromptFound) => {
+                let output = EffectOutput::TurnEnded {
+                    turn: TurnOutcome::Interrupted,
+                    usage: Usage::default(),
+                    summary: String::new(),
+                };
+                self.conclude(effect, &open, Outcome::Done { output });
+                self.end_turn(run, TurnOutcome::Interrupted, Usage::default(), String::new(), true);
+                self.next_turn(&id, PromptSpec::AfterCut);
+            }
+            (Some((effect, open)), SessionStart::New | SessionStart::Resumed | SessionStart::Gone) => {
+                let failure = Failure::retryable("session_gone", "the session that the prompt was sent to is gone");
+                self.conclude(effect, &open, Outcome::Failed { failure });
+                self.end_turn(run, TurnOutcome::Interrupted, Usage::default(), String::new(), true);
+                self.next_turn(&id, PromptSpec::Rehydrate { attempt: run.attempt, turns: run.turn });
+            }
+            (None, SessionStart::Gone) if run.turn > 0 => {
+                self.next_turn(&id, PromptSpec::Rehydrate { attempt: run.attempt, turns: run.turn });
+            }
+            (None, _) => {
+                let prompt = run.next_prompt.clone().unwrap_or(match run.turn {
+                    0 => PromptSpec::First { attempt: run.attempt },
+                    _ => PromptSpec::AfterCut,
+                });
+                self.next_turn(&id, prompt);
+            }
+        }
+    }
+
+    /// Records how an effect in doubt was settled by other means than a probe, without following it.
+    pub(crate) fn conclude(&mut self, effect: EffectId, open: &OpenEffect, outcome: Outcome) {
+        let (issue, run) = (open.issue.clone(), open.run.clone());
+        self.emit(Event::EffectEnded { effect_id: effect, issue, run, outcome, probed: true });
+    }
+
+    fn repeat_prompt(&mut self, run: &RunId, effect: EffectId, open: &OpenEffect) {
+        let Some(live) = self.state.runs.get(run) else { return };
+        let turn = live.turn;
+        if self.too_many_cuts(run) {
+            return;
+        }
+        self.emit(Event::TurnStarted { run: run.clone(), turn, repeated: true });
+        self.enter(run, Phase::Prompting);
+        debug_assert!(open.in_doubt, "only a prompt in doubt is sent again");
+        self.intend_again(effect);
+    }
+
+    fn too_many_cuts(&mut self, run: &RunId) -> bool {
+        let cuts = self.state.runs.get(run).map_or(0, |run| run.cut_turns);
+        if cuts < CUT_TURNS {
+            return false;
+        }
+        self.park_run(run, "cut_turns_exhausted", format!("{cuts} turns of this run were cut by restarts"));
+        true
+    }
+
+    /// Opens the next turn, if the run may have one and the agent is there; starts the agent first if it is not.
+    fn next_turn(&mut self, id: &RunId, prompt: PromptSpec) {
+        if self.too_many_cuts(id) {
+            return;
+        }
+        let Some(run) = self.state.runs.get(id) else { return };
+        if !run.attached {
+            self.launch(id);
+            return;
+        }
+        let (issue, turn) = (run.issue.clone(), run.turn + 1);
+        self.emit(Event::TurnStarted { run: id.clone(), turn, repeated: false });
+        self.enter(id, Phase::Prompting);
+        self.intend(&issue, Some(id), &format!("prompt/{turn}"), Effect::Prompt { turn, prompt });
+    }
+
+    fn after_turn(&mut self, run: &Run, turn: TurnOutcome, usage: Usage, summary: String) {
+        self.end_turn(run, turn.clone(), usage, summary, false);
+        match turn {
+            TurnOutcome::Completed => self.assess(&run.id),
+            TurnOutcome::Failed { failure } => self.fail_run(&run.id, &failure),
+            TurnOutcome::RateLimited { reset_at } => {
+                self.emit(Event::RateLimited { run: run.id.clone(), reset_at });
+                let reason = "rate_limited: the model's provider refuses for a while".to_owned();
+                let then = Then::RetryAfterFailure { not_before: reset_at };
+                self.stop_run(&run.id, Ending { outcome: RunOutcome::Interrupted, reason, then });
+            }
+            TurnOutcome::Asked { question } => {
+                self.emit(Event::QuestionAsked { run: run.id.clone(), question: question.clone() });
+                self.park_run(&run.id, "question_asked", question);
+            }
+            TurnOutcome::Interrupted => {
+                let failure = Failure::retryable("turn_interrupted", "the agent ended its turn without being through");
+                self.fail_run(&run.id, &failure);
+            }
+        }
+    }
+
+    fn end_turn(&mut self, run: &Run, turn_outcome: TurnOutcome, usage: Usage, summary: String, cut: bool) {
+        let Some(live) = self.state.runs.get(&run.id).filter(|live| live.turn_open) else { return };
+        let turn = live.turn;
+        if live.turn_usage.max(usage) != live.turn_usage {
+            self.emit(Event::Usage { run: run.id.clone(), turn, usage });
+        }
+        self.emit(Event::TurnEnded { run: run.id.clone(), turn, turn_outcome, summary, cut });
+    }
+
+    /// Looks at the issue and at the work.
+    pub(crate) fn assess(&mut self, id: &RunId) {
+        self.enter(id, Phase::Assessing);
+        self.assess_again.remove(id);
+        self.ask_assess(id);
+    }
+
+    pub(crate) fn ask_assess(&mut self, id: &RunId) {
+        let Some(run) = self.state.runs.get(id) else { return };
+        let Some(entry) = self.state.issues.get(&run.issue) else { return };
+        let (Some(workspace), Some(policy)) = (entry.workspace.clone(), self.state.policy_of(Some(id))) else { return };
+        let since = entry.handed_off.clone().or_else(|| workspace.base_commit.clone());
+        let issue = entry.issue.clone();
+        self.ask(
+            Purpose::Assess { run: id.clone() },
+            Query::Assess { run: id.clone(), issue, workspace, since, policy },
+        );
+    }
+
+    pub(crate) fn assess_later(&mut self, id: &RunId) {
+        let tries = self.assess_again.get(id).map_or(0, |again| again.tries) + 1;
+        self.assess_again.insert(id.clone(), Again { due_at: self.now.after_ms(ASSESS_AGAIN_MS), tries });
+    }
+
+    /// When a run is done (the contract's rule), asked after each turn.
+    pub(crate) fn assessed(&mut self, id: &RunId, issue: Result<Option<Issue>, Failure>, work: Result<Work, Failure>) {
+        let Some(run) = self.state.runs.get(id).filter(|run| run.phase == Phase::Assessing).cloned() else { return };
+        let Some(policy) = self.state.policy_of(Some(id)) else { return };
+        let issue = match issue {
+            Ok(issue) => issue,
+            Err(failure) => {
+                self.assess_later(id);
+                if self.assess_again.get(id).is_some_and(|again| again.tries > ASSESS_TRIES) {
+                    self.fail_run(id, &failure);
+                }
+                return;
+            }
+        };
+        self.assess_again.remove(id);
+        let Some(issue) = issue else {
+            self.end_in_order(
+                id,
+                "issue_gone: the issue is not visible in the tracker any more",
+                Then::Release { clean_up: false },
+            );
+            return;
+        };
+        let terminal = state_in(&issue.state, &policy.tracker.terminal_states);
+        let active = !terminal && state_in(&issue.state, &policy.tracker.active_states);
+        let routable = issue.dispatchable;
+        self.note_snapshot(issue, &policy);
+        if !active || !routable {
+            let reason = if terminal {
+                "issue_terminal: the tracker says terminal"
+            } else {
+                "issue_inactive: the issue left the active states"
+            };
+            self.end_in_order(id, reason, Then::Release { clean_up: terminal });
+            return;
+        }
+        match work {
+            Ok(work) => self.judge(&run, &policy, work),
+            Err(failure) => self.fail_run(id, &failure),
+        }
+    }
+
+    fn judge(&mut self, run: &Run, policy: &Policy, work: Work) {
+        let Some(handoff) = &policy.handoff else {
+            self.go_on(run, policy, Missing::StillActive);
+            return;
+        };
+        let dirty = !work.uncommitted.is_empty();
+        if !work.has_commits {
+            self.go_on(run, policy, Missing::NoCommit);
+        } else if dirty && handoff.commit == CommitMode::Require {
+            self.go_on(run, policy, Missing::Uncommitted { files: work.uncommitted });
+        } else if dirty {
+            self.enter(&run.id, Phase::Committing);
+            let name = format!("commit/{}", run.turn);
+            self.intend(&run.issue, Some(&run.id), &name, Effect::CommitLeftovers);
+        } else {
+            self.fetch_commit(run);
+        }
+    }
+
+    fn fetch_commit(&mut self, run: &Run) {
+        self.enter(&run.id, Phase::Fetching);
+        self.intend(&run.issue, Some(&run.id), &format!("fetch/{}", run.turn), Effect::FetchCommit);
+    }
+
+    fn after_fetch(&mut self, run: &Run, commit: CommitId) {
+        self.check(run, commit, 0);
+    }
+
+    fn check(&mut self, run: &Run, commit: CommitId, index: u32) {
+        let Some(policy) = self.state.policy_of(Some(&run.id)) else { return };
+        let checks = policy.handoff.as_ref().map_or(&[][..], |handoff| &handoff.checks);
+        if checks.get(index as usize).is_some() {
+            self.enter(&run.id, Phase::Checking { index });
+            let name = format!("check/{}/{index}", run.turn);
+            self.intend(&run.issue, Some(&run.id), &name, Effect::RunCheck { commit, index });
+        } else {
+            let evidence = match checks.len() {
+                0 => "no evidence: no checks are configured".to_owned(),
+                _ => format!("passed on {commit}: {}", checks.join("; ")),
+            };
+            self.begin_handoff(run, commit, evidence);
+        }
+    }
+
+    fn after_check(&mut self, run: &Run, commit: &CommitId, index: u32, passed: bool, output_tail: String) {
+        let Some(policy) = self.state.policy_of(Some(&run.id)) else { return };
+        let checks = policy.handoff.as_ref().map_or(&[][..], |handoff| &handoff.checks);
+        let command = checks.get(index as usize).cloned().unwrap_or_default();
+        self.emit(Event::CheckEnded { run: run.id.clone(), commit: commit.clone(), command: command.clone(), passed });
+        if passed {
+            self.check(run, commit.clone(), index + 1);
+        } else {
+            self.go_on(run, &policy, Missing::CheckFailed { command, output_tail });
+        }
+    }
+
+    /// The same session goes on, unless the run had all its turns.
+    fn go_on(&mut self, run: &Run, policy: &Policy, missing: Missing) {
+        let turns = self.state.runs.get(&run.id).map_or(0, |run| run.counted_turns);
+        if turns < policy.agent.max_turns {
+            self.emit(Event::HandoffMissing { run: run.id.clone(), missing: missing.clone() });
+            self.next_turn(&run.id, PromptSpec::Continue { missing });
+        } else if policy.handoff.is_some() {
+            let detail = format!("{turns} turns, and still: {}", missing_text(&missing));
+            self.park_run(&run.id, "max_turns_reached", detail);
+        } else {
+            self.end_in_order(&run.id, "max_turns_reached: the issue is still active", Then::Continue);
+        }
+    }
+
+    fn end_in_order(&mut self, id: &RunId, reason: &str, then: Then) {
+        self.stop_run(id, Ending { outcome: RunOutcome::Completed, reason: reason.to_owned(), then });
+    }
+
+    pub(crate) fn park_run(&mut self, id: &RunId, reason: &str, detail: String) {
+        let ending =
+            Ending { outcome: RunOutcome::Interrupted, reason: reason.to_owned(), then: Then::Park { detail } };
+        self.stop_run(id, ending);
+    }
+
+    /// The run failed: tried again with backoff, or parked when trying again cannot help.
+    pub(crate) fn fail_run(&mut self, id: &RunId, failure: &Failure) {
+        let then = if failure.retryable {
+            Then::RetryAfterFailure { not_before: None }
+        } else {
+            let hint = failure.hint.as_ref().map_or(String::new(), |hint| format!(" ({hint})"));
+            Then::Park { detail: format!("{failure}{hint}") }
+        };
+        let reason = if failure.retryable { failure.to_string() } else { failure.code.clone() };
+        self.stop_run(id, Ending { outcome: RunOutcome::Failed, reason, then });
+    }
+
+    /// The run is going to end: gives up what is under way and ends the agent. Without effect past the pivot.
+    pub(crate) fn stop_run(&mut self, id: &RunId, ending: Ending) {
+        let Some(run) = self.state.runs.get(id) else { return };
+        if run.phase.past_pivot() || run.phase == Phase::Stopping {
+            return;
+        }
+        let issue = run.issue.clone();
+        if run.handoff.is_some() {
+            self.emit(Event::SagaEnded { run: id.clone(), committed: false });
+        }
+        self.emit(Event::RunEnding { run: id.clone(), ending });
+        self.enter(id, Phase::Stopping);
+        self.cancel_effects(id);
+        self.abandon_doubts(id);
+        let name = format!("stop/{}", self.state.effect_count);
+        self.intend(&issue, Some(id), &name, Effect::StopAgent);
+    }
+
+    /// Nothing depends any more on the outcome of what is in doubt in this run.
+    pub(crate) fn abandon_doubts(&mut self, id: &RunId) {
+        let doubts: Vec<(EffectId, OpenEffect)> = self
+            .state
+            .open_effects
+            .iter()
+            .filter(|(_, open)| open.in_doubt && open.run.as_ref() == Some(id))
+            .map(|(effect, open)| (*effect, open.clone()))
+            .collect();
+        for (effect, open) in doubts {
+            self.abandon(effect, &open);
+        }
+    }
+
+    pub(crate) fn abandon(&mut self, effect: EffectId, open: &OpenEffect) {
+        let failure = Failure::permanent("abandoned", "the outcome stayed unknown, and nothing depends on it any more");
+        self.conclude(effect, open, Outcome::Failed { failure });
+        if let (Effect::Prompt { .. }, Some(run)) =
+            (&open.effect, open.run.as_ref().and_then(|run| self.state.runs.get(run)).cloned())
+        {
+            self.end_turn(&run, TurnOutcome::Interrupted, Usage::default(), String::new(), true);
+        }
+    }
+
+    /// Something of a run that is ending came to its end.
+    fn after_stopping(&mut self, run: &Run, effect: &Effect, result: Result<EffectOutput, Failure>) {
+        match (effect, &result) {
+            (Effect::Prompt { .. }, Ok(EffectOutput::TurnEnded { turn, usage, summary })) => {
+                self.end_turn(run, turn.clone(), *usage, summary.clone(), false);
+            }
+            (Effect::Prompt { .. }, _) => {
+                self.end_turn(run, TurnOutcome::Interrupted, Usage::default(), String::new(), false);
+            }
+            (Effect::RunHook { hook }, result) => {
+                let failure = result.as_ref().err().cloned();
+                self.emit(Event::HookEnded {
+                    issue: run.issue.clone(),
+                    run: Some(run.id.clone()),
+                    hook: *hook,
+                    failure,
+                });
+            }
+            (Effect::MoveIssue { .. }, Ok(EffectOutput::Moved { state })) => {
+                self.note_own_move(&run.issue, state.clone())
+            }
+            (Effect::StopAgent | Effect::Sweep, Err(failure)) => {
+                // What could not be killed may still write: only an operator can tell.
+                let detail = failure.to_string();
+                let ending = Ending {
+                    outcome: RunOutcome::Failed,
+                    reason: "sweep_failed".to_owned(),
+                    then: Then::Park { detail },
+                };
+                self.emit(Event::RunEnding { run: run.id.clone(), ending });
+            }
+            (Effect::PrepareWorkspace { .. }, Ok(EffectOutput::WorkspaceReady { workspace, created })) => {
+                let (issue, id) = (run.issue.clone(), run.id.clone());
+                self.emit(Event::WorkspaceReady { issue, run: id, workspace: workspace.clone(), created: *created });
+            }
+            _ => {}
+        }
+        let busy = self.state.open_effects.values().any(|open| open.run.as_ref() == Some(&run.id));
+        if !busy {
+            self.after_run(&run.id);
+        }
+    }
+
+    /// The script after the run, then the end.
+    pub(crate) fn after_run(&mut self, id: &RunId) {
+        let Some(run) = self.state.runs.get(id) else { return };
+        let issue = run.issue.clone();
+        let has_workspace =
+            self.state.issues.get(&issue).is_some_and(|entry| entry.workspace.is_some() && entry.workspace_whole);
+        let has_hook =
+            self.state.policy_of(Some(id)).is_some_and(|policy| policy.hooks.script(Hook::AfterRun).is_some());
+        self.enter(id, Phase::AfterRun);
+        if has_workspace && has_hook {
+            self.intend(&issue, Some(id), "after_run", Effect::RunHook { hook: Hook::AfterRun });
+        } else {
+            self.finish(id);
+        }
+    }
+
+    /// The run is over; what becomes of the issue was decided with its ending.
+    fn finish(&mut self, id: &RunId) {
+        let Some(run) = self.state.runs.get(id).cloned() else { return };
+        let Some(ending) = run.ending.clone() else { return };
+        let issue = run.issue.clone();
+        self.emit(Event::RunEnded {
+            run: id.clone(),
+            outcome: ending.outcome,
+            reason: Some(ending.reason.clone()),
+            evidence: run.evidence.clone(),
+        });
+        self.poll_soon();
+        match ending.then {
+            Then::HandedOff => self.set_status(&issue, IssueStatus::HandedOff, Some("the branch is handed over"), None),
+            Then::Park { detail } => self.park_issue(&issue, Some(id), &ending.reason, detail),
+            Then::Continue => self.wait_or_park(&issue, id, self.now.after_ms(CONTINUATION_MS), &ending.reason),
+            Then::RetryAfterFailure { not_before } => {
+                let due = self.backoff(&issue, &run).max(not_before.unwrap_or_default());
+                self.wait_or_park(&issue, id, due, &ending.reason);
+            }
+            Then::Release { clean_up } => {
+                self.set_status(&issue, IssueStatus::Idle, Some(&ending.reason), None);
+                if clean_up {
+                    self.clean_up(&issue);
+                }
+            }
+        }
+    }
+
+    fn backoff(&self, issue: &IssueId, run: &Run) -> Timestamp {
+        let attempt = self.state.issues.get(issue).and_then(|entry| entry.attempt).unwrap_or(1);
+        let cap = self.state.policies.get(&run.policy).or_else(|| self.state.policies.get(self.state.policy.as_ref()?));
+        let cap = cap.map_or(RETRY_BASE_MS, |policy| policy.agent.max_retry_backoff_ms);
+        let doublings = attempt.saturating_sub(1).min(32);
+        self.now.after_ms(RETRY_BASE_MS.saturating_mul(1_u64 << doublings).min(cap))
+    }
+
+    fn wait_or_park(&mut self, issue: &IssueId, run: &RunId, due: Timestamp, reason: &str) {
+        let ceiling = self.state.policy_of(None).map_or(u32::MAX, |policy| policy.budget.issue_runs);
+        let runs = self.state.issues.get(issue).map_or(0, |entry| entry.runs);
+        if runs >= ceiling {
+            let detail = format!("{runs} of {ceiling} runs used; the last one ended with: {reason}");
+            self.park_issue(issue, Some(run), "runs_exhausted", detail);
+        } else {
+            self.set_status(issue, IssueStatus::WaitingRetry, Some(reason), Some(due));
+        }
+    }
+
+    pub(crate) fn park_issue(&mut self, issue: &IssueId, run: Option<&RunId>, reason: &str, detail: String) {
+        let text = format!("{reason}: {detail}");
+        self.emit(Event::Parked { issue: issue.clone(), run: run.cloned(), reason: reason.to_owned(), detail });
+        self.set_status(issue, IssueStatus::Parked, Some(&text), None);
+    }
+
+    fn after_issue_effect(&mut self, issue: &IssueId, effect: &Effect, result: Result<EffectOutput, Failure>) {
+        match (effect, result) {
+            (Effect::RunHook { hook }, result) => {
+                let failure = result.err();
+                self.emit(Event::HookEnded { issue: issue.clone(), run: None, hook: *hook, failure });
+                let Some(entry) = self.state.issues.get(issue) else { return };
+                let handed_off = entry.handed_off.clone();
+                let name = format!("remove/{}", self.state.effect_count);
+                self.intend(issue, None, &name, Effect::RemoveWorkspace { handed_off });
+            }
+            (_, Ok(EffectOutput::WorkspaceRemoved)) => self.emit(Event::WorkspaceRemoved { issue: issue.clone() }),
+            (_, Ok(EffectOutput::WorkspaceKept { reason })) => {
+                self.emit(Event::WorkspaceKept { issue: issue.clone(), reason });
+            }
+            (_, Err(failure)) => {
+                self.emit(Event::WorkspaceKept { issue: issue.clone(), reason: failure.to_string() });
+            }
+            (_, Ok(_)) => {}
+        }
+        self.poll_soon();
+    }
+
+    /// The issue is in this state now, by our own hand or because it was terminal already.
+    pub(crate) fn note_own_move(&mut self, id: &IssueId, state: String) {
+        self.own_write(id);
+        let Some(entry) = self.state.issues.get(id) else { return };
+        if entry.issue.state != state {
+            let mut issue = entry.issue.clone();
+            issue.state = state;
+            self.emit(Event::IssueChanged { issue: Box::new(issue) });
+        }
+    }
+
+    pub(crate) fn enter(&mut self, id: &RunId, phase: Phase) {
+        if self.state.runs.get(id).is_some_and(|run| run.phase != phase) {
+            self.emit(Event::RunPhase { run: id.clone(), phase });
+        }
+    }
+}
+
+fn missing_text(missing: &Missing) -> String {
+    match missing {
+        Missing::NoCommit => "nothing was committed".to_owned(),
+        Missing::Uncommitted { files } => format!("{} uncommitted files", files.len()),
+        Missing::CheckFailed { command, output_tail } => format!("the check `{command}` fails: {output_tail}"),
+        Missing::StillActive => "the issue is active".to_owned(),
+    }
+}

@@ -1,1 +1,603 @@
-//! schedule
+//! Scheduling: which issue runs next, and what the tracker's word does to issues and runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::effect::{Failure, Query};
+use crate::event::Event;
+use crate::explain::{Explanation, Rule};
+use crate::ids::{IssueId, RunId};
+use crate::issue::{Issue, IssueEntry, IssueStatus, normalized_state, state_in};
+use crate::machine::{Machine, Purpose};
+use crate::policy::{Hook, Policy};
+use crate::run::{Ending, Phase, RunOutcome, Then};
+use crate::time::Timestamp;
+
+/// Issues that ended well and are remembered, so that somebody's change of them is noticed.
+const COMPLETED_KEPT: usize = 10_000;
+/// Wait after a poll that failed, at the least; the policy's interval if that is shorter.
+const POLL_RETRY_MS: u64 = 5_000;
+
+/// When the tracker is read. Belongs to this daemon's life: after a restart it is read at once.
+#[derive(Debug, Default)]
+pub(crate) struct Poll {
+    pub(crate) due_at: Timestamp,
+    in_flight: Option<u64>,
+    count: u64,
+    /// The number of the last poll that was answered well.
+    answered: u64,
+    /// Our own write on an issue ended while this poll was the latest: its answer may be older than the write.
+    writes: BTreeMap<IssueId, u64>,
+    /// Something ended since the last poll was asked.
+    stale: bool,
+}
+
+impl Poll {
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.answered > 0 && self.in_flight.is_none() && !self.stale
+    }
+
+    pub(crate) fn failed(&mut self, now: Timestamp) {
+        self.in_flight = None;
+        self.due_at = now.after_ms(POLL_RETRY_MS);
+    }
+}
+
+/// A rule of dispatch (Symphony §8.2 and ours).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Check {
+    WorkflowValid,
+    NotDrained,
+    StatusAllows,
+    StateActive,
+    Dispatchable,
+    Labels,
+    RunsLeft,
+    WorkspaceFree,
+    RetryDue,
+    Slot,
+    StateSlot,
+}
+
+impl Check {
+    const ALL: [Self; 11] = [
+        Self::WorkflowValid,
+        Self::NotDrained,
+        Self::StatusAllows,
+        Self::StateActive,
+        Self::Dispatchable,
+        Self::Labels,
+        Self::RunsLeft,
+        Self::WorkspaceFree,
+        Self::RetryDue,
+        Self::Slot,
+        Self::StateSlot,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::WorkflowValid => "workflow_valid",
+            Self::NotDrained => "not_drained",
+            Self::StatusAllows => "status_allows",
+            Self::StateActive => "state_active",
+            Self::Dispatchable => "dispatchable",
+            Self::Labels => "required_labels",
+            Self::RunsLeft => "runs_left",
+            Self::WorkspaceFree => "workspace_free",
+            Self::RetryDue => "retry_due",
+            Self::Slot => "slot_free",
+            Self::StateSlot => "state_slot_free",
+        }
+    }
+
+    /// Whether failing it means that the issue is eligible and only waits its turn.
+    fn is_turn(self) -> bool {
+        matches!(self, Self::Slot | Self::StateSlot)
+    }
+}
+
+/// Slots as they are taken now.
+struct Slots {
+    taken: usize,
+    by_state: BTreeMap<String, usize>,
+}
+
+impl Machine {
+    /// Reads the tracker if it is time; sees to everything else that is due.
+    pub(crate) fn timers(&mut self) {
+        self.release_due_retries();
+        self.stalls();
+        self.due_steps();
+        self.look_again();
+        if self.poll.in_flight.is_none() && self.now >= self.poll.due_at && !self.draining {
+            self.ask_tracker();
+        }
+    }
+
+    /// The next time at which something is due.
+    pub(crate) fn next_due(&self) -> Option<Timestamp> {
+        let poll = (self.poll.in_flight.is_none() && self.state.policy.is_some() && !self.draining)
+            .then_some(self.poll.due_at);
+        let retries = self
+            .state
+            .issues
+            .values()
+            .filter(|entry| entry.status == IssueStatus::WaitingRetry)
+            .filter_map(|entry| entry.due_at);
+        let again = self.assess_again.values().chain(self.probe_again.values()).map(|again| again.due_at);
+        retries.chain(poll).chain(again).chain(self.stall_due()).chain(self.steps_due()).min()
+    }
+
+    fn ask_tracker(&mut self) {
+        let Some(policy) = self.state.policy_of(None) else { return };
+        self.poll.count += 1;
+        self.poll.in_flight = Some(self.poll.count);
+        self.poll.stale = false;
+        let ids = self
+            .state
+            .issues
+            .values()
+            .filter(|entry| entry.status != IssueStatus::Completed)
+            .map(|entry| entry.issue.id.clone())
+            .collect();
+        let states = policy.tracker.active_states.clone();
+        self.ask(Purpose::Poll { number: self.poll.count }, Query::Poll { states, ids, policy });
+    }
+
+    /// The tracker should be read soon: something ended, and the next decision wants fresh issues.
+    pub(crate) fn poll_soon(&mut self) {
+        self.poll.stale = true;
+        self.poll.due_at = self.poll.due_at.min(self.now);
+    }
+
+    /// We wrote to the issue: what a poll that is under way says of it is older than that.
+    pub(crate) fn own_write(&mut self, issue: &IssueId) {
+        self.poll.writes.insert(issue.clone(), self.poll.count);
+    }
+
+    pub(crate) fn polled(
+        &mut self,
+        number: u64,
+        by_states: Result<Vec<Issue>, Failure>,
+        by_ids: Result<Vec<Issue>, Failure>,
+    ) {
+        let Some(policy) = self.state.policy_of(None) else { return };
+        self.poll.in_flight = None;
+        let (active, known) = match (by_states, by_ids) {
+            (Ok(active), Ok(known)) => (active, known),
+            (Err(failure), _) | (_, Err(failure)) => {
+                self.poll.failed(self.now);
+                self.poll.due_at = self.now.after_ms(policy.poll_interval_ms.min(POLL_RETRY_MS));
+                if self.state.tracker_failure.as_ref() != Some(&failure) {
+                    self.emit(Event::TrackerHealth { failure: Some(failure) });
+                }
+                return;
+            }
+        };
+        if self.state.tracker_failure.is_some() {
+            self.emit(Event::TrackerHealth { failure: None });
+        }
+        self.poll.answered = number;
+        if !self.poll.stale {
+            self.poll.due_at = self.now.after_ms(policy.poll_interval_ms);
+        }
+        let seen: BTreeMap<IssueId, Issue> =
+            known.into_iter().chain(active).map(|issue| (issue.id.clone(), issue)).collect();
+        self.take_snapshots(number, seen, &policy);
+        self.poll.writes.retain(|_, written| *written > number);
+        self.reconcile(&policy);
+        self.forget_completed();
+        self.dispatch(&policy);
+    }
+
+    fn take_snapshots(&mut self, number: u64, seen: BTreeMap<IssueId, Issue>, policy: &Policy) {
+        let missing: Vec<IssueId> = self
+            .state
+            .issues
+            .iter()
+            .filter(|(id, entry)| entry.status != IssueStatus::Completed && !seen.contains_key(*id))
+            .filter(|(id, _)| !self.is_own_write(id, number))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for (id, issue) in seen {
+            if !self.is_own_write(&id, number) {
+                self.note_snapshot(issue, policy);
+            }
+        }
+        for id in missing {
+            self.issue_gone(&id);
+        }
+    }
+
+    fn is_own_write(&self, issue: &IssueId, number: u64) -> bool {
+        self.poll.writes.get(issue).is_some_and(|written| *written >= number)
+    }
+
+    /// Notes what an issue looks like now.
+    pub(crate) fn note_snapshot(&mut self, issue: Issue, policy: &Policy) {
+        let id = issue.id.clone();
+        let Some(entry) = self.state.issues.get(&id) else {
+            if state_in(&issue.state, &policy.tracker.active_states) {
+                self.emit(Event::IssueSeen { issue: Box::new(issue) });
+            }
+            return;
+        };
+        if entry.issue == issue {
+            return;
+        }
+        let by_somebody_else = entry.settled.as_ref().is_some_and(|settled| *settled != issue.fingerprint());
+        let status = entry.status;
+        self.emit(Event::IssueChanged { issue: Box::new(issue.clone()) });
+        if !status.is_sticky() || !by_somebody_else {
+            return;
+        }
+        if status == IssueStatus::HandedOff && state_in(&issue.state, &policy.tracker.terminal_states) {
+            self.set_status(&id, IssueStatus::Completed, Some("the tracker says terminal"), None);
+        } else {
+            self.emit(Event::IssueReopened { issue: id.clone() });
+            self.set_status(&id, IssueStatus::Idle, Some("changed by somebody else"), None);
+        }
+    }
+
+    fn issue_gone(&mut self, id: &IssueId) {
+        let Some(entry) = self.state.issues.get(id) else { return };
+        match entry.current_run.clone() {
+            Some(run) => {
+                let ending = released("issue_gone: the issue is not visible in the tracker any more", false);
+                self.stop_run(&run, ending);
+            }
+            None if self.has_issue_effect(id) => {}
+            None => self.emit(Event::IssueGone { issue: id.clone() }),
+        }
+    }
+
+    /// What the tracker's word does to live runs and to issues that wait (Symphony §8.5 B).
+    fn reconcile(&mut self, policy: &Policy) {
+        let ids: Vec<IssueId> = self.state.issues.keys().cloned().collect();
+        for id in ids {
+            let Some(entry) = self.state.issues.get(&id) else { continue };
+            let terminal = state_in(&entry.issue.state, &policy.tracker.terminal_states);
+            let active = !terminal && state_in(&entry.issue.state, &policy.tracker.active_states);
+            let routable = entry.issue.dispatchable && has_labels(&entry.issue, policy);
+            match entry.current_run.clone() {
+                Some(run) if terminal => {
+                    self.stop_run(&run, released("issue_terminal: the tracker says terminal", true))
+                }
+                Some(run) if !active => {
+                    self.stop_run(&run, released("issue_inactive: the issue left the active states", false));
+                }
+                Some(run) if !routable => {
+                    self.stop_run(&run, released("issue_not_routable: labels or dispatchability changed", false));
+                }
+                Some(_) => {}
+                None => self.reconcile_waiting(&id, terminal, active && routable),
+            }
+        }
+    }
+
+    fn reconcile_waiting(&mut self, id: &IssueId, terminal: bool, wanted: bool) {
+        let Some(entry) = self.state.issues.get(id) else { return };
+        if matches!(entry.status, IssueStatus::Queued | IssueStatus::WaitingRetry) && !wanted {
+            let reason = if terminal { "the tracker says terminal" } else { "not wanted by the tracker" };
+            self.set_status(id, IssueStatus::Idle, Some(reason), None);
+        }
+        if terminal {
+            self.clean_up(id);
+        }
+    }
+
+    /// Removes the issue's workspace if nothing would be lost; keeps it otherwise.
+    pub(crate) fn clean_up(&mut self, id: &IssueId) {
+        let Some(entry) = self.state.issues.get(id) else { return };
+        if entry.workspace.is_none() || entry.workspace_kept || self.has_issue_effect(id) {
+            return;
+        }
+        let Some(policy) = self.state.policy_of(None) else { return };
+        let handed_off = entry.handed_off.clone();
+        let round = self.state.effect_count;
+        if policy.hooks.script(Hook::BeforeRemove).is_some() {
+            self.intend(
+                id,
+                None,
+                &format!("before_remove/{round}"),
+                crate::effect::Effect::RunHook { hook: Hook::BeforeRemove },
+            );
+        } else {
+            self.intend(id, None, &format!("remove/{round}"), crate::effect::Effect::RemoveWorkspace { handed_off });
+        }
+    }
+
+    pub(crate) fn has_issue_effect(&self, id: &IssueId) -> bool {
+        self.state.open_effects.values().any(|open| open.issue == *id && open.run.is_none())
+    }
+
+    fn forget_completed(&mut self) {
+        let completed: Vec<(Timestamp, IssueId)> = self
+            .state
+            .issues
+            .values()
+            .filter(|entry| entry.status == IssueStatus::Completed && entry.workspace.is_none())
+            .map(|entry| (entry.seen_at, entry.issue.id.clone()))
+            .collect();
+        if completed.len() > COMPLETED_KEPT {
+            let mut oldest = completed;
+            oldest.sort();
+            oldest.truncate(oldest.len() - COMPLETED_KEPT);
+            for (_, issue) in oldest {
+                self.emit(Event::IssueGone { issue });
+            }
+        }
+    }
+
+    fn release_due_retries(&mut self) {
+        let due: Vec<IssueId> = self
+            .state
+            .issues
+            .values()
+            .filter(|entry| {
+                entry.status == IssueStatus::WaitingRetry && entry.due_at.is_some_and(|due| due <= self.now)
+            })
+            .map(|entry| entry.issue.id.clone())
+            .collect();
+        for id in due {
+            self.set_status(&id, IssueStatus::Queued, Some("retry is due"), None);
+            self.poll_soon();
+        }
+    }
+
+    /// Starts runs for eligible issues, best first, while there are slots (Symphony §8.2, §8.3).
+    fn dispatch(&mut self, policy: &Policy) {
+        let mut slots = self.slots();
+        let mut eligible: Vec<IssueId> = Vec::new();
+        let mut dropped: Vec<IssueId> = Vec::new();
+        for (id, entry) in &self.state.issues {
+            let failing =
+                Check::ALL.into_iter().find(|check| !check.is_turn() && !self.passes(*check, entry, policy, &slots));
+            match failing {
+                None => eligible.push(id.clone()),
+                Some(_) if entry.status == IssueStatus::Queued => dropped.push(id.clone()),
+                Some(_) => {}
+            }
+        }
+        for id in dropped {
+            let held = self.draining || self.state.workflow_failure.is_some();
+            if !held {
+                self.set_status(&id, IssueStatus::Idle, Some("not eligible any more"), None);
+            }
+        }
+        eligible.sort_by_cached_key(|id| self.state.issues.get(id).map(|entry| order(&entry.issue)));
+        for id in eligible {
+            let Some(entry) = self.state.issues.get(&id) else { continue };
+            let has_turn =
+                [Check::Slot, Check::StateSlot].into_iter().all(|check| self.passes(check, entry, policy, &slots));
+            if has_turn {
+                let state = normalized_state(&entry.issue.state);
+                slots.taken += 1;
+                *slots.by_state.entry(state).or_default() += 1;
+                self.start_run(&id);
+            } else if entry.status != IssueStatus::Queued {
+                self.set_status(&id, IssueStatus::Queued, Some("no available orchestrator slots"), None);
+            }
+        }
+    }
+
+    fn slots(&self) -> Slots {
+        let mut by_state: BTreeMap<String, usize> = BTreeMap::new();
+        let mut taken = 0;
+        for entry in self.state.issues.values().filter(|entry| entry.status.takes_slot()) {
+            taken += 1;
+            *by_state.entry(normalized_state(&entry.issue.state)).or_default() += 1;
+        }
+        Slots { taken, by_state }
+    }
+
+    fn passes(&self, check: Check, entry: &IssueEntry, policy: &Policy, slots: &Slots) -> bool {
+        match check {
+            Check::WorkflowValid => self.state.workflow_failure.is_none(),
+            Check::NotDrained => !self.draining,
+            Check::StatusAllows => {
+                entry.current_run.is_none()
+                    && matches!(entry.status, IssueStatus::Idle | IssueStatus::Queued | IssueStatus::WaitingRetry)
+            }
+            Check::StateActive => {
+                state_in(&entry.issue.state, &policy.tracker.active_states)
+                    && !state_in(&entry.issue.state, &policy.tracker.terminal_states)
+            }
+            Check::Dispatchable => entry.issue.dispatchable,
+            Check::Labels => has_labels(&entry.issue, policy),
+            Check::RunsLeft => entry.runs < policy.budget.issue_runs,
+            Check::WorkspaceFree => !self.has_issue_effect(&entry.issue.id),
+            Check::RetryDue => entry.status != IssueStatus::WaitingRetry,
+            Check::Slot => slots.taken < policy.agent.max_concurrent_agents as usize,
+            Check::StateSlot => {
+                let state = normalized_state(&entry.issue.state);
+                let taken = slots.by_state.get(&state).copied().unwrap_or(0);
+                policy.agent.max_concurrent_agents_by_state.get(&state).is_none_or(|limit| taken < *limit as usize)
+            }
+        }
+    }
+
+    /// Every rule of dispatch for the issue with this identifier or id, ignoring case.
+    #[must_use]
+    pub fn explain(&self, key: &str) -> Option<Explanation> {
+        let entry = self.state.issues.values().find(|entry| {
+            entry.issue.identifier.eq_ignore_ascii_case(key) || entry.issue.id.as_str().eq_ignore_ascii_case(key)
+        })?;
+        let identifier = entry.issue.identifier.clone();
+        let Some(policy) = self.state.policy_of(None) else {
+            return Some(Explanation { identifier, status: entry.status, rules: Vec::new() });
+        };
+        let slots = self.slots();
+        let rules = Check::ALL
+            .into_iter()
+            .map(|check| {
+                let pass = self.passes(check, entry, &policy, &slots);
+                let (detail, remedy) = self.describe(check, entry, &policy, &slots);
+                Rule { rule: check.name().to_owned(), pass, detail, remedy: (!pass).then_some(remedy) }
+            })
+            .collect();
+        Some(Explanation { identifier, status: entry.status, rules })
+    }
+
+    fn describe(&self, check: Check, entry: &IssueEntry, policy: &Policy, slots: &Slots) -> (String, String) {
+        let issue = &entry.issue;
+        match check {
+            Check::WorkflowValid => (
+                self.state.workflow_failure.as_ref().map_or("WORKFLOW.md is valid".to_owned(), ToString::to_string),
+                "repair WORKFLOW.md; it is read again by itself".to_owned(),
+            ),
+            Check::NotDrained => (
+                if self.draining { "the daemon is ending" } else { "the daemon takes new work" }.to_owned(),
+                "start the daemon again".to_owned(),
+            ),
+            Check::StatusAllows => (
+                format!(
+                    "status is {}{}",
+                    entry.status.as_str(),
+                    entry.reason.as_ref().map_or(String::new(), |why| format!(" ({why})"))
+                ),
+                status_remedy(entry.status).to_owned(),
+            ),
+            Check::StateActive => (
+                format!("state is {:?}, active states are {:?}", issue.state, policy.tracker.active_states),
+                "move the issue to an active state".to_owned(),
+            ),
+            Check::Dispatchable => (
+                issue.undispatchable_reason.clone().unwrap_or_else(|| "the tracker lets it through".to_owned()),
+                "see to what the tracker names".to_owned(),
+            ),
+            Check::Labels => (
+                format!("labels are {:?}, required are {:?}", issue.labels, policy.tracker.required_labels),
+                "add the missing labels".to_owned(),
+            ),
+            Check::RunsLeft => (
+                format!("{} of {} runs used", entry.runs, policy.budget.issue_runs),
+                "change the issue's state, labels or description, or raise budget.issue.runs".to_owned(),
+            ),
+            Check::WorkspaceFree => (
+                if self.has_issue_effect(&issue.id) {
+                    "its workspace is being removed"
+                } else {
+                    "nothing is done to its workspace"
+                }
+                .to_owned(),
+                "wait until the removal is through".to_owned(),
+            ),
+            Check::RetryDue => (
+                match entry.due_at {
+                    Some(due) => format!("the next run is due in {} ms", due.since_ms(self.now)),
+                    None => "no retry is pending".to_owned(),
+                },
+                "wait until the time is over".to_owned(),
+            ),
+            Check::Slot => (
+                format!("{} of {} slots taken", slots.taken, policy.agent.max_concurrent_agents),
+                "wait for a run to end, or raise agent.max_concurrent_agents".to_owned(),
+            ),
+            Check::StateSlot => {
+                let state = normalized_state(&issue.state);
+                let taken = slots.by_state.get(&state).copied().unwrap_or(0);
+                let limit = policy.agent.max_concurrent_agents_by_state.get(&state);
+                (
+                    limit.map_or(format!("no limit for state {state:?}"), |limit| {
+                        format!("{taken} of {limit} slots taken for state {state:?}")
+                    }),
+                    "wait for a run to end, or raise agent.max_concurrent_agents_by_state".to_owned(),
+                )
+            }
+        }
+    }
+
+    /// Whether the issue will go on by itself: queued, or waiting for a time.
+    pub(crate) fn is_waiting(&self, entry: &IssueEntry) -> bool {
+        matches!(
+            entry.status,
+            IssueStatus::Queued
+                | IssueStatus::Running
+                | IssueStatus::HandingOff
+                | IssueStatus::WaitingRetry
+                | IssueStatus::WaitingQuota
+        ) && !(self.draining && entry.status == IssueStatus::Queued)
+    }
+
+    pub(crate) fn set_status(
+        &mut self,
+        id: &IssueId,
+        to: IssueStatus,
+        reason: Option<&str>,
+        due_at: Option<Timestamp>,
+    ) {
+        let Some(entry) = self.state.issues.get(id) else { return };
+        let from = entry.status;
+        if from != to || entry.due_at != due_at {
+            self.emit(Event::IssueStatus { issue: id.clone(), from, to, reason: reason.map(str::to_owned), due_at });
+        }
+    }
+
+    fn stalls(&mut self) {
+        let stalled: Vec<(RunId, u64)> = self
+            .state
+            .runs
+            .values()
+            .filter(|run| run.phase == Phase::Prompting)
+            .filter_map(|run| {
+                let limit = self.stall_limit(&run.id)?;
+                let silent = self.now.since_ms(*self.activity.get(&run.id)?);
+                (silent > limit).then(|| (run.id.clone(), silent))
+            })
+            .collect();
+        for (run, silent) in stalled {
+            let reason = format!("stalled: no sign of the agent for {} s", silent / 1_000);
+            let then = Then::RetryAfterFailure { not_before: None };
+            self.stop_run(&run, Ending { outcome: RunOutcome::Failed, reason, then });
+        }
+        let live: BTreeSet<RunId> = self.state.runs.keys().cloned().collect();
+        self.activity.retain(|run, _| live.contains(run));
+        self.usage_at.retain(|run, _| live.contains(run));
+    }
+
+    fn stall_limit(&self, run: &RunId) -> Option<u64> {
+        let limit = self.state.policy_of(Some(run))?.agent.stall_timeout_ms;
+        u64::try_from(limit).ok().filter(|limit| *limit > 0)
+    }
+
+    fn stall_due(&self) -> Option<Timestamp> {
+        self.state
+            .runs
+            .values()
+            .filter(|run| run.phase == Phase::Prompting)
+            .filter_map(|run| Some(self.activity.get(&run.id)?.after_ms(self.stall_limit(&run.id)? + 1)))
+            .min()
+    }
+}
+
+fn released(reason: &str, clean_up: bool) -> Ending {
+    Ending { outcome: RunOutcome::Canceled, reason: reason.to_owned(), then: Then::Release { clean_up } }
+}
+
+fn has_labels(issue: &Issue, policy: &Policy) -> bool {
+    policy.tracker.required_labels.iter().all(|label| {
+        let label = label.trim().to_lowercase();
+        !label.is_empty() && issue.labels.contains(&label)
+    })
+}
+
+/// Symphony §8.2: priorities 1 to 4, then the rest; oldest first; identifier.
+fn order(issue: &Issue) -> (i64, Timestamp, String) {
+    let priority = issue.priority.filter(|priority| (1..=4).contains(priority)).unwrap_or(5);
+    (priority, issue.created_at.unwrap_or(Timestamp(i64::MAX)), issue.identifier.clone())
+}
+
+fn status_remedy(status: IssueStatus) -> &'static str {
+    match status {
+        IssueStatus::Idle | IssueStatus::Queued | IssueStatus::WaitingRetry => "nothing to do",
+        IssueStatus::Running | IssueStatus::HandingOff => "it is being worked on",
+        IssueStatus::Paused => "resume it",
+        IssueStatus::WaitingQuota => "wait until the agent's quota resets",
+        IssueStatus::WaitingQuestion | IssueStatus::WaitingApproval => "answer what is asked",
+        IssueStatus::HandedOff
+        | IssueStatus::Completed
+        | IssueStatus::Failed
+        | IssueStatus::Canceled
+        | IssueStatus::Parked => "change the issue's state, labels or description in the tracker",
+    }
+}

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::effect::{Effect, Failure, Outcome};
+use crate::effect::{Effect, EffectOutput, Failure, Outcome, PromptSpec};
 use crate::event::{Event, Recorded};
 use crate::ids::{EffectId, IssueId, PolicyHash, RunId};
 use crate::issue::{IssueEntry, IssueStatus};
-use crate::policy::Policy;
-use crate::run::{Handoff, OpenPrompt, Phase, Run, SagaStep, StepState, Then};
+use crate::policy::{Hook, Policy};
+use crate::run::{Handoff, Phase, Run, SagaStep, StepState, Then};
 use crate::time::Timestamp;
 use crate::usage::Usage;
 
@@ -110,9 +110,20 @@ impl State {
     fn fold(&mut self, event: &Event, at: Timestamp) -> Result<(), String> {
         match event {
             Event::DaemonStarted { epoch, version: _, pid: _ } => self.take_over(*epoch)?,
-            Event::DaemonStopped { reason: _ } | Event::HookEnded { .. } | Event::CheckEnded { .. } => {}
-            Event::RateLimited { .. } | Event::QuestionAsked { .. } | Event::HandoffMissing { .. } => {}
-            Event::WorkspaceKept { .. } | Event::SagaEnded { .. } => {}
+            Event::DaemonStopped { .. }
+            | Event::CheckEnded { .. }
+            | Event::RateLimited { .. }
+            | Event::QuestionAsked { .. }
+            | Event::SagaEnded { .. }
+            | Event::Parked { .. } => {}
+            Event::HookEnded { issue, run: _, hook, failure } => {
+                if *hook == Hook::AfterCreate && failure.is_none() {
+                    self.entry(issue)?.workspace_whole = true;
+                }
+            }
+            Event::HandoffMissing { run, missing } => {
+                self.run(run)?.next_prompt = Some(PromptSpec::Continue { missing: missing.clone() });
+            }
             Event::WorkflowLoaded { hash, policy } => {
                 self.policies.insert(hash.clone(), Arc::new((**policy).clone()));
                 self.policy = Some(hash.clone());
@@ -127,12 +138,13 @@ impl State {
                     status: IssueStatus::Idle,
                     reason: None,
                     attempt: None,
-                    failures: 0,
                     runs: 0,
                     current_run: None,
                     last_run: None,
                     due_at: None,
                     workspace: None,
+                    workspace_whole: false,
+                    workspace_kept: false,
                     branch: None,
                     handed_off: None,
                     settled: None,
@@ -163,7 +175,7 @@ impl State {
             Event::IssueReopened { issue } => {
                 let entry = self.entry(issue)?;
                 entry.runs = 0;
-                entry.failures = 0;
+                entry.attempt = None;
                 entry.settled = None;
             }
             Event::RunStarted { run, issue, attempt, policy } => self.start_run(run, issue, *attempt, policy, at)?,
@@ -176,36 +188,47 @@ impl State {
             }
             Event::RunEnding { run, ending } => self.run(run)?.ending = Some(ending.clone()),
             Event::RunEnded { run, outcome: _, reason: _, evidence: _ } => self.end_run(run, at)?,
-            Event::WorkspaceReady { issue, run: _, workspace, created: _ } => {
+            Event::WorkspaceReady { issue, run, workspace, created } => {
+                let has_hook = self.policy_of(Some(run)).is_some_and(|policy| policy.hooks.after_create.is_some());
                 let entry = self.entry(issue)?;
                 entry.workspace = Some(workspace.clone());
+                entry.workspace_whole = !(*created && has_hook);
+                entry.workspace_kept = false;
                 entry.branch.clone_from(&workspace.branch);
             }
-            Event::WorkspaceRemoved { issue } => self.entry(issue)?.workspace = None,
-            Event::SessionStarted { run, session } | Event::SessionRehydrated { run, session } => {
+            Event::WorkspaceKept { issue, reason: _ } => self.entry(issue)?.workspace_kept = true,
+            Event::WorkspaceRemoved { issue } => {
+                let entry = self.entry(issue)?;
+                entry.workspace = None;
+                entry.workspace_whole = false;
+            }
+            Event::SessionStarted { run, session }
+            | Event::SessionRehydrated { run, session }
+            | Event::SessionResumed { run, session } => {
                 let run = self.run(run)?;
                 run.session = Some(session.clone());
                 run.attached = true;
-                run.open_prompt = None;
             }
-            Event::SessionResumed { run, session } => {
+            Event::TurnStarted { run, turn, repeated } => {
                 let run = self.run(run)?;
-                run.session = Some(session.clone());
-                run.attached = true;
+                run.turn = *turn;
+                run.turn_open = true;
+                run.next_prompt = None;
+                run.cut_turns += u32::from(*repeated);
             }
-            Event::TurnStarted { run, turn, repeated: _ } => self.run(run)?.turn = *turn,
             Event::TurnEnded { run, turn: _, turn_outcome: _, summary: _, cut } => {
                 let run = self.run(run)?;
-                run.open_prompt = None;
+                run.turn_open = false;
                 run.turn_usage = Usage::default();
                 run.cut_turns += u32::from(*cut);
+                run.counted_turns += u32::from(!*cut);
             }
             Event::Usage { run, turn: _, usage } => self.count_usage(run, *usage)?,
             Event::SagaStarted { run, commit, evidence } => {
-                let has_comment_and_move = self.planned_steps(run)?;
+                let steps = self.planned_steps(run)?;
                 let run = self.run(run)?;
                 run.evidence = Some(evidence.clone());
-                run.handoff = Some(Handoff { commit: commit.clone(), steps: has_comment_and_move });
+                run.handoff = Some(Handoff { commit: commit.clone(), steps, failures: Vec::new() });
             }
             Event::SagaStep { run, step, state } => self.set_step(run, *step, state)?,
             Event::EffectIntended { effect_id, issue, run, key, attempt, effect } => {
@@ -216,14 +239,19 @@ impl State {
                     return Err(format!("effect {effect_id} is not open"));
                 };
                 if matches!(open.effect, Effect::StopAgent | Effect::Sweep)
-                    && let Some(run) = run
-                    && let Some(run) = self.runs.get_mut(run)
+                    && let Some(run) = live(&mut self.runs, run.as_ref())
                 {
                     run.attached = false;
                     run.sweeping = false;
                 }
-                if let Outcome::InDoubt { .. } = outcome {
-                    return Err(format!("effect {effect_id} cannot end in doubt"));
+                match outcome {
+                    Outcome::InDoubt { .. } => return Err(format!("effect {effect_id} cannot end in doubt")),
+                    Outcome::Done { output: EffectOutput::CommitFetched { commit } } => {
+                        if let Some(run) = live(&mut self.runs, run.as_ref()) {
+                            run.candidate = Some(commit.clone());
+                        }
+                    }
+                    Outcome::Done { .. } | Outcome::Failed { .. } => {}
                 }
             }
             Event::EffectInDoubt { effect_id, issue: _, run, reason: _ } => {
@@ -231,20 +259,18 @@ impl State {
                     return Err(format!("effect {effect_id} is not open"));
                 };
                 open.in_doubt = true;
-                let epoch_died = self.runs.get_mut_opt(run.as_ref());
-                if let Some(run) = epoch_died {
+                if let Some(run) = live(&mut self.runs, run.as_ref()) {
                     run.doubts += u32::from(!run.sweeping);
                 }
             }
             Event::RecoveryStep { issue: _, run, step } => {
                 if step == crate::recovery::SWEEP
-                    && let Some(run) = self.runs.get_mut_opt(run.as_ref())
+                    && let Some(run) = live(&mut self.runs, run.as_ref())
                 {
                     run.sweeping = true;
                     run.attached = false;
                 }
             }
-            Event::Parked { .. } => {}
         }
         Ok(())
     }
@@ -294,7 +320,10 @@ impl State {
             session: None,
             attached: false,
             turn: 0,
-            open_prompt: None,
+            counted_turns: 0,
+            turn_open: false,
+            next_prompt: None,
+            candidate: None,
             cut_turns: 0,
             doubts: 0,
             sweeping: false,
@@ -321,12 +350,9 @@ impl State {
         let entry = self.entry(&run.issue)?;
         entry.current_run = None;
         match run.ending.as_ref().map(|ending| &ending.then) {
-            Some(Then::RetryAfterFailure { .. }) => entry.failures += 1,
-            Some(Then::HandedOff) => {
-                entry.failures = 0;
-                entry.handed_off = run.handoff.as_ref().map(|handoff| handoff.commit.clone());
-            }
-            Some(Then::Continue | Then::Release { .. } | Then::Park { .. }) => entry.failures = 0,
+            Some(Then::RetryAfterFailure { .. }) => entry.attempt = Some(run.attempt.unwrap_or(0) + 1),
+            Some(Then::Continue) => entry.attempt = Some(1),
+            Some(Then::HandedOff | Then::Release { .. } | Then::Park { .. }) => {}
             None => return Err(format!("run {} ends without a reason", run.id)),
         }
         self.drop_unused_policies();
@@ -372,6 +398,14 @@ impl State {
             return Err(format!("the handoff of run {id} has no step {}", step.as_str()));
         };
         slot.1 = state.clone();
+        if let StepState::Waiting { failures, .. } = state {
+            handoff.failures.retain(|(name, _)| *name != step);
+            handoff.failures.push((step, *failures));
+        }
+        if step == SagaStep::Push && *state == StepState::Done {
+            let (issue, commit) = (run.issue.clone(), handoff.commit.clone());
+            self.entry(&issue)?.handed_off = Some(commit);
+        }
         Ok(())
     }
 
@@ -388,10 +422,6 @@ impl State {
             return Err(format!("effect {id} was used before"));
         }
         self.effect_count = self.effect_count.max(id.0);
-        if let Effect::Prompt { turn: _, prompt } = effect {
-            let Some(run) = run else { return Err("a prompt without a run".to_owned()) };
-            self.run(run)?.open_prompt = Some(OpenPrompt { key: key.to_owned(), prompt: prompt.clone() });
-        }
         let open = OpenEffect {
             issue: issue.clone(),
             run: run.cloned(),
@@ -435,12 +465,6 @@ impl State {
     }
 }
 
-trait GetMutOpt {
-    fn get_mut_opt(&mut self, run: Option<&RunId>) -> Option<&mut Run>;
-}
-
-impl GetMutOpt for BTreeMap<RunId, Run> {
-    fn get_mut_opt(&mut self, run: Option<&RunId>) -> Option<&mut Run> {
-        run.and_then(|run| self.get_mut(run))
-    }
+fn live<'a>(runs: &'a mut BTreeMap<RunId, Run>, run: Option<&RunId>) -> Option<&'a mut Run> {
+    run.and_then(|run| runs.get_mut(run))
 }
