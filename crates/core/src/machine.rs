@@ -336,10 +336,16 @@ impl Machine {
             && !self.state.issues.values().any(|entry| self.is_waiting(entry))
     }
 
-    /// Whether an effect of the run is being performed by this daemon.
+    /// Sequence number of the last event that is known to be on disk.
     #[must_use]
-    pub fn is_performing(&self, id: EffectId) -> bool {
-        self.performing.contains(&id)
+    pub fn durable(&self) -> u64 {
+        self.durable
+    }
+
+    /// A batch is out and was not answered yet.
+    #[must_use]
+    pub fn is_appending(&self) -> bool {
+        self.in_flight.is_some()
     }
 
     fn batch(&mut self) -> Batch {

@@ -1,6 +1,21 @@
 //! The driver: a thin shell around the core's machine, and the ports to the outside world.
+//!
+//! # Invariants
+//! - Nothing is performed before its intent is committed: the machine releases effects only then.
+//! - A failed append ends the daemon before anything else is performed.
+//! - Every effect ends: outcome or in doubt. One failing effect never holds up another.
+//! - Every channel is bounded; whoever brings more waits.
 
+pub mod crash;
+mod driver;
+mod executor;
+mod live;
+mod policy_hash;
 mod ports;
+mod prompt;
 
 pub use dalsegno_core as core;
+pub use driver::{Driver, DriverEnd, DriverError, DriverHandle, DriverOptions, failure_line};
+pub use executor::World;
+pub use policy_hash::policy_hash;
 pub use ports::*;

@@ -1,0 +1,40 @@
+//! Numbered points at which a test may kill the process: each journal append, each boundary of an effect.
+//! Only debug builds have them; a release build compiles them to nothing.
+
+#[cfg(debug_assertions)]
+mod armed {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    struct Armed {
+        at: u64,
+        reached: fn(&str, u64),
+    }
+
+    static ARMED: OnceLock<Armed> = OnceLock::new();
+    static PASSED: AtomicU64 = AtomicU64::new(0);
+
+    /// Calls `reached` with the name and number of the point when the `at`-th one (from 1) is passed. Once per process.
+    pub fn arm(at: u64, reached: fn(&str, u64)) {
+        let _ = ARMED.set(Armed { at, reached });
+    }
+
+    /// Passes a point.
+    pub(crate) fn point(name: &str) {
+        if let Some(armed) = ARMED.get() {
+            let number = PASSED.fetch_add(1, Ordering::SeqCst) + 1;
+            if number == armed.at {
+                (armed.reached)(name, number);
+            }
+        }
+    }
+}
+
+#[cfg(debug_assertions)]
+pub use armed::arm;
+#[cfg(debug_assertions)]
+pub(crate) use armed::point;
+
+/// Passes a point; a release build has none.
+#[cfg(not(debug_assertions))]
+pub(crate) fn point(_name: &str) {}

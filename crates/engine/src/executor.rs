@@ -1,0 +1,382 @@
+//! Performs effects and answers queries over the ports. Every effect ends: with an outcome, or in doubt.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use dalsegno_core::{
+    Answer, CommitId, Effect, EffectOutput, EffectRequest, Failure, Issue, IssueId, Outcome, Policy, ProbeAnswer,
+    PromptSpec, Query, RunId, SessionId, TrackerPolicy, state_in,
+};
+use dalsegno_durable::attempt::{Ended, attempt};
+use dalsegno_durable::key::{Secret, marker};
+use tokio_util::sync::CancellationToken;
+
+use crate::live::{Live, Sink};
+use crate::ports::{
+    AgentSession, Agents, Clock, Context, Launch, Processes, Tracker, Trackers, TranscriptKind, Transcripts, Workflow,
+    Workspaces,
+};
+use crate::{crash, prompt};
+
+/// Trackers that are kept open; one per tracker configuration that a live run or the current policy names.
+const TRACKERS_KEPT: usize = 8;
+
+/// The outside world, as ports.
+pub struct World {
+    /// WORKFLOW.md and templates.
+    pub workflow: Arc<dyn Workflow>,
+    /// Issue trackers.
+    pub trackers: Arc<dyn Trackers>,
+    /// Directories and repositories.
+    pub workspaces: Arc<dyn Workspaces>,
+    /// Agents.
+    pub agents: Arc<dyn Agents>,
+    /// Processes by mark.
+    pub processes: Arc<dyn Processes>,
+    /// Transcripts of runs.
+    pub transcripts: Arc<dyn Transcripts>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// The daemon's state directory.
+    pub state_dir: PathBuf,
+    /// Identity of the journal; part of every mark.
+    pub journal_id: String,
+    /// The store's secret; markers are made from it.
+    pub secret: Secret,
+}
+
+type AgentSlot = Arc<tokio::sync::Mutex<Option<Box<dyn AgentSession>>>>;
+
+pub(crate) struct Executor {
+    world: World,
+    pub(crate) live: Arc<Live>,
+    agents: Mutex<BTreeMap<RunId, AgentSlot>>,
+    trackers: Mutex<Vec<(TrackerPolicy, Arc<dyn Tracker>)>>,
+    known: Mutex<BTreeMap<IssueId, String>>,
+}
+
+impl Executor {
+    pub(crate) fn new(world: World, known: BTreeMap<IssueId, String>) -> Self {
+        Self {
+            world,
+            live: Arc::default(),
+            agents: Mutex::default(),
+            trackers: Mutex::default(),
+            known: Mutex::new(known),
+        }
+    }
+
+    pub(crate) fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// Performs the effect to its end.
+    pub(crate) async fn perform(&self, request: EffectRequest, cancel: CancellationToken) -> Outcome {
+        let kind = request.effect.kind();
+        let limit = deadline(&request);
+        let request = Arc::new(request);
+        crash::point(&format!("effect.{kind}.before"));
+        let ended = attempt(self.try_effect(Arc::clone(&request), cancel.clone()), limit, &cancel).await;
+        crash::point(&format!("effect.{kind}.after"));
+        match ended {
+            Ended::Answered(Ok(output)) => Outcome::Done { output },
+            Ended::Answered(Err(failure)) => Outcome::Failed { failure },
+            Ended::InDoubt(doubt) => Outcome::InDoubt { reason: doubt.to_string() },
+        }
+    }
+
+    async fn try_effect(
+        &self,
+        request: Arc<EffectRequest>,
+        cancel: CancellationToken,
+    ) -> Result<EffectOutput, Failure> {
+        let context = self.context(&request, &cancel)?;
+        let workspaces = &self.world.workspaces;
+        match &request.effect {
+            Effect::PrepareWorkspace { fresh } => {
+                let (workspace, created) = workspaces.prepare(&context, *fresh).await?;
+                Ok(EffectOutput::WorkspaceReady { workspace, created })
+            }
+            Effect::RunHook { hook } => {
+                let output_tail = workspaces.run_hook(&context, *hook).await?;
+                Ok(EffectOutput::HookEnded { output_tail })
+            }
+            Effect::MoveIssue { to } => {
+                let terminal = &request.policy.tracker.terminal_states;
+                let tracker = self.tracker(&request.policy)?;
+                let state = tracker.transition(&request.issue.id, to, terminal).await?;
+                Ok(EffectOutput::Moved { state })
+            }
+            Effect::StartSession { resume, seek } => self.start_session(context, resume.clone(), seek.as_deref()).await,
+            Effect::Prompt { turn, prompt } => self.prompt(&context, *turn, prompt).await,
+            Effect::StopAgent | Effect::Sweep => self.stop_agent(&context).await,
+            Effect::CommitLeftovers => {
+                let committed = workspaces.commit_leftovers(&context).await?;
+                Ok(EffectOutput::LeftoversCommitted { committed })
+            }
+            Effect::FetchCommit => {
+                let commit = workspaces.fetch_commit(&context).await?;
+                Ok(EffectOutput::CommitFetched { commit })
+            }
+            Effect::RunCheck { commit, index } => {
+                let checks = request.policy.handoff.as_ref().map_or(&[][..], |handoff| &handoff.checks);
+                let Some(command) = checks.get(*index as usize) else {
+                    return Err(Failure::permanent("unknown_check", format!("the policy has no check {index}")));
+                };
+                let (passed, output_tail) = workspaces.run_check(&context, commit, command).await?;
+                Ok(EffectOutput::CheckEnded { passed, output_tail })
+            }
+            Effect::PushBranch { commit, expected } => {
+                workspaces.push(&context, commit, expected.as_ref()).await?;
+                Ok(EffectOutput::Pushed)
+            }
+            Effect::Comment { commit, checks } => {
+                let body = self.comment_body(&request, commit, checks)?;
+                let marker = marker(&self.world.secret, &request.key);
+                self.tracker(&request.policy)?.comment(&request.issue.id, &body, &marker).await?;
+                Ok(EffectOutput::Commented)
+            }
+            Effect::RemoveWorkspace { handed_off } => match workspaces.remove(&context, handed_off.as_ref()).await? {
+                None => Ok(EffectOutput::WorkspaceRemoved),
+                Some(reason) => Ok(EffectOutput::WorkspaceKept { reason }),
+            },
+        }
+    }
+
+    fn context(&self, request: &Arc<EffectRequest>, cancel: &CancellationToken) -> Result<Context, Failure> {
+        let owner = match &request.run {
+            Some(run) => run.to_string(),
+            None => format!("issue-{}", request.issue.id),
+        };
+        let secret_names = self.tracker(&request.policy)?.secret_environment_names();
+        Ok(Context {
+            request: Arc::clone(request),
+            mark: format!("{}/{owner}", self.world.journal_id),
+            secret_names,
+            cancel: cancel.clone(),
+        })
+    }
+
+    async fn start_session(
+        &self,
+        context: Context,
+        resume: Option<SessionId>,
+        seek: Option<&str>,
+    ) -> Result<EffectOutput, Failure> {
+        let run = run_of(&context)?;
+        let slot = self.slot(&run);
+        let mut agent = slot.lock().await;
+        if let Some(old) = agent.take() {
+            old.close().await;
+        }
+        let launch = Launch {
+            context,
+            resume,
+            seek: seek.map(|key| marker(&self.world.secret, key)),
+            sink: Arc::new(self.sink(&run)),
+            state_dir: self.world.state_dir.clone(),
+        };
+        let started = self.world.agents.start(launch).await?;
+        *agent = Some(started.agent);
+        Ok(EffectOutput::SessionStarted { session: started.session, how: started.how })
+    }
+
+    async fn prompt(&self, context: &Context, turn: u32, spec: &PromptSpec) -> Result<EffectOutput, Failure> {
+        let run = run_of(context)?;
+        let request = &context.request;
+        let work = match (spec, &request.workspace) {
+            (PromptSpec::Rehydrate { .. }, Some(workspace)) => {
+                self.world.workspaces.inspect(&request.policy, workspace, workspace.base_commit.as_ref()).await.ok()
+            }
+            _ => None,
+        };
+        let marker = marker(&self.world.secret, &request.key);
+        let workflow = self.world.workflow.as_ref();
+        let text = prompt::compose(workflow, &request.policy, &request.issue, spec, work.as_ref(), &marker)?;
+        let slot = self.slot(&run);
+        let mut agent = slot.lock().await;
+        let Some(session) = agent.as_mut() else {
+            return Err(Failure::retryable("agent_exit", "the agent is gone"));
+        };
+        self.live.set_turn(&run, turn);
+        let sink = self.sink(&run);
+        crate::ports::AgentSink::transcript(&sink, TranscriptKind::Prompt, &text);
+        crash::point("effect.prompt.sending");
+        let end = session.prompt(turn, &text, &context.cancel).await?;
+        Ok(EffectOutput::TurnEnded { turn: end.turn, usage: end.usage, summary: end.summary })
+    }
+
+    async fn stop_agent(&self, context: &Context) -> Result<EffectOutput, Failure> {
+        let run = run_of(context)?;
+        let slot = self.slot(&run);
+        let session = slot.lock().await.take();
+        if let Some(session) = session {
+            session.close().await;
+        }
+        let killed = self.world.processes.sweep(&context.mark).await?;
+        self.lock_agents().remove(&run);
+        self.live.forget(&run);
+        Ok(EffectOutput::Swept { killed })
+    }
+
+    /// Ends every agent; for the end of the daemon. What is left, the next one sweeps.
+    pub(crate) async fn end_agents(&self) {
+        let slots: Vec<(RunId, AgentSlot)> = std::mem::take(&mut *self.lock_agents()).into_iter().collect();
+        let mut runs = Vec::new();
+        for (run, slot) in slots {
+            if let Ok(mut agent) = tokio::time::timeout(Duration::from_secs(2), slot.lock()).await
+                && let Some(session) = agent.take()
+            {
+                session.close().await;
+            }
+            runs.push(run);
+        }
+        for run in runs {
+            let mark = format!("{}/{run}", self.world.journal_id);
+            if let Err(failure) = self.world.processes.sweep(&mark).await {
+                tracing::warn!(%run, %failure, "processes outlive the daemon; the next one sweeps again");
+            }
+        }
+    }
+
+    fn comment_body(&self, request: &EffectRequest, commit: &CommitId, checks: &[String]) -> Result<String, Failure> {
+        let template = request.policy.handoff.as_ref().and_then(|handoff| handoff.comment.as_deref()).unwrap_or("");
+        let mut body = self.world.workflow.render(template, &request.issue, None)?;
+        if let Some(branch) = request.workspace.as_ref().and_then(|workspace| workspace.branch.as_deref()) {
+            body.push_str(&format!("\n\nBranch `{branch}` at {commit}."));
+        }
+        match checks {
+            [] => body.push_str("\nNo checks are configured: no evidence."),
+            checks => {
+                body.push_str("\nPassed on a clean checkout:");
+                for check in checks {
+                    body.push_str(&format!("\n- `{check}`"));
+                }
+            }
+        }
+        Ok(body)
+    }
+
+    /// Looks something up.
+    pub(crate) async fn answer(&self, query: Query) -> Answer {
+        match query {
+            Query::Poll { states, ids, policy } => match self.tracker(&policy) {
+                Ok(tracker) => {
+                    let by_states = tracker.fetch_issues_by_states(&states).await;
+                    let by_ids = tracker.fetch_issues_by_ids(&ids).await;
+                    for issue in by_states.iter().flatten().chain(by_ids.iter().flatten()) {
+                        self.remember(issue);
+                    }
+                    Answer::Poll { by_states, by_ids }
+                }
+                Err(failure) => Answer::Poll { by_states: Err(failure.clone()), by_ids: Err(failure) },
+            },
+            Query::Assess { run: _, issue, workspace, since, policy } => {
+                let now = match self.tracker(&policy) {
+                    Ok(tracker) => tracker.fetch_issues_by_ids(std::slice::from_ref(&issue.id)).await,
+                    Err(failure) => Err(failure),
+                };
+                let work = self.world.workspaces.inspect(&policy, &workspace, since.as_ref()).await;
+                Answer::Assess { issue: now.map(|issues| issues.into_iter().next()), work }
+            }
+            Query::Probe { request } => Answer::Probe(self.probe(*request).await),
+        }
+    }
+
+    async fn probe(&self, request: EffectRequest) -> ProbeAnswer {
+        let request = Arc::new(request);
+        let context = match self.context(&request, &CancellationToken::new()) {
+            Ok(context) => context,
+            Err(failure) => return ProbeAnswer::Inconclusive(failure),
+        };
+        let asked = match &request.effect {
+            Effect::PushBranch { commit, .. } => return self.world.workspaces.probe_push(&context, commit).await,
+            Effect::Comment { .. } => self.probe_comment(&request).await,
+            Effect::MoveIssue { to } => self.probe_move(&request, to).await,
+            other => Err(Failure::permanent("no_probe", format!("{} cannot be probed", other.kind()))),
+        };
+        asked.unwrap_or_else(ProbeAnswer::Inconclusive)
+    }
+
+    async fn probe_comment(&self, request: &EffectRequest) -> Result<ProbeAnswer, Failure> {
+        let marker = marker(&self.world.secret, &request.key);
+        let there = self.tracker(&request.policy)?.has_comment(&request.issue.id, &marker).await?;
+        Ok(if there { ProbeAnswer::Applied(EffectOutput::Commented) } else { ProbeAnswer::NotApplied })
+    }
+
+    async fn probe_move(&self, request: &EffectRequest, to: &str) -> Result<ProbeAnswer, Failure> {
+        let ids = std::slice::from_ref(&request.issue.id);
+        let issues = self.tracker(&request.policy)?.fetch_issues_by_ids(ids).await?;
+        let Some(issue) = issues.into_iter().next() else { return Ok(ProbeAnswer::NotApplied) };
+        let there =
+            state_in(&issue.state, &[to.to_owned()]) || state_in(&issue.state, &request.policy.tracker.terminal_states);
+        Ok(if there {
+            ProbeAnswer::Applied(EffectOutput::Moved { state: issue.state })
+        } else {
+            ProbeAnswer::NotApplied
+        })
+    }
+
+    fn tracker(&self, policy: &Policy) -> Result<Arc<dyn Tracker>, Failure> {
+        let mut trackers = self.trackers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, tracker)) = trackers.iter().find(|(known, _)| *known == policy.tracker) {
+            return Ok(Arc::clone(tracker));
+        }
+        let tracker = self.world.trackers.open(policy)?;
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known: Vec<(IssueId, String)> = known.iter().map(|(id, name)| (id.clone(), name.clone())).collect();
+        tracker.remember(&known);
+        trackers.insert(0, (policy.tracker.clone(), Arc::clone(&tracker)));
+        trackers.truncate(TRACKERS_KEPT);
+        Ok(tracker)
+    }
+
+    fn remember(&self, issue: &Issue) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(issue.id.clone(), issue.identifier.clone());
+    }
+
+    fn slot(&self, run: &RunId) -> AgentSlot {
+        Arc::clone(self.lock_agents().entry(run.clone()).or_default())
+    }
+
+    fn lock_agents(&self) -> MutexGuard<'_, BTreeMap<RunId, AgentSlot>> {
+        self.agents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sink(&self, run: &RunId) -> Sink {
+        Sink {
+            run: run.clone(),
+            live: Arc::clone(&self.live),
+            clock: Arc::clone(&self.world.clock),
+            transcripts: Arc::clone(&self.world.transcripts),
+        }
+    }
+}
+
+fn run_of(context: &Context) -> Result<RunId, Failure> {
+    context.request.run.clone().ok_or_else(|| Failure::permanent("no_run", "this effect belongs to a run"))
+}
+
+/// The longest that an effect may take before nobody waits for it any more. A turn has none: its silence is watched.
+fn deadline(request: &EffectRequest) -> Option<Duration> {
+    const MINUTE: u64 = 60_000;
+    let policy = &request.policy;
+    let ms = match &request.effect {
+        Effect::Prompt { .. } => return None,
+        Effect::RunHook { .. } => policy.hooks.timeout_ms.saturating_add(MINUTE),
+        Effect::RunCheck { .. } => {
+            policy.handoff.as_ref().map_or(MINUTE, |handoff| handoff.check_timeout_ms).saturating_add(5 * MINUTE)
+        }
+        Effect::StartSession { .. } => policy.agent.read_timeout_ms.saturating_mul(4).saturating_add(MINUTE),
+        Effect::MoveIssue { .. } | Effect::Comment { .. } | Effect::StopAgent | Effect::Sweep => 2 * MINUTE,
+        Effect::PrepareWorkspace { .. }
+        | Effect::CommitLeftovers
+        | Effect::FetchCommit
+        | Effect::PushBranch { .. }
+        | Effect::RemoveWorkspace { .. } => 15 * MINUTE,
+    };
+    Some(Duration::from_millis(ms))
+}

@@ -1,0 +1,88 @@
+//! What is said to an agent: the workflow's template at first, and short continuations in the same session.
+
+use dalsegno_core::{Failure, Issue, Missing, Policy, PromptSpec, Work};
+
+use crate::ports::Workflow;
+
+/// The text of a prompt, with its marker as the last line.
+///
+/// # Errors
+/// `template_parse_error` or `template_render_error` of the workflow's template.
+pub(crate) fn compose(
+    workflow: &dyn Workflow,
+    policy: &Policy,
+    issue: &Issue,
+    prompt: &PromptSpec,
+    work: Option<&Work>,
+    marker: &str,
+) -> Result<String, Failure> {
+    let text = match prompt {
+        PromptSpec::First { attempt } => workflow.render(&policy.prompt_template, issue, *attempt)?,
+        PromptSpec::Continue { missing } => continuation(policy, issue, missing),
+        PromptSpec::AfterCut => format!(
+            "Your last turn on {} was cut by a restart of the orchestrator. What you did until then is still in the \
+             workspace. Look at its state first (files, `git status`, `git log`), then go on where you were. Do not \
+             start over.",
+            issue.identifier
+        ),
+        PromptSpec::Rehydrate { attempt, turns } => {
+            let task = workflow.render(&policy.prompt_template, issue, *attempt)?;
+            format!("{task}\n\n{}", account(*turns, work))
+        }
+    };
+    Ok(format!("{text}\n\n{}", marker_line(marker)))
+}
+
+/// How a marker looks in a prompt.
+pub(crate) fn marker_line(marker: &str) -> String {
+    format!("<!-- dalsegno:{marker} -->")
+}
+
+fn continuation(policy: &Policy, issue: &Issue, missing: &Missing) -> String {
+    let branch_rule = "Commit your work to the current branch; do not push.";
+    match missing {
+        Missing::NoCommit => {
+            format!(
+                "The work on {} is not ready to be handed over: nothing is committed yet. {branch_rule}",
+                issue.identifier
+            )
+        }
+        Missing::Uncommitted { files } => format!(
+            "The work on {} is not ready to be handed over: these files are not committed:\n{}\n{branch_rule}",
+            issue.identifier,
+            files.iter().map(|file| format!("- {file}")).collect::<Vec<_>>().join("\n")
+        ),
+        Missing::CheckFailed { command, output_tail } => format!(
+            "The work on {} is not ready to be handed over: the check `{command}` fails on a clean checkout of your \
+             last commit. The end of its output:\n\n```\n{output_tail}\n```\n\nMend it. {branch_rule}",
+            issue.identifier
+        ),
+        Missing::StillActive => format!(
+            "The issue {} is still active ({}). Go on with it; this run has at most {} turns. If you are through, say \
+             so and move the issue on.",
+            issue.identifier, issue.state, policy.agent.max_turns
+        ),
+    }
+}
+
+fn account(turns: u32, work: Option<&Work>) -> String {
+    let mut text = format!(
+        "You take over from an earlier session on this issue that had {turns} turn(s) and is lost. Its work is in this \
+         workspace: look at it first (`git log`, `git status`, `git diff`) and go on from there. Do not start over."
+    );
+    if let Some(work) = work {
+        if let Some(head) = &work.head {
+            text.push_str(&format!("\nHead is {head}."));
+        }
+        if work.has_commits {
+            text.push_str(" There are commits of that session on the branch.");
+        }
+        if !work.uncommitted.is_empty() {
+            text.push_str("\nUncommitted files:");
+            for file in &work.uncommitted {
+                text.push_str(&format!("\n- {file}"));
+            }
+        }
+    }
+    text
+}
