@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use dalsegno_core::{
     Batch, Committed, CorruptJournal, Effect, EffectId, EffectRequest, Explanation, Failure, Input, Machine, Output,
-    Query, QueryId, RunId, Signal, Timestamp,
+    Query, QueryId, Signal, Timestamp,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::executor::{Executor, World};
+use crate::live::LastSign;
 use crate::ports::{AppendError, Journal, Loaded};
 use crate::{crash, policy_hash};
 
@@ -99,9 +100,9 @@ impl DriverHandle {
         self.head.clone()
     }
 
-    /// The last sign of life of a run's agent.
+    /// What a run's agent did last; `None` when no agent of that run is live.
     #[must_use]
-    pub fn last_sign(&self, run: &RunId) -> Option<Timestamp> {
+    pub fn last_sign(&self, run: &str) -> Option<LastSign> {
         self.live.last_sign(run)
     }
 }

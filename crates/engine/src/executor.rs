@@ -295,7 +295,18 @@ impl Executor {
             Effect::PushBranch { commit, .. } => return self.world.workspaces.probe_push(&context, commit).await,
             Effect::Comment { .. } => self.probe_comment(&request).await,
             Effect::MoveIssue { to } => self.probe_move(&request, to).await,
-            other => Err(Failure::permanent("no_probe", format!("{} cannot be probed", other.kind()))),
+            Effect::PrepareWorkspace { .. }
+            | Effect::RunHook { .. }
+            | Effect::StartSession { .. }
+            | Effect::Prompt { .. }
+            | Effect::StopAgent
+            | Effect::Sweep
+            | Effect::CommitLeftovers
+            | Effect::FetchCommit
+            | Effect::RunCheck { .. }
+            | Effect::RemoveWorkspace { .. } => {
+                Err(Failure::permanent("no_probe", format!("{} cannot be probed", request.effect.kind())))
+            }
         };
         asked.unwrap_or_else(ProbeAnswer::Inconclusive)
     }

@@ -17,5 +17,6 @@ mod prompt;
 pub use dalsegno_core as core;
 pub use driver::{Driver, DriverEnd, DriverError, DriverHandle, DriverOptions, failure_line};
 pub use executor::World;
+pub use live::LastSign;
 pub use policy_hash::policy_hash;
 pub use ports::*;

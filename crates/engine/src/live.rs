@@ -10,6 +10,8 @@ use crate::ports::{AgentSink, Clock, TranscriptEntry, TranscriptKind, Transcript
 
 /// Longest text of one transcript entry, in bytes.
 const ENTRY_BYTES: usize = 16 * 1024;
+/// Longest last words that are kept for a look at a live run, in bytes.
+const MESSAGE_BYTES: usize = 200;
 
 /// Signs of all live agents.
 #[derive(Debug, Default)]
@@ -17,11 +19,21 @@ pub(crate) struct Live {
     runs: Mutex<BTreeMap<RunId, Signs>>,
 }
 
+/// What a live agent did last. Not journaled.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LastSign {
+    /// When; `None` before the first sign.
+    pub at: Option<Timestamp>,
+    /// A word for it: `activity`, `usage`, `message`, `tool`, …
+    pub what: &'static str,
+    /// The agent's last words, at most 200 bytes.
+    pub message: String,
+}
+
 /// Signs of one agent.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Signs {
-    /// The last sign of life.
-    pub(crate) last: Option<Timestamp>,
+#[derive(Debug, Clone, Default)]
+struct Signs {
+    last: LastSign,
     /// Something came since it was last looked at.
     fresh: bool,
     /// Usage report that was not looked at yet.
@@ -46,8 +58,17 @@ impl Live {
         taken
     }
 
-    pub(crate) fn last_sign(&self, run: &RunId) -> Option<Timestamp> {
-        self.lock().get(run).and_then(|signs| signs.last)
+    pub(crate) fn last_sign(&self, run: &str) -> Option<LastSign> {
+        self.lock().get(&RunId(run.to_owned())).map(|signs| signs.last.clone())
+    }
+
+    fn sign(&self, run: &RunId, at: Timestamp, what: &'static str) -> MutexGuard<'_, BTreeMap<RunId, Signs>> {
+        let mut runs = self.lock();
+        let signs = runs.entry(run.clone()).or_default();
+        signs.last.at = Some(at);
+        signs.last.what = what;
+        signs.fresh = true;
+        runs
     }
 
     pub(crate) fn set_turn(&self, run: &RunId, turn: u32) {
@@ -69,24 +90,28 @@ pub(crate) struct Sink {
 
 impl AgentSink for Sink {
     fn activity(&self) {
-        let now = self.clock.now();
-        let mut runs = self.live.lock();
-        let signs = runs.entry(self.run.clone()).or_default();
-        signs.last = Some(now);
-        signs.fresh = true;
+        drop(self.live.sign(&self.run, self.clock.now(), "activity"));
     }
 
     fn usage(&self, usage: Usage) {
-        self.activity();
-        let mut runs = self.live.lock();
-        let signs = runs.entry(self.run.clone()).or_default();
-        signs.usage = Some(signs.usage.map_or(usage, |before| before.max(usage)));
+        let mut runs = self.live.sign(&self.run, self.clock.now(), "usage");
+        if let Some(signs) = runs.get_mut(&self.run) {
+            signs.usage = Some(signs.usage.map_or(usage, |before| before.max(usage)));
+        }
     }
 
     fn transcript(&self, kind: TranscriptKind, text: &str) {
-        let turn = self.live.lock().get(&self.run).map_or(0, |signs| signs.turn);
+        let at = self.clock.now();
+        let mut runs = self.live.lock();
+        let signs = runs.entry(self.run.clone()).or_default();
+        signs.last.what = kind.as_str();
+        if kind == TranscriptKind::Message {
+            clip(text.trim(), MESSAGE_BYTES).clone_into(&mut signs.last.message);
+        }
+        let turn = signs.turn;
+        drop(runs);
         let text = clip(text, ENTRY_BYTES).to_owned();
-        self.transcripts.append(&self.run, TranscriptEntry { at: self.clock.now(), turn, kind, text });
+        self.transcripts.append(&self.run, TranscriptEntry { at, turn, kind, text });
     }
 }
 

@@ -170,6 +170,22 @@ pub enum TranscriptKind {
     Note,
 }
 
+impl TranscriptKind {
+    /// The word on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Prompt => "prompt",
+            Self::Message => "message",
+            Self::Thought => "thought",
+            Self::Tool => "tool",
+            Self::Stderr => "stderr",
+            Self::Malformed => "malformed",
+            Self::Note => "note",
+        }
+    }
+}
+
 /// Where transcripts go. Bounded: a full queue makes the caller wait, and loses nothing.
 pub trait Transcripts: Send + Sync + 'static {
     /// Appends one entry to the run's transcript. A failing disk is reported once and never stops the daemon.
