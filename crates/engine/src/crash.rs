@@ -19,6 +19,12 @@ mod armed {
         let _ = ARMED.set(Armed { at, reached });
     }
 
+    /// Points that were passed so far; zero unless armed.
+    #[must_use]
+    pub fn passed() -> u64 {
+        PASSED.load(Ordering::SeqCst)
+    }
+
     /// Passes a point.
     pub(crate) fn point(name: &str) {
         if let Some(armed) = ARMED.get() {
@@ -31,9 +37,9 @@ mod armed {
 }
 
 #[cfg(debug_assertions)]
-pub use armed::arm;
-#[cfg(debug_assertions)]
 pub(crate) use armed::point;
+#[cfg(debug_assertions)]
+pub use armed::{arm, passed};
 
 /// Passes a point; a release build has none.
 #[cfg(not(debug_assertions))]

@@ -1,1 +1,3 @@
-//! testkit
+//! What proves Dalsegno, and what proves an adapter or a host of somebody else's.
+
+pub mod crash;

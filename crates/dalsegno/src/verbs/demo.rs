@@ -1,0 +1,54 @@
+//! `dalsegno demo`
+
+mod project;
+mod report;
+mod watch;
+
+use std::path::PathBuf;
+
+use crate::error::CliError;
+use crate::out;
+use project::Project;
+
+/// See the product work: three issues, a scripted agent, three branches; no key and no network needed
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct DemoArgs {
+    /// Kill the daemon with SIGKILL at random moments while it works, and show that nothing is lost or done twice
+    #[arg(long)]
+    crash: bool,
+    /// Where to put it: the project at DIR/project, its remote at DIR/remote.git [default: a new directory below ~/.dalsegno]
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// Open no browser (this version has no page to open)
+    #[arg(long)]
+    no_open: bool,
+    /// Seed of the random moments, to see the same ones again
+    #[arg(long, requires = "crash")]
+    seed: Option<u64>,
+}
+
+/// SIGKILLs of `--crash`.
+const KILLS: u32 = 6;
+
+pub(crate) fn run(args: DemoArgs) -> Result<(), CliError> {
+    let DemoArgs { crash, dir, no_open: _, seed } = args;
+    let project = Project::make(dir)?;
+    out::line(&format!("A small project with failing tests is at {}", project.dir().display()));
+    let kills = crash.then(|| watch::Kills::new(KILLS, seed.unwrap_or_else(random_seed)));
+    match &kills {
+        Some(kills) => out::line(&format!(
+            "Three issues, one scripted agent, and SIGKILL for the daemon at {KILLS} random moments (seed {}).\n",
+            kills.seed()
+        )),
+        None => out::line("Three issues, one scripted agent, no key, no network.\n"),
+    }
+    let watched = watch::watch(&project, kills)?;
+    report::report(&project, &watched)
+}
+
+fn random_seed() -> u64 {
+    let mut bytes = [0_u8; 4];
+    // Without randomness the demo shows the same moments every time; that is no reason not to show it.
+    let _ = getrandom::fill(&mut bytes);
+    u64::from(u32::from_le_bytes(bytes))
+}

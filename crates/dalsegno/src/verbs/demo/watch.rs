@@ -1,0 +1,205 @@
+//! Runs the daemon as a child, follows its events, and with `--crash` kills it again and again.
+
+use std::fs::File;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use dalsegno_api::{Client, Event};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::project::Project;
+use crate::error::CliError;
+use crate::out;
+
+/// Longest that the demo may take.
+const LIMIT: Duration = Duration::from_secs(110);
+const LOOK_EVERY: Duration = Duration::from_millis(60);
+/// Events in one page.
+const PAGE: usize = 500;
+
+/// What was seen.
+#[derive(Debug, Default)]
+pub(super) struct Watched {
+    /// Every event, in order.
+    pub(super) events: Vec<Event>,
+    /// SIGKILLs that hit a live daemon.
+    pub(super) kills: u32,
+    /// Time from the first start to the end.
+    pub(super) took: Duration,
+}
+
+/// When the daemon is killed: after so many further events each time, chosen by a seed.
+#[derive(Debug)]
+pub(super) struct Kills {
+    seed: u64,
+    left: u32,
+    state: u64,
+    after_events: usize,
+}
+
+impl Kills {
+    pub(super) fn new(left: u32, seed: u64) -> Self {
+        let mut kills = Self { seed, left, state: seed, after_events: 0 };
+        kills.after_events = kills.next_gap();
+        kills
+    }
+
+    pub(super) fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    fn next_gap(&mut self) -> usize {
+        4 + usize::try_from(self.random() % 12).unwrap_or(0)
+    }
+
+    /// A moment between two events.
+    fn jitter(&mut self) -> Duration {
+        Duration::from_millis(self.random() % 250)
+    }
+
+    /// SplitMix64: the moments need no better randomness, and the same seed gives the same ones.
+    fn random(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+/// Runs daemons until one ends by itself.
+pub(super) fn watch(project: &Project, mut kills: Option<Kills>) -> Result<Watched, CliError> {
+    let begun = Instant::now();
+    let mut watched = Watched::default();
+    let mut cursor: Option<String> = None;
+    let mut daemon = start(project)?;
+    let mut since_start = 0;
+    loop {
+        std::thread::sleep(LOOK_EVERY);
+        since_start += follow(project, &mut cursor, &mut watched, begun);
+        if let Some(status) = ended(&mut daemon)? {
+            if !status.success() {
+                return Err(CliError::new("demo_failed", format!("the daemon ended with {status}"))
+                    .hint(format!("look at {}", project.daemon_log().display())));
+            }
+            break;
+        }
+        if let Some(kills) = kills.as_mut().filter(|kills| kills.left > 0 && since_start >= kills.after_events) {
+            std::thread::sleep(kills.jitter());
+            if ended(&mut daemon)?.is_some() {
+                continue;
+            }
+            kill_daemon(&mut daemon)?;
+            watched.kills += 1;
+            kills.left -= 1;
+            kills.after_events = kills.next_gap();
+            since_start = 0;
+            out::line(&format!("{}  SIGKILL number {}; starting again", clock(begun), watched.kills));
+            daemon = start(project)?;
+        }
+        if begun.elapsed() > LIMIT {
+            kill_daemon(&mut daemon)?;
+            return Err(CliError::new("demo_too_slow", format!("not through after {} s", LIMIT.as_secs()))
+                .hint(format!("look at {}", project.daemon_log().display())));
+        }
+    }
+    watched.took = begun.elapsed();
+    // The daemon is gone; what it said last is in its store.
+    let client = crate::reader::open(&project.state_dir())?;
+    while let Ok(page) = client.events(cursor.as_deref(), PAGE) {
+        let got = page.events.len();
+        take(page.events, &mut watched, begun);
+        cursor = Some(page.next);
+        if got == 0 {
+            break;
+        }
+    }
+    Ok(watched)
+}
+
+fn follow(project: &Project, cursor: &mut Option<String>, watched: &mut Watched, begun: Instant) -> usize {
+    // A daemon that is starting or was just killed does not answer; the next look finds it.
+    let Ok(client) = Client::discover(&project.state_dir()) else { return 0 };
+    let Ok(page) = client.events(cursor.as_deref(), PAGE) else { return 0 };
+    let got = page.events.len();
+    take(page.events, watched, begun);
+    *cursor = Some(page.next);
+    got
+}
+
+fn take(events: Vec<Event>, watched: &mut Watched, begun: Instant) {
+    for event in events {
+        if let Some(text) = describe(&event) {
+            out::line(&format!("{}  {:<7} {text}", clock(begun), event.issue.as_deref().unwrap_or("")));
+        }
+        watched.events.push(event);
+    }
+}
+
+fn clock(begun: Instant) -> String {
+    format!("{:>6.1}s", begun.elapsed().as_secs_f32())
+}
+
+/// What a person wants to see of an event.
+fn describe(event: &Event) -> Option<String> {
+    let text = |name: &str| event.data.get(name).and_then(|value| value.as_str()).unwrap_or("").to_owned();
+    let number = |name: &str| event.data.get(name).and_then(serde_json::Value::as_u64).unwrap_or(0);
+    let flag = |name: &str| event.data.get(name).and_then(serde_json::Value::as_bool).unwrap_or(false);
+    Some(match event.kind.as_str() {
+        "daemon_started" => format!("the daemon takes over (epoch {})", number("epoch")),
+        "run_started" => "a run begins".to_owned(),
+        "workspace_ready" => "the workspace stands".to_owned(),
+        "session_resumed" => "the agent goes on in its old session".to_owned(),
+        "session_rehydrated" => "a new session takes over from a lost one".to_owned(),
+        "turn_started" if flag("repeated") => format!("turn {}: the prompt had not arrived, and is sent again", number("turn")),
+        "turn_started" => format!("turn {}", number("turn")),
+        "turn_ended" if flag("cut") => format!("turn {} was cut, and its prompt is not sent again", number("turn")),
+        "check_ended" if flag("passed") => format!("check {:?} passes on a clean checkout", text("command")),
+        "check_ended" => format!("check {:?} fails: the agent gets another turn", text("command")),
+        "effect_in_doubt" => "an outcome is unknown; it will be settled".to_owned(),
+        "recovery_step" => "what the dead daemon left running is swept".to_owned(),
+        "saga_step" => {
+            let state = event.data.get("state").and_then(|state| state.get("state")).and_then(|state| state.as_str());
+            match (text("step").as_str(), state) {
+                ("push", Some("done")) => "the branch is pushed".to_owned(),
+                ("comment", Some("done")) => "the issue has its comment".to_owned(),
+                ("move", Some("done")) => "the issue is moved to Human Review".to_owned(),
+                _ => return None,
+            }
+        }
+        "issue_status" if text("to") == "handed_off" => "HANDED OFF".to_owned(),
+        "parked" => format!("PARKED: {}", text("reason")),
+        _ => return None,
+    })
+}
+
+fn start(project: &Project) -> Result<Child, CliError> {
+    let program = std::env::current_exe().map_err(|error| CliError::io("no_program", &error))?;
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(project.daemon_log())
+        .map_err(|error| CliError::io("demo_dir", &error))?;
+    Command::new(program)
+        .arg("run")
+        .arg(project.workflow())
+        .args(["--once", "--port", "0"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .map_err(|error| CliError::io("no_daemon", &error))
+}
+
+fn ended(daemon: &mut Child) -> Result<Option<ExitStatus>, CliError> {
+    daemon.try_wait().map_err(|error| CliError::io("no_daemon", &error))
+}
+
+fn kill_daemon(daemon: &mut Child) -> Result<(), CliError> {
+    let pid = Pid::from_raw(i32::try_from(daemon.id()).unwrap_or(i32::MAX));
+    // It may have ended by itself a moment ago; waiting tells.
+    let _ = kill(pid, Signal::SIGKILL);
+    daemon.wait().map_err(|error| CliError::io("no_daemon", &error))?;
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! `dalsegno run --dry-run`: asks the tracker once and shows what the rules of dispatch make of it.
+//! The journal is read and not written; nothing is performed.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use dalsegno_adapters::tracker::LocalTrackers;
+use dalsegno_adapters::workflow::WorkflowFile;
+use dalsegno_adapters::workspace::LocalWorkspaces;
+use dalsegno_core::{Answer, Effect, Event, Input, Machine, Output, Query};
+use dalsegno_engine::{Clock, Trackers, policy_hash};
+use dalsegno_store::Store;
+
+use crate::daemon::{SystemClock, preflight};
+use crate::error::CliError;
+use crate::out;
+
+pub(crate) async fn run(workflow: &Path, state_dir: &Path) -> Result<(), CliError> {
+    let file = Arc::new(WorkflowFile::new(workflow));
+    let policy = file.load_full().map_err(|failure| CliError::failure(&failure))?.policy;
+    let trackers = LocalTrackers;
+    preflight(&policy, &trackers, &LocalWorkspaces::new(state_dir, file)).await?;
+    let mut machine = machine(state_dir)?;
+    let now = SystemClock.now();
+    let epoch = machine.state().epoch + 1;
+    machine.handle(Input::Started { epoch, version: "dry-run".to_owned(), pid: std::process::id() }, now);
+    machine.handle(Input::PolicyLoaded { hash: policy_hash(&policy), policy: Box::new(policy.clone()) }, now);
+    let tracker = trackers.open(&policy).map_err(|failure| CliError::failure(&failure))?;
+    let mut starts = 0;
+    // The machine is told that its batches are committed; they go nowhere.
+    loop {
+        match machine.poll_output() {
+            Output::Append(batch) => {
+                for recorded in &batch.events {
+                    if let Event::EffectIntended { issue, effect: Effect::PrepareWorkspace { .. }, .. } = &recorded.event
+                        && let Some(entry) = machine.state().issues.get(issue)
+                    {
+                        starts += 1;
+                        out::line(&format!("would start  {}  {}", entry.issue.identifier, entry.issue.title));
+                    }
+                }
+                machine.handle(Input::Committed(batch.committed()), now);
+            }
+            Output::Ask(id, Query::Poll { states, ids, .. }) => {
+                let by_states = tracker.fetch_issues_by_states(&states).await;
+                let by_ids = tracker.fetch_issues_by_ids(&ids).await;
+                if let Some(failure) = by_states.as_ref().err().or(by_ids.as_ref().err()) {
+                    return Err(CliError::failure(failure));
+                }
+                machine.handle(Input::Answered { id, answer: Answer::Poll { by_states, by_ids } }, now);
+            }
+            Output::Ask(..) | Output::Perform(_) | Output::Cancel(_) => {}
+            Output::Wait(_) => break,
+        }
+    }
+    for entry in machine.state().issues.values().filter(|entry| !entry.status.takes_slot()) {
+        let Some(explanation) = machine.explain(&entry.issue.identifier) else { continue };
+        let why = explanation.rules.into_iter().find(|rule| !rule.pass).map_or(String::new(), |rule| rule.detail);
+        out::line(&format!("would not    {}  {}  ({why})", entry.issue.identifier, entry.issue.title));
+    }
+    if starts == 0 {
+        out::line("Nothing would start now.");
+    }
+    Ok(())
+}
+
+fn machine(state_dir: &Path) -> Result<Machine, CliError> {
+    if !state_dir.join("dalsegno.db").exists() {
+        return Machine::replay(None, []).map_err(|error| CliError::new("corrupt_journal", error.to_string()));
+    }
+    let store = Store::open_read_only(state_dir).map_err(|error| CliError::failure(&error.failure()))?;
+    let loaded = store.load().map_err(|error| CliError::failure(&error.failure()))?;
+    Machine::replay(loaded.snapshot, loaded.events).map_err(|error| CliError::new("corrupt_journal", error.to_string()))
+}
