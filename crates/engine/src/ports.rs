@@ -18,7 +18,8 @@ pub trait Journal: Send + Sync + 'static {
     /// Puts the batch on disk, synced, or says why not. Batches take effect in the order of the calls.
     ///
     /// # Errors
-    /// [`AppendError`]; after any of them the journal is poisoned and every later append fails.
+    /// [`AppendError`]. A batch that is refused for its epoch or its place leaves nothing and no mark. After
+    /// [`AppendError::Storage`] the journal is poisoned and every later append fails.
     async fn append(&self, batch: Batch) -> Result<Committed, AppendError>;
 }
 

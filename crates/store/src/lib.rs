@@ -1,1 +1,33 @@
-//! store
+//! The journal on SQLite, and everything that is read from it.
+//!
+//! One database per state directory, one writer thread per database. Batches that are in flight at the
+//! same time share a transaction and one sync (group commit). What queries see are projections, written
+//! in the same transaction as the events. Transcripts are plain files beside the database.
+//!
+//! # Invariants
+//! - An answered append is on disk, synced (`synchronous=FULL`). One that was refused left nothing.
+//! - After an append that failed on the disk the journal takes no more; opening it again recovers.
+//! - Events follow each other without gaps, from the oldest kept one on; the oldest kept snapshot always
+//!   has all events after it.
+//! - A database of a newer version, of another program, or a damaged one is refused and left as it is.
+//! - Readers never hold up the writer.
+
+mod dir;
+mod error;
+pub mod format;
+mod insert;
+mod journal;
+mod load;
+mod open;
+mod pool;
+mod prune;
+mod reads;
+mod schema;
+mod transcripts;
+mod writer;
+
+pub use error::StoreError;
+pub use journal::{Counts, Pending, SqliteJournal};
+pub use open::{OpenOptions, Opened, Store};
+pub use schema::SCHEMA_VERSION;
+pub use transcripts::TranscriptFiles;

@@ -1,0 +1,178 @@
+//! Opening a store: for the one daemon that writes, or for a look.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dalsegno_durable::key::Secret;
+use dalsegno_engine::Loaded;
+use rusqlite::{Connection, OpenFlags};
+use tokio::sync::mpsc;
+
+use crate::dir::{self, DirLock};
+use crate::error::StoreError;
+use crate::journal::{Counters, QUEUE, SqliteJournal};
+use crate::load;
+use crate::pool::Pool;
+use crate::prune::Kept;
+use crate::schema::{self, Found};
+use crate::writer::Writer;
+
+/// How long a connection waits for another one; only the few steps that exclude each other ever do.
+const BUSY: Duration = Duration::from_secs(5);
+/// Bytes of a database page.
+const PAGE_BYTES: u32 = 8192;
+/// The log is cut back to this size when it begins anew.
+const LOG_BYTES: u32 = 64 << 20;
+
+/// How a store is kept.
+#[derive(Debug, Clone)]
+pub struct OpenOptions {
+    /// Newest events that are kept; older ones go when a snapshot covers them.
+    pub keep_events: u64,
+    /// Newest ended runs whose rows and transcripts are kept.
+    pub keep_ended_runs: u64,
+    /// Copy the log into the database on a connection of its own, beside the writer.
+    pub apart_checkpoints: bool,
+    /// Most pages of 8 KiB that the database may have; beyond, the disk counts as full. `None`: no limit.
+    pub max_pages: Option<u32>,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self { keep_events: 1_000_000, keep_ended_runs: 100_000, apart_checkpoints: true, max_pages: None }
+    }
+}
+
+/// A store that this process holds.
+#[derive(Debug)]
+pub struct Opened {
+    /// Its reading side.
+    pub store: Arc<Store>,
+    /// Its writing side.
+    pub journal: SqliteJournal,
+    /// What the machine is replayed from.
+    pub loaded: Loaded,
+    /// The secret that markers are made with. Random, made once, kept in the database.
+    pub secret: Secret,
+    /// Identity of the journal. Random, made once; part of every cursor.
+    pub journal_id: String,
+}
+
+/// The reading side of a store. Reads go on while the journal is written, and after it was poisoned.
+#[derive(Debug)]
+pub struct Store {
+    pub(crate) state_dir: PathBuf,
+    pub(crate) journal_id: String,
+    pub(crate) pool: Pool,
+    /// The hold on the directory; none when it was opened for a look.
+    _lock: Option<Arc<DirLock>>,
+}
+
+impl Store {
+    /// Takes the state directory for this process and opens its database; makes both if they are not there.
+    ///
+    /// # Errors
+    /// [`StoreError`]. A database that is refused is left as it is.
+    #[expect(clippy::needless_pass_by_value, reason = "options are made for one call")]
+    pub fn open(state_dir: &Path, options: OpenOptions) -> Result<Opened, StoreError> {
+        dir::make(state_dir)?;
+        let lock = Arc::new(DirLock::take(state_dir)?);
+        let path = dir::database(state_dir);
+        schema::look(&path)?;
+        dir::touch(&path)?;
+        let mut db = connect(&path)?;
+        if let Some(pages) = options.max_pages {
+            db.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
+        }
+        db.pragma_update(None, "page_size", PAGE_BYTES)?;
+        let mode: String = db.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+        if mode != "wal" {
+            let text = format!("{} cannot keep a write-ahead log; it is in mode {mode}", path.display());
+            return Err(StoreError::Unavailable(text));
+        }
+        db.pragma_update(None, "synchronous", "FULL")?;
+        db.pragma_update_and_check(None, "journal_size_limit", LOG_BYTES, |_| Ok(()))?;
+        db.pragma_update(None, "cache_size", -16_384)?;
+        schema::create(&mut db, &path)?;
+        let (journal_id, secret) = identity(&db)?;
+        let loaded = load::load(&db)?;
+
+        let checkpoints = options.apart_checkpoints.then(|| connect(&path)).transpose()?;
+        if checkpoints.is_some() {
+            db.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
+        }
+        let (queue, jobs) = mpsc::channel(QUEUE);
+        let counters = Arc::new(Counters::default());
+        let writer = Writer {
+            db,
+            checkpoints,
+            queue: jobs,
+            counters: Arc::clone(&counters),
+            kept: Kept { events: options.keep_events, ended_runs: options.keep_ended_runs },
+            state_dir: state_dir.to_owned(),
+        };
+        let held = Arc::clone(&lock);
+        let work = move || {
+            writer.run();
+            drop(held);
+        };
+        let thread = std::thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(work)
+            .map_err(|error| StoreError::Unavailable(format!("no thread for the journal: {error}")))?;
+        let store = Self {
+            state_dir: state_dir.to_owned(),
+            journal_id: journal_id.clone(),
+            pool: Pool::new(path, false),
+            _lock: Some(lock),
+        };
+        Ok(Opened {
+            store: Arc::new(store),
+            journal: SqliteJournal::new(queue, thread, counters),
+            loaded,
+            secret,
+            journal_id,
+        })
+    }
+
+    /// Opens a store for a look, beside a daemon or without one: no lock, and nothing of it is changed.
+    ///
+    /// # Errors
+    /// [`StoreError`]; `store_missing` when no daemon ever ran here.
+    pub fn open_read_only(state_dir: &Path) -> Result<Arc<Self>, StoreError> {
+        let path = dir::database(state_dir);
+        let missing = || StoreError::Missing(format!("no daemon ever ran with {}", state_dir.display()));
+        if schema::look(&path)? == Found::Nothing {
+            return Err(missing());
+        }
+        let pool = Pool::new(path.clone(), true);
+        let journal_id = pool.with(|db| match schema::versions(db, &path)? {
+            Found::Nothing => Err(missing()),
+            Found::Tables => Ok(identity(db)?.0),
+        })?;
+        Ok(Arc::new(Self { state_dir: state_dir.to_owned(), journal_id, pool, _lock: None }))
+    }
+
+    /// The newest good snapshot and every event after it, as they are now.
+    ///
+    /// # Errors
+    /// [`StoreError`], as when it is opened.
+    pub fn load(&self) -> Result<Loaded, StoreError> {
+        self.pool.with(load::load)
+    }
+}
+
+fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags)?;
+    db.busy_timeout(BUSY)?;
+    Ok(db)
+}
+
+fn identity(db: &Connection) -> Result<(String, Secret), StoreError> {
+    let mut query = db.prepare("SELECT value FROM meta WHERE key = ?1")?;
+    let id = query.query_row(["journal_id"], |row| row.get(0))?;
+    let secret: [u8; 32] = query.query_row(["secret"], |row| row.get(0))?;
+    Ok((id, Secret::new(secret)))
+}

@@ -1,0 +1,101 @@
+//! What is kept and what goes: old events, in small portions, and old rows of ended runs.
+
+use rusqlite::Connection;
+
+use crate::insert::{integer, key};
+
+/// Events and rows go in portions of at least this many.
+const PORTION: u64 = 256;
+
+/// How much is kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kept {
+    pub(crate) events: u64,
+    pub(crate) ended_runs: u64,
+}
+
+/// The writer's account of what may go.
+pub(crate) struct Pruning {
+    kept: Kept,
+    /// The oldest event that is there.
+    first: u64,
+    /// Ended runs that came since they were last counted.
+    ended: u64,
+}
+
+impl Pruning {
+    pub(crate) fn new(db: &Connection, kept: Kept) -> rusqlite::Result<Self> {
+        let first: i64 = db.query_row("SELECT coalesce(min(seq), 1) FROM events", [], |row| row.get(0))?;
+        Ok(Self { kept, first: first.unsigned_abs(), ended: PORTION })
+    }
+
+    /// Removes a portion of old events, never one that comes after the oldest kept snapshot, and never the last.
+    pub(crate) fn events(&mut self, db: &Connection, last: u64, inserted: u64) -> rusqlite::Result<()> {
+        let too_old = last.saturating_sub(self.kept.events.max(1));
+        if too_old < self.first.saturating_add(PORTION - 1) {
+            return Ok(());
+        }
+        let snapshot: Option<i64> = db.query_row("SELECT min(seq) FROM snapshots", [], |row| row.get(0))?;
+        let Some(snapshot) = snapshot else { return Ok(()) };
+        let portion = self.first + PORTION.max(inserted.saturating_mul(2)) - 1;
+        let through = too_old.min(snapshot.unsigned_abs()).min(portion);
+        if through < self.first {
+            return Ok(());
+        }
+        let bounds = (integer(self.first), integer(through));
+        let mut gone: Vec<(String, Option<String>)> = Vec::new();
+        {
+            let mut query = db.prepare_cached(
+                "SELECT issue_id, identifier FROM events WHERE seq BETWEEN ?1 AND ?2 AND kind = 'issue_gone'",
+            )?;
+            let mut rows = query.query(bounds)?;
+            while let Some(row) = rows.next()? {
+                gone.push((row.get(0)?, row.get(1)?));
+            }
+        }
+        db.prepare_cached("DELETE FROM events WHERE seq BETWEEN ?1 AND ?2")?.execute(bounds)?;
+        for (issue, identifier) in gone {
+            forget_names(db, &issue, identifier.as_deref())?;
+        }
+        self.first = through + 1;
+        Ok(())
+    }
+
+    /// Removes the oldest rows of ended runs beyond those that are kept; answers whose.
+    pub(crate) fn runs(&mut self, db: &Connection, ended: u64) -> rusqlite::Result<Vec<String>> {
+        self.ended += ended;
+        if self.ended < PORTION {
+            return Ok(Vec::new());
+        }
+        let count = "SELECT count(*) FROM runs WHERE ended_at IS NOT NULL";
+        let rows: i64 = db.prepare_cached(count)?.query_row([], |row| row.get(0))?;
+        let excess = rows.unsigned_abs().saturating_sub(self.kept.ended_runs);
+        let portion = excess.min(self.ended.saturating_mul(2));
+        self.ended = 0;
+        if portion == 0 {
+            return Ok(Vec::new());
+        }
+        let mut delete = db.prepare_cached(
+            "DELETE FROM runs WHERE id IN
+             (SELECT id FROM runs WHERE ended_at IS NOT NULL ORDER BY ended_at, rowid LIMIT ?1) RETURNING id",
+        )?;
+        delete.query_map([integer(portion)], |row| row.get(0))?.collect()
+    }
+}
+
+/// Forgets what an issue was called when nothing speaks of it any more.
+fn forget_names(db: &Connection, issue: &str, identifier: Option<&str>) -> rusqlite::Result<()> {
+    let spoken_of: bool = db
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM events WHERE issue_id = ?1) OR EXISTS (SELECT 1 FROM issues WHERE id = ?1)",
+        )?
+        .query_row([issue], |row| row.get(0))?;
+    if spoken_of {
+        return Ok(());
+    }
+    let mut delete = db.prepare_cached("DELETE FROM names WHERE key = ?1 AND issue_id = ?2")?;
+    for name in [Some(issue), identifier].into_iter().flatten() {
+        delete.execute((key(name), issue))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,221 @@
+//! What queries see: projections by their indexes, and events by theirs.
+
+use dalsegno_core::{DaemonView, IssueId, IssueView, RunView, Timestamp};
+use dalsegno_engine::{EventFilter, EventPage, EventRow, ReadError, Reads, TranscriptPage};
+use rusqlite::types::Value;
+use rusqlite::{Connection, Row, params_from_iter};
+use serde::de::DeserializeOwned;
+
+use crate::error::StoreError;
+use crate::insert::{integer, key};
+use crate::open::Store;
+use crate::transcripts;
+
+/// Most events, runs or lines in one answer.
+const PAGE: usize = 10_000;
+/// Most rows that a call looks at when no index serves the whole filter; the page then ends early.
+const LOOKED_AT: usize = 10_000;
+/// Most issues that one name may mean: those that had it one after the other.
+const NAMESAKES: usize = 16;
+
+impl Reads for Store {
+    fn journal_id(&self) -> &str {
+        &self.journal_id
+    }
+
+    fn issues(&self, status: Option<&str>) -> Result<Vec<IssueView>, ReadError> {
+        let sql = match status {
+            Some(_) => "SELECT data FROM issues WHERE status = ?1 ORDER BY identifier_key",
+            None => "SELECT data FROM issues ORDER BY identifier_key",
+        };
+        self.read(|db| views(db, sql, status.map(|status| Value::from(status.to_owned()))))
+    }
+
+    fn issue(&self, name: &str) -> Result<Option<IssueView>, ReadError> {
+        // An identifier wins over an id, should one issue be called what another one is.
+        let sql = "SELECT data FROM (SELECT data, 0 AS place FROM issues WHERE identifier_key = ?1
+                   UNION ALL SELECT data, 1 FROM issues WHERE id_key = ?1) ORDER BY place LIMIT 1";
+        self.read(|db| views(db, sql, [Value::from(key(name))])).map(|found| found.into_iter().next())
+    }
+
+    fn runs(&self, issue: Option<&IssueId>, limit: usize) -> Result<Vec<RunView>, ReadError> {
+        let limit = Value::from(integer(limit.min(PAGE) as u64));
+        self.read(|db| match issue {
+            Some(issue) => views(
+                db,
+                "SELECT data FROM runs WHERE issue_id = ?2 ORDER BY started_at DESC, rowid DESC LIMIT ?1",
+                [limit, Value::from(issue.as_str().to_owned())],
+            ),
+            None => views(db, "SELECT data FROM runs ORDER BY started_at DESC, rowid DESC LIMIT ?1", [limit]),
+        })
+    }
+
+    fn run(&self, run: &str) -> Result<Option<RunView>, ReadError> {
+        let found = self.read(|db| views(db, "SELECT data FROM runs WHERE id = ?1", [Value::from(run.to_owned())]))?;
+        Ok(found.into_iter().next())
+    }
+
+    fn daemon(&self) -> Result<Option<DaemonView>, ReadError> {
+        let found = self.read(|db| views(db, "SELECT data FROM daemon", []))?;
+        Ok(found.into_iter().next())
+    }
+
+    fn events(&self, after: u64, limit: usize, filter: &EventFilter) -> Result<EventPage, ReadError> {
+        self.read(|db| events(db, after, limit.min(PAGE), filter))
+    }
+
+    fn bounds(&self) -> Result<(u64, u64), ReadError> {
+        self.read(|db| Ok(db.prepare_cached(BOUNDS)?.query_row([], first_and_last)?))
+    }
+
+    fn transcript(&self, run: &str, offset: u64, limit: usize) -> Result<TranscriptPage, ReadError> {
+        Ok(transcripts::read(&self.state_dir, run, offset, limit.min(PAGE))?)
+    }
+}
+
+impl Store {
+    /// Runs `read` in one read transaction.
+    fn read<T>(&self, read: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, ReadError> {
+        let answer = self.pool.with(|db| {
+            let tx = db.unchecked_transaction()?;
+            let answer = read(&tx)?;
+            tx.commit()?;
+            Ok(answer)
+        });
+        Ok(answer?)
+    }
+}
+
+/// Rows of a projection. Their number is bounded by what the writer keeps, or by the query.
+fn views<T: DeserializeOwned>(
+    db: &Connection,
+    sql: &str,
+    parameters: impl IntoIterator<Item = Value>,
+) -> Result<Vec<T>, StoreError> {
+    let mut query = db.prepare_cached(sql)?;
+    let mut rows = query.query(params_from_iter(parameters))?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(json(row, 0)?);
+    }
+    Ok(found)
+}
+
+fn json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<T, StoreError> {
+    let text = row.get_ref(column)?.as_str().map_err(|error| StoreError::Corrupt(error.to_string()))?;
+    serde_json::from_str(text).map_err(|error| StoreError::Corrupt(format!("a row is unreadable: {error}")))
+}
+
+const BOUNDS: &str = "SELECT (SELECT min(seq) FROM events), (SELECT max(seq) FROM events)";
+
+fn first_and_last(row: &Row<'_>) -> rusqlite::Result<(u64, u64)> {
+    let (first, last): (Option<i64>, Option<i64>) = (row.get(0)?, row.get(1)?);
+    Ok((first.unwrap_or(1).unsigned_abs(), last.unwrap_or(0).unsigned_abs()))
+}
+
+fn events(db: &Connection, after: u64, limit: usize, filter: &EventFilter) -> Result<EventPage, StoreError> {
+    let (_, newest) = db.prepare_cached(BOUNDS)?.query_row([], first_and_last)?;
+    let end = newest.max(after);
+    if limit == 0 {
+        return Ok(EventPage { events: Vec::new(), through: after });
+    }
+    let EventFilter { issue, run, kind } = filter;
+    let issues = issue.as_deref().map(|name| namesakes(db, name)).transpose()?;
+    let mut pages = Vec::new();
+    let scan = Scan { after, limit, end, kind: kind.as_deref(), issues: issues.as_deref() };
+    match (run, &issues, kind) {
+        (Some(run), _, _) => pages.push(scan.index(db, "run = ?3 AND", Some(run))?),
+        (None, Some(issues), _) => {
+            for issue in issues {
+                pages.push(scan.index(db, "issue_id = ?3 AND", Some(issue))?);
+            }
+        }
+        (None, None, Some(kind)) => pages.push(scan.index(db, "kind = ?3 AND", Some(kind))?),
+        (None, None, None) => pages.push(scan.index(db, "", None)?),
+    }
+    Ok(merge(pages, limit, end))
+}
+
+/// Ids of the issues that have or had this identifier or id.
+fn namesakes(db: &Connection, name: &str) -> Result<Vec<String>, StoreError> {
+    let mut query = db.prepare_cached("SELECT issue_id FROM names WHERE key = ?1 LIMIT ?2")?;
+    let found = query.query_map((key(name), integer(NAMESAKES as u64)), |row| row.get(0))?;
+    Ok(found.collect::<rusqlite::Result<_>>()?)
+}
+
+/// One walk along an index, in the order of the journal.
+struct Scan<'a> {
+    after: u64,
+    limit: usize,
+    /// Everything up to here was looked at when the walk comes to its end.
+    end: u64,
+    kind: Option<&'a str>,
+    issues: Option<&'a [String]>,
+}
+
+impl Scan<'_> {
+    fn index(&self, db: &Connection, by: &str, value: Option<&str>) -> Result<EventPage, StoreError> {
+        let sql = format!(
+            "SELECT seq, at, kind, identifier, run, issue_id, data FROM events
+             WHERE {by} seq > ?1 ORDER BY seq LIMIT ?2"
+        );
+        let mut query = db.prepare_cached(&sql)?;
+        let most = if self.kind.is_some() || self.issues.is_some() { LOOKED_AT } else { self.limit };
+        let bounds = [Value::from(integer(self.after)), Value::from(integer(most as u64))];
+        let parameters = bounds.into_iter().chain(value.map(|value| Value::from(value.to_owned())));
+        let mut rows = query.query(params_from_iter(parameters))?;
+        let mut events = Vec::new();
+        let (mut looked_at, mut through) = (0, self.after);
+        while let Some(row) = rows.next()? {
+            looked_at += 1;
+            through = row.get::<_, i64>(0)?.unsigned_abs();
+            if self.matches(row)? {
+                events.push(event_row(row, through)?);
+                if events.len() == self.limit {
+                    return Ok(EventPage { events, through });
+                }
+            }
+        }
+        Ok(EventPage { events, through: if looked_at == most { through } else { self.end } })
+    }
+
+    /// The parts of the filter that the index may not serve.
+    fn matches(&self, row: &Row<'_>) -> Result<bool, StoreError> {
+        let text = |column: usize| {
+            row.get_ref(column)?.as_str_or_null().map_err(|error| StoreError::Corrupt(error.to_string()))
+        };
+        if let Some(kind) = self.kind
+            && text(2)? != Some(kind)
+        {
+            return Ok(false);
+        }
+        let Some(issues) = self.issues else { return Ok(true) };
+        let issue = text(5)?;
+        Ok(issues.iter().any(|wanted| issue == Some(wanted)))
+    }
+}
+
+fn event_row(row: &Row<'_>, seq: u64) -> Result<EventRow, StoreError> {
+    let mut data: serde_json::Value = json(row, 6)?;
+    if let Some(fields) = data.as_object_mut() {
+        fields.remove("kind");
+    }
+    Ok(EventRow { seq, at: Timestamp(row.get(1)?), kind: row.get(2)?, issue: row.get(3)?, run: row.get(4)?, data })
+}
+
+/// Several walks as one page: it ends where the first of them ended.
+fn merge(mut pages: Vec<EventPage>, limit: usize, end: u64) -> EventPage {
+    if pages.len() == 1
+        && let Some(page) = pages.pop()
+    {
+        return page;
+    }
+    let mut through = pages.iter().map(|page| page.through).min().unwrap_or(end);
+    let mut events: Vec<_> = pages.into_iter().flat_map(|page| page.events).filter(|row| row.seq <= through).collect();
+    events.sort_unstable_by_key(|row| row.seq);
+    if events.len() > limit {
+        events.truncate(limit);
+        through = events.last().map_or(through, |row| row.seq);
+    }
+    EventPage { events, through }
+}

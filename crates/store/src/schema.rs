@@ -1,0 +1,171 @@
+//! The tables, their version, and the look at a database before anything of it is changed.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use crate::error::StoreError;
+use crate::format::hex;
+
+/// Version of the tables, kept in the database as `user_version`.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Marks a database as ours: `DalS`.
+pub(crate) const APPLICATION_ID: u32 = 0x4461_6c53;
+
+/// Bytes that every SQLite database begins with.
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// The tables of version 1.
+///
+/// `events` is the truth. `names`, `issues`, `runs` and `daemon` are projections. An event's `issue_id`
+/// and `identifier` are resolved when it is written, also for events that only name their run.
+const TABLES: &str = "
+CREATE TABLE meta (
+    key TEXT PRIMARY KEY,
+    value ANY NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    issue_id TEXT,
+    identifier TEXT,
+    run TEXT,
+    format INTEGER NOT NULL,
+    data TEXT NOT NULL
+) STRICT;
+CREATE INDEX events_by_issue ON events (issue_id) WHERE issue_id IS NOT NULL;
+CREATE INDEX events_by_run ON events (run) WHERE run IS NOT NULL;
+CREATE INDEX events_by_kind ON events (kind);
+CREATE TABLE names (
+    key TEXT NOT NULL,
+    issue_id TEXT NOT NULL,
+    PRIMARY KEY (key, issue_id)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE issues (
+    id TEXT PRIMARY KEY,
+    id_key TEXT NOT NULL,
+    identifier TEXT NOT NULL,
+    identifier_key TEXT NOT NULL,
+    status TEXT NOT NULL,
+    data TEXT NOT NULL
+) STRICT;
+CREATE INDEX issues_by_id_key ON issues (id_key);
+CREATE INDEX issues_by_identifier ON issues (identifier_key);
+CREATE INDEX issues_by_status ON issues (status, identifier_key);
+CREATE TABLE runs (
+    id TEXT PRIMARY KEY,
+    issue_id TEXT NOT NULL,
+    started_at INTEGER NOT NULL,
+    ended_at INTEGER,
+    data TEXT NOT NULL
+) STRICT;
+CREATE INDEX runs_by_start ON runs (started_at);
+CREATE INDEX runs_by_issue ON runs (issue_id, started_at);
+CREATE INDEX runs_by_end ON runs (ended_at) WHERE ended_at IS NOT NULL;
+CREATE TABLE daemon (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    data TEXT NOT NULL
+) STRICT;
+CREATE TABLE snapshots (
+    seq INTEGER PRIMARY KEY,
+    format INTEGER NOT NULL,
+    sha256 TEXT NOT NULL,
+    data BLOB NOT NULL
+) STRICT;
+";
+
+/// What is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// No database, or one without tables.
+    Nothing,
+    /// Tables of this version.
+    Tables,
+}
+
+/// Looks at the database at `path` and changes nothing. Its first page says almost all; the log beside it,
+/// when a crash left one, may hold a newer first page.
+pub(crate) fn look(path: &Path) -> Result<Found, StoreError> {
+    let mut head = Vec::new();
+    match File::open(path) {
+        Ok(file) => file.take(100).read_to_end(&mut head).map_err(|error| StoreError::io(path, &error))?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(error) => return Err(StoreError::io(path, &error)),
+    };
+    let has_log = std::fs::metadata(log_path(path)).is_ok_and(|log| log.len() > 0);
+    if head.is_empty() && !has_log {
+        return Ok(Found::Nothing);
+    }
+    if !head.starts_with(MAGIC) {
+        return Err(StoreError::Corrupt(format!("{} is not a SQLite database", path.display())));
+    }
+    let (Some(version), Some(application)) = (big_endian(&head, 60), big_endian(&head, 68)) else {
+        return Err(StoreError::Corrupt(format!("{} ends within its first page", path.display())));
+    };
+    let found = judge(path, version, application)?;
+    if !has_log {
+        return Ok(found);
+    }
+    let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    versions(&db, path)
+}
+
+/// The same question to an open database.
+pub(crate) fn versions(db: &Connection, path: &Path) -> Result<Found, StoreError> {
+    let version: u32 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let application: u32 = db.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    judge(path, version, application)
+}
+
+fn judge(path: &Path, version: u32, application: u32) -> Result<Found, StoreError> {
+    match (application, version) {
+        (0, 0) => Ok(Found::Nothing),
+        (APPLICATION_ID, 1..=SCHEMA_VERSION) => Ok(Found::Tables),
+        (APPLICATION_ID, found) if found > SCHEMA_VERSION => {
+            Err(StoreError::FutureSchema { what: "database", found, known: SCHEMA_VERSION })
+        }
+        _ => Err(StoreError::Corrupt(format!("{} is a database of another program", path.display()))),
+    }
+}
+
+fn big_endian(head: &[u8], at: usize) -> Option<u32> {
+    let bytes: [u8; 4] = head.get(at..at + 4)?.try_into().ok()?;
+    Some(u32::from_be_bytes(bytes))
+}
+
+/// The write-ahead log beside a database.
+pub(crate) fn log_path(path: &Path) -> std::path::PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-wal");
+    name.into()
+}
+
+/// Makes the tables, the journal's id and its secret, unless they are there.
+pub(crate) fn create(db: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if versions(&tx, path)? == Found::Tables {
+        return Ok(());
+    }
+    let tables: u32 = tx.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if tables > 0 {
+        return Err(StoreError::Corrupt(format!("{} is a database of another program", path.display())));
+    }
+    tx.execute_batch(TABLES)?;
+    tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+    tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    let (mut id, mut secret) = ([0; 16], [0; 32]);
+    for bytes in [&mut id[..], &mut secret[..]] {
+        getrandom::fill(bytes).map_err(|error| StoreError::Unavailable(format!("no random bytes: {error}")))?;
+    }
+    let mut insert = tx.prepare("INSERT INTO meta (key, value) VALUES (?1, ?2)")?;
+    insert.execute(("journal_id", hex(&id)))?;
+    insert.execute(("secret", &secret[..]))?;
+    insert.execute(("epoch", 0))?;
+    drop(insert);
+    tx.commit()?;
+    Ok(())
+}

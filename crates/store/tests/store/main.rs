@@ -1,0 +1,20 @@
+//! The store on a real disk: what it keeps, what it refuses, and what is left after it was killed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::wildcard_enum_match_arm,
+    missing_docs,
+    reason = "tests say what they expect by failing"
+)]
+
+mod append;
+mod golden;
+mod history;
+mod kill;
+mod open;
+mod poison;
+mod prune;
+mod reads;
+mod samples;
+mod support;
+mod transcripts;

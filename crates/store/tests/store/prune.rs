@@ -1,0 +1,98 @@
+//! Retention: old events go in portions, and never what a snapshot does not cover.
+
+use dalsegno_engine::{EventFilter, Journal, Reads, Transcripts};
+use dalsegno_store::{OpenOptions, Opened, Store, TranscriptFiles};
+
+use crate::support::{batch, issue_view, plain, plain_batch, plain_snapshot, recorded, run_view, seen};
+
+fn keeping(dir: &std::path::Path, events: u64, runs: u64) -> Opened {
+    Store::open(dir, OpenOptions { keep_events: events, keep_ended_runs: runs, ..OpenOptions::default() }).unwrap()
+}
+
+#[tokio::test]
+async fn old_events_go_only_as_far_as_a_snapshot_covers_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let opened = keeping(dir.path(), 100, 10);
+    for first in (1..=2_000).step_by(10) {
+        opened.journal.append(plain_batch(1, first, first + 9)).await.unwrap();
+    }
+    assert_eq!(opened.store.bounds().unwrap(), (1, 2_000), "no snapshot, so nothing may go");
+    for at in [2_010, 2_020] {
+        let mut covered = plain_batch(1, at - 9, at);
+        covered.snapshot = Some(plain_snapshot(at));
+        opened.journal.append(covered).await.unwrap();
+    }
+    for first in (2_021..=3_000).step_by(10) {
+        opened.journal.append(plain_batch(1, first, first + 9)).await.unwrap();
+    }
+    assert_eq!(opened.store.bounds().unwrap(), (2_011, 3_000), "up to the older of the two snapshots");
+    let page = opened.store.events(0, 5, &EventFilter::default()).unwrap();
+    assert_eq!(page.events[0].seq, 2_011);
+    drop((opened.store, opened.journal));
+    let again = keeping(dir.path(), 100, 10);
+    assert_eq!(again.loaded.snapshot, Some(plain_snapshot(2_020)));
+    assert_eq!(again.loaded.events, (2_021..=3_000).map(plain).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn the_number_of_events_stays_bounded_with_snapshots() {
+    let dir = tempfile::tempdir().unwrap();
+    let opened = keeping(dir.path(), 500, 10);
+    for first in (1..=10_000).step_by(50) {
+        let mut next = plain_batch(1, first, first + 49);
+        next.snapshot = ((first / 50) % 4 == 0).then(|| plain_snapshot(first + 49));
+        opened.journal.append(next).await.unwrap();
+    }
+    let (first, last) = opened.store.bounds().unwrap();
+    assert_eq!(last, 10_000);
+    assert!(first > 8_000 && first <= 9_501, "{first}");
+}
+
+#[tokio::test]
+async fn names_of_gone_issues_go_with_their_events() {
+    let dir = tempfile::tempdir().unwrap();
+    let opened = keeping(dir.path(), 10, 10);
+    let gone = |seq, id: &str| recorded(seq, dalsegno_core::Event::IssueGone { issue: id.into() });
+    let mut first = batch(1, vec![seen(1, "i1", "DS-1"), seen(2, "i2", "DS-2"), gone(3, "i1"), gone(4, "i2")]);
+    // The second one is back, though no event that is left says so.
+    first.views.push(issue_view("i2", "DS-2", dalsegno_core::IssueStatus::Idle));
+    opened.journal.append(first).await.unwrap();
+    for (first, last) in [(5, 500), (501, 1_000), (1_001, 1_500), (1_501, 2_000)] {
+        let mut next = plain_batch(1, first, last);
+        next.snapshot = Some(plain_snapshot(last));
+        opened.journal.append(next).await.unwrap();
+    }
+    assert!(opened.store.bounds().unwrap().0 > 4);
+    let names: Vec<String> = {
+        let db = crate::support::raw(dir.path());
+        let mut query = db.prepare("SELECT key FROM names ORDER BY key").unwrap();
+        query.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+    };
+    assert_eq!(names, ["ds-2", "i2"]);
+}
+
+#[tokio::test]
+async fn rows_and_transcripts_of_old_runs_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = TranscriptFiles::open(dir.path()).unwrap();
+    for run in ["run-1", "run-900"] {
+        files.append(&run.into(), crate::transcripts::entry("said"));
+    }
+    files.flush();
+    let opened = keeping(dir.path(), 100_000, 100);
+    let mut live = plain_batch(1, 1, 1);
+    live.views.push(run_view("run-live", "i1", 0, None));
+    opened.journal.append(live).await.unwrap();
+    for seq in 2..=1_000_u64 {
+        let mut next = plain_batch(1, seq, seq);
+        next.views.push(run_view(&format!("run-{}", seq - 1), "i1", seq as i64, Some(seq as i64 + 1)));
+        opened.journal.submit(next).await.unwrap().await.unwrap();
+    }
+    let runs = opened.store.runs(None, 10_000).unwrap();
+    assert!((100..=100 + 256 + 1).contains(&runs.len()), "{}", runs.len());
+    assert_eq!(runs[0].id.as_str(), "run-999");
+    assert_eq!(runs.last().unwrap().id.as_str(), "run-live", "a live run stays, however old");
+    drop(opened.journal);
+    assert!(!dir.path().join("transcripts/run-1.jsonl").exists());
+    assert!(dir.path().join("transcripts/run-900.jsonl").exists());
+}

@@ -1,0 +1,270 @@
+//! One event of every kind, and more where a field has several shapes.
+
+use std::collections::BTreeMap;
+
+use dalsegno_core::{
+    AgentKind, AgentPolicy, AutoApprove, BudgetPolicy, CommitId, CommitMode, Effect, EffectId, EffectOutput, Ending,
+    Event, Failure, HandoffPolicy, Hook, HooksPolicy, IssueId, IssueStatus, Missing, Outcome, Phase, Policy,
+    PolicyHash, PromptSpec, RunId, RunOutcome, SagaStep, SessionId, StepState, Then, Timestamp, TrackerPolicy,
+    TurnOutcome, Usage, Workspace, WorkspacePolicy, WorkspaceStrategy,
+};
+
+use crate::support::issue;
+
+/// How many kinds of events there are.
+pub(crate) const KINDS: usize = 36;
+
+/// The number of an event's kind. A new kind does not compile until it has one here, [`KINDS`] counts it,
+/// and the golden file has a line of it.
+pub(crate) fn number(event: &Event) -> usize {
+    match event {
+        Event::DaemonStarted { .. } => 0,
+        Event::DaemonStopped { .. } => 1,
+        Event::WorkflowLoaded { .. } => 2,
+        Event::WorkflowRejected { .. } => 3,
+        Event::TrackerHealth { .. } => 4,
+        Event::IssueSeen { .. } => 5,
+        Event::IssueChanged { .. } => 6,
+        Event::IssueGone { .. } => 7,
+        Event::IssueStatus { .. } => 8,
+        Event::IssueReopened { .. } => 9,
+        Event::RunStarted { .. } => 10,
+        Event::RunPhase { .. } => 11,
+        Event::RunEnding { .. } => 12,
+        Event::RunEnded { .. } => 13,
+        Event::WorkspaceReady { .. } => 14,
+        Event::WorkspaceRemoved { .. } => 15,
+        Event::WorkspaceKept { .. } => 16,
+        Event::HookEnded { .. } => 17,
+        Event::SessionStarted { .. } => 18,
+        Event::SessionResumed { .. } => 19,
+        Event::SessionRehydrated { .. } => 20,
+        Event::TurnStarted { .. } => 21,
+        Event::TurnEnded { .. } => 22,
+        Event::Usage { .. } => 23,
+        Event::RateLimited { .. } => 24,
+        Event::QuestionAsked { .. } => 25,
+        Event::CheckEnded { .. } => 26,
+        Event::HandoffMissing { .. } => 27,
+        Event::SagaStarted { .. } => 28,
+        Event::SagaStep { .. } => 29,
+        Event::SagaEnded { .. } => 30,
+        Event::EffectIntended { .. } => 31,
+        Event::EffectEnded { .. } => 32,
+        Event::EffectInDoubt { .. } => 33,
+        Event::RecoveryStep { .. } => 34,
+        Event::Parked { .. } => 35,
+    }
+}
+
+fn failure() -> Failure {
+    Failure::retryable("tracker_request", "no answer within 5 s").hint("look at the network")
+}
+
+fn workspace() -> Workspace {
+    Workspace {
+        path: "/work/spaces/DS-1".to_owned(),
+        branch: Some("dalsegno/DS-1".to_owned()),
+        base_commit: Some(CommitId::from("b45e")),
+    }
+}
+
+pub(crate) fn policy() -> Policy {
+    let provider = serde_json::json!({"path": "issues", "depth": 2});
+    Policy {
+        project_dir: "/project".to_owned(),
+        tracker: TrackerPolicy {
+            kind: "local".to_owned(),
+            provider: provider.as_object().unwrap().clone(),
+            required_labels: vec!["agent".to_owned()],
+            active_states: vec!["Todo".to_owned()],
+            terminal_states: vec!["Done".to_owned()],
+        },
+        poll_interval_ms: 30_000,
+        workspace: WorkspacePolicy {
+            root: "/work/spaces".to_owned(),
+            strategy: WorkspaceStrategy::Clone,
+            repo: "/project".to_owned(),
+            base: None,
+            branch: "dalsegno/{{ issue.identifier }}".to_owned(),
+            disk_limit_gb: Some(50),
+        },
+        hooks: HooksPolicy {
+            after_create: Some("make".to_owned()),
+            before_run: None,
+            after_run: None,
+            before_remove: None,
+            timeout_ms: 60_000,
+        },
+        agent: AgentPolicy {
+            kind: AgentKind::Scripted,
+            command: None,
+            model: None,
+            script: Some("/project/agent.yaml".to_owned()),
+            max_concurrent_agents: 10,
+            max_turns: 20,
+            max_retry_backoff_ms: 300_000,
+            max_concurrent_agents_by_state: BTreeMap::from([("todo".to_owned(), 2)]),
+            turn_timeout_ms: 3_600_000,
+            read_timeout_ms: 5_000,
+            stall_timeout_ms: -1,
+        },
+        handoff: Some(HandoffPolicy {
+            remote: "origin".to_owned(),
+            checks: vec!["./test".to_owned()],
+            check_timeout_ms: 600_000,
+            commit: CommitMode::Auto,
+            claim_state: Some("In Progress".to_owned()),
+            state: Some("Human Review".to_owned()),
+            comment: Some("Pushed {{ branch }}".to_owned()),
+        }),
+        budget: BudgetPolicy { issue_runs: 20 },
+        auto_approve: AutoApprove::Workspace,
+        prompt_template: "Do {{ issue.title }}.".to_owned(),
+    }
+}
+
+/// The samples, in an order that the fold takes as far as `foldable` says.
+pub(crate) fn samples() -> Vec<Event> {
+    let mut events = foldable();
+    events.extend(others());
+    events
+}
+
+/// A legal beginning of a journal: a run with its handoff under way and an effect open.
+pub(crate) fn foldable() -> Vec<Event> {
+    let (id, run) = (IssueId::from("i1"), RunId::from("run-1"));
+    let hash = PolicyHash::from("5ha256");
+    let status = |from, to| Event::IssueStatus { issue: IssueId::from("i1"), from, to, reason: None, due_at: None };
+    let phase = |phase| Event::RunPhase { run: RunId::from("run-1"), phase };
+    let intended = |effect_id, effect| Event::EffectIntended {
+        effect_id: EffectId(effect_id),
+        issue: IssueId::from("i1"),
+        run: Some(RunId::from("run-1")),
+        key: format!("run-1/{effect_id}/1"),
+        attempt: 1,
+        effect,
+    };
+    let ended = |effect_id, output| Event::EffectEnded {
+        effect_id: EffectId(effect_id),
+        issue: IssueId::from("i1"),
+        run: Some(RunId::from("run-1")),
+        outcome: Outcome::Done { output },
+        probed: false,
+    };
+    vec![
+        Event::DaemonStarted { epoch: 1, version: "0.1.0".to_owned(), pid: 4711 },
+        Event::WorkflowLoaded { hash: hash.clone(), policy: Box::new(policy()) },
+        Event::TrackerHealth { failure: Some(failure()) },
+        Event::TrackerHealth { failure: None },
+        Event::IssueSeen { issue: Box::new(issue("i1", "DS-1")) },
+        Event::IssueChanged { issue: Box::new(issue("i1", "DS-1")) },
+        status(IssueStatus::Idle, IssueStatus::Queued),
+        status(IssueStatus::Queued, IssueStatus::Running),
+        Event::RunStarted { run: run.clone(), issue: id.clone(), attempt: Some(1), policy: hash },
+        intended(1, Effect::PrepareWorkspace { fresh: false }),
+        ended(1, EffectOutput::WorkspaceReady { workspace: workspace(), created: true }),
+        Event::WorkspaceReady { issue: id.clone(), run: run.clone(), workspace: workspace(), created: true },
+        phase(Phase::AfterCreate),
+        Event::HookEnded { issue: id, run: Some(run.clone()), hook: Hook::AfterCreate, failure: Some(failure()) },
+        phase(Phase::Launching),
+        Event::SessionStarted { run: run.clone(), session: SessionId::from("s-1") },
+        phase(Phase::Prompting),
+        intended(2, Effect::Prompt { turn: 1, prompt: PromptSpec::First { attempt: Some(1) } }),
+        Event::TurnStarted { run: run.clone(), turn: 1, repeated: false },
+        Event::Usage { run: run.clone(), turn: 1, usage: Usage::new(1_200, 80) },
+        ended(
+            2,
+            EffectOutput::TurnEnded {
+                turn: TurnOutcome::Completed,
+                usage: Usage::new(1_200, 80),
+                summary: "done".to_owned(),
+            },
+        ),
+        Event::TurnEnded {
+            run: run.clone(),
+            turn: 1,
+            turn_outcome: TurnOutcome::Completed,
+            summary: "done".to_owned(),
+            cut: false,
+        },
+        phase(Phase::Checking { index: 0 }),
+        Event::CheckEnded {
+            run: run.clone(),
+            commit: CommitId::from("c0ff"),
+            command: "./test".to_owned(),
+            passed: true,
+        },
+        Event::SagaStarted { run: run.clone(), commit: CommitId::from("c0ff"), evidence: "./test passed".to_owned() },
+        phase(Phase::Delivering),
+        Event::SagaStep { run, step: SagaStep::Push, state: StepState::Intended },
+        intended(3, Effect::PushBranch { commit: CommitId::from("c0ff"), expected: None }),
+    ]
+}
+
+fn others() -> Vec<Event> {
+    let (issue, run) = (IssueId::from("i1"), RunId::from("run-1"));
+    let at = Timestamp(1_790_000_000_123);
+    let turn_outcome = TurnOutcome::Failed { failure: failure() };
+    vec![
+        Event::DaemonStopped { reason: "SIGTERM".to_owned() },
+        Event::WorkflowRejected { failure: Failure::permanent("workflow_parse_error", "line 3: no map") },
+        Event::IssueStatus {
+            issue: issue.clone(),
+            from: IssueStatus::Running,
+            to: IssueStatus::WaitingRetry,
+            reason: Some("agent_exit: it ended with code 1".to_owned()),
+            due_at: Some(at),
+        },
+        Event::IssueReopened { issue: issue.clone() },
+        Event::RunEnding {
+            run: run.clone(),
+            ending: Ending {
+                outcome: RunOutcome::Failed,
+                reason: "agent_exit".to_owned(),
+                then: Then::RetryAfterFailure { not_before: Some(at) },
+            },
+        },
+        Event::RunEnded {
+            run: run.clone(),
+            outcome: RunOutcome::Completed,
+            reason: None,
+            evidence: Some("no evidence".to_owned()),
+        },
+        Event::WorkspaceRemoved { issue: issue.clone() },
+        Event::WorkspaceKept { issue: issue.clone(), reason: "uncommitted files: a.txt".to_owned() },
+        Event::SessionResumed { run: run.clone(), session: SessionId::from("s-1") },
+        Event::SessionRehydrated { run: run.clone(), session: SessionId::from("s-2") },
+        Event::TurnEnded { run: run.clone(), turn: 2, turn_outcome, summary: String::new(), cut: true },
+        Event::RateLimited { run: run.clone(), reset_at: Some(at) },
+        Event::QuestionAsked { run: run.clone(), question: "Which colour?".to_owned() },
+        Event::HandoffMissing { run: run.clone(), missing: Missing::Uncommitted { files: vec!["a.txt".to_owned()] } },
+        Event::SagaStep {
+            run: run.clone(),
+            step: SagaStep::Move,
+            state: StepState::Waiting { failures: 2, due_at: at },
+        },
+        Event::SagaEnded { run: run.clone(), committed: true },
+        Event::EffectEnded {
+            effect_id: EffectId(4),
+            issue: issue.clone(),
+            run: None,
+            outcome: Outcome::Failed { failure: failure() },
+            probed: true,
+        },
+        Event::EffectInDoubt {
+            effect_id: EffectId(5),
+            issue: issue.clone(),
+            run: Some(run.clone()),
+            reason: "no answer within 30s".to_owned(),
+        },
+        Event::RecoveryStep { issue: issue.clone(), run: Some(run.clone()), step: "sweep".to_owned() },
+        Event::Parked {
+            issue: issue.clone(),
+            run: Some(run),
+            reason: "max_turns".to_owned(),
+            detail: "20 of 20 turns".to_owned(),
+        },
+        Event::IssueGone { issue },
+    ]
+}
