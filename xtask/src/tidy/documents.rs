@@ -9,12 +9,20 @@ const ROOTS: [&str; 5] = ["crates/", "xtask/", "docs/", ".ci/", "examples/"];
 /// Documents whose tests are checked, with the mark that stands before a test's name.
 const WITNESSES: [&str; 2] = ["docs/symphony.md", "ARCHITECTURE.md"];
 const TEST_MARK: &str = "test `";
+/// End of a row of a table whose test is still to be named.
+const OPEN_ROW: &str = "| *open* |";
 
 pub(super) fn check(sources: &[Source]) -> Vec<Finding> {
     let mut findings = Vec::new();
     let tests = function_names(sources);
     let paths: BTreeSet<&str> = sources.iter().map(|source| source.path.as_str()).collect();
     for source in sources.iter().filter(|source| source.path.ends_with(".md")) {
+        let open: Vec<usize> =
+            (1..).zip(source.text.lines()).filter(|(_, line)| line.ends_with(OPEN_ROW)).map(|(n, _)| n).collect();
+        if let Some(first) = open.first() {
+            let message = format!("{} rows name no test yet", open.len());
+            findings.push(Finding { path: source.path.clone(), line: *first, rule: "test", message, note: true });
+        }
         for (index, line) in source.text.lines().enumerate() {
             let mut add = |rule: &'static str, message: String| {
                 findings.push(Finding { path: source.path.clone(), line: index + 1, rule, message, note: false });
@@ -92,6 +100,13 @@ mod tests {
         let code = source("crates/core/tests/x.rs", "    #[test]\n    fn folds_anywhere() {}\n");
         let doc = source("docs/symphony.md", "| a | test `folds_anywhere`, test `never_written` |\n");
         assert_eq!(messages(&[code, doc]), ["there is no test `never_written`"]);
+    }
+
+    #[test]
+    fn rows_without_a_test_are_counted_and_are_no_failure() {
+        let doc = source("docs/symphony.md", "| a | core | *open* |\n| b | core | *open* |\n| c | core | *later* |\n");
+        let found = check(&[doc]);
+        assert!(matches!(found.as_slice(), [only] if only.note && only.message.starts_with("2 rows")), "{found:?}");
     }
 
     #[test]

@@ -8,14 +8,18 @@ mod rules;
 mod words;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::layers;
 use crate::shell::{Done, root, say};
 
 /// Check file lengths, names, words, layers, and that the documents speak of what is there.
 #[derive(clap::Args, Default)]
-pub(crate) struct Arguments {}
+pub(crate) struct Arguments {
+    /// Look at the files of this checkout instead; layers are left out then.
+    #[arg(long)]
+    root: Option<PathBuf>,
+}
 
 /// A file of the tree.
 pub(crate) struct Source {
@@ -43,15 +47,18 @@ const FOLDERS: [&str; 4] = ["crates", "xtask", "docs", ".ci"];
 /// Most bytes of a file that is looked at; more is no source.
 const MAX_BYTES: u64 = 2_000_000;
 
-pub(crate) fn run(_: &Arguments) -> Done {
-    let sources = sources(&root())?;
+pub(crate) fn run(arguments: &Arguments) -> Done {
+    let sources = sources(arguments.root.as_deref().unwrap_or(&root()))?;
     let mut findings: Vec<Finding> = sources.iter().flat_map(check).collect();
     findings.extend(documents::check(&sources));
     for finding in &findings {
         let kind = if finding.note { "note: " } else { "" };
         say(format_args!("{}:{}: {kind}{}: {}", finding.path, finding.line, finding.rule, finding.message));
     }
-    let layers = layers::run(&layers::Arguments::default());
+    let layers = match arguments.root {
+        Some(_) => Ok(()),
+        None => layers::run(&layers::Arguments::default()),
+    };
     let wrong = findings.iter().filter(|finding| !finding.note).count();
     if wrong > 0 {
         let layers = layers.err().map(|problem| format!("; {problem}")).unwrap_or_default();
@@ -138,7 +145,7 @@ fn collect(root: &Path, folder: &Path, found: &mut Vec<Source>) -> Result<(), St
     Ok(())
 }
 
-fn entries(folder: &Path) -> Result<Vec<std::path::PathBuf>, String> {
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let unreadable = |error: std::io::Error| format!("{} cannot be read: {error}", folder.display());
     fs::read_dir(folder).map_err(unreadable)?.map(|entry| entry.map(|entry| entry.path()).map_err(unreadable)).collect()
 }

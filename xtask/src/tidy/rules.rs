@@ -59,7 +59,7 @@ const FORBIDDEN: [Forbidden; 5] = [
         rule: "bounded",
         within: &["crates/"],
         except: &[],
-        texts: &["unbounded_channel", "mpsc::unbounded", "UnboundedSender", "UnboundedReceiver"],
+        texts: &["unbounded_channel(", "unbounded_channel::", "mpsc::unbounded"],
         message: "every queue has a limit (ARCHITECTURE.md, invariant 6)",
     },
 ];

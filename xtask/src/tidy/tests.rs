@@ -88,6 +88,7 @@ fn a_silenced_lint_says_why() {
 #[test]
 fn leftovers_and_unfinished_merges_are_found() {
     assert_eq!(rules_broken("crates/x/src/a.rs", "let p = \"/home/me/x\";\n"), ["leftover"]);
+    assert_eq!(rules_broken("crates/x/src/a.rs", "#[cfg(test)]\nmod tests { /* /home/me */ }\n"), NONE);
     assert_eq!(rules_broken("docs/a.md", "<<<<<<< ours\n"), ["conflict"]);
     assert_eq!(rules_broken("crates/x/src/a.rs", "fn f() {}"), ["newline"]);
     assert_eq!(rules_broken("crates/x/src/a.rs", "fn f() {} \n"), ["space"]);
