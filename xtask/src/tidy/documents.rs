@@ -12,8 +12,12 @@ const TEST_MARK: &str = "test `";
 /// End of a row of a table whose test is still to be named.
 const OPEN_ROW: &str = "| *open* |";
 
+/// The list of WORKFLOW.md's keys, and the reference that has to explain each.
+const KEYS: &str = "crates/adapters/src/workflow/keys.rs";
+const KEYS_REFERENCE: &str = "docs/workflow.md";
+
 pub(super) fn check(sources: &[Source]) -> Vec<Finding> {
-    let mut findings = Vec::new();
+    let mut findings = unexplained_keys(sources);
     let tests = function_names(sources);
     let paths: BTreeSet<&str> = sources.iter().map(|source| source.path.as_str()).collect();
     for source in sources.iter().filter(|source| source.path.ends_with(".md")) {
@@ -40,6 +44,28 @@ pub(super) fn check(sources: &[Source]) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Keys that the reference does not have, in full or without the name of their section.
+fn unexplained_keys(sources: &[Source]) -> Vec<Finding> {
+    let text = |path: &str| sources.iter().find(|source| source.path == path).map(|source| source.text.as_str());
+    let (Some(keys), Some(reference)) = (text(KEYS), text(KEYS_REFERENCE)) else { return Vec::new() };
+    let explained: BTreeSet<&str> = reference.lines().flat_map(in_backticks).collect();
+    (1..)
+        .zip(keys.lines())
+        .skip_while(|(_, line)| !line.starts_with("const KNOWN"))
+        .take_while(|(_, line)| !line.starts_with("];"))
+        .filter_map(|(number, line)| Some((number, line.trim().strip_prefix('"')?.strip_suffix("\",")?)))
+        .map(|(number, key)| (number, key.trim_end_matches(".*")))
+        .filter(|(_, key)| {
+            let without_section = key.split_once('.').map_or(*key, |(_, rest)| rest);
+            !explained.contains(key) && !explained.contains(without_section)
+        })
+        .map(|(line, key)| {
+            let message = format!("{KEYS_REFERENCE} does not explain {key}");
+            Finding { path: KEYS.to_owned(), line, rule: "keys", message, note: false }
+        })
+        .collect()
 }
 
 fn in_backticks(line: &str) -> impl Iterator<Item = &str> {
@@ -107,6 +133,14 @@ mod tests {
         let doc = source("docs/symphony.md", "| a | core | *open* |\n| b | core | *open* |\n| c | core | *later* |\n");
         let found = check(&[doc]);
         assert!(matches!(found.as_slice(), [only] if only.note && only.message.starts_with("2 rows")), "{found:?}");
+    }
+
+    #[test]
+    fn a_key_without_explanation_is_found() {
+        let list = "const KNOWN: &[&str] = &[\n    \"agent.kind\",\n    \"a.map.*\",\n    \"store.url\",\n    \"x.new\",\n];\n    \"y\",\n";
+        let keys = source(KEYS, list);
+        let reference = source(KEYS_REFERENCE, "| `kind` | `map`, `store.url` |\n");
+        assert_eq!(messages(&[keys, reference]), ["docs/workflow.md does not explain x.new"]);
     }
 
     #[test]
