@@ -171,3 +171,50 @@ pub(crate) fn with_empty_home(command: &mut Command, home: &Path) {
 pub(crate) fn seed_or_fresh(seed: Option<u64>) -> u64 {
     seed.unwrap_or_else(|| std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(1, |since| since.as_secs()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn a_command_that_never_ends_is_ended() {
+        let done = run_within(&mut shell("exec sleep 1000"), Duration::from_millis(50));
+        assert!(done.is_err_and(|problem| problem.contains("took longer")));
+    }
+
+    #[test]
+    fn an_exit_code_is_a_failure() {
+        assert_eq!(run_within(&mut shell("exit 0"), Duration::from_secs(60)), Ok(()));
+        assert!(run_within(&mut shell("exit 3"), Duration::from_secs(60)).is_err());
+        assert!(
+            run(&mut Command::new("no-such-program-anywhere"))
+                .is_err_and(|problem| problem.contains("cannot be started"))
+        );
+    }
+
+    #[test]
+    fn lines_are_handed_over_whatever_their_bytes() {
+        let mut lines = Vec::new();
+        let done = run_lines(&mut shell("printf 'a\\r\\n\\377b\\nno end'; exit 1"), |line| lines.push(line.to_owned()));
+        assert!(done.is_err());
+        assert_eq!(lines, ["a", "\u{fffd}b", "no end"]);
+    }
+
+    #[test]
+    fn an_empty_home_keeps_the_tools() {
+        let home = TempDir::new("test-home");
+        let path = home.as_ref().map(|home| home.path().to_path_buf()).unwrap_or_default();
+        let mut command =
+            shell("test -d \"$HOME\" && test -z \"$(ls -A \"$HOME\")\" && test \"$CARGO_HOME\" != \"$HOME/.cargo\"");
+        with_empty_home(&mut command, &path);
+        assert_eq!(run(&mut command), Ok(()));
+        drop(home);
+        assert!(!path.exists());
+    }
+}
