@@ -1,1 +1,74 @@
-fn main() {}
+//! The project's own chores: one verb, one file.
+//!
+//! `cargo xtask test` is the whole test suite, `cargo xtask ci` is everything that continuous integration looks at.
+//! This crate stays cheap to compile: nothing but clap, serde and the standard library.
+
+mod bench;
+mod ci;
+mod crash;
+mod kill;
+mod layers;
+mod licences;
+mod metadata;
+mod newcomer;
+mod parts;
+mod purity;
+mod shell;
+mod sim;
+mod spdx;
+mod steps;
+mod tally;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::shell::say;
+
+/// The project's own chores.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Test(test::Arguments),
+    Ci(ci::Arguments),
+    Tidy(tidy::Arguments),
+    Layers(layers::Arguments),
+    Licences(licences::Arguments),
+    Purity(purity::Arguments),
+    Bench(bench::Arguments),
+    Crash(crash::Arguments),
+    Kill(kill::Arguments),
+    Sim(sim::Arguments),
+    Newcomer(newcomer::Arguments),
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().verb {
+        Verb::Test(arguments) => test::run(&arguments),
+        Verb::Ci(arguments) => ci::run(&arguments),
+        Verb::Tidy(arguments) => tidy::run(&arguments),
+        Verb::Layers(arguments) => layers::run(&arguments),
+        Verb::Licences(arguments) => licences::run(&arguments),
+        Verb::Purity(arguments) => purity::run(&arguments),
+        Verb::Bench(arguments) => bench::run(&arguments),
+        Verb::Crash(arguments) => crash::run(&arguments),
+        Verb::Kill(arguments) => kill::run(&arguments),
+        Verb::Sim(arguments) => sim::run(&arguments),
+        Verb::Newcomer(arguments) => newcomer::run(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            say(format_args!("error: {problem}"));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! `crash`: the real binary, killed at numbered points of a scripted run.
+
+use crate::shell::{Done, cargo, say, seed_or_fresh};
+use crate::tally::{Tally, run_counted};
+
+/// Kill the daemon at each journal append and each effect boundary, one by one or sampled.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Walk every point.
+    #[arg(long, conflicts_with_all = ["sample", "seed"])]
+    all: bool,
+    /// Walk this many points, chosen by the seed.
+    #[arg(long, default_value_t = 20)]
+    sample: u32,
+    /// Seed of the choice; a fresh one is made and printed without it.
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+/// Which points are walked.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Walk {
+    /// Every one.
+    All,
+    /// So many, chosen by the seed.
+    Sample { points: u32, seed: u64 },
+}
+
+impl Walk {
+    /// What the crash harness reads from its environment.
+    fn variable(&self) -> String {
+        match self {
+            Self::All => "all".to_owned(),
+            Self::Sample { points, seed } => format!("sample:{points}:{seed}"),
+        }
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Done {
+    let walk = if arguments.all {
+        Walk::All
+    } else {
+        Walk::Sample { points: arguments.sample, seed: seed_or_fresh(arguments.seed) }
+    };
+    let mut tally = Tally::default();
+    let done = self::walk(&walk, &mut tally);
+    say(format_args!("{} passed, {} failed", tally.passed, tally.failed));
+    done
+}
+
+/// Walks, and counts the tests.
+pub(crate) fn walk(walk: &Walk, tally: &mut Tally) -> Done {
+    let mut command = crash_test("walk");
+    command.env("DALSEGNO_CRASH_WALK", walk.variable());
+    run_counted(&mut command, tally).map_err(|problem| match walk {
+        Walk::All => problem,
+        Walk::Sample { points, seed } => {
+            format!("{problem}; again with `cargo xtask crash --sample {points} --seed {seed}`")
+        }
+    })
+}
+
+/// The crash tests of the binary whose names contain `filter`.
+pub(crate) fn crash_test(filter: &str) -> std::process::Command {
+    cargo(&["test", "--locked", "--package", "dalsegno", "--test", "crash", "--", "--nocapture", filter])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_walk_is_spelled_as_the_harness_reads_it() {
+        assert_eq!(Walk::All.variable(), "all");
+        assert_eq!(Walk::Sample { points: 8, seed: 42 }.variable(), "sample:8:42");
+    }
+}

@@ -1,0 +1,168 @@
+//! `layers`: the arrows of ARCHITECTURE.md, checked over the manifests.
+
+use crate::metadata::{Metadata, Package};
+use crate::shell::{Done, say};
+
+/// Check which crate may depend on which.
+#[derive(clap::Args, Default)]
+pub(crate) struct Arguments {}
+
+/// Each crate, and those of ours that it may depend on.
+const ARROWS: [(&str, &[&str]); 10] = [
+    ("dalsegno-core", &[]),
+    ("dalsegno-durable", &[]),
+    ("dalsegno-api", &[]),
+    ("dalsegno-engine", &["dalsegno-core", "dalsegno-durable"]),
+    ("dalsegno-store", &["dalsegno-engine", "dalsegno-core", "dalsegno-durable"]),
+    ("dalsegno-adapters", &["dalsegno-engine", "dalsegno-core"]),
+    ("dalsegno-gateway", &["dalsegno-engine", "dalsegno-core", "dalsegno-api"]),
+    ("dalsegno-testkit", &["dalsegno-core", "dalsegno-durable", "dalsegno-engine", "dalsegno-api"]),
+    (
+        "dalsegno",
+        &[
+            "dalsegno-core",
+            "dalsegno-durable",
+            "dalsegno-engine",
+            "dalsegno-store",
+            "dalsegno-adapters",
+            "dalsegno-api",
+            "dalsegno-gateway",
+        ],
+    ),
+    ("xtask", &[]),
+];
+
+/// What tests may use besides: the test kit, which shows every port's contract.
+const FOR_TESTS: &str = "dalsegno-testkit";
+
+/// All that the core may take from outside: it reads no clock, no file, no network, and runs no task.
+/// A new name belongs here only if it is pure.
+const CORE_MAY_USE: [&str; 4] = ["serde", "serde_json", "sha2", "thiserror"];
+
+/// Packages that make a layer what it is, and who may use them outside tests.
+const CONFINED: [(&str, &[&str], &str); 9] = [
+    ("rusqlite", &["dalsegno-store"], "only the store speaks SQL"),
+    ("axum", &["dalsegno-gateway"], "only the gateway serves HTTP"),
+    ("hyper", &["dalsegno-gateway"], "only the gateway serves HTTP"),
+    ("ureq", &["dalsegno-api", "dalsegno-adapters"], "the daemon is reached through api, remotes through adapters"),
+    ("agent-client-protocol", &["dalsegno-adapters"], "agents are adapters"),
+    ("liquid", &["dalsegno-adapters"], "templates are rendered by the workflow adapter"),
+    ("serde-saphyr", &["dalsegno-adapters"], "YAML is read by adapters"),
+    ("clap", &["dalsegno", "xtask"], "arguments are the binary's"),
+    ("tracing-subscriber", &["dalsegno", "dalsegno-testkit"], "where logs go is the binary's choice"),
+];
+
+pub(crate) fn run(_: &Arguments) -> Done {
+    let members = Metadata::load()?.members();
+    let problems = check(&members);
+    for problem in &problems {
+        say(problem);
+    }
+    if problems.is_empty() {
+        say(format_args!("{} crates: layers ok", members.len()));
+        Ok(())
+    } else {
+        Err(format!("{} dependencies against the arrows of ARCHITECTURE.md", problems.len()))
+    }
+}
+
+/// Every dependency that goes against an arrow.
+pub(crate) fn check(members: &[Package]) -> Vec<String> {
+    let mut problems = Vec::new();
+    let ours = |name: &str| members.iter().any(|member| member.name == name);
+    for member in members {
+        let Some((_, may)) = ARROWS.iter().find(|(name, _)| *name == member.name) else {
+            problems.push(format!("{}: a new crate needs its arrows in xtask/src/layers.rs", member.name));
+            continue;
+        };
+        for dependency in &member.dependencies {
+            let name = dependency.name.as_str();
+            let for_tests = dependency.kind.as_deref() == Some("dev");
+            if ours(name) && !may.contains(&name) && !(for_tests && (name == FOR_TESTS || name == member.name)) {
+                problems.push(format!("{} may not depend on {name}", member.name));
+            }
+            if for_tests {
+                continue;
+            }
+            if member.name == "dalsegno-core" && !ours(name) && !CORE_MAY_USE.contains(&name) {
+                problems.push(format!("dalsegno-core may not use {name}: it is pure (see CORE_MAY_USE)"));
+            }
+            for (confined, to, why) in CONFINED {
+                if name == confined && !to.contains(&member.name.as_str()) {
+                    problems.push(format!("{} may not use {name}: {why}", member.name));
+                }
+            }
+        }
+    }
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metadata::tests::ours;
+
+    const DEV: Option<&str> = Some("dev");
+
+    #[test]
+    fn the_arrows_themselves_are_allowed() {
+        let members: Vec<Package> = ARROWS
+            .iter()
+            .map(|(name, may)| ours(name, &may.iter().map(|name| (*name, None)).collect::<Vec<_>>()))
+            .collect();
+        assert_eq!(check(&members), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_arrow_the_other_way_is_found() {
+        let members = [ours("dalsegno-core", &[("dalsegno-engine", None)]), ours("dalsegno-engine", &[])];
+        assert_eq!(check(&members), ["dalsegno-core may not depend on dalsegno-engine"]);
+        let members = [ours("dalsegno-store", &[]), ours("dalsegno-gateway", &[("dalsegno-store", None)])];
+        assert_eq!(check(&members), ["dalsegno-gateway may not depend on dalsegno-store"]);
+    }
+
+    #[test]
+    fn build_dependencies_count_as_well() {
+        let members = [ours("dalsegno-api", &[("dalsegno-core", Some("build"))]), ours("dalsegno-core", &[])];
+        assert_eq!(check(&members), ["dalsegno-api may not depend on dalsegno-core"]);
+    }
+
+    #[test]
+    fn tests_may_use_the_test_kit_and_nothing_else_is_loosened() {
+        let kit = ours("dalsegno-testkit", &[]);
+        let fine = ours("dalsegno-store", &[("dalsegno-testkit", DEV)]);
+        assert_eq!(check(&[kit.clone(), fine]), Vec::<String>::new());
+        let shipped = ours("dalsegno-store", &[("dalsegno-testkit", None)]);
+        assert_eq!(check(&[kit, shipped]), ["dalsegno-store may not depend on dalsegno-testkit"]);
+        let sideways = [ours("dalsegno-adapters", &[("dalsegno-store", DEV)]), ours("dalsegno-store", &[])];
+        assert_eq!(check(&sideways), ["dalsegno-adapters may not depend on dalsegno-store"]);
+    }
+
+    #[test]
+    fn the_core_takes_only_what_is_pure() {
+        let members = [ours("dalsegno-core", &[("serde", None), ("proptest", DEV), ("tokio", None)])];
+        let found = check(&members);
+        assert!(matches!(found.as_slice(), [only] if only.contains("tokio")), "{found:?}");
+    }
+
+    #[test]
+    fn sql_and_http_stay_where_they_are() {
+        let members = [
+            ours("dalsegno-gateway", &[("rusqlite", None), ("axum", None)]),
+            ours("dalsegno-engine", &[("axum", None)]),
+            ours("dalsegno", &[("rusqlite", DEV)]),
+        ];
+        assert_eq!(
+            check(&members),
+            [
+                "dalsegno-gateway may not use rusqlite: only the store speaks SQL",
+                "dalsegno-engine may not use axum: only the gateway serves HTTP",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_new_crate_needs_arrows() {
+        assert_eq!(check(&[ours("dalsegno-forge", &[])]).len(), 1);
+    }
+}
