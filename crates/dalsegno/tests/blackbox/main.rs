@@ -1,0 +1,11 @@
+//! The real binary with the real database, real git and real processes; only the agent's answers are scripted.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop where it is")]
+#![allow(clippy::print_stdout, reason = "seeds and figures of walks are printed for people")]
+
+mod bad_input;
+mod commands;
+mod crash;
+mod judge;
+mod life;
+mod project;
+mod scheduling;
