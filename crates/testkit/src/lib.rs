@@ -1,1 +1,3 @@
-//! testkit
+//! What tests need: conformance suites that every implementation of a port passes.
+
+pub mod conformance;

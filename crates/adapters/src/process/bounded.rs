@@ -11,7 +11,7 @@ use tokio::process::Command;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::spawn::{Child, spawn};
+use super::spawn::spawn;
 
 /// How long the pipes may stay open after the main process ended: long enough for `> >(tee log)`.
 const PIPE_GRACE: Duration = Duration::from_secs(2);
@@ -121,7 +121,7 @@ pub async fn run_bounded(
     } else {
         child.release();
     }
-    Ok(Finished { exit, tail: pipes.tail.into_text(), timed_out, canceled })
+    Ok(Finished { exit, tail: pipes.tail.text(), timed_out, canceled })
 }
 
 /// A script need not read what it is given: a closed pipe is its choice.
@@ -134,16 +134,17 @@ async fn feed(pipe: Option<tokio::process::ChildStdin>, bytes: Option<Vec<u8>>) 
 }
 
 /// Both output pipes, read into one tail.
-struct Pipes {
+pub(crate) struct Pipes {
     out: Option<tokio::process::ChildStdout>,
     err: Option<tokio::process::ChildStderr>,
     out_buffer: Box<[u8]>,
     err_buffer: Box<[u8]>,
-    tail: Tail,
+    pub(crate) tail: Tail,
 }
 
 impl Pipes {
-    fn of(child: &mut Child, max_output: usize) -> Self {
+    /// Takes the pipes of `child`; those that are not there count as ended.
+    pub(crate) fn of(child: &mut tokio::process::Child, max_output: usize) -> Self {
         Self {
             out: child.stdout.take(),
             err: child.stderr.take(),
@@ -153,12 +154,12 @@ impl Pipes {
         }
     }
 
-    fn open(&self) -> bool {
+    pub(crate) fn open(&self) -> bool {
         self.out.is_some() || self.err.is_some()
     }
 
     /// One read from whichever pipe has something; cancel-safe.
-    async fn read(&mut self) {
+    pub(crate) async fn read(&mut self) {
         let (out_open, err_open) = (self.out.is_some(), self.err.is_some());
         tokio::select! {
             got = read_some(self.out.as_mut(), &mut self.out_buffer), if out_open => match got {
@@ -202,9 +203,9 @@ impl Tail {
     }
 
     /// Invalid UTF-8 replaced; a character that the cut went through is left out.
-    pub(crate) fn into_text(self) -> String {
+    pub(crate) fn text(&self) -> String {
         let full = self.bytes.len() >= self.max;
-        let bytes: Vec<u8> = self.bytes.into();
+        let bytes: Vec<u8> = self.bytes.iter().copied().collect();
         let begin = if full { bytes.iter().take(3).take_while(|byte| **byte & 0xC0 == 0x80).count() } else { 0 };
         String::from_utf8_lossy(bytes.get(begin..).unwrap_or_default()).into_owned()
     }
