@@ -141,9 +141,9 @@ fn spawn_failed(command: &Command, error: &io::Error) -> Failure {
     let program = command.get_program().to_string_lossy();
     let place = command.get_current_dir().map_or_else(String::new, |dir| format!(" in {}", dir.display()));
     let message = format!("{program} could not be started{place}: {error}");
-    match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => Failure::permanent("spawn_failed", message)
-            .hint(format!("see that {program} is installed and on PATH, and that the directory is there")),
-        _ => Failure::retryable("spawn_failed", message),
+    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) {
+        return Failure::permanent("spawn_failed", message)
+            .hint(format!("see that {program} is installed and on PATH, and that the directory is there"));
     }
+    Failure::retryable("spawn_failed", message)
 }

@@ -17,7 +17,6 @@ use dalsegno_core::{
 };
 use dalsegno_engine::{AgentSession, AgentSink, Agents, Context, Launch, Processes, Started, TranscriptKind, TurnEnd};
 use tempfile::TempDir;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// A case that takes longer than this hangs.
@@ -93,11 +92,10 @@ macro_rules! agent_conformance {
 
 /// Hears what the agent says.
 #[derive(Debug, Default)]
-struct Heard {
+pub struct Heard {
     activity: Mutex<u64>,
     usage: Mutex<Vec<Usage>>,
     lines: Mutex<Vec<(TranscriptKind, String)>>,
-    changed: Notify,
 }
 
 impl AgentSink for Heard {
@@ -111,37 +109,48 @@ impl AgentSink for Heard {
 
     fn transcript(&self, kind: TranscriptKind, text: &str) {
         self.lines.lock().unwrap().push((kind, text.to_owned()));
-        self.changed.notify_waiters();
     }
 }
 
 impl Heard {
     /// All text of that kind, a line each.
-    fn text(&self, kind: TranscriptKind) -> String {
+    #[must_use]
+    pub fn text(&self, kind: TranscriptKind) -> String {
         let lines = self.lines.lock().unwrap();
         lines.iter().filter(|(of, _)| *of == kind).map(|(_, text)| format!("{text}\n")).collect()
     }
 
-    fn count(&self, kind: TranscriptKind) -> usize {
+    /// Lines of that kind.
+    #[must_use]
+    pub fn count(&self, kind: TranscriptKind) -> usize {
         self.lines.lock().unwrap().iter().filter(|(of, _)| *of == kind).count()
     }
 }
 
-/// One case's place in the world.
-struct World<'a> {
+/// One case's place in the world: a directory, a mark, and what the policy says. Adapters use it for cases of their own.
+pub struct World<'a> {
     fixture: &'a dyn AgentFixture,
     dir: TempDir,
-    heard: Arc<Heard>,
-    mark: String,
-    approve: AutoApprove,
-    read_timeout_ms: u64,
-    turn_timeout_ms: u64,
-    secret_names: Vec<String>,
-    cancel: CancellationToken,
+    /// What the agents of this world said.
+    pub heard: Arc<Heard>,
+    /// Mark of its processes.
+    pub mark: String,
+    /// `questions.auto_approve`.
+    pub approve: AutoApprove,
+    /// Limit for requests of the start, in milliseconds.
+    pub read_timeout_ms: u64,
+    /// Longest silence in a turn, in milliseconds.
+    pub turn_timeout_ms: u64,
+    /// Variables that no child gets.
+    pub secret_names: Vec<String>,
+    /// Cancels the start.
+    pub cancel: CancellationToken,
 }
 
 impl<'a> World<'a> {
-    fn new(fixture: &'a dyn AgentFixture) -> Self {
+    /// A fresh one.
+    #[must_use]
+    pub fn new(fixture: &'a dyn AgentFixture) -> Self {
         let dir = TempDir::new().unwrap();
         std::fs::create_dir(dir.path().join("workspace")).unwrap();
         // The directory's name is random; so no other case has this mark.
@@ -159,11 +168,17 @@ impl<'a> World<'a> {
         }
     }
 
-    fn workspace(&self) -> PathBuf {
+    /// The workspace that agents are started in.
+    #[must_use]
+    pub fn workspace(&self) -> PathBuf {
         self.dir.path().join("workspace")
     }
 
-    async fn launch(
+    /// Starts an agent, or resumes its session.
+    ///
+    /// # Errors
+    /// What the adapter answers.
+    pub async fn launch(
         &self,
         behaviour: Behaviour,
         resume: Option<&SessionId>,
@@ -188,11 +203,13 @@ impl<'a> World<'a> {
         agents.start(launch).await
     }
 
-    async fn start(&self, behaviour: Behaviour) -> Started {
+    /// Starts an agent, and expects it to start.
+    pub async fn start(&self, behaviour: Behaviour) -> Started {
         self.launch(behaviour, None, None).await.unwrap()
     }
 
-    async fn refused(&self, behaviour: Behaviour) -> Failure {
+    /// Starts an agent, and expects it not to start.
+    pub async fn refused(&self, behaviour: Behaviour) -> Failure {
         match self.launch(behaviour, None, None).await {
             Ok(started) => panic!("it started session {}", started.session),
             Err(failure) => failure,
@@ -200,23 +217,24 @@ impl<'a> World<'a> {
     }
 
     /// Starts an agent of that behaviour and lets it play one turn.
-    async fn one_turn(&self, behaviour: Behaviour) -> (Box<dyn AgentSession>, Result<TurnEnd, Failure>) {
+    pub async fn one_turn(&self, behaviour: Behaviour) -> (Box<dyn AgentSession>, Result<TurnEnd, Failure>) {
         let mut agent = self.start(behaviour).await.agent;
         let end = agent.prompt(1, "go", &CancellationToken::new()).await;
         (agent, end)
     }
 
     /// `kill -9` of the agent and of all that it started, as after a crash of the daemon.
-    async fn kill(&self) -> u32 {
+    pub async fn kill(&self) -> u32 {
         self.fixture.processes().sweep(&self.mark).await.unwrap()
     }
 
-    async fn assert_nothing_runs(&self) {
+    /// Expects that no process of this world is left.
+    pub async fn assert_nothing_runs(&self) {
         assert_eq!(self.kill().await, 0, "processes were left behind");
     }
 
     /// The pid of the running command, once it runs.
-    async fn command(&self) -> u32 {
+    pub async fn command(&self) -> u32 {
         let file = self.workspace().join("pid");
         loop {
             // No event tells of another process's file.

@@ -102,7 +102,7 @@ impl Listener {
             let mut fold = self.fold();
             fold.close(&mut lines);
             fold.usage = fold.usage.max(reported);
-            (fold.usage, std::mem::take(&mut fold.words))
+            (fold.usage, std::mem::take(&mut fold.words).trim().to_owned())
         };
         self.write(lines);
         if usage != Usage::default() {

@@ -24,6 +24,8 @@ use crate::process::{Child, Tail, describe, spawn};
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
 /// How long its output may stay open after its process ended: what it said last is still in the pipe.
 const LAST_WORDS_GRACE: Duration = Duration::from_secs(1);
+/// A patient request waits at most so many times its limit.
+const PATIENCE: u32 = 60;
 /// How much of its standard error is told when it ends.
 const ERROR_TAIL_BYTES: usize = 2 * 1024;
 
@@ -95,6 +97,7 @@ impl Link {
         let begun = Instant::now();
         loop {
             let from = if patient { begun.max(self.listener.last()) } else { begun };
+            let from = from.min(begun + limit * PATIENCE);
             tokio::select! {
                 biased;
                 answer = &mut request => return match answer {
@@ -106,7 +109,7 @@ impl Link {
                 }
                 () = self.died() => return Err(self.why().await),
                 () = sleep_until(from + limit) => {
-                    if patient && self.listener.last() > from {
+                    if patient && self.listener.last() > from && begun.elapsed() < limit * PATIENCE {
                         continue;
                     }
                     return Err(Failure::retryable(

@@ -11,9 +11,6 @@ mod permission;
 mod session;
 mod wire;
 
-#[cfg(test)]
-mod tests;
-
 use std::path::Path;
 
 use async_trait::async_trait;

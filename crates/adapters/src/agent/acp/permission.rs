@@ -138,24 +138,24 @@ fn wish(request: &RequestPermissionRequest) -> String {
 }
 
 fn session_of(request: &CreateElicitationRequest) -> Option<SessionId> {
-    let scope = match &request.mode {
-        ElicitationMode::Form(form) => &form.scope,
-        ElicitationMode::Url(url) => &url.scope,
-        _ => return None,
+    let scope = if let ElicitationMode::Form(form) = &request.mode {
+        &form.scope
+    } else if let ElicitationMode::Url(url) = &request.mode {
+        &url.scope
+    } else {
+        return None;
     };
-    match scope {
-        ElicitationScope::Session(session) => Some(session.session_id.clone()),
-        _ => None,
-    }
+    if let ElicitationScope::Session(session) = scope { Some(session.session_id.clone()) } else { None }
 }
 
 /// The message, and what may be answered, field by field.
 fn question_text(request: &CreateElicitationRequest) -> String {
     let mut text = request.message.clone();
     // The schema is shown as it is on the wire: title, type and choices of each field.
-    let fields = match &request.mode {
-        ElicitationMode::Form(form) => serde_json::to_value(&form.requested_schema).ok(),
-        _ => None,
+    let fields = if let ElicitationMode::Form(form) = &request.mode {
+        serde_json::to_value(&form.requested_schema).ok()
+    } else {
+        None
     };
     let properties = fields.as_ref().and_then(|fields| fields.get("properties")).and_then(|value| value.as_object());
     for (name, schema) in properties.into_iter().flatten().take(20) {

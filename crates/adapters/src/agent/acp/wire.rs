@@ -54,32 +54,35 @@ pub(super) async fn read(
         if text.trim().is_empty() {
             continue;
         }
-        let message = match TransportFrame::parse_json(&text) {
-            TransportFrame::Single(message) => message,
+        let TransportFrame::Single(message) = TransportFrame::parse_json(&text) else {
             // Handing it on would make the crate answer, and an agent that answers that would never stop.
-            _ => {
-                if let Err(failure) = listener.malformed(&text) {
-                    listener.give_up(failure);
-                    return;
-                }
-                continue;
+            if let Err(failure) = listener.malformed(&text) {
+                listener.give_up(failure);
+                return;
             }
+            continue;
         };
         match message {
             // Handled here and now: what is not read yet waits in the pipe, and in the end the agent waits.
-            RawJsonRpcMessage::Notification(notification) if &*notification.method == "session/update" => {
-                if let Some(params) = notification.params {
+            RawJsonRpcMessage::Notification(notification) => {
+                // Other notifications are signs of life and no more; the crate would queue them without a limit.
+                if &*notification.method == "session/update"
+                    && let Some(params) = notification.params
+                {
                     listener.update(&params.into_value());
                 }
             }
-            message => {
-                if matches!(message, RawJsonRpcMessage::Request(_)) {
-                    match credit.acquire().await {
-                        Ok(permit) => permit.forget(),
-                        Err(_) => return,
-                    }
+            request @ RawJsonRpcMessage::Request(_) => {
+                match credit.acquire().await {
+                    Ok(permit) => permit.forget(),
+                    Err(_) => return,
                 }
-                if frames.unbounded_send(TransportFrame::Single(message)).is_err() {
+                if frames.unbounded_send(TransportFrame::Single(request)).is_err() {
+                    return;
+                }
+            }
+            response @ RawJsonRpcMessage::Response(_) => {
+                if frames.unbounded_send(TransportFrame::Single(response)).is_err() {
                     return;
                 }
             }

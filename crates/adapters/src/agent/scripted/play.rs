@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use agent_client_protocol::v1::ConnectionTo;
 use agent_client_protocol::v1::schema::{
-    ContentBlock, CreateElicitationRequest, ElicitationAction, ElicitationContentValue, ElicitationFormMode,
-    ElicitationSchema, ElicitationSessionScope, PermissionOption, PermissionOptionKind, PromptRequest,
-    RequestPermissionOutcome, RequestPermissionRequest, StringPropertySchema, ToolCallLocation, ToolCallStatus,
-    ToolCallUpdate, ToolCallUpdateFields, ToolKind,
+    ContentBlock, CreateElicitationRequest, ElicitationAction, ElicitationFormMode, ElicitationSchema,
+    ElicitationSessionScope, PermissionOption, PermissionOptionKind, PromptRequest, RequestPermissionOutcome,
+    RequestPermissionRequest, StringPropertySchema, ToolCallLocation, ToolCallStatus, ToolCallUpdate,
+    ToolCallUpdateFields, ToolKind,
 };
 use agent_client_protocol::{Client, Error};
 use nix::sys::signal::{Signal, killpg};
@@ -84,10 +84,7 @@ impl Player {
         let text: String = request
             .prompt
             .iter()
-            .filter_map(|block| match block {
-                ContentBlock::Text(text) => Some(text.text.as_str()),
-                _ => None,
-            })
+            .filter_map(|block| if let ContentBlock::Text(text) = block { Some(text.text.as_str()) } else { None })
             .collect::<Vec<_>>()
             .join("\n");
         let list = self.file.prompts;
@@ -323,9 +320,11 @@ impl Player {
         };
         let answer = match response.map(|response| response.action) {
             Ok(ElicitationAction::Accept(accepted)) => {
-                accepted.content.and_then(|content| content.get("answer").cloned()).and_then(|value| match value {
-                    ElicitationContentValue::String(text) => Some(text),
-                    other => serde_json::to_string(&other).ok(),
+                let value = accepted.content.and_then(|content| content.get("answer").cloned());
+                value.and_then(|value| match serde_json::to_value(&value) {
+                    Ok(Value::String(text)) => Some(text),
+                    Ok(other) => Some(other.to_string()),
+                    Err(_) => None,
                 })
             }
             // An agent whose question is closed has nothing to go on with; the end of the turn comes in a moment.
