@@ -1,1 +1,4 @@
-//! adapters
+//! Adapters: everything that touches the outside world, behind the ports of the engine.
+
+pub mod agent;
+pub mod process;

@@ -1,3 +1,4 @@
 //! What proves Dalsegno, and what proves an adapter or a host of somebody else's.
 
+pub mod conformance;
 pub mod crash;

@@ -1,0 +1,199 @@
+//! What the agent asks its user: permissions and questions. The policy answers what it may; the rest ends the turn.
+
+use std::path::{Component, Path, PathBuf};
+
+use agent_client_protocol::v1::schema::{
+    CancelNotification, CreateElicitationRequest, CreateElicitationResponse, ElicitationAction, ElicitationMode,
+    ElicitationScope, PermissionOptionKind, RequestPermissionOutcome, RequestPermissionRequest,
+    RequestPermissionResponse, SelectedPermissionOutcome, SessionId, ToolCallContent, ToolKind,
+};
+use agent_client_protocol::v1::{ConnectionTo, Responder};
+use agent_client_protocol::{Agent, Error};
+use dalsegno_engine::core::AutoApprove;
+
+use super::fold::{Listener, clip};
+
+/// Longest question.
+const MAX_QUESTION_BYTES: usize = 2 * 1024;
+
+/// Decides about permissions.
+#[derive(Debug, Clone)]
+pub(super) struct Gate {
+    pub(super) approve: AutoApprove,
+    pub(super) workspace: PathBuf,
+}
+
+impl Gate {
+    /// Answers a permission request: grants it, or ends the turn with it.
+    pub(super) fn permission(
+        &self,
+        request: RequestPermissionRequest,
+        responder: Responder<RequestPermissionResponse>,
+        connection: &ConnectionTo<Agent>,
+        listener: &Listener,
+    ) -> Result<(), Error> {
+        let wish = wish(&request);
+        if let Some(option) = self.decide(&request) {
+            listener.note(&format!("permission granted by `questions.auto_approve`: {wish}"));
+            let outcome = RequestPermissionOutcome::Selected(SelectedPermissionOutcome::new(option));
+            return responder.respond(RequestPermissionResponse::new(outcome));
+        }
+        listener.note(&format!("permission needs a person: {wish}"));
+        // The protocol wants the turn canceled before the request is answered so.
+        connection.send_notification(CancelNotification::new(request.session_id))?;
+        listener.asked.send_replace(Some(clip(&format!("The agent asks for permission: {wish}"), MAX_QUESTION_BYTES)));
+        responder.respond(RequestPermissionResponse::new(RequestPermissionOutcome::Cancelled))
+    }
+
+    /// Answers a question: nobody may answer it for the operator, so the turn ends with it.
+    pub(super) fn question(
+        request: &CreateElicitationRequest,
+        responder: Responder<CreateElicitationResponse>,
+        connection: &ConnectionTo<Agent>,
+        listener: &Listener,
+    ) -> Result<(), Error> {
+        listener.note(&format!("question: {}", request.message));
+        if let Some(session) = session_of(request) {
+            connection.send_notification(CancelNotification::new(session))?;
+        }
+        listener.asked.send_replace(Some(clip(&question_text(request), MAX_QUESTION_BYTES)));
+        responder.respond(CreateElicitationResponse::new(ElicitationAction::Cancel))
+    }
+
+    /// The option that the policy takes without asking, if there is one.
+    fn decide(
+        &self,
+        request: &RequestPermissionRequest,
+    ) -> Option<agent_client_protocol::v1::schema::PermissionOptionId> {
+        let pick = |kind: PermissionOptionKind| {
+            request.options.iter().find(|option| option.kind == kind).map(|option| option.option_id.clone())
+        };
+        match self.approve {
+            AutoApprove::None => None,
+            AutoApprove::All => {
+                pick(PermissionOptionKind::AllowAlways).or_else(|| pick(PermissionOptionKind::AllowOnce))
+            }
+            // Only once: "always" would cover paths that nobody has looked at.
+            AutoApprove::Workspace if self.inside(request) => pick(PermissionOptionKind::AllowOnce),
+            AutoApprove::Workspace => None,
+        }
+    }
+
+    /// Whether the request is tied to paths, and all of them are inside the workspace. A command is not: its
+    /// locations say where it runs, not what it touches.
+    fn inside(&self, request: &RequestPermissionRequest) -> bool {
+        let fields = &request.tool_call.fields;
+        let tied = matches!(
+            fields.kind,
+            Some(ToolKind::Read | ToolKind::Edit | ToolKind::Delete | ToolKind::Move | ToolKind::Search)
+        );
+        let mut paths: Vec<&Path> = fields.locations.iter().flatten().map(|location| location.path.as_path()).collect();
+        for content in fields.content.iter().flatten() {
+            if let ToolCallContent::Diff(diff) = content {
+                paths.push(&diff.path);
+            }
+        }
+        tied && !paths.is_empty() && paths.iter().all(|path| contained(&self.workspace, path))
+    }
+}
+
+/// Whether `path` lies in `root`, symbolic links resolved as far as the path is there.
+fn contained(root: &Path, path: &Path) -> bool {
+    let Ok(root) = root.canonicalize() else { return false };
+    let mut there = root.join(path);
+    let mut missing = Vec::new();
+    loop {
+        if let Ok(resolved) = there.canonicalize() {
+            there = resolved;
+            break;
+        }
+        // A link that leads nowhere yet may lead anywhere when it is written through.
+        if there.symlink_metadata().is_ok() {
+            return false;
+        }
+        match there.components().next_back() {
+            Some(Component::Normal(name)) => missing.push(name.to_owned()),
+            // `..` behind a directory that is not there cannot be resolved.
+            Some(Component::ParentDir | Component::CurDir | Component::RootDir | Component::Prefix(_)) | None => {
+                return false;
+            }
+        }
+        if !there.pop() {
+            return false;
+        }
+    }
+    there.extend(missing.iter().rev());
+    there.starts_with(&root)
+}
+
+/// What the agent wants to do, in its own words.
+fn wish(request: &RequestPermissionRequest) -> String {
+    let fields = &request.tool_call.fields;
+    let title = fields.title.as_deref().unwrap_or("a tool call without a title");
+    let command = fields.raw_input.as_ref().and_then(|input| input.get("command")).and_then(|value| value.as_str());
+    match command.filter(|command| *command != title) {
+        Some(command) => format!("{title} ({command})"),
+        None => title.to_owned(),
+    }
+}
+
+fn session_of(request: &CreateElicitationRequest) -> Option<SessionId> {
+    let scope = if let ElicitationMode::Form(form) = &request.mode {
+        &form.scope
+    } else if let ElicitationMode::Url(url) = &request.mode {
+        &url.scope
+    } else {
+        return None;
+    };
+    if let ElicitationScope::Session(session) = scope { Some(session.session_id.clone()) } else { None }
+}
+
+/// The message, and what may be answered, field by field.
+fn question_text(request: &CreateElicitationRequest) -> String {
+    let mut text = request.message.clone();
+    // The schema is shown as it is on the wire: title, type and choices of each field.
+    let fields = if let ElicitationMode::Form(form) = &request.mode {
+        serde_json::to_value(&form.requested_schema).ok()
+    } else {
+        None
+    };
+    let properties = fields.as_ref().and_then(|fields| fields.get("properties")).and_then(|value| value.as_object());
+    for (name, schema) in properties.into_iter().flatten().take(20) {
+        let choices: Vec<&str> = schema
+            .get("enum")
+            .and_then(|value| value.as_array())
+            .into_iter()
+            .flatten()
+            .filter_map(|value| value.as_str())
+            .collect();
+        if !choices.is_empty() {
+            text.push_str(&format!("\n{name}: {}", choices.join(" | ")));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+    use super::*;
+
+    #[test]
+    fn only_what_resolves_into_the_workspace_is_inside() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("ws");
+        std::fs::create_dir_all(root.join("src")).unwrap();
+        std::fs::write(dir.path().join("secret"), "x").unwrap();
+        std::os::unix::fs::symlink(dir.path(), root.join("out")).unwrap();
+        std::os::unix::fs::symlink(dir.path().join("later"), root.join("dangling")).unwrap();
+
+        for inside in ["src", "src/new/file.rs", "a.txt", "src/../b.txt"] {
+            assert!(contained(&root, &root.join(inside)), "{inside}");
+            assert!(contained(&root, Path::new(inside)), "{inside}");
+        }
+        for outside in ["../secret", "out/secret", "out/new", "dangling", "no/../../secret", "/etc/passwd"] {
+            assert!(!contained(&root, &root.join(outside)), "{outside}");
+        }
+    }
+}

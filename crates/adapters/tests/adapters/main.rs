@@ -1,0 +1,3 @@
+//! The adapters against the suites and against the real world: processes, files, repositories.
+
+mod agent;
