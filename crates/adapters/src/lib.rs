@@ -1,1 +1,3 @@
-//! adapters
+//! Adapters: everything that touches the outside world, behind the ports of the engine.
+
+pub mod process;

@@ -1,0 +1,149 @@
+//! Starting children.
+
+use std::ffi::OsStr;
+use std::io;
+use std::ops::{Deref, DerefMut};
+use std::process::Stdio;
+
+use dalsegno_engine::Context;
+use dalsegno_engine::core::Failure;
+use tokio::process::Command;
+
+use super::sweep::{Prey, hunt};
+
+/// Names the run in the environment of everything that is started for it.
+pub const RUN_VARIABLE: &str = "DALSEGNO_RUN";
+/// Names one start in the environment of everything that came of it; random.
+pub const CALL_VARIABLE: &str = "DALSEGNO_CALL";
+
+/// What a child gets of its surroundings: the inherited environment without secrets, and the mark.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Surroundings {
+    /// Value of [`RUN_VARIABLE`].
+    pub mark: String,
+    /// Variables that it does not get.
+    pub secret_names: Vec<String>,
+}
+
+impl Surroundings {
+    /// Those that the context asks for.
+    #[must_use]
+    pub fn of(context: &Context) -> Self {
+        Self { mark: context.mark.clone(), secret_names: context.secret_names.clone() }
+    }
+}
+
+/// A command in a process group of its own, with no standard input, that dies when its handle is dropped.
+/// Working directory, arguments and further variables are the caller's to add.
+#[must_use]
+pub fn command(program: impl AsRef<OsStr>, surroundings: &Surroundings) -> Command {
+    let mut command = Command::new(program);
+    command.process_group(0).kill_on_drop(true).stdin(Stdio::null());
+    for name in &surroundings.secret_names {
+        command.env_remove(name);
+    }
+    command.env(RUN_VARIABLE, &surroundings.mark);
+    command
+}
+
+/// `bash -lc <script>` as a [`command`]: how the specification runs hooks and agents (Symphony §9.4, §10.1).
+#[must_use]
+pub fn shell(script: &str, surroundings: &Surroundings) -> Command {
+    let mut command = command("bash", surroundings);
+    command.arg("-lc").arg(script);
+    command
+}
+
+/// A running child. [`Child::end`] ends it with everything that came of it; a drop does the same as far as one
+/// look at the process table goes.
+#[derive(Debug)]
+pub struct Child {
+    child: tokio::process::Child,
+    prey: Prey,
+    ended: bool,
+}
+
+/// Starts a command that [`command`] or [`shell`] made, with a fresh [`CALL_VARIABLE`].
+///
+/// # Errors
+/// `spawn_failed`: there is no such program or directory, or the system refuses another process.
+pub fn spawn(mut command: Command) -> Result<Child, Failure> {
+    let token = token()?;
+    command.env(CALL_VARIABLE, &token);
+    let child = command.spawn().map_err(|error| spawn_failed(&command, &error))?;
+    let group = child.id().and_then(|id| i32::try_from(id).ok());
+    Ok(Child { child, prey: Prey::call(&token, group), ended: false })
+}
+
+impl Child {
+    /// Ends the process, its group, and whatever else came of this start. Answers how many processes were killed.
+    ///
+    /// # Errors
+    /// `sweep_failed` when some outlived it.
+    pub async fn end(&mut self) -> Result<u32, Failure> {
+        let killed = hunt(self.prey.clone()).await?;
+        self.ended = true;
+        // Collects the zombie; it is dead, so this does not wait.
+        if let Err(error) = self.child.wait().await {
+            tracing::debug!(%error, "an ended child could not be collected");
+        }
+        Ok(killed)
+    }
+
+    /// The process ended by itself, and what it left running may stay until the run's sweep.
+    pub fn release(&mut self) {
+        self.ended = true;
+    }
+}
+
+impl Deref for Child {
+    type Target = tokio::process::Child;
+
+    fn deref(&self) -> &Self::Target {
+        &self.child
+    }
+}
+
+impl DerefMut for Child {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.child
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        let prey = self.prey.clone();
+        // A drop may not wait, but nothing that we started may live on because somebody lost interest in it.
+        let spawned = std::thread::Builder::new().name("sweep-dropped".to_owned()).spawn(move || match prey.hunt() {
+            Ok(hunted) if hunted.outlived.is_empty() => {}
+            Ok(hunted) => tracing::warn!(outlived = ?hunted.outlived, "processes outlived the end of their start"),
+            Err(error) => tracing::warn!(%error, "a dropped child could not be swept"),
+        });
+        if let Err(error) = spawned {
+            tracing::warn!(%error, "a dropped child could not be swept");
+        }
+    }
+}
+
+/// 128 random bits in hexadecimal.
+fn token() -> Result<String, Failure> {
+    let mut bytes = [0_u8; 16];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Failure::retryable("spawn_failed", format!("the system gives no random bytes: {error}")))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn spawn_failed(command: &Command, error: &io::Error) -> Failure {
+    let command = command.as_std();
+    let program = command.get_program().to_string_lossy();
+    let place = command.get_current_dir().map_or_else(String::new, |dir| format!(" in {}", dir.display()));
+    let message = format!("{program} could not be started{place}: {error}");
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => Failure::permanent("spawn_failed", message)
+            .hint(format!("see that {program} is installed and on PATH, and that the directory is there")),
+        _ => Failure::retryable("spawn_failed", message),
+    }
+}

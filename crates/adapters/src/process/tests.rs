@@ -1,0 +1,185 @@
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use dalsegno_engine::Processes as _;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// Surroundings with a mark that no other test has.
+fn surroundings() -> Surroundings {
+    let mut bytes = [0_u8; 8];
+    getrandom::fill(&mut bytes).unwrap();
+    Surroundings { mark: format!("test-{:016x}", u64::from_ne_bytes(bytes)), secret_names: Vec::new() }
+}
+
+async fn run(script: &str, timeout: Duration, max: usize) -> Finished {
+    run_bounded(shell(script, &surroundings()), None, timeout, &CancellationToken::new(), max).await.unwrap()
+}
+
+/// Waits until the file has a line, and answers it as a number.
+async fn pid_in(path: &Path) -> i32 {
+    loop {
+        if let Some(pid) = std::fs::read_to_string(path).ok().filter(|text| text.ends_with('\n')) {
+            return pid.trim().parse().unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn alive(pid: i32) -> bool {
+    table::look(pid).is_some_and(|entry| !entry.zombie)
+}
+
+#[tokio::test]
+async fn the_end_of_both_streams_is_kept() {
+    let finished = run("echo one; echo two >&2; exit 3", LONG, 1000).await;
+    assert_eq!(finished.how(), "exit code 3");
+    assert!(!finished.success());
+    assert!(finished.tail.contains("one\n") && finished.tail.contains("two\n"), "{}", finished.tail);
+}
+
+#[tokio::test]
+async fn output_is_bounded_and_cut_between_characters() {
+    let finished = run("for i in $(seq 5000); do printf 'ä'; done; printf 'end'", LONG, 100).await;
+    assert!(finished.success());
+    assert!(finished.tail.len() <= 100 && finished.tail.len() > 90, "{}", finished.tail.len());
+    assert!(finished.tail.ends_with("äend") && finished.tail.starts_with('ä'), "{}", finished.tail);
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_text_are_replaced() {
+    assert_eq!(run("printf 'a\\377b'", LONG, 100).await.tail, "a\u{fffd}b");
+}
+
+#[tokio::test]
+async fn standard_input_is_given_and_may_be_ignored() {
+    let marks = surroundings();
+    let cancel = CancellationToken::new();
+    let big = vec![b'x'; 1_000_000];
+    let read = run_bounded(shell("wc -c", &marks), Some(big.clone()), LONG, &cancel, 100).await.unwrap();
+    assert_eq!(read.tail.trim(), "1000000");
+    let ignored = run_bounded(shell("exit 0", &marks), Some(big), LONG, &cancel, 100).await.unwrap();
+    assert!(ignored.success());
+}
+
+#[tokio::test]
+async fn secrets_stay_out_and_the_mark_goes_in() {
+    let mut marks = surroundings();
+    // PATH stands for a secret: it is surely set, and a test may not change the environment.
+    marks.secret_names = vec!["HOME".to_owned()];
+    let mut command = command("/usr/bin/env", &marks);
+    command.current_dir("/");
+    let finished = run_bounded(command, None, LONG, &CancellationToken::new(), 1_000_000).await.unwrap();
+    assert!(finished.tail.lines().any(|line| line == format!("DALSEGNO_RUN={}", marks.mark)));
+    assert!(finished.tail.lines().any(|line| line.starts_with("PATH=")));
+    assert!(!finished.tail.lines().any(|line| line.starts_with("HOME=")));
+}
+
+#[tokio::test]
+async fn a_missing_program_is_named() {
+    let failure = run_bounded(command("/no/such/program", &surroundings()), None, LONG, &CancellationToken::new(), 10)
+        .await
+        .unwrap_err();
+    assert_eq!(failure.code, "spawn_failed");
+    assert!(failure.message.contains("/no/such/program"), "{failure}");
+    assert!(!failure.retryable);
+}
+
+#[tokio::test]
+async fn a_background_child_that_holds_the_pipes_is_ended() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("pid");
+    let finished = run(&format!("sleep 1000 & echo $! > {}; echo done", file.display()), LONG, 100).await;
+    assert!(finished.success(), "{finished:?}");
+    assert_eq!(finished.tail, "done\n");
+    assert!(!alive(pid_in(&file).await));
+}
+
+#[tokio::test]
+async fn a_timeout_ends_the_whole_tree() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("pid");
+    // A session of its own, its parent gone, and its environment emptied but for its group's leader.
+    let script = format!("(setsid bash -c 'echo $$ > {}; sleep 1000' &) ; sleep 1000", file.display());
+    let finished = run(&script, Duration::from_secs(2), 100).await;
+    assert!(finished.timed_out && !finished.success(), "{finished:?}");
+    assert_eq!(finished.how(), "timeout");
+    assert!(!alive(pid_in(&file).await));
+}
+
+#[tokio::test]
+async fn children_with_an_emptied_environment_are_found_by_their_group() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("pid");
+    let cancel = CancellationToken::new();
+    let script = format!("(env -i bash -c 'echo $$ > {}; exec sleep 1000' &) ; sleep 1000", file.display());
+    let command = shell(&script, &surroundings());
+    let token = cancel.clone();
+    let running = tokio::spawn(async move { run_bounded(command, None, LONG, &token, 100).await });
+    let pid = pid_in(&file).await;
+    assert!(alive(pid));
+    cancel.cancel();
+    let finished = running.await.unwrap().unwrap();
+    assert!(finished.canceled);
+    assert!(!alive(pid));
+}
+
+#[tokio::test]
+async fn a_dropped_run_leaves_nothing() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("pid");
+    let marks = surroundings();
+    let command = shell(&format!("(setsid bash -c 'echo $$ > {}; sleep 1000' &); sleep 1000", file.display()), &marks);
+    let running =
+        tokio::spawn(async move { run_bounded(command, None, LONG, &CancellationToken::new(), 100).await.unwrap() });
+    let pid = pid_in(&file).await;
+    running.abort();
+    while alive(pid) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_sweep_finds_what_left_its_parent_its_session_and_its_pipes() {
+    let dir = TempDir::new().unwrap();
+    let marks = surroundings();
+    let names = ["session", "orphan", "closed", "emptied"];
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let script = format!(
+        "setsid bash -c 'echo $$ > {}; sleep 1000' &
+         ( ( bash -c 'echo $$ > {}; sleep 1000' & ) & )
+         bash -c 'exec </dev/null >/dev/null 2>&1; echo $$ > {}; sleep 1000' &
+         setsid bash -c 'env -i bash -c \"echo \\$\\$ > {}; sleep 1000\"; true' &
+         wait",
+        at("session"),
+        at("orphan"),
+        at("closed"),
+        at("emptied"),
+    );
+    let mut child = spawn(shell(&script, &marks)).unwrap();
+    let mut pids = Vec::new();
+    for name in names {
+        pids.push(pid_in(&dir.path().join(name)).await);
+    }
+    assert!(pids.iter().all(|pid| alive(*pid)));
+
+    // Another run's mark that begins with ours is not ours.
+    let mut other = marks.clone();
+    other.mark.push('1');
+    let mut bystander = spawn(shell("sleep 1000", &other)).unwrap();
+
+    let killed = Sweeper.sweep(&marks.mark).await.unwrap();
+    assert!(killed >= 5, "{killed}");
+    assert!(!pids.iter().any(|pid| alive(*pid)));
+    assert_eq!(Sweeper.sweep(&marks.mark).await.unwrap(), 0);
+    assert!(child.wait().await.unwrap().code().is_none());
+
+    assert!(alive(i32::try_from(bystander.id().unwrap()).unwrap()));
+    bystander.end().await.unwrap();
+}
