@@ -1,3 +1,4 @@
 //! Adapters: everything that touches the outside world, behind the ports of the engine.
 
 pub mod process;
+pub mod workspace;
