@@ -282,10 +282,19 @@ impl Bare {
         if !said.ok() {
             return Err(unreachable(remote, &said.failure("repo_unreachable", "git fetch")));
         }
-        self.commit_at(caller, into).await?.ok_or_else(|| {
-            Failure::permanent("base_not_found", format!("{from} of {} is no commit", remote.shown()))
-                .hint("set workspace.base to a branch, tag or commit of the remote")
-        })
+        let Some(commit) = self.commit_at(caller, into).await? else {
+            let message = format!("{from} of {} is no commit", remote.shown());
+            return Err(Failure::permanent("base_not_found", message)
+                .hint("set workspace.base to a branch, tag or commit of the remote"));
+        };
+        if from.starts_with("refs/tags/") {
+            // An annotated tag is an object of its own; branches are made from what it names.
+            self.local(caller)
+                .args(["update-ref", into, commit.as_str()])
+                .must("repo_unusable", "the daemon's own repository cannot be written")
+                .await?;
+        }
+        Ok(commit)
     }
 
     /// The commit that a name leads to.
