@@ -1,3 +1,10 @@
 //! The adapters against the suites and against the real world: processes, files, repositories.
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod agent;
+mod workspace;
+mod workspace_deliver;
+mod workspace_hostile;
+mod workspace_prepare;
+mod workspace_remove;
+mod workspace_scripts;

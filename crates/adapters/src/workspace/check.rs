@@ -1,0 +1,128 @@
+//! Checks on a clean checkout of the commit that is to be handed over.
+
+use std::path::Path;
+use std::time::Duration;
+
+use dalsegno_engine::Context;
+use dalsegno_engine::core::{CommitId, Failure};
+use tempfile::TempDir;
+
+use super::git::{Caller, Reach, disk_full, git};
+use super::place::{blocking, remove_tree};
+use super::repository::{Bare, Remote};
+use super::{LocalWorkspaces, MAX_TAIL_BYTES, disk_is_full};
+use crate::process::{self, Surroundings, run_bounded};
+
+/// By these a program comes by git credentials; a check runs code that an agent wrote.
+const CREDENTIAL_NAMES: &[&str] = &[
+    "SSH_AUTH_SOCK",
+    "SSH_AGENT_PID",
+    "SSH_ASKPASS",
+    "GIT_ASKPASS",
+    "GIT_SSH",
+    "GIT_SSH_COMMAND",
+    "GIT_CONFIG_COUNT",
+    "GIT_CONFIG_PARAMETERS",
+    "GH_TOKEN",
+    "GITHUB_TOKEN",
+    "GITLAB_TOKEN",
+    "GITEA_TOKEN",
+    "FORGEJO_TOKEN",
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_OBJECT_DIRECTORY",
+];
+
+impl LocalWorkspaces {
+    pub(super) async fn check(
+        &self,
+        context: &Context,
+        commit: &CommitId,
+        command: &str,
+    ) -> Result<(bool, String), Failure> {
+        let caller = Caller::of(context);
+        let policy = &context.request.policy;
+        let checks = self.state_dir.join("checks");
+        let dir = blocking("check_not_run", "the place for a check", move || {
+            std::fs::create_dir_all(&checks)?;
+            tempfile::Builder::new().prefix("check-").tempdir_in(&checks)
+        })
+        .await?;
+        let remote = Remote::of(&caller, policy).await?;
+        let bare = self.repositories.hold(&caller, &self.state_dir, &remote).await?;
+        let filled = check_out(&caller, &bare, dir.path(), commit).await;
+        drop(bare);
+        let ran = match filled {
+            Ok(()) => run(context, dir.path(), command).await,
+            Err(failure) => Err(failure),
+        };
+        remove(dir).await;
+        ran
+    }
+}
+
+/// The directory goes whatever came of the check; what does not go now goes at the next start.
+async fn remove(dir: TempDir) {
+    let path = dir.keep();
+    let gone = blocking("check_not_run", "the place of a check", move || remove_tree(&path)).await;
+    if let Err(failure) = gone {
+        tracing::warn!(reason = %failure.message, "the checkout of a check could not be removed");
+    }
+}
+
+async fn check_out(caller: &Caller, bare: &Bare, dir: &Path, commit: &CommitId) -> Result<(), Failure> {
+    let what = "the commit cannot be checked out for a check";
+    let here = || git(caller, Reach::Local, dir);
+    let format = bare.local(caller).args(["rev-parse", "--show-object-format"]).must("check_not_run", what).await?;
+    here()
+        .args(["init", "--quiet", "--template=", &format!("--object-format={}", format.text()), "."])
+        .must("check_not_run", what)
+        .await?;
+    here()
+        .from_directory()
+        .args(["-c", "fetch.unpackLimit=1", "fetch", "--quiet", "--no-write-fetch-head", "--"])
+        .arg(&bare.dir)
+        .arg(format!("{commit}:refs/dalsegno/check"))
+        .must("check_not_run", what)
+        .await?;
+    here().args(["checkout", "--quiet", "--detach", commit.as_str()]).must("check_not_run", what).await?;
+    Ok(())
+}
+
+async fn run(context: &Context, dir: &Path, script: &str) -> Result<(bool, String), Failure> {
+    let policy = &context.request.policy;
+    let limit_ms = policy.handoff.as_ref().map_or(0, |handoff| handoff.check_timeout_ms);
+    let mut command = process::command("sh", &Surroundings::of(context));
+    for name in CREDENTIAL_NAMES {
+        command.env_remove(name);
+    }
+    command
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .arg("-c")
+        .arg(script)
+        .current_dir(dir);
+    let finished = run_bounded(command, None, Duration::from_millis(limit_ms), &context.cancel, MAX_TAIL_BYTES).await?;
+    if finished.canceled {
+        return Err(Failure::retryable("canceled", "the check was stopped on request"));
+    }
+    if finished.timed_out {
+        let tail = format!("{}\nthe check took longer than {limit_ms} ms and was ended", finished.tail);
+        return Ok((false, last_bytes(&tail).to_owned()));
+    }
+    if !finished.success() && disk_is_full(dir, &finished.tail).await {
+        return Err(disk_full(&format!("the check found no room: {}", finished.tail.trim())));
+    }
+    if !finished.success() && finished.tail.trim().is_empty() {
+        return Ok((false, format!("the check said nothing and ended with {}", finished.how())));
+    }
+    Ok((finished.success(), finished.tail))
+}
+
+fn last_bytes(text: &str) -> &str {
+    let begin = text.len().saturating_sub(MAX_TAIL_BYTES);
+    let begin = (begin..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
+    text.get(begin..).unwrap_or_default()
+}

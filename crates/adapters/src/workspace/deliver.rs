@@ -1,0 +1,181 @@
+//! Taking a result out of a workspace, and pushing it.
+
+use dalsegno_engine::Context;
+use dalsegno_engine::core::{CommitId, EffectOutput, Failure, ProbeAnswer};
+
+use super::LocalWorkspaces;
+use super::git::{Caller, redact};
+use super::key::workspace_key;
+use super::prepare::branch_in_use;
+use super::repository::{Bare, Remote};
+
+/// The remote side of a delivery.
+struct Target {
+    remote: Remote,
+    bare: Bare,
+    branch: String,
+}
+
+impl Target {
+    fn branch_ref(&self) -> String {
+        format!("refs/heads/{}", self.branch)
+    }
+
+    /// Where the branch is on the remote now.
+    async fn there(&self, caller: &Caller) -> Result<Option<CommitId>, Failure> {
+        let name = self.branch_ref();
+        let refs = self.bare.ask(caller, &self.remote, std::slice::from_ref(&name)).await?;
+        Ok(refs.get(&name).cloned())
+    }
+
+    /// Whether the remote's branch, which is at `there`, holds the commit.
+    async fn holds(&self, caller: &Caller, there: &CommitId, commit: &CommitId) -> Result<bool, Failure> {
+        if there == commit {
+            return Ok(true);
+        }
+        if self.bare.commit_at(caller, commit.as_str()).await?.is_none() {
+            // Never fetched from the workspace, so it cannot have been pushed from here.
+            return Ok(false);
+        }
+        let into = format!("refs/dalsegno/seen/{}", workspace_key(&self.branch));
+        let seen = self.bare.fetch(caller, &self.remote, &self.branch_ref(), &into).await?;
+        self.bare.contains(caller, &seen, commit).await
+    }
+}
+
+impl LocalWorkspaces {
+    /// Fetches the workspace's head under a ref that carries the run's name.
+    pub(super) async fn take(&self, context: &Context) -> Result<CommitId, Failure> {
+        let caller = Caller::of(context);
+        let (workspace, path) = self.workspace_dir(context).await?;
+        let no_commit = || {
+            Failure::permanent("no_commit", format!("there is no commit in {}", path.display()))
+                .hint("the agent has to commit its work")
+        };
+        // Refuses borrowed objects: what is fetched has to be in the workspace itself.
+        let work = self.open(&caller, &workspace, &path).await?.ok_or_else(no_commit)?;
+        let head = work.head().await?.ok_or_else(no_commit)?;
+        let remote = Remote::of(&caller, &context.request.policy).await?;
+        let bare = self.repositories.hold(&caller, &self.state_dir, &remote).await?;
+        let run = context.request.run.as_ref().map_or(context.request.issue.id.as_str(), |run| run.as_str());
+        let into = format!("refs/dalsegno/runs/{}", workspace_key(run));
+        let said = bare
+            .local(&caller)
+            .from_directory()
+            .args(["-c", "fetch.fsckObjects=true", "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--"])
+            .arg(&path)
+            .arg(format!("+HEAD:{into}"))
+            .run()
+            .await?;
+        if !said.ok() {
+            return Err(said
+                .failure("fetch_failed", &format!("{head} cannot be fetched from {}", path.display()))
+                .hint("see whether the workspace's repository is sound with `git fsck`"));
+        }
+        bare.commit_at(&caller, &into)
+            .await?
+            .ok_or_else(|| Failure::retryable("fetch_failed", format!("{head} did not arrive from {}", path.display())))
+    }
+
+    pub(super) async fn deliver(
+        &self,
+        context: &Context,
+        commit: &CommitId,
+        expected: Option<&CommitId>,
+    ) -> Result<(), Failure> {
+        let caller = Caller::of(context);
+        let target = self.target(context, &caller).await?;
+        if target.bare.commit_at(&caller, commit.as_str()).await?.is_none() {
+            return Err(Failure::permanent(
+                "commit_missing",
+                format!("the commit {commit} is not in the daemon's repository"),
+            )
+            .hint("it has to be fetched from the workspace first; retry the issue"));
+        }
+        match target.there(&caller).await? {
+            // Nobody's work is overwritten where there is no branch.
+            None => {}
+            Some(there) if &there == commit => return Ok(()),
+            Some(there) if Some(&there) == expected => {}
+            Some(there) if target.holds(&caller, &there, commit).await? => return Ok(()),
+            Some(there) => return Err(not_ours(&target, expected, &there)),
+        }
+        let name = target.branch_ref();
+        let said = target
+            .bare
+            .remote(&caller)
+            .args(["push", "--porcelain", "--no-verify", "--no-follow-tags", "--", &target.remote.url])
+            .arg(format!("{commit}:{name}"))
+            .run()
+            .await?;
+        if said.ok() {
+            return Ok(());
+        }
+        // What the remote says now decides, not the words of the refusal.
+        match target.there(&caller).await? {
+            Some(there) if &there == commit => Ok(()),
+            Some(there) if Some(&there) != expected => Err(not_ours(&target, expected, &there)),
+            Some(there) if !target.bare.contains(&caller, commit, &there).await? => Err(diverged(&target, &there)),
+            Some(_) | None => {
+                let what = format!("{} refused {commit}: {}", target.remote.shown(), redact(&rejection(&said.text())));
+                Err(said.failure("push_failed", &what).hint("see whether the remote lets this user push the branch"))
+            }
+        }
+    }
+
+    pub(super) async fn probe(&self, context: &Context, commit: &CommitId) -> ProbeAnswer {
+        let caller = Caller::of(context);
+        let look = async {
+            let target = self.target(context, &caller).await?;
+            match target.there(&caller).await? {
+                None => Ok(false),
+                Some(there) => target.holds(&caller, &there, commit).await,
+            }
+        };
+        match look.await {
+            Ok(true) => ProbeAnswer::Applied(EffectOutput::Pushed),
+            Ok(false) => ProbeAnswer::NotApplied,
+            Err(failure) => ProbeAnswer::Inconclusive(failure),
+        }
+    }
+
+    async fn target(&self, context: &Context, caller: &Caller) -> Result<Target, Failure> {
+        let request = &context.request;
+        let branch = request.workspace.as_ref().and_then(|workspace| workspace.branch.clone());
+        let branch = branch.or_else(|| request.known_branch.as_ref().map(|known| known.name.clone()));
+        let Some(branch) = branch else {
+            return Err(Failure::permanent(
+                "push_failed",
+                format!("{} has no branch to push", request.issue.identifier),
+            )
+            .hint("a handoff needs workspace.strategy: clone"));
+        };
+        let remote = Remote::of(caller, &request.policy).await?;
+        let bare = self.repositories.hold(caller, &self.state_dir, &remote).await?;
+        Ok(Target { remote, bare, branch })
+    }
+}
+
+/// The line in which `git push --porcelain` says why.
+fn rejection(text: &str) -> String {
+    text.lines().find_map(|line| line.strip_prefix("!\t")).unwrap_or("no reason was given").replace('\t', " ")
+}
+
+fn not_ours(target: &Target, expected: Option<&CommitId>, there: &CommitId) -> Failure {
+    match expected {
+        None => branch_in_use(&target.branch, &target.remote, &format!("it is at {there}, where we did not put it")),
+        Some(_) => diverged(target, there),
+    }
+}
+
+fn diverged(target: &Target, there: &CommitId) -> Failure {
+    Failure::permanent(
+        "branch_diverged",
+        format!(
+            "the branch {} of {} is at {there}, which our work does not contain",
+            target.branch,
+            target.remote.shown()
+        ),
+    )
+    .hint("merge that commit into the workspace's branch, or remove it from the remote, and retry the issue")
+}

@@ -1,0 +1,261 @@
+//! Workspaces on this machine: a directory for each issue, and the daemon's own bare repository for each remote.
+//!
+//! An agent may write anything into its workspace, the git configuration included, and git runs much of what is
+//! configured. So (01-architecture.md, "Git is hostile ground"):
+//! - A workspace is a repository of its own, with copied objects and without a remote.
+//! - No call on a workspace has credentials, reads the user's configuration, or may fetch anything.
+//! - Calls on the work tree do not read the workspace's configuration either (`work.rs`).
+//! - Results are fetched into the bare repository; checks and pushes start from there.
+//!
+//! What this does not do: it is no sandbox. An agent of the same user can reach what that user can.
+
+mod check;
+mod deliver;
+mod git;
+mod hook;
+mod key;
+mod place;
+mod prepare;
+mod repository;
+mod work;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use dalsegno_engine::core::{CommitId, Failure, Hook, Policy, ProbeAnswer, Workspace, WorkspaceStrategy};
+use dalsegno_engine::{Context, Workflow, Workspaces};
+use tokio::sync::OnceCell;
+
+pub use key::{branch_name, workspace_key};
+
+use git::Caller;
+use place::{Found, Place, blocking, contained, remove_tree, resolved_root};
+use repository::{Remote, Repositories};
+use work::Work;
+
+/// What is kept of the output of a script.
+const MAX_TAIL_BYTES: usize = 4 * 1024;
+/// A title is one line; what is longer than this is cut where it goes into a commit or an environment.
+const MAX_TITLE_BYTES: usize = 4 * 1024;
+
+/// Directories that issues own, below the policy's root on this machine.
+pub struct LocalWorkspaces {
+    state_dir: PathBuf,
+    workflow: Arc<dyn Workflow>,
+    repositories: Repositories,
+    tidied: OnceCell<()>,
+}
+
+impl LocalWorkspaces {
+    /// Keeps its repositories in `<state_dir>/repos`, and what it needs for a while in `checks` and `scratch` beside it.
+    /// Nothing is touched before the first call. Templates of branch names are rendered by `workflow`.
+    #[must_use]
+    pub fn new(state_dir: impl Into<PathBuf>, workflow: Arc<dyn Workflow>) -> Self {
+        Self { state_dir: state_dir.into(), workflow, repositories: Repositories::default(), tidied: OnceCell::new() }
+    }
+
+    /// Whether workspaces can be made under this policy, as far as that can be told without the network.
+    ///
+    /// # Errors
+    /// `repo_not_found`, `remote_not_found`, `workspace_root_unusable`, `git_not_found`.
+    pub async fn preflight(&self, policy: &Policy) -> Result<(), Failure> {
+        resolved_root(policy).await?;
+        match policy.workspace.strategy {
+            WorkspaceStrategy::Empty => Ok(()),
+            WorkspaceStrategy::Clone => Remote::of(&Caller::look(), policy).await.map(drop),
+        }
+    }
+
+    fn scratch(&self) -> PathBuf {
+        self.state_dir.join("scratch")
+    }
+
+    /// Removes what a dead daemon left half-done; once in a process's life, before anything new is put there.
+    async fn tidy(&self) -> Result<(), Failure> {
+        self.tidied
+            .get_or_try_init(|| {
+                let dirs = [self.scratch(), self.state_dir.join("checks")];
+                blocking("state_dir_unusable", "the state directory", move || {
+                    dirs.iter().try_for_each(|dir| remove_tree(dir))
+                })
+            })
+            .await
+            .copied()
+    }
+
+    async fn workspace_dir(&self, context: &Context) -> Result<(Workspace, PathBuf), Failure> {
+        let Some(workspace) = context.request.workspace.clone() else {
+            let identifier = &context.request.issue.identifier;
+            return Err(Failure::permanent(
+                "workspace_missing",
+                format!("the journal knows no workspace of {identifier}"),
+            )
+            .hint("a new run makes one"));
+        };
+        let path = contained(&context.request.policy, &workspace.path).await?;
+        Ok((workspace, path))
+    }
+
+    async fn open<'a>(
+        &self,
+        caller: &'a Caller,
+        workspace: &Workspace,
+        path: &Path,
+    ) -> Result<Option<Work<'a>>, Failure> {
+        let work = Work::open(caller, path, &self.scratch()).await?;
+        if work.is_none() && workspace.branch.is_some() {
+            return Err(Failure::permanent(
+                "workspace_unreadable",
+                format!("{} has no git repository any more", path.display()),
+            )
+            .hint("save what is of use in it, remove it and let a new run make it anew"));
+        }
+        Ok(work)
+    }
+}
+
+#[async_trait]
+impl Workspaces for LocalWorkspaces {
+    async fn prepare(&self, context: &Context, fresh: bool) -> Result<(Workspace, bool), Failure> {
+        self.tidy().await?;
+        self.prepare_workspace(context, fresh).await
+    }
+
+    async fn run_hook(&self, context: &Context, hook: Hook) -> Result<String, Failure> {
+        let (_, path) = self.workspace_dir(context).await?;
+        hook::run(context, &path, hook).await
+    }
+
+    async fn commit_leftovers(&self, context: &Context) -> Result<bool, Failure> {
+        self.tidy().await?;
+        let caller = Caller::of(context);
+        let (workspace, path) = self.workspace_dir(context).await?;
+        let Some(work) = self.open(&caller, &workspace, &path).await? else { return Ok(false) };
+        let request = &context.request;
+        let identity = prepare::identity(&caller, Path::new(&request.policy.workspace.repo)).await?;
+        let message = format!("{}: {}", one_line(&request.issue.identifier), one_line(&request.issue.title));
+        work.commit_all(&message, &identity).await
+    }
+
+    async fn fetch_commit(&self, context: &Context) -> Result<CommitId, Failure> {
+        self.tidy().await?;
+        self.take(context).await
+    }
+
+    async fn run_check(&self, context: &Context, commit: &CommitId, command: &str) -> Result<(bool, String), Failure> {
+        self.tidy().await?;
+        self.check(context, commit, command).await
+    }
+
+    async fn push(&self, context: &Context, commit: &CommitId, expected: Option<&CommitId>) -> Result<(), Failure> {
+        self.deliver(context, commit, expected).await
+    }
+
+    async fn probe_push(&self, context: &Context, commit: &CommitId) -> ProbeAnswer {
+        self.probe(context, commit).await
+    }
+
+    async fn remove(&self, context: &Context, handed_off: Option<&CommitId>) -> Result<Option<String>, Failure> {
+        self.tidy().await?;
+        let request = &context.request;
+        let place = match &request.workspace {
+            Some(workspace) => Place::known(&request.policy, &workspace.path).await?,
+            None => Place::of(&request.policy, &request.issue.identifier).await?,
+        };
+        if place.look().await? != Found::Nothing
+            && let Some(loss) = self.loss(context, &place, handed_off).await
+        {
+            return Ok(Some(loss));
+        }
+        place.remove().await?;
+        Ok(None)
+    }
+
+    async fn inspect(
+        &self,
+        policy: &Policy,
+        workspace: &Workspace,
+        since: Option<&CommitId>,
+    ) -> Result<dalsegno_engine::core::Work, Failure> {
+        self.tidy().await?;
+        let caller = Caller::look();
+        let path = contained(policy, &workspace.path).await?;
+        let Some(work) = self.open(&caller, workspace, &path).await? else {
+            return Ok(dalsegno_engine::core::Work { head: None, has_commits: false, uncommitted: Vec::new() });
+        };
+        let head = work.head().await?;
+        // A branch that was made anew need not hold `since`; then the base is what counts.
+        let known: Vec<&str> = since.into_iter().chain(&workspace.base_commit).map(CommitId::as_str).collect();
+        let has_commits = head.is_some() && work.beyond(&["HEAD"], &known).await?.is_some();
+        Ok(dalsegno_engine::core::Work { head, has_commits, uncommitted: work.uncommitted().await? })
+    }
+}
+
+impl LocalWorkspaces {
+    /// What would be lost if the directory went, in words. What cannot be read may hold anything.
+    async fn loss(&self, context: &Context, place: &Place, handed_off: Option<&CommitId>) -> Option<String> {
+        let request = &context.request;
+        let marker = match place.marker(&request.issue.identifier).await {
+            Ok(marker) => marker,
+            Err(failure) => return Some(failure.to_string()),
+        };
+        let workspace = request.workspace.as_ref();
+        let ours =
+            marker.as_ref().and_then(|marker| marker.branch.as_ref()).or(workspace.and_then(|it| it.branch.as_ref()));
+        let base = marker.as_ref().and_then(|marker| marker.base_commit.as_ref());
+        let base = base.or(workspace.and_then(|it| it.base_commit.as_ref()));
+        let pushed = request.known_branch.as_ref().and_then(|known| known.commit.as_ref());
+        let mut known: Vec<&str> = base.into_iter().chain(handed_off).chain(pushed).map(CommitId::as_str).collect();
+        let caller = Caller::of(context);
+        match Work::open(&caller, &place.path(), &self.scratch()).await {
+            Ok(Some(work)) => {
+                if ours.is_none() {
+                    // A hook cloned it; what its remotes have is not lost.
+                    known.push("--remotes");
+                }
+                work.loss(&known).await.unwrap_or_else(|failure| Some(failure.to_string()))
+            }
+            Ok(None) if ours.is_some() => {
+                Some("its git repository is gone, and nobody knows what the files are".to_owned())
+            }
+            Ok(None) => None,
+            Err(failure) => Some(failure.to_string()),
+        }
+    }
+}
+
+/// Other people's text as one line of bounded length.
+fn one_line(text: &str) -> String {
+    let mut line = String::new();
+    for word in text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()) {
+        if line.len() + word.len() > MAX_TITLE_BYTES {
+            line.push_str(" …");
+            break;
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    line
+}
+
+/// Whether a script that complains of a full disk is right.
+async fn disk_is_full(dir: &Path, output: &str) -> bool {
+    if !git::is_disk_full(output) {
+        return false;
+    }
+    let dir = dir.to_owned();
+    let room = tokio::task::spawn_blocking(move || nix::sys::statvfs::statvfs(&dir)).await;
+    match room {
+        Ok(Ok(room)) => {
+            let free = u64::from(room.blocks_available()).saturating_mul(u64::from(room.fragment_size()));
+            free < MIN_FREE_BYTES || room.files_available() == 0
+        }
+        Ok(Err(_)) | Err(_) => false,
+    }
+}
+
+/// With less room than this, a script's complaint of a full disk is believed.
+const MIN_FREE_BYTES: u64 = 64 * 1024 * 1024;

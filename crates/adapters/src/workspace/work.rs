@@ -1,0 +1,366 @@
+//! What is in an agent's work tree, looked at and committed without running anything that the agent put there.
+//!
+//! Filters, monitors, hooks and drivers are named in a repository's configuration. So calls that read or write the
+//! work tree get a git directory of ours (a [`Shadow`]) with a configuration of ours; only the objects are the
+//! workspace's, and the index is a copy. Calls on the workspace's own git directory read and move refs, nothing else.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use dalsegno_engine::core::{CommitId, Failure};
+use tempfile::TempDir;
+
+use super::git::{Caller, Git, Reach, git, io_failure};
+use super::place::blocking;
+
+/// Paths that are named when something is uncommitted.
+const MAX_PATHS: usize = 50;
+/// An exclude or attribute file that is larger is not one.
+const MAX_SMALL_FILE_BYTES: u64 = 1024 * 1024;
+
+/// Who a commit is by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) name: String,
+    pub(super) email: String,
+}
+
+/// The git repository in a workspace.
+pub(super) struct Work<'a> {
+    caller: &'a Caller,
+    path: PathBuf,
+    scratch: PathBuf,
+}
+
+impl<'a> Work<'a> {
+    /// Opens the repository at `path`; `None`: there is no git directory at all.
+    ///
+    /// # Errors
+    /// `workspace_unreadable` when the git directory is not a plain one of its own.
+    pub(super) async fn open(caller: &'a Caller, path: &Path, scratch: &Path) -> Result<Option<Self>, Failure> {
+        let git_dir = path.join(".git");
+        let shown = path.display().to_string();
+        let verdict = blocking("workspace_unreadable", "the workspace's git directory", move || {
+            match fs::symlink_metadata(&git_dir) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(None)),
+                Err(error) => return Err(error),
+                Ok(meta) if !meta.is_dir() => return Ok(Some(Some(".git is no directory"))),
+                Ok(_) => {}
+            }
+            if !fs::symlink_metadata(git_dir.join("objects")).is_ok_and(|meta| meta.is_dir()) {
+                return Ok(Some(Some(".git/objects is no directory")));
+            }
+            for (name, why) in [
+                ("objects/info/alternates", "it borrows objects from another repository"),
+                ("objects/info/http-alternates", "it borrows objects from another repository"),
+                ("commondir", "its refs are in another repository"),
+            ] {
+                if fs::symlink_metadata(git_dir.join(name)).is_ok() {
+                    return Ok(Some(Some(why)));
+                }
+            }
+            Ok(None)
+        })
+        .await?;
+        match verdict {
+            None => Ok(Some(Self { caller, path: path.to_owned(), scratch: scratch.to_owned() })),
+            Some(None) => Ok(None),
+            Some(Some(why)) => {
+                Err(Failure::permanent("workspace_unreadable", format!("the repository in {shown} is refused: {why}"))
+                    .hint("save what is of use in it, remove the workspace and let a new run make it anew"))
+            }
+        }
+    }
+
+    /// A call on the workspace's own git directory: for refs and history only.
+    fn refs(&self) -> Git<'a> {
+        git(self.caller, Reach::Local, &self.path).arg("--git-dir=.git")
+    }
+
+    /// The head commit; `None` before the first.
+    pub(super) async fn head(&self) -> Result<Option<CommitId>, Failure> {
+        let said = self.refs().args(["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]).run().await?;
+        match said.code {
+            Some(0) => Ok(Some(CommitId(said.text()))),
+            Some(1) => Ok(None),
+            Some(_) | None => Err(said.failure("workspace_unreadable", "the head of the workspace cannot be read")),
+        }
+    }
+
+    /// Newest commit of `from` (revisions or options of rev-list) that is in none of `known`.
+    pub(super) async fn beyond(&self, from: &[&str], known: &[&str]) -> Result<Option<CommitId>, Failure> {
+        let mut here = Vec::new();
+        for name in known {
+            // A commit that is not here cannot be excluded, and excludes nothing.
+            let option = name.starts_with("--");
+            if option || self.refs().args(["cat-file", "-e", &format!("{name}^{{commit}}")]).run().await?.ok() {
+                here.push(*name);
+            }
+        }
+        let said = self
+            .refs()
+            .args(["rev-list", "--max-count=1"])
+            .args(from)
+            .arg("--not")
+            .args(here)
+            .must("workspace_unreadable", "the history of the workspace cannot be read")
+            .await?;
+        Ok(Some(said.text()).filter(|text| !text.is_empty()).map(CommitId))
+    }
+
+    /// Uncommitted paths, ignored ones left out, at most 50.
+    pub(super) async fn uncommitted(&self) -> Result<Vec<String>, Failure> {
+        let shadow = Shadow::make(self).await?;
+        let said = shadow
+            .git(self)
+            .args([
+                "status",
+                "--porcelain",
+                "-z",
+                "--no-renames",
+                "--ignore-submodules=dirty",
+                "--untracked-files=normal",
+            ])
+            .must("workspace_unreadable", "the state of the workspace cannot be read")
+            .await?;
+        let text = String::from_utf8_lossy(&said.out).into_owned();
+        Ok(text.split('\0').filter_map(|entry| entry.get(3..)).map(str::to_owned).take(MAX_PATHS).collect())
+    }
+
+    /// What of this workspace is in none of `known`, in words.
+    pub(super) async fn loss(&self, known: &[&str]) -> Result<Option<String>, Failure> {
+        let files = self.uncommitted().await?;
+        if !files.is_empty() {
+            let more = if files.len() == MAX_PATHS { " or more" } else { "" };
+            let named: Vec<&str> = files.iter().take(5).map(String::as_str).collect();
+            return Ok(Some(format!("{}{more} uncommitted paths: {}", files.len(), named.join(", "))));
+        }
+        let mut from = vec!["--branches", "--glob=refs/stash*"];
+        if self.head().await?.is_some() {
+            from.push("HEAD");
+        }
+        let commit = self.beyond(&from, known).await?;
+        Ok(commit.map(|commit| format!("commits that were not handed over, the newest is {commit}")))
+    }
+
+    /// Commits everything that is not ignored; `false`: there was nothing.
+    ///
+    /// # Errors
+    /// `commit_failed`, `disk_full`.
+    pub(super) async fn commit_all(&self, message: &str, identity: &Identity) -> Result<bool, Failure> {
+        if let Some(what) = self.under_way() {
+            return Err(Failure::permanent("commit_failed", format!("a {what} is under way in the workspace"))
+                .hint("the agent has to finish or abort it"));
+        }
+        let head = self.head().await?;
+        let merged = self.merge_head().await?;
+        let shadow = Shadow::make(self).await?;
+        let unmerged = shadow.must(self, &["ls-files", "--unmerged", "-z"]).await?;
+        if !unmerged.is_empty() {
+            return Err(Failure::permanent("commit_failed", "a merge with conflicts is under way in the workspace")
+                .hint("the agent has to resolve the conflicts or abort the merge"));
+        }
+        let links_before = shadow.new_links(self, head.as_ref()).await?;
+        shadow.must(self, &["add", "--all", "--", "."]).await?;
+        let links_after = shadow.new_links(self, head.as_ref()).await?;
+        if let Some(link) = links_after.iter().find(|link| !links_before.contains(link)) {
+            return Err(Failure::permanent(
+                "commit_failed",
+                format!("{link} is a git repository inside the workspace"),
+            )
+            .hint("the agent has to remove it, ignore it or add it as a submodule"));
+        }
+        let tree = shadow.must(self, &["write-tree"]).await?;
+        let before = match &head {
+            Some(head) => shadow.must(self, &["rev-parse", "--verify", &format!("{head}^{{tree}}")]).await?,
+            None => shadow.empty_tree(self).await?,
+        };
+        if tree == before && merged.is_none() {
+            return Ok(false);
+        }
+        let commit = shadow.commit_tree(self, &tree, head.as_ref(), merged.as_ref(), message, identity).await?;
+        // First the index, then the branch: cut between the two, everything is staged, and the next try commits it.
+        shadow.install_index(self).await?;
+        let zero = "0".repeat(commit.as_str().len());
+        let old = head.as_ref().map_or(zero.as_str(), CommitId::as_str);
+        self.refs()
+            .args(["update-ref", "-m", "commit: leftovers", "HEAD", commit.as_str(), old])
+            .must("commit_failed", "the branch of the workspace cannot be moved")
+            .await?;
+        if merged.is_some() {
+            self.forget_merge().await?;
+        }
+        Ok(true)
+    }
+
+    /// A sequence of commits that the agent began and did not end.
+    fn under_way(&self) -> Option<&'static str> {
+        let git_dir = self.path.join(".git");
+        [("rebase-merge", "rebase"), ("rebase-apply", "rebase"), ("sequencer", "cherry-pick or revert")]
+            .into_iter()
+            .find(|(name, _)| git_dir.join(name).exists())
+            .map(|(_, what)| what)
+    }
+
+    /// The other side of a merge that only needs its commit.
+    async fn merge_head(&self) -> Result<Option<CommitId>, Failure> {
+        if fs::symlink_metadata(self.path.join(".git").join("MERGE_HEAD")).is_err() {
+            return Ok(None);
+        }
+        let said = self
+            .refs()
+            .args(["rev-parse", "--verify", "--quiet", "MERGE_HEAD^{commit}"])
+            .must("commit_failed", "the merge in the workspace cannot be read")
+            .await?;
+        Ok(Some(CommitId(said.text())))
+    }
+
+    async fn forget_merge(&self) -> Result<(), Failure> {
+        let git_dir = self.path.join(".git");
+        blocking("commit_failed", "the merge in the workspace", move || {
+            for name in ["MERGE_HEAD", "MERGE_MSG", "MERGE_MODE", "AUTO_MERGE"] {
+                match fs::remove_file(git_dir.join(name)) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    Ok(()) | Err(_) => {}
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// A git directory of ours over the objects and a copy of the index of a workspace.
+struct Shadow {
+    dir: TempDir,
+}
+
+impl Shadow {
+    async fn make(work: &Work<'_>) -> Result<Self, Failure> {
+        let head = work.head().await?;
+        let (git_dir, scratch) = (work.path.join(".git"), work.scratch.clone());
+        blocking("workspace_unreadable", "the place for a look at the workspace", move || {
+            fs::create_dir_all(&scratch)?;
+            let dir = tempfile::Builder::new().prefix("look-").tempdir_in(&scratch)?;
+            let at = dir.path();
+            for name in ["refs", "objects", "info"] {
+                fs::create_dir(at.join(name))?;
+            }
+            let sha256 = head.as_ref().is_some_and(|head| head.as_str().len() == 64);
+            let (version, extension) = if sha256 { (1, "[extensions]\n\tobjectFormat = sha256\n") } else { (0, "") };
+            fs::write(
+                at.join("config"),
+                format!(
+                    "[core]\n\trepositoryFormatVersion = {version}\n\tbare = false\n\tsplitIndex = false\n{extension}"
+                ),
+            )?;
+            let head = head.map_or_else(|| "ref: refs/heads/unborn\n".to_owned(), |head| format!("{head}\n"));
+            fs::write(at.join("HEAD"), head)?;
+            for name in ["info/exclude", "info/attributes"] {
+                copy_plain(&git_dir.join(name), &at.join(name), MAX_SMALL_FILE_BYTES)?;
+            }
+            copy_plain(&git_dir.join("index"), &at.join("index"), u64::MAX)?;
+            for entry in fs::read_dir(&git_dir)? {
+                let name = entry?.file_name();
+                if name.to_string_lossy().starts_with("sharedindex.") {
+                    copy_plain(&git_dir.join(&name), &at.join(&name), u64::MAX)?;
+                }
+            }
+            Ok(Self { dir })
+        })
+        .await
+    }
+
+    fn git<'a>(&self, work: &Work<'a>) -> Git<'a> {
+        git(work.caller, Reach::Local, &work.path)
+            .env("GIT_DIR", self.dir.path())
+            .env("GIT_WORK_TREE", &work.path)
+            .env("GIT_INDEX_FILE", self.dir.path().join("index"))
+            .env("GIT_OBJECT_DIRECTORY", work.path.join(".git").join("objects"))
+    }
+
+    async fn must(&self, work: &Work<'_>, args: &[&str]) -> Result<String, Failure> {
+        let said = self.git(work).args(args).must("commit_failed", "the work cannot be committed").await?;
+        Ok(said.text())
+    }
+
+    async fn empty_tree(&self, work: &Work<'_>) -> Result<String, Failure> {
+        let said = self
+            .git(work)
+            .args(["hash-object", "-t", "tree", "--stdin"])
+            .stdin(Vec::new())
+            .must("commit_failed", "the work cannot be committed")
+            .await?;
+        Ok(said.text())
+    }
+
+    /// Paths that became links to other repositories since `head`.
+    async fn new_links(&self, work: &Work<'_>, head: Option<&CommitId>) -> Result<Vec<String>, Failure> {
+        let Some(head) = head else {
+            let staged = self.must(work, &["ls-files", "--stage", "-z"]).await?;
+            let links = staged.split('\0').filter(|entry| entry.starts_with("160000 "));
+            return Ok(links.filter_map(|entry| entry.split_once('\t')).map(|(_, path)| path.to_owned()).collect());
+        };
+        let raw = self
+            .must(work, &["diff-index", "--cached", "--raw", "-z", "--no-renames", "--diff-filter=A", head.as_str()])
+            .await?;
+        let mut fields = raw.split('\0');
+        let mut links = Vec::new();
+        while let (Some(what), Some(path)) = (fields.next(), fields.next()) {
+            if what.starts_with(":000000 160000 ") {
+                links.push(path.to_owned());
+            }
+        }
+        Ok(links)
+    }
+
+    async fn commit_tree(
+        &self,
+        work: &Work<'_>,
+        tree: &str,
+        head: Option<&CommitId>,
+        merged: Option<&CommitId>,
+        message: &str,
+        identity: &Identity,
+    ) -> Result<CommitId, Failure> {
+        let mut call = self.git(work).args(["commit-tree", tree]);
+        for parent in head.into_iter().chain(merged) {
+            call = call.args(["-p", parent.as_str()]);
+        }
+        let said = call
+            .args(["-F", "-"])
+            .stdin(format!("{message}\n").into_bytes())
+            .env("GIT_AUTHOR_NAME", &identity.name)
+            .env("GIT_AUTHOR_EMAIL", &identity.email)
+            .env("GIT_COMMITTER_NAME", &identity.name)
+            .env("GIT_COMMITTER_EMAIL", &identity.email)
+            .must("commit_failed", "the work cannot be committed")
+            .await?;
+        Ok(CommitId(said.text()))
+    }
+
+    /// Puts our index in the place of the workspace's.
+    async fn install_index(&self, work: &Work<'_>) -> Result<(), Failure> {
+        let (from, to) = (self.dir.path().join("index"), work.path.join(".git").join("index"));
+        tokio::task::spawn_blocking(move || {
+            let half = to.with_extension("dalsegno");
+            fs::copy(&from, &half)?;
+            fs::rename(&half, &to)
+        })
+        .await
+        .map_err(io::Error::other)
+        .flatten()
+        .map_err(|error| io_failure("commit_failed", "the index of the workspace cannot be written", &error))
+    }
+}
+
+/// Copies a plain file if there is one; links and whatever else is in its place do not count.
+fn copy_plain(from: &Path, to: &Path, max: u64) -> io::Result<()> {
+    match fs::symlink_metadata(from) {
+        Ok(meta) if meta.is_file() && meta.len() <= max => fs::copy(from, to).map(drop),
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
