@@ -1,1 +1,4 @@
-//! adapters
+//! Adapters: trackers, agents, workspaces, workflow files.
+
+pub mod tracker;
+pub mod workflow;
