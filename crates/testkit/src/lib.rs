@@ -1,1 +1,3 @@
-//! testkit
+//! Memory stores, conformance suites, crash harness, simulator.
+
+pub mod conformance;

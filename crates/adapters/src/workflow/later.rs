@@ -16,7 +16,12 @@ pub(super) fn refuse_unavailable(config: &Map<String, Value>) -> Result<(), Fail
     agent(&Section::of(config, "agent")?)?;
     workspace_and_handoff(config)?;
     budget(&Section::of(config, "budget")?)?;
-    other_than(&Section::of(config, "quota")?, "resume_at_reset", &[Value::Bool(true)], "Remove quota.resume_at_reset.")?;
+    other_than(
+        &Section::of(config, "quota")?,
+        "resume_at_reset",
+        &[Value::Bool(true)],
+        "Remove quota.resume_at_reset.",
+    )?;
     breaker(config)?;
     let questions = Section::of(config, "questions")?;
     if questions.duration_ms("expire")?.is_some() {
@@ -43,9 +48,7 @@ fn agent(agent: &Section<'_>) -> Result<(), Failure> {
         )
         .hint(acp)),
         Some(Value::String(kind)) if matches!(kind.trim(), "acp" | "scripted") => Ok(()),
-        Some(value @ Value::String(kind))
-            if matches!(kind.trim(), "codex" | "claude" | "opencode" | "openhands") =>
-        {
+        Some(value @ Value::String(kind)) if matches!(kind.trim(), "codex" | "claude" | "opencode" | "openhands") => {
             Err(refuse("agent.kind", value, acp))
         }
         Some(value) => {
@@ -90,7 +93,9 @@ fn breaker(config: &Map<String, Value>) -> Result<(), Failure> {
     breaker.integer("no_progress_turns", 1, i64::MAX)?;
     breaker.duration_ms("cooldown")?;
     match config.get("breaker").filter(|value| !is_nothing(value)) {
-        Some(value) => Err(refuse("breaker", value, "Remove breaker; budget.issue.runs bounds how often an issue runs.")),
+        Some(value) => {
+            Err(refuse("breaker", value, "Remove breaker; budget.issue.runs bounds how often an issue runs."))
+        }
         None => Ok(()),
     }
 }

@@ -62,7 +62,9 @@ fn expand(key: &str, value: &str, env: &Environment) -> Result<String, Failure> 
     }
     out.push_str(rest);
     if out.contains('\0') {
-        return Err(Failure::permanent("invalid_config", format!("{key} holds a zero byte")).hint("Write a plain path."));
+        return Err(
+            Failure::permanent("invalid_config", format!("{key} holds a zero byte")).hint("Write a plain path.")
+        );
     }
     Ok(out)
 }

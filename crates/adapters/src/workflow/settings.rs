@@ -99,8 +99,8 @@ fn workspace(config: &Map<String, Value>, place: &Place<'_>) -> Result<Workspace
             .join(".dalsegno/workspaces")
             .join(project_name(place.project_dir)),
     };
-    let strategy = section
-        .word("strategy", &[("clone", WorkspaceStrategy::Clone), ("empty", WorkspaceStrategy::Empty)])?;
+    let strategy =
+        section.word("strategy", &[("clone", WorkspaceStrategy::Clone), ("empty", WorkspaceStrategy::Empty)])?;
     let given = section.text("repo")?;
     let (repo, found) = match &given {
         Some(url) if paths::is_url(url) => (url.clone(), true),
@@ -157,9 +157,8 @@ fn agent(config: &Map<String, Value>, place: &Place<'_>) -> Result<AgentPolicy, 
     let section = Section::of(config, "agent")?;
     let codex = Section::of(config, "codex")?;
     // `later` has refused every other kind, and the absence of one.
-    let kind = section
-        .word("kind", &[("acp", AgentKind::Acp), ("scripted", AgentKind::Scripted)])?
-        .unwrap_or(AgentKind::Acp);
+    let kind =
+        section.word("kind", &[("acp", AgentKind::Acp), ("scripted", AgentKind::Scripted)])?.unwrap_or(AgentKind::Acp);
     // A command is a shell command and stays as it is (Symphony §6.1).
     let command = section.text("command")?;
     let script = section

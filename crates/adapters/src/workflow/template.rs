@@ -49,8 +49,9 @@ pub(super) fn render(template: &str, issue: &Issue, attempt: Option<u32>) -> Res
 }
 
 fn parse(template: &str) -> Result<liquid::Template, Failure> {
-    let parsed = catch_unwind(|| liquid::ParserBuilder::with_stdlib().build().and_then(|parser| parser.parse(template)))
-        .unwrap_or_else(|_panic| liquid::Error::with_msg("The template engine gave up").into_err());
+    let parsed =
+        catch_unwind(|| liquid::ParserBuilder::with_stdlib().build().and_then(|parser| parser.parse(template)))
+            .unwrap_or_else(|_panic| liquid::Error::with_msg("The template engine gave up").into_err());
     parsed.map_err(|error| {
         let text = message(&error);
         // The engine finds unknown filters when it parses; the specification calls them rendering errors (§5.5).
@@ -154,7 +155,8 @@ struct Strict<'a> {
 impl Strict<'_> {
     fn miss(&self, index: &str) {
         let mut missed = self.missed.borrow_mut();
-        if index != "size" && missed.is_empty() {
+        // Every object has a size, and a loop asks for the loop around it.
+        if !matches!(index, "size" | "forloop") && missed.is_empty() {
             missed.push(format!("{}{index}", self.name));
         }
     }

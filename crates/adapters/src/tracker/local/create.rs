@@ -38,7 +38,9 @@ pub(super) fn create(dir: &Path, prefix: &str, default_state: &str, issue: &NewI
             .hint("Look at the folder's permissions and at the free space of its disk.")
     };
     if issue.title.trim().is_empty() {
-        return Err(Failure::permanent("tracker_response", "an issue needs a title").hint("Give it a title of one line."));
+        return Err(
+            Failure::permanent("tracker_response", "an issue needs a title").hint("Give it a title of one line.")
+        );
     }
     fs::create_dir_all(dir).map_err(|error| failed("making", &error))?;
     let _turn = lock(dir)?;

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::merge::merge;
 use super::record::{ReadProblem, read};
+use super::text::Text;
 
 /// How long an edit tries to get between the saves of somebody else.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -61,12 +62,15 @@ pub(super) fn lock(dir: &Path) -> Result<Flock<fs::File>, Failure> {
 /// Applies `edit` to the file and answers its text afterwards. Nothing that anybody saves meanwhile is lost.
 pub(super) fn update(path: &Path, edit: &Edit<'_>) -> Result<Vec<u8>, Failure> {
     let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
-        return Err(Failure::permanent("tracker_request", "the issue has no file").hint("Look at tracker.provider.path."));
+        return Err(
+            Failure::permanent("tracker_request", "the issue has no file").hint("Look at tracker.provider.path.")
+        );
     };
     let _turn = lock(dir)?;
     recover(dir)?;
     let until = Instant::now() + PATIENCE;
     let mut half_since: Option<Instant> = None;
+    let mut pause = PAUSE;
     while Instant::now() < until {
         let (old, meta) = match read(path) {
             Ok(found) => found,
@@ -98,17 +102,13 @@ pub(super) fn update(path: &Path, edit: &Edit<'_>) -> Result<Vec<u8>, Failure> {
             Err(EditProblem::Impossible(failure)) => return Err(failure),
         };
         half_since = None;
-        if open_for_writing(&[name], &meta) {
-            std::thread::sleep(PAUSE);
-            continue;
-        }
         let temp = dir.join(format!(".{name}.{}-{}{SUFFIX}", short_hash(&old), short_hash(&new)));
         write_temp(&temp, &new, &meta)?;
         if let Some(done) = swap(path, &temp, &old, new, edit)? {
-            sync_dir(dir)?;
             return Ok(done);
         }
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(PAUSE * 8);
     }
     Err(Failure::retryable(
         "tracker_request",
@@ -119,13 +119,16 @@ pub(super) fn update(path: &Path, edit: &Edit<'_>) -> Result<Vec<u8>, Failure> {
 
 // One exchange. `None`: somebody saved in between, their text is back in place, and the edit is to begin anew.
 fn swap(path: &Path, temp: &Path, old: &[u8], new: Vec<u8>, edit: &Edit<'_>) -> Result<Option<Vec<u8>>, Failure> {
+    // A handle for syncing. The sync comes after the exchange, so that the time in which a save can come between is
+    // short; the old text stays on disk until then, and `recover` puts it back if the new one did not make it.
+    let written = fs::File::open(temp).map_err(|error| io_failure("opening", temp, &error))?;
     match exchange(temp, path) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             discard(temp)?;
             return Ok(None);
         }
-        Err(error) if unsupported(&error) => return replace(path, temp, old, new),
+        Err(error) if unsupported(&error) => return replace(path, temp, &written, old, new),
         Err(error) => {
             discard(temp)?;
             return Err(io_failure("exchanging", path, &error));
@@ -139,6 +142,8 @@ fn swap(path: &Path, temp: &Path, old: &[u8], new: Vec<u8>, edit: &Edit<'_>) -> 
         && matches!(read(temp), Ok((again, _)) if again == old)
         && !open_for_writing(&[&names[0], &names[1]], &meta)
     {
+        written.sync_all().map_err(|error| io_failure("syncing", path, &error))?;
+        sync_dir(path)?;
         discard(temp)?;
         return Ok(Some(new));
     }
@@ -172,7 +177,13 @@ fn swap(path: &Path, temp: &Path, old: &[u8], new: Vec<u8>, edit: &Edit<'_>) -> 
 }
 
 // `theirs` was saved over our text, `path` holds a text that was saved before ours was taken back.
-fn reconcile(path: &Path, temp: &Path, ours: &[u8], theirs: &[u8], edit: &Edit<'_>) -> Result<Option<Vec<u8>>, Failure> {
+fn reconcile(
+    path: &Path,
+    temp: &Path,
+    ours: &[u8],
+    theirs: &[u8],
+    edit: &Edit<'_>,
+) -> Result<Option<Vec<u8>>, Failure> {
     let current = match read(path) {
         Ok((bytes, _)) => bytes,
         Err(ReadProblem::Gone | ReadProblem::Unusable(_)) => Vec::new(),
@@ -187,6 +198,7 @@ fn reconcile(path: &Path, temp: &Path, ours: &[u8], theirs: &[u8], edit: &Edit<'
         let dir = path.parent().unwrap_or(Path::new("."));
         let next = dir.join(format!(".{}.{}-{}{SUFFIX}", file_name(path), short_hash(&current), short_hash(&merged)));
         write_temp(&next, &merged, &meta)?;
+        fs::File::open(&next).and_then(|file| file.sync_all()).map_err(|error| io_failure("syncing", &next, &error))?;
         exchange(&next, path).map_err(|error| io_failure("exchanging", path, &error))?;
         match read(&next) {
             Ok((out, _)) if out == current => {
@@ -206,10 +218,12 @@ fn reconcile(path: &Path, temp: &Path, ours: &[u8], theirs: &[u8], edit: &Edit<'
 }
 
 // Where the system cannot exchange two files, a short time remains in which a save would be lost.
-fn replace(path: &Path, temp: &Path, old: &[u8], new: Vec<u8>) -> Result<Option<Vec<u8>>, Failure> {
+fn replace(path: &Path, temp: &Path, written: &fs::File, old: &[u8], new: Vec<u8>) -> Result<Option<Vec<u8>>, Failure> {
+    written.sync_all().map_err(|error| io_failure("syncing", temp, &error))?;
     match read(path) {
         Ok((current, _)) if current == old => {
             fs::rename(temp, path).map_err(|error| io_failure("replacing", path, &error))?;
+            sync_dir(path)?;
             Ok(Some(new))
         }
         Ok(_) | Err(_) => {
@@ -236,12 +250,18 @@ pub(super) fn recover(dir: &Path) -> Result<(), Failure> {
         let temp = entry.path();
         let Ok((bytes, _)) = read(&temp) else { continue };
         let hash = short_hash(&bytes);
+        let path = dir.join(&left.name);
+        if hash == left.old && matches!(read(&path), Ok((current, _)) if Text::parse(&current).is_err()) {
+            // The machine stopped before the new text was on disk.
+            exchange(&temp, &path).map_err(|error| io_failure("putting back", &path, &error))?;
+            keep_aside(&path, &temp)?;
+            continue;
+        }
         if hash == left.new || hash == left.old {
             discard(&temp)?;
             continue;
         }
         // It holds what somebody saved just before. Back in place, unless the file went on since.
-        let path = dir.join(&left.name);
         let ours = matches!(read(&path), Ok((current, _)) if short_hash(&current) == left.new);
         if ours && exchange(&temp, &path).is_ok() {
             tracing::warn!(file = %path.display(), "an interrupted edit was taken back; somebody had saved the file meanwhile");
@@ -279,8 +299,7 @@ fn write_temp(temp: &Path, bytes: &[u8], like: &fs::Metadata) -> Result<(), Fail
     let written = || -> io::Result<()> {
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(temp)?;
         file.write_all(bytes)?;
-        file.set_permissions(fs::Permissions::from_mode(like.mode() & 0o777))?;
-        file.sync_all()
+        file.set_permissions(fs::Permissions::from_mode(like.mode() & 0o777))
     };
     written().map_err(|error| {
         // What is there of it is of no use; the error that matters is the first.
@@ -296,7 +315,8 @@ fn discard(temp: &Path) -> Result<(), Failure> {
     }
 }
 
-fn sync_dir(dir: &Path) -> Result<(), Failure> {
+fn sync_dir(file: &Path) -> Result<(), Failure> {
+    let dir = file.parent().unwrap_or(Path::new("."));
     fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| io_failure("syncing", dir, &error))
 }
 

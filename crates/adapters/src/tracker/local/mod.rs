@@ -19,12 +19,12 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::workflow::{Environment, paths};
-use board::{Board, Memory};
 pub use board::Broken;
+use board::{Board, Memory};
 pub use create::NewIssue;
 use exchange::{EditProblem, update};
-use text::Text;
 pub use text::Comment;
+use text::Text;
 
 /// Who writes what the orchestrator writes.
 const OWN_AUTHOR: &str = "dalsegno";
@@ -113,9 +113,8 @@ impl LocalTracker {
         let key = key.to_lowercase();
         self.blocking(move |inner| {
             let board = inner.look(false)?;
-            let is = |id: &IssueId, identifier: &str| {
-                identifier.to_lowercase() == key || id.as_str().to_lowercase() == key
-            };
+            let is =
+                |id: &IssueId, identifier: &str| identifier.to_lowercase() == key || id.as_str().to_lowercase() == key;
             if let Some(broken) = board.broken.iter().find(|broken| is(&broken.id, &broken.identifier)) {
                 return Err(unreadable(broken));
             }
@@ -158,8 +157,11 @@ impl LocalTracker {
                 let new = text.with_comment(&heading, &marker, &body).into_bytes();
                 if new.len() as u64 > record::SIZE_LIMIT {
                     return Err(EditProblem::Impossible(
-                        Failure::permanent("tracker_status", "the issue's file would grow beyond 1 MiB with the comment")
-                            .hint("Shorten the file's comments."),
+                        Failure::permanent(
+                            "tracker_status",
+                            "the issue's file would grow beyond 1 MiB with the comment",
+                        )
+                        .hint("Shorten the file's comments."),
                     ));
                 }
                 Ok(Some(new))

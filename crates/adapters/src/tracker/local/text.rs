@@ -89,7 +89,8 @@ impl<'a> Text<'a> {
 
     /// The file with another state; an error when the line that says it cannot be edited safely.
     pub(super) fn with_state(&self, to: &str) -> Result<String, String> {
-        let unsafe_line = || "the `state:` line cannot be edited safely; write it as `state: Name` on one line".to_owned();
+        let unsafe_line =
+            || "the `state:` line cannot be edited safely; write it as `state: Name` on one line".to_owned();
         let mut at = self.split.yaml_start;
         for line in self.yaml().split_inclusive('\n') {
             if let Some((start, end)) = state_value(line) {

@@ -1,0 +1,5 @@
+//! Integration tests of the adapters.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod tracker;
+mod workflow;
