@@ -2,4 +2,6 @@
 
 pub mod agent;
 pub mod process;
+pub mod tracker;
+pub mod workflow;
 pub mod workspace;

@@ -1,12 +1,52 @@
-//! Identity of a policy.
+//! The name of a policy in the journal.
+
+use std::fmt::Write as _;
 
 use dalsegno_core::{Policy, PolicyHash};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// SHA-256 over the policy's JSON. Field order is the declaration's and maps are sorted, so equal policies have
-/// equal hashes on every machine.
-#[must_use]
-pub fn policy_hash(policy: &Policy) -> PolicyHash {
-    let json = serde_json::to_vec(policy).unwrap_or_default();
-    PolicyHash(Sha256::digest(json).iter().map(|byte| format!("{byte:02x}")).collect())
+/// SHA-256 of the policy's canonical JSON (keys sorted, no blanks), in hexadecimal.
+///
+/// # Errors
+/// When the policy has no JSON form; no policy that a workflow file can say is like that.
+pub fn policy_hash(policy: &Policy) -> Result<PolicyHash, serde_json::Error> {
+    let mut text = String::new();
+    canonical(&serde_json::to_value(policy)?, &mut text);
+    let mut hash = String::with_capacity(64);
+    for byte in Sha256::digest(text.as_bytes()) {
+        let _infallible = write!(hash, "{byte:02x}");
+    }
+    Ok(PolicyHash(hash))
+}
+
+// The order of a JSON map depends on a feature of `serde_json` that any crate of the build may turn on.
+fn canonical(value: &Value, out: &mut String) {
+    match value {
+        Value::Object(map) => {
+            let mut entries: Vec<_> = map.iter().collect();
+            entries.sort_by(|a, b| a.0.cmp(b.0));
+            out.push('{');
+            for (index, (key, value)) in entries.into_iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                out.push_str(&Value::String(key.clone()).to_string());
+                out.push(':');
+                canonical(value, out);
+            }
+            out.push('}');
+        }
+        Value::Array(items) => {
+            out.push('[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                canonical(item, out);
+            }
+            out.push(']');
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => out.push_str(&value.to_string()),
+    }
 }

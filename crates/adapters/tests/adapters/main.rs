@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod agent;
+mod tracker;
+mod workflow;
 mod workspace;
 mod workspace_deliver;
 mod workspace_hostile;

@@ -1,3 +1,4 @@
-//! One suite per port. A suite is a set of cases; an implementation brings a fixture and runs them all.
+//! Conformance suites: one for every port, run by every implementation and every double.
 
 pub mod agent;
+pub mod tracker;

@@ -1,0 +1,124 @@
+//! Keys whose feature this version does not have. They are read, checked, and refused when they would
+//! change what happens: a setting that is accepted and does nothing is worse than an error.
+
+use dalsegno_core::Failure;
+use serde_json::{Map, Value};
+
+use super::section::{Section, invalid, shown};
+
+fn refuse(key: &str, value: &Value, instead: &str) -> Failure {
+    Failure::permanent("not_available", format!("{key} is {}, and this version cannot do that yet", shown(value)))
+        .hint(instead.to_owned())
+}
+
+/// Refuses what the front matter asks for and this version does not do.
+pub(super) fn refuse_unavailable(config: &Map<String, Value>) -> Result<(), Failure> {
+    agent(&Section::of(config, "agent")?)?;
+    workspace_and_handoff(config)?;
+    budget(&Section::of(config, "budget")?)?;
+    other_than(
+        &Section::of(config, "quota")?,
+        "resume_at_reset",
+        &[Value::Bool(true)],
+        "Remove quota.resume_at_reset.",
+    )?;
+    breaker(config)?;
+    let questions = Section::of(config, "questions")?;
+    if questions.duration_ms("expire")?.is_some() {
+        set(&questions, "expire", "Remove questions.expire: questions wait until they are answered.")?;
+    }
+    if let Some(value) = config.get("notify").filter(|value| !is_nothing(value)) {
+        return Err(refuse("notify", value, "Remove notify; `dalsegno status` shows what waits for you."));
+    }
+    let store = Section::of(config, "store")?;
+    other_than(&store, "url", &["sqlite".into()], "Remove store.url: the journal is the SQLite file in .dalsegno/.")?;
+    let worker = Section::of(config, "worker")?;
+    if worker.get("ssh_hosts").is_some_and(|value| !is_nothing(value)) {
+        set(&worker, "ssh_hosts", "Remove worker.ssh_hosts: agents run on this machine.")?;
+    }
+    Ok(())
+}
+
+fn agent(agent: &Section<'_>) -> Result<(), Failure> {
+    let acp = "Set agent.kind to acp (with agent.command) or to scripted (with agent.script).";
+    match agent.get("kind") {
+        None => Err(Failure::permanent(
+            "not_available",
+            "agent.kind is not set and defaults to codex, which this version cannot drive yet",
+        )
+        .hint(acp)),
+        Some(Value::String(kind)) if matches!(kind.trim(), "acp" | "scripted") => Ok(()),
+        Some(value @ Value::String(kind)) if matches!(kind.trim(), "codex" | "claude" | "opencode" | "openhands") => {
+            Err(refuse("agent.kind", value, acp))
+        }
+        Some(value) => {
+            Err(invalid("agent.kind", &shown(value), "acp, scripted (codex, claude, opencode, openhands come later)"))
+        }
+    }?;
+    other_than(agent, "sandbox", &["none".into()], "Set agent.sandbox to none, or remove it.")
+}
+
+fn workspace_and_handoff(config: &Map<String, Value>) -> Result<(), Failure> {
+    let workspace = Section::of(config, "workspace")?;
+    if workspace.text("strategy")?.is_some_and(|strategy| strategy.trim() == "worktree") {
+        set(&workspace, "strategy", "Set workspace.strategy to clone or empty.")?;
+    }
+    if !matches!(config.get("handoff"), Some(Value::Object(_))) {
+        return Ok(());
+    }
+    let handoff = Section::of(config, "handoff")?;
+    handoff.word("forge", &[("github", ()), ("gitlab", ()), ("forgejo", ()), ("git", ())])?;
+    other_than(&handoff, "forge", &["git".into()], "Set handoff.forge to git: the branch is pushed and nothing more.")?;
+    handoff.word("approval", &[("none", ()), ("required", ())])?;
+    other_than(&handoff, "approval", &["none".into()], "Set handoff.approval to none.")
+}
+
+fn budget(budget: &Section<'_>) -> Result<(), Failure> {
+    let issue = budget.inner("issue")?;
+    issue.duration_ms("wall_clock")?;
+    for key in ["tokens", "cost_usd", "turns", "wall_clock"] {
+        set(&issue, key, "Remove it; budget.issue.runs is what is enforced.")?;
+    }
+    for key in ["day", "prices"] {
+        if budget.get(key).is_some_and(|value| !is_nothing(value)) {
+            set(budget, key, "Remove it; budget.issue.runs is what is enforced.")?;
+        }
+    }
+    Ok(())
+}
+
+fn breaker(config: &Map<String, Value>) -> Result<(), Failure> {
+    let breaker = Section::of(config, "breaker")?;
+    breaker.integer("same_failure", 1, i64::MAX)?;
+    breaker.integer("no_progress_turns", 1, i64::MAX)?;
+    breaker.duration_ms("cooldown")?;
+    match config.get("breaker").filter(|value| !is_nothing(value)) {
+        Some(value) => {
+            Err(refuse("breaker", value, "Remove breaker; budget.issue.runs bounds how often an issue runs."))
+        }
+        None => Ok(()),
+    }
+}
+
+fn set(section: &Section<'_>, key: &str, instead: &str) -> Result<(), Failure> {
+    match section.get(key) {
+        Some(value) => Err(refuse(&section.path_of(key), value, instead)),
+        None => Ok(()),
+    }
+}
+
+fn other_than(section: &Section<'_>, key: &str, fine: &[Value], instead: &str) -> Result<(), Failure> {
+    match section.get(key) {
+        Some(value) if !fine.contains(value) => Err(refuse(&section.path_of(key), value, instead)),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}

@@ -1,0 +1,234 @@
+//! From front matter to [`Policy`]: defaults, coercion, validation (Symphony §5.3, §6.1, §6.4).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use dalsegno_core::{
+    AgentKind, AgentPolicy, AutoApprove, BudgetPolicy, CommitMode, Failure, HandoffPolicy, HooksPolicy, Policy,
+    TrackerPolicy, WorkspacePolicy, WorkspaceStrategy, normalized_state,
+};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use super::paths::{self, Environment};
+use super::section::{Section, invalid, shown};
+use super::template::DEFAULT_PROMPT;
+
+/// The states that the local tracker's profile gives as active.
+const LOCAL_ACTIVE: [&str; 3] = ["Todo", "In Progress", "Rework"];
+/// The states that the local tracker's profile gives as terminal.
+const LOCAL_TERMINAL: [&str; 4] = ["Done", "Closed", "Canceled", "Duplicate"];
+
+const DEFAULT_COMMENT: &str = "{{ issue.identifier }} ({{ issue.title }}) is ready for review.";
+
+/// Where the file is, and the environment that its `$VAR`s mean.
+pub(super) struct Place<'a> {
+    pub(super) project_dir: &'a Path,
+    pub(super) env: &'a Environment,
+}
+
+/// The policy that the front matter and the body describe.
+pub(super) fn policy(config: &Map<String, Value>, body: &str, place: &Place<'_>) -> Result<Policy, Failure> {
+    let project_dir = place.project_dir.to_str().ok_or_else(|| {
+        Failure::permanent("invalid_config", "the path of the project's directory is not valid UTF-8")
+            .hint("Move the project to a directory with a plain name.")
+    })?;
+    Ok(Policy {
+        project_dir: project_dir.to_owned(),
+        tracker: tracker(config)?,
+        poll_interval_ms: Section::of(config, "polling")?.millis("interval_ms", 30_000)?,
+        workspace: workspace(config, place)?,
+        hooks: hooks(&Section::of(config, "hooks")?)?,
+        agent: agent(config, place)?,
+        handoff: handoff(config)?,
+        budget: BudgetPolicy { issue_runs: Section::of(config, "budget")?.inner("issue")?.count("runs", 20)? },
+        auto_approve: Section::of(config, "questions")?
+            .word(
+                "auto_approve",
+                &[("none", AutoApprove::None), ("workspace", AutoApprove::Workspace), ("all", AutoApprove::All)],
+            )?
+            .unwrap_or(AutoApprove::None),
+        prompt_template: if body.is_empty() { DEFAULT_PROMPT.to_owned() } else { body.to_owned() },
+    })
+}
+
+/// `server.port`, which the program needs and a policy does not.
+pub(super) fn server_port(config: &Map<String, Value>) -> Result<Option<u16>, Failure> {
+    let port = Section::of(config, "server")?.integer("port", 0, i64::from(u16::MAX))?;
+    Ok(port.and_then(|port| u16::try_from(port).ok()))
+}
+
+fn tracker(config: &Map<String, Value>) -> Result<TrackerPolicy, Failure> {
+    let section = Section::of(config, "tracker")?;
+    let kind = match section.text("kind")? {
+        Some(kind) if kind.trim() == "local" => "local".to_owned(),
+        Some(kind) => {
+            let kind: String = kind.chars().take(60).collect();
+            return Err(Failure::permanent(
+                "unsupported_tracker_kind",
+                format!("tracker.kind is `{kind}`; this version knows local"),
+            )
+            .hint("Set tracker.kind to local."));
+        }
+        None => {
+            return Err(Failure::permanent("unsupported_tracker_kind", "tracker.kind is not set")
+                .hint("Set tracker.kind to local: one Markdown file per issue in issues/."));
+        }
+    };
+    let names = |defaults: &[&str]| defaults.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let trimmed = |list: Vec<String>| list.into_iter().map(|name| name.trim().to_owned()).collect::<Vec<_>>();
+    Ok(TrackerPolicy {
+        kind,
+        provider: section.map("provider")?,
+        required_labels: section
+            .texts("required_labels", true)?
+            .unwrap_or_default()
+            .iter()
+            .map(|label| label.trim().to_lowercase())
+            .collect(),
+        active_states: section.texts("active_states", false)?.map_or_else(|| names(&LOCAL_ACTIVE), trimmed),
+        terminal_states: section.texts("terminal_states", false)?.map_or_else(|| names(&LOCAL_TERMINAL), trimmed),
+    })
+}
+
+fn workspace(config: &Map<String, Value>, place: &Place<'_>) -> Result<WorkspacePolicy, Failure> {
+    let section = Section::of(config, "workspace")?;
+    let root = match section.text("root")? {
+        Some(root) => paths::resolve("workspace.root", &root, place.project_dir, place.env)?,
+        None => Path::new(&paths::home("workspace.root", place.env)?)
+            .join(".dalsegno/workspaces")
+            .join(project_name(place.project_dir)),
+    };
+    let strategy =
+        section.word("strategy", &[("clone", WorkspaceStrategy::Clone), ("empty", WorkspaceStrategy::Empty)])?;
+    let given = section.text("repo")?;
+    let (repo, found) = match &given {
+        Some(url) if paths::is_url(url) => (url.clone(), true),
+        Some(path) => {
+            let path = paths::resolve("workspace.repo", path, place.project_dir, place.env)?;
+            let repo = paths::enclosing_repository(&path);
+            (utf8("workspace.repo", repo.as_deref().unwrap_or(&path))?, repo.is_some())
+        }
+        None => {
+            let repo = paths::enclosing_repository(place.project_dir);
+            (utf8("workspace.repo", repo.as_deref().unwrap_or(place.project_dir))?, repo.is_some())
+        }
+    };
+    let wants_repo = given.is_some() || handoff_section(config);
+    Ok(WorkspacePolicy {
+        root: utf8("workspace.root", &root)?,
+        strategy: strategy.unwrap_or(if found || wants_repo {
+            WorkspaceStrategy::Clone
+        } else {
+            WorkspaceStrategy::Empty
+        }),
+        repo,
+        base: section.text("base")?.map(|base| base.trim().to_owned()),
+        branch: section.text("branch")?.unwrap_or_else(|| "dalsegno/{{ issue.identifier }}".to_owned()),
+        disk_limit_gb: section.integer("disk_limit_gb", 1, i64::MAX)?.and_then(|gb| u64::try_from(gb).ok()),
+    })
+}
+
+fn utf8(key: &str, path: &Path) -> Result<String, Failure> {
+    path.to_str().map(str::to_owned).ok_or_else(|| invalid(key, "no valid UTF-8", "a path in UTF-8"))
+}
+
+/// Name of the directory and the start of a hash of its whole path: two projects of one name stay apart.
+fn project_name(project_dir: &Path) -> String {
+    let name = project_dir.file_name().and_then(|name| name.to_str()).unwrap_or("project");
+    let name: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).collect();
+    let hash = Sha256::digest(project_dir.as_os_str().as_encoded_bytes());
+    let short: String = hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    format!("{name}-{short}")
+}
+
+fn hooks(section: &Section<'_>) -> Result<HooksPolicy, Failure> {
+    Ok(HooksPolicy {
+        after_create: section.text("after_create")?,
+        before_run: section.text("before_run")?,
+        after_run: section.text("after_run")?,
+        before_remove: section.text("before_remove")?,
+        timeout_ms: section.millis("timeout_ms", 60_000)?,
+    })
+}
+
+fn agent(config: &Map<String, Value>, place: &Place<'_>) -> Result<AgentPolicy, Failure> {
+    let section = Section::of(config, "agent")?;
+    let codex = Section::of(config, "codex")?;
+    // `later` has refused every other kind, and the absence of one.
+    let kind =
+        section.word("kind", &[("acp", AgentKind::Acp), ("scripted", AgentKind::Scripted)])?.unwrap_or(AgentKind::Acp);
+    // A command is a shell command and stays as it is (Symphony §6.1).
+    let command = section.text("command")?;
+    let script = section
+        .text("script")?
+        .map(|path| {
+            let path = paths::resolve("agent.script", &path, place.project_dir, place.env)?;
+            utf8("agent.script", &path)
+        })
+        .transpose()?;
+    match kind {
+        AgentKind::Acp if command.is_none() => {
+            return Err(invalid("agent.command", "not set", "a shell command that starts an ACP agent on stdio"));
+        }
+        AgentKind::Scripted if script.is_none() => {
+            return Err(invalid("agent.script", "not set", "the path of the scripted agent's YAML file"));
+        }
+        AgentKind::Acp | AgentKind::Scripted => {}
+    }
+    Ok(AgentPolicy {
+        kind,
+        command,
+        model: section.text("model")?,
+        script,
+        max_concurrent_agents: section.count("max_concurrent_agents", 10)?,
+        max_turns: section.count("max_turns", 20)?,
+        max_retry_backoff_ms: section.millis("max_retry_backoff_ms", 300_000)?,
+        max_concurrent_agents_by_state: by_state(&section.map("max_concurrent_agents_by_state")?),
+        turn_timeout_ms: codex.millis("turn_timeout_ms", 3_600_000)?,
+        read_timeout_ms: codex.millis("read_timeout_ms", 5_000)?,
+        stall_timeout_ms: codex.integer("stall_timeout_ms", i64::MIN, i64::MAX)?.unwrap_or(300_000),
+    })
+}
+
+// Entries that are no positive number are ignored (Symphony §5.3.5).
+fn by_state(map: &Map<String, Value>) -> BTreeMap<String, u32> {
+    map.iter()
+        .filter_map(|(state, limit)| {
+            let limit = limit.as_u64().and_then(|limit| u32::try_from(limit).ok()).filter(|limit| *limit > 0)?;
+            let state = normalized_state(state);
+            (!state.is_empty()).then_some((state, limit))
+        })
+        .collect()
+}
+
+/// The section counts when it is there, even with nothing in it.
+fn handoff_section(config: &Map<String, Value>) -> bool {
+    config.get("handoff").is_some_and(|value| *value != Value::Bool(false))
+}
+
+fn handoff(config: &Map<String, Value>) -> Result<Option<HandoffPolicy>, Failure> {
+    if !handoff_section(config) {
+        return Ok(None);
+    }
+    let section = Section::of(config, "handoff")?;
+    let comment = match section.raw("comment") {
+        None => Some(DEFAULT_COMMENT.to_owned()),
+        Some(Value::Null | Value::Bool(false)) => None,
+        Some(Value::String(text)) => Some(text.clone()).filter(|text| !text.trim().is_empty()),
+        Some(other) => return Err(invalid("handoff.comment", &shown(other), "a template, or false for no comment")),
+    };
+    let trimmed = |text: Option<String>| text.map(|text| text.trim().to_owned());
+    Ok(Some(HandoffPolicy {
+        remote: trimmed(section.text("remote")?).unwrap_or_else(|| "origin".to_owned()),
+        checks: section.texts("checks", false)?.unwrap_or_default(),
+        check_timeout_ms: section.millis("check_timeout_ms", 600_000)?,
+        commit: section
+            .word("commit", &[("auto", CommitMode::Auto), ("require", CommitMode::Require)])?
+            .unwrap_or(CommitMode::Auto),
+        claim_state: trimmed(section.text("claim_state")?),
+        state: trimmed(section.text("state")?),
+        comment,
+    }))
+}
