@@ -1,1 +1,28 @@
-//! api
+//! What goes over the wire between the daemon and its clients: types, error codes, cursors, exit
+//! codes, and a blocking client.
+//!
+//! Stands alone: it knows nothing of the engine, so that a client needs nothing of the engine.
+//!
+//! # Invariants
+//! - A time is an RFC 3339 string in UTC with milliseconds.
+//! - Readers ignore fields that they do not know; writers never take a field away within `v1`.
+//! - A cursor is opaque to clients: it names its journal, so that it cannot be misread in another.
+
+mod client;
+mod cursor;
+mod daemon;
+mod error;
+pub mod exit;
+mod sse;
+mod types;
+
+pub use client::{Client, ClientError, EventQuery, HttpTransport, Reply, Request, Transport};
+pub use cursor::{Cursor, CursorError};
+pub use daemon::{DAEMON_FILE, Daemon, STATE_DIR, TOKEN_FILE};
+pub use error::{ErrorBody, ErrorDetail, code};
+pub use sse::{EventStream, Frame, FrameReader};
+pub use types::{
+    Attempts, Counts, Event, EventPage, Explanation, Handoff, HandoffStep, Health, Issue, IssueDetail, IssueList,
+    IssueRunning, LogFile, Logs, Problem, RecentEvent, Refreshed, Retry, Rule, Run, RunList, RunningIssue, State,
+    Tokens, Totals, TranscriptEntry, TranscriptPage, Usage, WaitingIssue, Workspace,
+};

@@ -1,1 +1,23 @@
-//! gateway
+//! HTTP: routes, event streams, and who may read what.
+//!
+//! The gateway holds no state of its own. It asks two ports: [`engine::Reads`](dalsegno_engine::Reads)
+//! for what the journal and its projections say, and [`Control`] for what only a live daemon knows.
+//!
+//! # Invariants
+//! - Every answer that is an error is the envelope of `dalsegno-api`, with a stable code. No input makes a 500.
+//! - A read blocks a thread of the blocking pool, never the runtime, and never the writer.
+//! - A stream reads pages from the store: a slow reader costs one page of memory and misses nothing.
+//! - Text that people or agents wrote reaches only callers that show the operator token, titles and reasons excepted.
+
+mod app;
+mod convert;
+mod guard;
+mod listen;
+mod params;
+mod problem;
+mod routes;
+mod withhold;
+
+pub use app::{Access, App, Control, Limits, LiveRun, RefreshAnswer};
+pub use listen::serve;
+pub use routes::router;

@@ -2,3 +2,4 @@
 
 pub mod conformance;
 pub mod crash;
+pub mod memory_reads;

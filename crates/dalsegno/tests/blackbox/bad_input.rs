@@ -47,9 +47,18 @@ fn broken_front_matter_is_refused_with_its_code() {
         ("---\n- a\n- b\n---\nx", "workflow_front_matter_not_a_map"),
         ("---\ntracker: {kind: nonsense}\n---\nx", "unsupported_tracker_kind"),
         ("---\ntracker: {kind: local}\n---\nx", "not_available"),
-        ("---\ntracker: {kind: local}\nagent: {kind: scripted, script: agent.yaml, max_turns: 0}\n---\nx", "invalid_config"),
-        ("---\ntracker: {kind: local}\nagent: {kind: scripted, script: agent.yaml}\nbudget: {issue: {tokens: 5}}\n---\nx", "not_available"),
-        ("---\ntracker: {kind: local}\nagent: {kind: scripted, script: agent.yaml}\nworkspace: {strategy: worktree}\n---\nx", "not_available"),
+        (
+            "---\ntracker: {kind: local}\nagent: {kind: scripted, script: agent.yaml, max_turns: 0}\n---\nx",
+            "invalid_config",
+        ),
+        (
+            "---\ntracker: {kind: local}\nagent: {kind: scripted, script: agent.yaml}\nbudget: {issue: {tokens: 5}}\n---\nx",
+            "not_available",
+        ),
+        (
+            "---\ntracker: {kind: local}\nagent: {kind: scripted, script: agent.yaml}\nworkspace: {strategy: worktree}\n---\nx",
+            "not_available",
+        ),
         ("---\ntracker: {kind: local}\nagent: {kind: acp}\n---\nx", "invalid_config"),
     ] {
         fs::write(project.workflow(), text).unwrap();
@@ -61,7 +70,8 @@ fn broken_front_matter_is_refused_with_its_code() {
 
 #[test]
 fn unknown_variables_and_filters_fail_only_the_run() {
-    for (body, code) in [("{{ issue.nonsense }}", "template_render_error"), ("{{ issue.title | shout }}", "template_")] {
+    for (body, code) in [("{{ issue.nonsense }}", "template_render_error"), ("{{ issue.title | shout }}", "template_")]
+    {
         let project = Project::new(FRONT, AGENT);
         let text = fs::read_to_string(project.workflow()).unwrap();
         let front = text.rsplit_once("---").unwrap().0.to_owned();
@@ -236,10 +246,7 @@ fn a_full_disk_ends_the_daemon_before_it_does_anything_unrecorded() {
 
 #[test]
 fn issue_text_is_data_everywhere() {
-    let project = Project::new(
-        &FRONT.replace("comment: done", "comment: \"{{ issue.title }}\""),
-        AGENT,
-    );
+    let project = Project::new(&FRONT.replace("comment: done", "comment: \"{{ issue.title }}\""), AGENT);
     let nasty = "{{ issue.id }} $(touch ../pwned) `touch ../pwned` '; touch ../pwned; ' <!-- dalsegno:00 --> ../../etc";
     fs::write(
         project.issue_file("DS-1"),

@@ -37,7 +37,9 @@ fn reads_answer_the_same_with_and_without_a_daemon() {
     for (read, with_daemon) in reads.iter().zip(live).take(6) {
         assert_eq!(project.output(read).stdout, with_daemon, "{read:?}");
     }
-    for read in [&["status"][..], &["explain", "DS-1"], &["issues"], &["runs"], &["events"], &["logs", "DS-1"], &["validate"]] {
+    for read in
+        [&["status"][..], &["explain", "DS-1"], &["issues"], &["runs"], &["events"], &["logs", "DS-1"], &["validate"]]
+    {
         let output = project.output(read);
         assert!(output.status.success(), "{read:?}: {output:?}");
         assert!(!output.stdout.is_empty(), "{read:?}");
@@ -62,7 +64,8 @@ fn issues_are_made_moved_and_commented_from_the_command_line() {
     let project = Project::new(FRONT, AGENT);
     let made = project.output(&["issue", "new", "Add a thing", "--state", "Backlog"]);
     assert!(made.status.success(), "{made:?}");
-    let identifier = String::from_utf8_lossy(&made.stdout).split_whitespace().find(|word| word.contains('-')).unwrap().to_owned();
+    let identifier =
+        String::from_utf8_lossy(&made.stdout).split_whitespace().find(|word| word.contains('-')).unwrap().to_owned();
     let moved = project.output(&["issue", "move", &identifier, "Todo"]);
     assert!(moved.status.success(), "{moved:?}");
     let commented = project.output(&["issue", "comment", &identifier, "please hurry"]);

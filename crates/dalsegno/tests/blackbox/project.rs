@@ -90,7 +90,11 @@ impl Project {
     pub(crate) fn front(&self, front: &str) {
         let text = format!(
             "---\ntracker:\n  kind: local\n  provider: {{path: ../issues}}\n{}{front}\n---\nWork on {{{{ issue.identifier }}}}: {{{{ issue.title }}}}\n",
-            if front.contains("\nworkspace:") || front.starts_with("workspace:") { "" } else { "workspace: {root: ../workspaces}\n" }
+            if front.contains("\nworkspace:") || front.starts_with("workspace:") {
+                ""
+            } else {
+                "workspace: {root: ../workspaces}\n"
+            }
         );
         write_over(&self.workflow(), &text);
     }
@@ -133,7 +137,12 @@ impl Project {
             .arg(dir)
             .args(arguments)
             .env("HOME", self.dir.join("home"))
-            .envs([("GIT_AUTHOR_NAME", "T"), ("GIT_AUTHOR_EMAIL", "t@t"), ("GIT_COMMITTER_NAME", "T"), ("GIT_COMMITTER_EMAIL", "t@t")])
+            .envs([
+                ("GIT_AUTHOR_NAME", "T"),
+                ("GIT_AUTHOR_EMAIL", "t@t"),
+                ("GIT_COMMITTER_NAME", "T"),
+                ("GIT_COMMITTER_EMAIL", "t@t"),
+            ])
             .output()
             .unwrap()
     }
@@ -229,7 +238,9 @@ impl Project {
 
     /// Waits until an event of this kind is in the journal.
     pub(crate) fn wait_for_event(&self, kind: &str) {
-        self.wait_until(kind, || self.state_dir().join("dalsegno.db").exists() && self.events().iter().any(|event| event.kind == kind));
+        self.wait_until(kind, || {
+            self.state_dir().join("dalsegno.db").exists() && self.events().iter().any(|event| event.kind == kind)
+        });
     }
 
     /// Waits until something holds.

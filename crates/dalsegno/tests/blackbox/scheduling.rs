@@ -118,7 +118,10 @@ fn a_good_reload_takes_effect_and_a_broken_one_keeps_the_last_good_one() {
     let explained = project.json(&["explain", "G-1", "--json"]);
     assert_eq!(failing(&explained), ["workflow_valid"], "{explained}");
     // A good file takes effect without a restart: its branch template is used.
-    project.front(&front("max_concurrent_agents: 1", "workspace: {root: ../workspaces, branch: \"next/{{ issue.identifier }}\"}\n"));
+    project.front(&front(
+        "max_concurrent_agents: 1",
+        "workspace: {root: ../workspaces, branch: \"next/{{ issue.identifier }}\"}\n",
+    ));
     project.wait_for("G-1", "handed_off");
     assert!(!project.git(&project.remote(), &["rev-parse", "refs/heads/next/G-1"]).is_empty());
     daemon.stop();

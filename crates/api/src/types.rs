@@ -1,0 +1,502 @@
+//! The bodies of requests and answers. Field names are the contract.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// `GET /healthz`: the process is up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Always `ok`.
+    pub status: String,
+    /// Version of the daemon.
+    pub version: String,
+    /// Its process id: tells it from another process that took over its port.
+    pub pid: u32,
+}
+
+/// Tokens and cost.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Usage {
+    /// Tokens read by the model.
+    pub input_tokens: u64,
+    /// Tokens written by the model.
+    pub output_tokens: u64,
+    /// What the agent calls the total.
+    pub total_tokens: u64,
+    /// Cost in US dollars; null when the price is not known.
+    pub cost_usd: Option<f64>,
+}
+
+/// Tokens, in the shape of the Symphony specification (§13.7.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Tokens {
+    /// Tokens read by the model.
+    pub input_tokens: u64,
+    /// Tokens written by the model.
+    pub output_tokens: u64,
+    /// What the agent calls the total.
+    pub total_tokens: u64,
+}
+
+/// Tokens and time of all runs (§13.7.2 `codex_totals`).
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Totals {
+    /// Tokens read by the model.
+    pub input_tokens: u64,
+    /// Tokens written by the model.
+    pub output_tokens: u64,
+    /// What the agents call the total.
+    pub total_tokens: u64,
+    /// Seconds of all runs, live ones up to now.
+    pub seconds_running: f64,
+}
+
+/// A directory that one issue owns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workspace {
+    /// Absolute path.
+    pub path: String,
+    /// Branch that is handed over.
+    pub branch: Option<String>,
+}
+
+/// One issue in a list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Issue {
+    /// What people call it.
+    pub identifier: String,
+    /// The tracker's stable identity.
+    pub id: String,
+    /// One line.
+    pub title: String,
+    /// Where it is in its life: `queued`, `running`, `parked`, …
+    pub status: String,
+    /// The tracker's own name of the state.
+    pub tracker_state: String,
+    /// Why it has that status.
+    pub reason: Option<String>,
+    /// Null on the first run, then the count of retries.
+    pub attempt: Option<u32>,
+    /// Its directory.
+    pub workspace: Option<Workspace>,
+    /// Tokens of all its runs.
+    pub usage: Usage,
+    /// Its live run.
+    pub current_run: Option<String>,
+    /// Where a person can look at it.
+    pub url: Option<String>,
+    /// Lowercase labels.
+    pub labels: Vec<String>,
+    /// `1` (most urgent) to `4`.
+    pub priority: Option<i64>,
+    /// When a waiting issue goes on.
+    pub due_at: Option<String>,
+    /// The commit that was handed over last.
+    pub handed_off_commit: Option<String>,
+}
+
+/// `GET /api/v1/issues`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct IssueList {
+    /// By identifier.
+    pub issues: Vec<Issue>,
+    /// How many match, those beyond `limit` among them.
+    pub total: u64,
+}
+
+/// `GET /api/v1/{identifier}` and `GET /api/v1/issues/{id}`: the issue, and the Symphony shape (§13.7.2).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct IssueDetail {
+    /// The fields of the list.
+    #[serde(flatten)]
+    pub issue: Issue,
+    /// The body; withheld from callers without a token.
+    pub description: Option<String>,
+    /// Identifiers (or ids) of the issues that block it.
+    pub blocked_by: Vec<String>,
+    /// Identifier of its parent.
+    pub parent: Option<String>,
+    /// When it was first seen.
+    pub seen_at: String,
+    /// When anything of it changed here.
+    pub changed_at: String,
+    /// Its latest run, live or ended.
+    pub last_run: Option<Run>,
+    /// The same as `identifier`.
+    pub issue_identifier: String,
+    /// The same as `id`.
+    pub issue_id: String,
+    /// Counts of runs.
+    pub attempts: Attempts,
+    /// The live run.
+    pub running: Option<IssueRunning>,
+    /// The wait before the next run.
+    pub retry: Option<Retry>,
+    /// Where to read what the agent did.
+    pub logs: Logs,
+    /// The newest events, oldest first; at most 20.
+    pub recent_events: Vec<RecentEvent>,
+    /// Why the issue waits, failed or is parked.
+    pub last_error: Option<String>,
+    /// Free for extensions.
+    pub tracked: BTreeMap<String, serde_json::Value>,
+}
+
+/// Counts of runs (§13.7.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Attempts {
+    /// Retries before the current one.
+    pub restart_count: u32,
+    /// The current retry; 0 on the first run.
+    pub current_retry_attempt: u32,
+}
+
+/// The live run of an issue (§13.7.2).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IssueRunning {
+    /// Name of the run.
+    pub run: String,
+    /// Where the run is: `preparing`, `prompting`, …
+    pub phase: String,
+    /// The agent's session.
+    pub session_id: Option<String>,
+    /// Turns so far.
+    pub turn_count: u32,
+    /// The tracker's state.
+    pub state: String,
+    /// When the run began.
+    pub started_at: String,
+    /// What the agent did last.
+    pub last_event: Option<String>,
+    /// Its last words; empty for callers without a token.
+    pub last_message: String,
+    /// When.
+    pub last_event_at: Option<String>,
+    /// Tokens of the run.
+    pub tokens: Tokens,
+}
+
+/// A wait before the next run (§13.7.2).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retry {
+    /// Which retry it will be.
+    pub attempt: u32,
+    /// When.
+    pub due_at: Option<String>,
+    /// Why.
+    pub error: Option<String>,
+}
+
+/// Where to read what the agent did (§13.7.2).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Logs {
+    /// One entry per run that has a transcript, newest first.
+    pub codex_session_logs: Vec<LogFile>,
+}
+
+/// A transcript.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogFile {
+    /// Name of the run.
+    pub label: String,
+    /// Null: transcripts are read over the API.
+    pub path: Option<String>,
+    /// Path of the API, relative to its base.
+    pub url: Option<String>,
+}
+
+/// An event in short (§13.7.2).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecentEvent {
+    /// When.
+    pub at: String,
+    /// Its kind.
+    pub event: String,
+    /// In words, if there are any.
+    pub message: Option<String>,
+}
+
+/// Something that is wrong with the project or its surroundings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Stable code.
+    pub code: String,
+    /// What happened and why; withheld from callers without a token.
+    pub message: Option<String>,
+    /// What to do; withheld likewise.
+    pub hint: Option<String>,
+}
+
+/// `GET /api/v1/state`: the Symphony shape (§13.7.2) and ours.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// When this was put together.
+    pub generated_at: String,
+    /// The daemon has recovered and takes work.
+    pub ready: bool,
+    /// How many of which; lists below hold at most 500 each.
+    pub counts: Counts,
+    /// Issues that a run works on.
+    pub running: Vec<RunningIssue>,
+    /// Issues that wait for a retry or a quota.
+    pub retrying: Vec<WaitingIssue>,
+    /// Issues that wait for an operator.
+    pub parked: Vec<WaitingIssue>,
+    /// Issues that an operator holds.
+    pub paused: Vec<WaitingIssue>,
+    /// Issues that wait for a slot.
+    pub queued: Vec<WaitingIssue>,
+    /// Issues that wait for an answer or an approval.
+    pub waiting: Vec<WaitingIssue>,
+    /// The same as `totals`, under its Symphony name.
+    pub codex_totals: Totals,
+    /// Tokens and time of all runs.
+    pub totals: Totals,
+    /// The newest rate-limit report of an agent; null when there is none.
+    pub rate_limits: Option<serde_json::Value>,
+    /// WORKFLOW.md is broken; the last good one is in force.
+    pub workflow_error: Option<Problem>,
+    /// The tracker cannot be read.
+    pub tracker_error: Option<Problem>,
+    /// Hash of the policy in force.
+    pub policy: Option<String>,
+    /// Fencing number of the daemon that wrote last.
+    pub epoch: u64,
+    /// Cursor at the end of the journal, taken before anything above was read.
+    pub head: String,
+}
+
+/// How many issues are where.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counts {
+    /// Length of `running`.
+    pub running: u64,
+    /// Issues that wait for a retry or a quota.
+    pub retrying: u64,
+    /// Issues that wait for an operator.
+    pub parked: u64,
+    /// Issues that an operator holds.
+    pub paused: u64,
+    /// Issues that wait for a slot.
+    pub queued: u64,
+    /// Issues that wait for an answer or an approval.
+    pub waiting: u64,
+    /// All visible issues.
+    pub total: u64,
+    /// All visible issues by status.
+    pub by_status: BTreeMap<String, u64>,
+}
+
+/// An issue that a run works on (§13.7.2).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningIssue {
+    /// The tracker's stable identity.
+    pub issue_id: String,
+    /// What people call it.
+    pub issue_identifier: String,
+    /// Where a person can look at it.
+    pub issue_url: Option<String>,
+    /// One line.
+    pub title: String,
+    /// `running` or `handing_off`.
+    pub status: String,
+    /// Retry count of the run.
+    pub attempt: Option<u32>,
+    /// Run, session, turns, tokens.
+    #[serde(flatten)]
+    pub run: IssueRunning,
+}
+
+/// An issue that waits for something (§13.7.2).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingIssue {
+    /// The tracker's stable identity.
+    pub issue_id: String,
+    /// What people call it.
+    pub issue_identifier: String,
+    /// Where a person can look at it.
+    pub issue_url: Option<String>,
+    /// One line.
+    pub title: String,
+    /// Its exact status.
+    pub status: String,
+    /// The tracker's state.
+    pub state: String,
+    /// Which retry it will be; 0 for none.
+    pub attempt: u32,
+    /// When it goes on.
+    pub due_at: Option<String>,
+    /// Why it waits.
+    pub error: Option<String>,
+}
+
+/// One run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// Its name.
+    pub id: String,
+    /// Identifier of its issue.
+    pub issue: String,
+    /// Id of its issue.
+    pub issue_id: String,
+    /// Null on the first run of the issue, then the count of retries.
+    pub attempt: Option<u32>,
+    /// Where it is: `preparing`, `prompting`, …, `ended`.
+    pub phase: String,
+    /// How it ended: `completed`, `failed`, `canceled`, `interrupted`.
+    pub outcome: Option<String>,
+    /// Why it ended, or is going to.
+    pub reason: Option<String>,
+    /// What shows that the work is right.
+    pub evidence: Option<String>,
+    /// The agent's session.
+    pub session_id: Option<String>,
+    /// Turns so far, cut ones among them.
+    pub turns: u32,
+    /// Turns that restarts cut.
+    pub cut_turns: u32,
+    /// The handoff, once it has begun.
+    pub handoff: Option<Handoff>,
+    /// Tokens.
+    pub usage: Usage,
+    /// Hash of the policy that it keeps.
+    pub policy: String,
+    /// When it began.
+    pub started_at: String,
+    /// When it ended.
+    pub ended_at: Option<String>,
+}
+
+/// The handoff of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handoff {
+    /// What is handed over.
+    pub commit: String,
+    /// Steps in their order.
+    pub steps: Vec<HandoffStep>,
+}
+
+/// One step of a handoff.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandoffStep {
+    /// `push`, `comment`, `move`.
+    pub step: String,
+    /// `pending`, `intended`, `waiting`, `done`, `parked`.
+    pub state: String,
+    /// Failures so far, while it waits.
+    pub failures: u32,
+    /// When it is tried again.
+    pub due_at: Option<String>,
+    /// Why it is parked.
+    pub reason: Option<String>,
+}
+
+/// `GET /api/v1/runs` and `GET /api/v1/issues/{id}/runs`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunList {
+    /// Newest first.
+    pub runs: Vec<Run>,
+}
+
+/// `GET /api/v1/issues/{id}/explain`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// Whose.
+    pub identifier: String,
+    /// Its status.
+    pub status: String,
+    /// Every rule of dispatch, in the order in which they are asked.
+    pub rules: Vec<Rule>,
+}
+
+/// One rule of dispatch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rule {
+    /// Stable name.
+    pub rule: String,
+    /// Whether it lets the issue through.
+    pub pass: bool,
+    /// What was found.
+    pub detail: String,
+    /// What would change it.
+    pub remedy: Option<String>,
+}
+
+/// One event of the journal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// The position after it.
+    pub cursor: String,
+    /// Its number, without gaps.
+    pub seq: u64,
+    /// When it was decided.
+    pub at: String,
+    /// What kind of fact.
+    pub kind: String,
+    /// Identifier of the issue that it concerns.
+    pub issue: Option<String>,
+    /// Run that it concerns.
+    pub run: Option<String>,
+    /// Action that it belongs to.
+    pub action_id: Option<String>,
+    /// Correlation of that action.
+    pub correlation_id: Option<String>,
+    /// The event that led to it.
+    pub caused_by: Option<u64>,
+    /// The fact.
+    pub data: serde_json::Value,
+    /// Texts were left out of `data`, because the caller gave no token.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub content_withheld: bool,
+}
+
+/// `GET /api/v1/events`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EventPage {
+    /// Oldest first.
+    pub events: Vec<Event>,
+    /// Where the next page begins; always there.
+    pub next: String,
+    /// The end of the journal.
+    pub head: String,
+}
+
+/// `GET /api/v1/runs/{id}/transcript`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TranscriptPage {
+    /// Name of the run.
+    pub run: String,
+    /// Oldest first.
+    pub entries: Vec<TranscriptEntry>,
+    /// Where the next page begins; always there.
+    pub next: String,
+    /// The run was over before this page was read: an empty page is the end.
+    pub ended: bool,
+}
+
+/// One line of a transcript.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TranscriptEntry {
+    /// When it was received.
+    pub at: String,
+    /// Turn that it belongs to; 0 before the first.
+    pub turn: u32,
+    /// `prompt`, `message`, `thought`, `tool`, `stderr`, `malformed`, `note`.
+    pub kind: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// `POST /api/v1/refresh`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refreshed {
+    /// Always true.
+    pub queued: bool,
+    /// An earlier request is still waiting and serves this one too.
+    pub coalesced: bool,
+    /// When it came in.
+    pub requested_at: String,
+    /// What will be done.
+    pub operations: Vec<String>,
+}

@@ -1,0 +1,183 @@
+//! What the routes need: the ports, the limits, and who is trusted.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dalsegno_core::{Explanation, Failure, Timestamp};
+use dalsegno_engine::{Clock, ReadError, Reads};
+use futures::future::BoxFuture;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::problem::Problem;
+
+/// What only a live daemon knows or does. Calls never block.
+pub trait Control: Send + Sync + 'static {
+    /// Every rule of dispatch for the issue with this identifier or id (ignoring case); `None` if it is unknown.
+    ///
+    /// # Errors
+    /// When the engine cannot be asked (any more).
+    fn explain(&self, key: &str) -> BoxFuture<'static, Result<Option<Explanation>, Failure>>;
+
+    /// Asks for a poll of the tracker now.
+    ///
+    /// # Errors
+    /// When the engine cannot be asked (any more).
+    fn refresh(&self) -> BoxFuture<'static, Result<RefreshAnswer, Failure>>;
+
+    /// Sequence number of the newest event; changes on every commit.
+    fn head(&self) -> watch::Receiver<u64>;
+
+    /// What a live run did last; not journaled. `None` when the run is not live.
+    fn live(&self, run: &str) -> Option<LiveRun>;
+
+    /// The daemon has recovered and takes work.
+    fn ready(&self) -> bool;
+}
+
+/// The answer to a request for a poll.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RefreshAnswer {
+    /// An earlier request is still waiting and serves this one too.
+    pub coalesced: bool,
+}
+
+/// What a live run did last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveRun {
+    /// A word for it: `message`, `tool`, `usage`, …
+    pub last_event: String,
+    /// When.
+    pub last_event_at: Timestamp,
+    /// The agent's last words.
+    pub last_message: String,
+}
+
+/// Who is trusted with contents and writes.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Access {
+    /// Who shows this operator token.
+    Token(String),
+    /// Everybody. For calls inside one process, never for a socket.
+    Everybody,
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Token(_) => "Token(…)",
+            Self::Everybody => "Everybody",
+        })
+    }
+}
+
+/// Ceilings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Event streams at once.
+    pub streams: usize,
+    /// Connections at once; more wait to be accepted.
+    pub connections: usize,
+    /// Events in one page of a stream.
+    pub stream_page: usize,
+    /// Silence on a stream before a comment is sent.
+    pub heartbeat: Duration,
+    /// Longest wait for the engine or for a request's body.
+    pub patience: Duration,
+    /// Largest body of a request, in bytes.
+    pub body: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            streams: 256,
+            connections: 1024,
+            stream_page: 100,
+            heartbeat: Duration::from_secs(15),
+            patience: Duration::from_secs(5),
+            body: 64 * 1024,
+        }
+    }
+}
+
+/// What the routes need. Cheap to clone.
+#[derive(Clone)]
+pub struct App {
+    pub(crate) reads: Arc<dyn Reads>,
+    pub(crate) control: Arc<dyn Control>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) access: Arc<Access>,
+    pub(crate) limits: Limits,
+    pub(crate) version: Arc<str>,
+    pub(crate) streams: Arc<Semaphore>,
+    /// Ends the streams, so that a shutdown need not wait for their readers.
+    pub(crate) closing: CancellationToken,
+}
+
+impl App {
+    /// An app over these ports. `version` is what `/healthz` says.
+    pub fn new(
+        reads: Arc<dyn Reads>,
+        control: Arc<dyn Control>,
+        clock: Arc<dyn Clock>,
+        access: Access,
+        version: &str,
+    ) -> Self {
+        let limits = Limits::default();
+        Self {
+            reads,
+            control,
+            clock,
+            access: Arc::new(access),
+            streams: Arc::new(Semaphore::new(limits.streams)),
+            limits,
+            version: version.into(),
+            closing: CancellationToken::new(),
+        }
+    }
+
+    /// The same app with other limits.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.streams = Arc::new(Semaphore::new(limits.streams));
+        self.limits = limits;
+        self
+    }
+
+    /// Runs a read on the blocking pool.
+    pub(crate) async fn read<T, F>(&self, read: F) -> Result<T, Problem>
+    where
+        T: Send + 'static,
+        F: FnOnce(&dyn Reads) -> Result<T, ReadError> + Send + 'static,
+    {
+        let reads = Arc::clone(&self.reads);
+        match tokio::task::spawn_blocking(move || read(&*reads)).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(Problem::store(&error)),
+            Err(error) => {
+                tracing::error!(%error, "a read did not come to its end");
+                Err(Problem::internal())
+            }
+        }
+    }
+
+    /// Waits for an answer of the engine, as long as patience lasts.
+    pub(crate) async fn ask<T>(&self, answer: BoxFuture<'static, Result<T, Failure>>) -> Result<T, Problem> {
+        match tokio::time::timeout(self.limits.patience, answer).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(failure)) => Err(Problem::engine(failure)),
+            Err(_) => Err(Problem::engine(
+                Failure::retryable(dalsegno_api::code::ENGINE_UNAVAILABLE, "the engine did not answer in time")
+                    .hint("try again; if it lasts, look at the daemon's log"),
+            )),
+        }
+    }
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App").field("access", &self.access).field("limits", &self.limits).finish_non_exhaustive()
+    }
+}

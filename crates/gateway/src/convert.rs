@@ -1,0 +1,336 @@
+//! From the core's views to the wire. Every conversion names every field, so that a new one cannot be forgotten.
+
+use dalsegno_api as api;
+use dalsegno_core::{
+    BlockerRef, Explanation, Failure, Handoff, Issue, IssueStatus, IssueView, Rule, RunView, StepState, Timestamp,
+    Usage, Workspace,
+};
+use dalsegno_engine::{EventRow, TranscriptEntry, TranscriptKind};
+
+use crate::app::LiveRun;
+use crate::guard::Caller;
+use crate::withhold::withhold;
+
+/// RFC 3339 in UTC with milliseconds.
+pub(crate) fn time(at: Timestamp) -> String {
+    let time = jiff::Timestamp::from_millisecond(at.0).unwrap_or(if at.0 < 0 {
+        jiff::Timestamp::MIN
+    } else {
+        jiff::Timestamp::MAX
+    });
+    format!("{time:.3}")
+}
+
+fn usage(usage: Usage) -> api::Usage {
+    let Usage { input_tokens, output_tokens, total_tokens } = usage;
+    api::Usage { input_tokens, output_tokens, total_tokens, cost_usd: None }
+}
+
+fn tokens(usage: Usage) -> api::Tokens {
+    let Usage { input_tokens, output_tokens, total_tokens } = usage;
+    api::Tokens { input_tokens, output_tokens, total_tokens }
+}
+
+pub(crate) fn totals(usage: Usage, run_ms: u64) -> api::Totals {
+    let Usage { input_tokens, output_tokens, total_tokens } = usage;
+    let seconds_running = std::time::Duration::from_millis(run_ms).as_secs_f64();
+    api::Totals { input_tokens, output_tokens, total_tokens, seconds_running }
+}
+
+fn workspace(workspace: Workspace) -> api::Workspace {
+    let Workspace { path, branch, base_commit: _ } = workspace;
+    api::Workspace { path, branch }
+}
+
+pub(crate) fn problem(failure: Failure, caller: Caller) -> api::Problem {
+    let Failure { code, message, hint, retryable: _ } = failure;
+    api::Problem { code, message: Some(message).filter(|_| caller.trusted), hint: hint.filter(|_| caller.trusted) }
+}
+
+/// What the detail of an issue has over the line of a list.
+struct Rest {
+    description: Option<String>,
+    blocked_by: Vec<BlockerRef>,
+    parent: Option<String>,
+    seen_at: Timestamp,
+    changed_at: Timestamp,
+}
+
+pub(crate) fn issue(view: IssueView) -> api::Issue {
+    split(view).0
+}
+
+fn split(view: IssueView) -> (api::Issue, Rest) {
+    let IssueView {
+        issue,
+        status,
+        reason,
+        attempt,
+        due_at,
+        workspace: directory,
+        current_run,
+        last_run: _,
+        handed_off,
+        usage: used,
+        seen_at,
+        changed_at,
+    } = view;
+    let Issue {
+        id,
+        native_ref: _,
+        identifier,
+        title,
+        description,
+        priority,
+        state,
+        branch_name: _,
+        url,
+        assignee_id: _,
+        labels,
+        blocked_by,
+        parent,
+        dispatchable: _,
+        undispatchable_reason: _,
+        created_at: _,
+        updated_at: _,
+    } = issue;
+    let line = api::Issue {
+        identifier,
+        id: id.0,
+        title,
+        status: status.as_str().to_owned(),
+        tracker_state: state,
+        reason,
+        attempt,
+        workspace: directory.map(workspace),
+        usage: usage(used),
+        current_run: current_run.map(|run| run.0),
+        url,
+        labels,
+        priority,
+        due_at: due_at.map(time),
+        handed_off_commit: handed_off.map(|commit| commit.0),
+    };
+    (line, Rest { description, blocked_by, parent, seen_at, changed_at })
+}
+
+/// What a detail is made of beside the issue itself.
+pub(crate) struct DetailParts {
+    pub(crate) running: Option<api::IssueRunning>,
+    /// Newest first.
+    pub(crate) runs: Vec<RunView>,
+    pub(crate) recent: Vec<EventRow>,
+    pub(crate) caller: Caller,
+}
+
+pub(crate) fn issue_detail(view: IssueView, parts: DetailParts) -> api::IssueDetail {
+    let DetailParts { running, runs, recent, caller } = parts;
+    let waits = matches!(view.status, IssueStatus::WaitingRetry | IssueStatus::WaitingQuota);
+    let failed = waits || matches!(view.status, IssueStatus::Failed | IssueStatus::Parked);
+    let (issue, rest) = split(view);
+    let Rest { description, blocked_by, parent, seen_at, changed_at } = rest;
+    let attempt = issue.attempt.unwrap_or(0);
+    api::IssueDetail {
+        description: description.filter(|_| caller.trusted),
+        blocked_by: blocked_by.into_iter().filter_map(blocker).collect(),
+        parent,
+        seen_at: time(seen_at),
+        changed_at: time(changed_at),
+        issue_identifier: issue.identifier.clone(),
+        issue_id: issue.id.clone(),
+        attempts: api::Attempts { restart_count: attempt.saturating_sub(1), current_retry_attempt: attempt },
+        running,
+        retry: waits.then(|| api::Retry { attempt, due_at: issue.due_at.clone(), error: issue.reason.clone() }),
+        logs: api::Logs {
+            codex_session_logs: runs
+                .iter()
+                .map(|run| api::LogFile {
+                    label: run.id.0.clone(),
+                    path: None,
+                    url: Some(format!("/api/v1/runs/{}/transcript", run.id)),
+                })
+                .collect(),
+        },
+        last_run: runs.into_iter().next().map(run),
+        recent_events: recent.into_iter().map(recent_event).collect(),
+        last_error: issue.reason.clone().filter(|_| failed),
+        tracked: std::collections::BTreeMap::new(),
+        issue,
+    }
+}
+
+fn blocker(blocker: BlockerRef) -> Option<String> {
+    let BlockerRef { id, identifier, state: _ } = blocker;
+    identifier.or(id.map(|id| id.0))
+}
+
+fn recent_event(row: EventRow) -> api::RecentEvent {
+    let EventRow { seq: _, at, kind, issue: _, run: _, data } = row;
+    // Only what is open to everybody serves as the message.
+    let word = |name: &str| data.get(name).and_then(serde_json::Value::as_str);
+    let message = match (word("from"), word("to"), word("reason")) {
+        (Some(from), Some(to), Some(reason)) => Some(format!("{from} → {to}: {reason}")),
+        (Some(from), Some(to), None) => Some(format!("{from} → {to}")),
+        (_, _, reason) => reason.or_else(|| word("outcome")).map(str::to_owned),
+    };
+    api::RecentEvent { at: time(at), event: kind, message }
+}
+
+/// The live run of an issue, from its view and what the engine knows besides.
+pub(crate) fn issue_running(run: &RunView, state: &str, live: Option<LiveRun>, caller: Caller) -> api::IssueRunning {
+    let (last_event, last_event_at, last_message) = match live {
+        Some(LiveRun { last_event, last_event_at, last_message }) => {
+            (Some(last_event), Some(time(last_event_at)), last_message)
+        }
+        None => (None, None, String::new()),
+    };
+    api::IssueRunning {
+        run: run.id.0.clone(),
+        phase: run.phase.as_str().to_owned(),
+        session_id: run.session.as_ref().map(|session| session.0.clone()),
+        turn_count: run.turns,
+        state: state.to_owned(),
+        started_at: time(run.started_at),
+        last_event,
+        last_message: if caller.trusted { last_message } else { String::new() },
+        last_event_at,
+        tokens: tokens(run.usage),
+    }
+}
+
+pub(crate) fn running_issue(view: IssueView, run: api::IssueRunning) -> api::RunningIssue {
+    let issue = issue(view);
+    api::RunningIssue {
+        issue_id: issue.id,
+        issue_identifier: issue.identifier,
+        issue_url: issue.url,
+        title: issue.title,
+        status: issue.status,
+        attempt: issue.attempt,
+        run,
+    }
+}
+
+pub(crate) fn waiting_issue(view: IssueView) -> api::WaitingIssue {
+    let issue = issue(view);
+    api::WaitingIssue {
+        issue_id: issue.id,
+        issue_identifier: issue.identifier,
+        issue_url: issue.url,
+        title: issue.title,
+        status: issue.status,
+        state: issue.tracker_state,
+        attempt: issue.attempt.unwrap_or(0),
+        due_at: issue.due_at,
+        error: issue.reason,
+    }
+}
+
+pub(crate) fn run(view: RunView) -> api::Run {
+    let RunView {
+        id,
+        issue,
+        identifier,
+        attempt,
+        policy,
+        phase,
+        outcome,
+        reason,
+        evidence,
+        session,
+        turns,
+        cut_turns,
+        handoff: handing,
+        usage: used,
+        started_at,
+        ended_at,
+    } = view;
+    api::Run {
+        id: id.0,
+        issue: identifier,
+        issue_id: issue.0,
+        attempt,
+        phase: phase.as_str().to_owned(),
+        outcome: outcome.map(|outcome| outcome.as_str().to_owned()),
+        reason,
+        evidence,
+        session_id: session.map(|session| session.0),
+        turns,
+        cut_turns,
+        handoff: handing.map(handoff),
+        usage: usage(used),
+        policy: policy.0,
+        started_at: time(started_at),
+        ended_at: ended_at.map(time),
+    }
+}
+
+fn handoff(handoff: Handoff) -> api::Handoff {
+    let Handoff { commit, steps } = handoff;
+    let steps = steps
+        .into_iter()
+        .map(|(step, state)| {
+            let (state, failures, due_at, reason) = match state {
+                StepState::Pending => ("pending", 0, None, None),
+                StepState::Intended => ("intended", 0, None, None),
+                StepState::Waiting { failures, due_at } => ("waiting", failures, Some(time(due_at)), None),
+                StepState::Done => ("done", 0, None, None),
+                StepState::Parked { reason } => ("parked", 0, None, Some(reason)),
+            };
+            api::HandoffStep { step: step.as_str().to_owned(), state: state.to_owned(), failures, due_at, reason }
+        })
+        .collect();
+    api::Handoff { commit: commit.0, steps }
+}
+
+pub(crate) fn explanation(explanation: Explanation) -> api::Explanation {
+    let Explanation { identifier, status, rules } = explanation;
+    let rules =
+        rules.into_iter().map(|Rule { rule, pass, detail, remedy }| api::Rule { rule, pass, detail, remedy }).collect();
+    api::Explanation { identifier, status: status.as_str().to_owned(), rules }
+}
+
+pub(crate) fn event(row: EventRow, journal: &str, caller: Caller) -> api::Event {
+    let EventRow { seq, at, kind, issue, run, mut data } = row;
+    let content_withheld = !caller.trusted && withhold(&kind, &mut data);
+    api::Event {
+        cursor: api::Cursor::event(journal, seq).to_string(),
+        seq,
+        at: time(at),
+        kind,
+        issue,
+        run,
+        action_id: None,
+        correlation_id: None,
+        caused_by: None,
+        data,
+        content_withheld,
+    }
+}
+
+pub(crate) fn transcript_entry(entry: TranscriptEntry) -> api::TranscriptEntry {
+    let TranscriptEntry { at, turn, kind, text } = entry;
+    let kind = match kind {
+        TranscriptKind::Prompt => "prompt",
+        TranscriptKind::Message => "message",
+        TranscriptKind::Thought => "thought",
+        TranscriptKind::Tool => "tool",
+        TranscriptKind::Stderr => "stderr",
+        TranscriptKind::Malformed => "malformed",
+        TranscriptKind::Note => "note",
+    };
+    api::TranscriptEntry { at: time(at), turn, kind: kind.to_owned(), text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rfc_3339_with_milliseconds_whatever_the_number() {
+        assert_eq!(time(Timestamp(0)), "1970-01-01T00:00:00.000Z");
+        assert_eq!(time(Timestamp(1_767_225_600_123)), "2026-01-01T00:00:00.123Z");
+        assert!(time(Timestamp(i64::MAX)).starts_with("9999"));
+        assert!(time(Timestamp(i64::MIN)).starts_with("-009999"));
+    }
+}

@@ -1,0 +1,104 @@
+//! Query strings and path segments, checked.
+
+use axum::extract::path::ErrorKind;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{FromRequestParts, Path, Query};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use dalsegno_api::code;
+
+use crate::problem::Problem;
+
+/// Longest identifier, id, name or word that is looked at, in bytes.
+const MAX_WORD: usize = 256;
+
+/// The query string as pairs. Each route takes what it knows; [`Params::done`] refuses the rest.
+#[derive(Debug)]
+pub(crate) struct Params {
+    pairs: Vec<(String, String)>,
+}
+
+impl<S: Sync> FromRequestParts<S> for Params {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri).map_err(|error| {
+            let hint = "write it as name=value pairs, percent-encoded";
+            Problem::new(StatusCode::BAD_REQUEST, code::INVALID_QUERY, error.to_string(), hint)
+        })?;
+        Ok(Self { pairs })
+    }
+}
+
+impl Params {
+    /// Takes the value of `name`; an empty one counts as absent.
+    pub(crate) fn take(&mut self, name: &str) -> Result<Option<String>, Problem> {
+        let mut found = None;
+        while let Some(at) = self.pairs.iter().position(|(known, _)| known == name) {
+            let (_, value) = self.pairs.swap_remove(at);
+            if found.replace(value).is_some() {
+                return Err(Problem::parameter(name, "is there twice", "give it once"));
+            }
+        }
+        Ok(found.filter(|value| !value.is_empty()))
+    }
+
+    /// Takes a short word.
+    pub(crate) fn word(&mut self, name: &str) -> Result<Option<String>, Problem> {
+        match self.take(name)? {
+            Some(word) if word.len() > MAX_WORD || word.contains(char::is_control) => Err(Problem::parameter(
+                name,
+                "is too long or holds control characters",
+                "give a name as the lists show it",
+            )),
+            word => Ok(word),
+        }
+    }
+
+    /// Takes `limit`, from 1 to `most`.
+    pub(crate) fn limit(&mut self, default: usize, most: usize) -> Result<usize, Problem> {
+        let Some(text) = self.take("limit")? else { return Ok(default) };
+        match text.parse() {
+            Ok(limit) if (1..=most).contains(&limit) => Ok(limit),
+            _ => Err(Problem::parameter("limit", "is out of range", &format!("give a number from 1 to {most}"))),
+        }
+    }
+
+    /// Refuses what no one took: a misspelt filter must not look like an answer.
+    pub(crate) fn done(self) -> Result<(), Problem> {
+        match self.pairs.first() {
+            None => Ok(()),
+            Some((name, _)) => {
+                let name: String = name.chars().filter(|character| !character.is_control()).take(40).collect();
+                let message = format!("this route has no query parameter `{name}`");
+                Err(Problem::new(StatusCode::BAD_REQUEST, code::UNKNOWN_PARAMETER, message, "look at docs/api.md"))
+            }
+        }
+    }
+}
+
+/// The one segment of the path that names an issue or a run.
+#[derive(Debug)]
+pub(crate) struct Key(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Key {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let invalid = |message: String| {
+            Problem::new(StatusCode::BAD_REQUEST, code::INVALID_PATH, message, "give a name as the lists show it")
+        };
+        match Path::<String>::from_request_parts(parts, state).await {
+            Ok(Path(key)) if key.len() > MAX_WORD || key.contains(char::is_control) => {
+                Err(invalid("the name in the path is too long or holds control characters".to_owned()))
+            }
+            Ok(Path(key)) => Ok(Self(key)),
+            Err(PathRejection::FailedToDeserializePathParams(error))
+                if matches!(error.kind(), ErrorKind::InvalidUtf8InPathParam { .. }) =>
+            {
+                Err(invalid("the name in the path is not UTF-8".to_owned()))
+            }
+            Err(error) => Err(invalid(error.to_string())),
+        }
+    }
+}

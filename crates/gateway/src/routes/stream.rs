@@ -1,0 +1,127 @@
+//! `GET /api/v1/events/stream`: events as they are committed.
+//!
+//! The stream has no queue. It reads a page, hands it over when the client took the one before, and at the
+//! end of the journal waits for the head to move. So a slow client costs one page, and nothing is skipped.
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Extension, State};
+use axum::http::header::{CONTENT_TYPE, HeaderName};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use dalsegno_api::code;
+use dalsegno_engine::EventFilter;
+use futures::stream;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+
+use super::events::{cursor, filter, position, read_page};
+use crate::app::App;
+use crate::convert;
+use crate::guard::Caller;
+use crate::params::Params;
+use crate::problem::Problem;
+
+/// Where the client says what it saw last; it wins over `after`, which a browser keeps sending as it was.
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+pub(crate) async fn stream(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    mut params: Params,
+) -> Result<Response, Problem> {
+    let after = params.take("after")?;
+    let filter = filter(&mut params)?;
+    params.done()?;
+    let last = match headers.get(LAST_EVENT_ID) {
+        Some(value) => Some(value.to_str().map_err(Problem::invalid_cursor)?.to_owned()),
+        None => None,
+    };
+    let after = cursor(last.filter(|last| !last.is_empty()).or(after).as_deref())?;
+    let Ok(permit) = app.streams.clone().try_acquire_owned() else {
+        let message = format!("{} event streams are open already", app.limits.streams);
+        let hint = "close some, or read pages: GET /api/v1/events";
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, code::TOO_MANY_STREAMS, message, hint));
+    };
+    // The head is watched from before the first read, so that no commit falls between.
+    let head = app.control.head();
+    let after = app.read(move |reads| position(reads, after.as_ref())).await??;
+    let tail = Tail { app, caller, filter, after, head, _permit: permit };
+    // A comment at once, so that the client has its headers and knows that it is connected.
+    let hello = stream::once(async { Ok(Bytes::from_static(b": dalsegno\n\n")) });
+    let body = Body::from_stream(futures::StreamExt::chain(hello, stream::unfold(tail, Tail::next)));
+    Ok(([(CONTENT_TYPE, "text/event-stream")], body).into_response())
+}
+
+struct Tail {
+    app: App,
+    caller: Caller,
+    filter: EventFilter,
+    after: u64,
+    head: watch::Receiver<u64>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Tail {
+    async fn next(mut self) -> Option<(Result<Bytes, std::convert::Infallible>, Self)> {
+        let closing = self.app.closing.clone();
+        loop {
+            if closing.is_cancelled() {
+                return None;
+            }
+            self.head.mark_unchanged();
+            let before = self.after;
+            let chunk = self.page().await?;
+            if !chunk.is_empty() {
+                return Some((Ok(chunk), self));
+            }
+            if self.after > before {
+                continue;
+            }
+            tokio::select! {
+                () = closing.cancelled() => return None,
+                changed = self.head.changed() => changed.ok()?,
+                () = tokio::time::sleep(self.app.limits.heartbeat) => {
+                    return Some((Ok(Bytes::from_static(b": still here\n\n")), self));
+                }
+            }
+        }
+    }
+
+    /// The next page as frames; empty when nothing matches. `None` ends the stream: the client comes again with
+    /// its last id, and is told then what is wrong.
+    async fn page(&mut self) -> Option<Bytes> {
+        let (after, limit, filter, caller) =
+            (self.after, self.app.limits.stream_page, self.filter.clone(), self.caller);
+        let read = self
+            .app
+            .read(move |reads| {
+                let page = match read_page(reads, after, limit, &filter)? {
+                    Ok((page, _)) => page,
+                    Err(gone) => return Ok(Err(gone)),
+                };
+                let mut frames = Vec::new();
+                for row in page.events {
+                    let event = convert::event(row, reads.journal_id(), caller);
+                    frames.extend_from_slice(format!("id: {}\ndata: ", event.cursor).as_bytes());
+                    // JSON on one line: serde_json escapes line breaks in strings.
+                    if let Err(error) = serde_json::to_writer(&mut frames, &event) {
+                        tracing::error!(%error, seq = event.seq, "an event cannot be written as JSON");
+                        return Ok(Err(Problem::internal()));
+                    }
+                    frames.extend_from_slice(b"\n\n");
+                }
+                Ok(Ok((Bytes::from(frames), page.through)))
+            })
+            .await;
+        match read {
+            Ok(Ok((frames, through))) => {
+                self.after = self.after.max(through);
+                Some(frames)
+            }
+            Ok(Err(problem)) | Err(problem) => {
+                tracing::info!(?problem, "an event stream ends");
+                None
+            }
+        }
+    }
+}

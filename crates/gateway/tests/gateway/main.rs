@@ -1,0 +1,8 @@
+//! The gateway over doubles of its ports: every route, every refusal, every cursor, and streams over a real socket.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod access;
+mod cursors;
+mod routes;
+mod streams;
+mod world;

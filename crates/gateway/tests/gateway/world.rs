@@ -1,0 +1,264 @@
+//! A small project behind a gateway.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, Request, StatusCode};
+use dalsegno_core::{
+    CommitId, DaemonView, Explanation, Failure, Handoff, Issue, IssueStatus, IssueView, Phase, PolicyHash, Rule, RunId,
+    RunOutcome, RunView, SagaStep, SessionId, StepState, Timestamp, Usage, View, Workspace,
+};
+use dalsegno_engine::{Clock, Reads, TranscriptEntry, TranscriptKind};
+use dalsegno_gateway::{Access, App, Control, Limits, LiveRun, RefreshAnswer, router};
+use dalsegno_testkit::memory_reads::MemoryReads;
+use futures::future::BoxFuture;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tower::ServiceExt;
+
+pub(crate) const TOKEN: &str = "operator-token-0123456789";
+pub(crate) const NOW: Timestamp = Timestamp(1_767_225_600_000);
+
+/// Ports that the tests drive.
+pub(crate) struct World {
+    pub(crate) reads: Arc<MemoryReads>,
+    pub(crate) head: watch::Sender<u64>,
+    pub(crate) waiting_refresh: AtomicBool,
+    pub(crate) engine_gone: AtomicBool,
+}
+
+impl World {
+    pub(crate) fn empty() -> Arc<Self> {
+        Arc::new(Self {
+            reads: Arc::new(MemoryReads::new("journal-a")),
+            head: watch::channel(0).0,
+            waiting_refresh: AtomicBool::new(false),
+            engine_gone: AtomicBool::new(false),
+        })
+    }
+
+    /// Six issues, one run that goes on and one that ended, and ten events.
+    pub(crate) fn new() -> Arc<Self> {
+        let world = Self::empty();
+        let issues = [
+            ("1", "DS-1", IssueStatus::Running),
+            ("2", "DS-2", IssueStatus::Queued),
+            ("3", "DS-3", IssueStatus::Parked),
+            ("4", "DS-4", IssueStatus::HandedOff),
+            ("5", "state", IssueStatus::WaitingRetry),
+            ("6", "Ünï/6", IssueStatus::Idle),
+        ];
+        for (id, identifier, status) in issues {
+            world.reads.put(View::Issue(Box::new(issue(id, identifier, status))));
+        }
+        world.reads.put(View::Run(Box::new(run("run-1", "4", "DS-4", true))));
+        world.reads.put(View::Run(Box::new(run("run-2", "1", "DS-1", false))));
+        world.reads.put(View::Daemon(Box::new(DaemonView {
+            epoch: 3,
+            policy: Some(PolicyHash::from("hash-1")),
+            workflow_failure: Some(Failure::permanent("workflow_parse_error", "secret line").hint("secret hint")),
+            tracker_failure: None,
+            usage: Usage::new(50, 24),
+            run_ms: 1_500,
+        })));
+        for turn in 0..5 {
+            let kind = if turn == 0 { TranscriptKind::Prompt } else { TranscriptKind::Message };
+            world.reads.write("run-2", TranscriptEntry { at: NOW, turn, kind, text: format!("line {turn}") });
+        }
+        for n in 1..=10_u64 {
+            let (issue, run) = if n % 2 == 0 { ("DS-1", Some("run-2")) } else { ("DS-4", None) };
+            let data = json!({"n": n, "summary": "secret words", "outcome": {"result": "done"}});
+            world.commit(if n == 10 { "turn_ended" } else { "effect_ended" }, Some(issue), run, data);
+        }
+        world
+    }
+
+    pub(crate) fn commit(&self, kind: &str, issue: Option<&str>, run: Option<&str>, data: Value) -> u64 {
+        let seq = self.reads.push(NOW, kind, issue, run, data);
+        self.head.send_replace(seq);
+        seq
+    }
+
+    pub(crate) fn app(self: &Arc<Self>) -> App {
+        self.app_with(Limits::default())
+    }
+
+    pub(crate) fn app_with(self: &Arc<Self>, limits: Limits) -> App {
+        let reads: Arc<dyn Reads> = self.reads.clone();
+        let control = Arc::new(Driven(Arc::clone(self)));
+        App::new(reads, control, Arc::new(Still), Access::Token(TOKEN.to_owned()), "1.2.3").limits(limits)
+    }
+
+    pub(crate) fn router(self: &Arc<Self>) -> Router {
+        router(self.app())
+    }
+}
+
+struct Still;
+
+impl Clock for Still {
+    fn now(&self) -> Timestamp {
+        NOW.after_ms(500)
+    }
+    fn boottime_ms(&self) -> u64 {
+        0
+    }
+}
+
+struct Driven(Arc<World>);
+
+impl Driven {
+    fn here(&self) -> Result<(), Failure> {
+        if self.0.engine_gone.load(Ordering::SeqCst) {
+            return Err(Failure::retryable("engine_unavailable", "the engine is shutting down"));
+        }
+        Ok(())
+    }
+}
+
+impl Control for Driven {
+    fn explain(&self, key: &str) -> BoxFuture<'static, Result<Option<Explanation>, Failure>> {
+        let found = self.here().and_then(|()| {
+            let issue = self.0.reads.issue(key).map_err(|error| Failure::retryable("x", error.to_string()))?;
+            Ok(issue.map(|view| Explanation {
+                identifier: view.issue.identifier,
+                status: view.status,
+                rules: vec![Rule {
+                    rule: "slots".to_owned(),
+                    pass: false,
+                    detail: "1 of 1 taken".to_owned(),
+                    remedy: Some("wait".to_owned()),
+                }],
+            }))
+        });
+        Box::pin(async { found })
+    }
+
+    fn refresh(&self) -> BoxFuture<'static, Result<RefreshAnswer, Failure>> {
+        let answer =
+            self.here().map(|()| RefreshAnswer { coalesced: self.0.waiting_refresh.swap(true, Ordering::SeqCst) });
+        Box::pin(async move { answer })
+    }
+
+    fn head(&self) -> watch::Receiver<u64> {
+        self.0.head.subscribe()
+    }
+
+    fn live(&self, run: &str) -> Option<LiveRun> {
+        (run == "run-2").then(|| LiveRun {
+            last_event: "message".to_owned(),
+            last_event_at: NOW,
+            last_message: "secret words".to_owned(),
+        })
+    }
+
+    fn ready(&self) -> bool {
+        true
+    }
+}
+
+fn issue(id: &str, identifier: &str, status: IssueStatus) -> IssueView {
+    IssueView {
+        issue: Issue {
+            id: id.into(),
+            native_ref: None,
+            identifier: identifier.to_owned(),
+            title: format!("Title of {identifier}"),
+            description: Some("secret words".to_owned()),
+            priority: Some(2),
+            state: if id == "4" { "Human Review" } else { "Todo" }.to_owned(),
+            branch_name: None,
+            url: Some(format!("https://tracker.example/{id}")),
+            assignee_id: None,
+            labels: vec!["backend".to_owned()],
+            blocked_by: Vec::new(),
+            parent: None,
+            dispatchable: true,
+            undispatchable_reason: None,
+            created_at: None,
+            updated_at: None,
+        },
+        status,
+        reason: matches!(status, IssueStatus::Parked | IssueStatus::WaitingRetry)
+            .then(|| "hook_failed: it fell".to_owned()),
+        attempt: (status == IssueStatus::WaitingRetry).then_some(2),
+        due_at: (status == IssueStatus::WaitingRetry).then(|| NOW.after_ms(9_000)),
+        workspace: (status == IssueStatus::Running).then(|| Workspace {
+            path: "/w/DS-1".to_owned(),
+            branch: Some("dalsegno/DS-1".to_owned()),
+            base_commit: None,
+        }),
+        current_run: (status == IssueStatus::Running).then(|| RunId::from("run-2")),
+        last_run: None,
+        handed_off: (status == IssueStatus::HandedOff).then(|| CommitId::from("c0ffee")),
+        usage: Usage::new(3, 4),
+        seen_at: NOW,
+        changed_at: NOW,
+    }
+}
+
+fn run(id: &str, issue: &str, identifier: &str, ended: bool) -> RunView {
+    RunView {
+        id: id.into(),
+        issue: issue.into(),
+        identifier: identifier.to_owned(),
+        attempt: None,
+        policy: PolicyHash::from("hash-1"),
+        phase: if ended { Phase::Ended } else { Phase::Checking { index: 1 } },
+        outcome: ended.then_some(RunOutcome::Completed),
+        reason: None,
+        evidence: ended.then(|| "1 check passed".to_owned()),
+        session: Some(SessionId::from("session-1")),
+        turns: 2,
+        cut_turns: 1,
+        handoff: ended.then(|| Handoff {
+            commit: CommitId::from("c0ffee"),
+            steps: vec![
+                (SagaStep::Push, StepState::Done),
+                (SagaStep::Comment, StepState::Waiting { failures: 2, due_at: NOW }),
+            ],
+        }),
+        usage: Usage::new(1, 2),
+        started_at: NOW,
+        ended_at: ended.then_some(NOW),
+    }
+}
+
+/// An answer, read to its end.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Value,
+}
+
+impl Answer {
+    pub(crate) fn code(&self) -> &str {
+        assert!(self.body["error"]["message"].is_string(), "no envelope: {}", self.body);
+        self.body["error"]["code"].as_str().unwrap()
+    }
+}
+
+pub(crate) async fn send(router: &Router, request: Request<Body>) -> Answer {
+    let answer = router.clone().oneshot(request).await.unwrap();
+    let (parts, body) = answer.into_parts();
+    let bytes = to_bytes(body, 10_000_000).await.unwrap();
+    let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() };
+    Answer { status: parts.status, headers: parts.headers, body }
+}
+
+pub(crate) fn request(method: &str, target: &str) -> axum::http::request::Builder {
+    Request::builder().method(method).uri(target).header("host", "127.0.0.1:7272")
+}
+
+/// As the operator.
+pub(crate) async fn get(router: &Router, target: &str) -> Answer {
+    let request = request("GET", target).header("authorization", format!("Bearer {TOKEN}"));
+    send(router, request.body(Body::empty()).unwrap()).await
+}
+
+/// Without a token.
+pub(crate) async fn get_open(router: &Router, target: &str) -> Answer {
+    send(router, request("GET", target).body(Body::empty()).unwrap()).await
+}

@@ -1,0 +1,213 @@
+//! A reading side in memory, for everything that asks [`Reads`].
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use dalsegno_core::{Batch, DaemonView, IssueId, IssueView, Recorded, RunId, RunView, Timestamp, View};
+use dalsegno_engine::{EventFilter, EventPage, EventRow, ReadError, Reads, TranscriptEntry, TranscriptPage};
+use serde_json::Value;
+
+/// Projections, events and transcripts in memory.
+#[derive(Debug)]
+pub struct MemoryReads {
+    journal: String,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    issues: BTreeMap<IssueId, IssueView>,
+    /// Of issues that went, too.
+    identifiers: BTreeMap<IssueId, String>,
+    runs: BTreeMap<RunId, RunView>,
+    /// Names in the order in which they came.
+    run_order: Vec<RunId>,
+    daemon: Option<DaemonView>,
+    events: Vec<EventRow>,
+    head: u64,
+    oldest: u64,
+    transcripts: BTreeMap<String, Vec<TranscriptEntry>>,
+    failure: Option<String>,
+    furthest: u64,
+}
+
+impl MemoryReads {
+    /// An empty journal of this identity.
+    #[must_use]
+    pub fn new(journal: &str) -> Self {
+        Self { journal: journal.to_owned(), inner: Mutex::new(Inner { oldest: 1, ..Inner::default() }) }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a batch as a store would: events and projections at once.
+    pub fn commit(&self, batch: &Batch) {
+        let mut inner = self.inner();
+        for view in &batch.views {
+            inner.put(view.clone());
+        }
+        for Recorded { seq, at, event } in &batch.events {
+            let run = event.run().map(|run| run.0.clone());
+            let issue = event.issue().cloned().or_else(|| {
+                let run = run.as_ref()?;
+                inner.runs.get(&RunId(run.clone())).map(|run| run.issue.clone())
+            });
+            let issue = issue.map(|id| inner.identifiers.get(&id).cloned().unwrap_or(id.0));
+            let mut data = serde_json::to_value(event).unwrap_or(Value::Null);
+            if let Value::Object(fields) = &mut data {
+                fields.remove("kind");
+            }
+            inner.head = *seq;
+            inner.events.push(EventRow { seq: *seq, at: *at, kind: event.kind().to_owned(), issue, run, data });
+        }
+    }
+
+    /// Writes one projection.
+    pub fn put(&self, view: View) {
+        self.inner().put(view);
+    }
+
+    /// Appends an event; answers its number.
+    pub fn push(&self, at: Timestamp, kind: &str, issue: Option<&str>, run: Option<&str>, data: Value) -> u64 {
+        let mut inner = self.inner();
+        inner.head += 1;
+        let (issue, run) = (issue.map(str::to_owned), run.map(str::to_owned));
+        let row = EventRow { seq: inner.head, at, kind: kind.to_owned(), issue, run, data };
+        inner.events.push(row);
+        inner.head
+    }
+
+    /// Forgets events before `oldest`, as retention does.
+    pub fn prune(&self, oldest: u64) {
+        let mut inner = self.inner();
+        inner.oldest = oldest.max(inner.oldest);
+        let oldest = inner.oldest;
+        inner.events.retain(|event| event.seq >= oldest);
+    }
+
+    /// Appends to a run's transcript.
+    pub fn write(&self, run: &str, entry: TranscriptEntry) {
+        self.inner().transcripts.entry(run.to_owned()).or_default().push(entry);
+    }
+
+    /// From now on every read fails; `None` heals it.
+    pub fn fail(&self, why: Option<&str>) {
+        self.inner().failure = why.map(str::to_owned);
+    }
+
+    /// The last event that any reader was given.
+    #[must_use]
+    pub fn furthest(&self) -> u64 {
+        self.inner().furthest
+    }
+
+    fn readable(&self) -> Result<MutexGuard<'_, Inner>, ReadError> {
+        let inner = self.inner();
+        match &inner.failure {
+            Some(why) => Err(ReadError(why.clone())),
+            None => Ok(inner),
+        }
+    }
+}
+
+impl Inner {
+    fn put(&mut self, view: View) {
+        match view {
+            View::Issue(view) => {
+                self.identifiers.insert(view.issue.id.clone(), view.issue.identifier.clone());
+                self.issues.insert(view.issue.id.clone(), *view);
+            }
+            View::IssueGone(id) => {
+                self.issues.remove(&id);
+            }
+            View::Run(view) => {
+                if !self.runs.contains_key(&view.id) {
+                    self.run_order.push(view.id.clone());
+                }
+                self.runs.insert(view.id.clone(), *view);
+            }
+            View::Daemon(view) => self.daemon = Some(*view),
+        }
+    }
+
+    fn matches(&self, row: &EventRow, filter: &EventFilter) -> bool {
+        let EventFilter { issue, run, kind } = filter;
+        let issue_matches = issue.as_ref().is_none_or(|wanted| {
+            let identifier = self
+                .identifiers
+                .iter()
+                .find(|(id, _)| id.as_str().eq_ignore_ascii_case(wanted))
+                .map_or(wanted, |(_, identifier)| identifier);
+            row.issue.as_ref().is_some_and(|issue| issue.eq_ignore_ascii_case(identifier))
+        });
+        issue_matches
+            && run.as_ref().is_none_or(|wanted| row.run.as_ref() == Some(wanted))
+            && kind.as_ref().is_none_or(|wanted| row.kind == *wanted)
+    }
+}
+
+impl Reads for MemoryReads {
+    fn journal_id(&self) -> &str {
+        &self.journal
+    }
+
+    fn issues(&self, status: Option<&str>) -> Result<Vec<IssueView>, ReadError> {
+        let inner = self.readable()?;
+        let wanted = |view: &&IssueView| status.is_none_or(|status| view.status.as_str() == status);
+        let mut views: Vec<IssueView> = inner.issues.values().filter(wanted).cloned().collect();
+        views.sort_by(|a, b| a.issue.identifier.cmp(&b.issue.identifier));
+        Ok(views)
+    }
+
+    fn issue(&self, key: &str) -> Result<Option<IssueView>, ReadError> {
+        let inner = self.readable()?;
+        let is = |view: &&IssueView| {
+            view.issue.identifier.eq_ignore_ascii_case(key) || view.issue.id.as_str().eq_ignore_ascii_case(key)
+        };
+        Ok(inner.issues.values().find(is).cloned())
+    }
+
+    fn runs(&self, issue: Option<&IssueId>, limit: usize) -> Result<Vec<RunView>, ReadError> {
+        let inner = self.readable()?;
+        let newest_first = inner.run_order.iter().rev().filter_map(|run| inner.runs.get(run));
+        Ok(newest_first.filter(|run| issue.is_none_or(|issue| run.issue == *issue)).take(limit).cloned().collect())
+    }
+
+    fn run(&self, run: &str) -> Result<Option<RunView>, ReadError> {
+        Ok(self.readable()?.runs.get(&RunId::from(run)).cloned())
+    }
+
+    fn daemon(&self) -> Result<Option<DaemonView>, ReadError> {
+        Ok(self.readable()?.daemon.clone())
+    }
+
+    fn events(&self, after: u64, limit: usize, filter: &EventFilter) -> Result<EventPage, ReadError> {
+        let mut inner = self.readable()?;
+        let start = inner.events.partition_point(|row| row.seq <= after);
+        let rest = inner.events.iter().skip(start);
+        let events: Vec<EventRow> = rest.filter(|row| inner.matches(row, filter)).take(limit).cloned().collect();
+        let through = match events.last() {
+            Some(last) if events.len() == limit => last.seq,
+            _ => inner.head.max(after),
+        };
+        inner.furthest = inner.furthest.max(through);
+        Ok(EventPage { events, through })
+    }
+
+    fn bounds(&self) -> Result<(u64, u64), ReadError> {
+        let inner = self.readable()?;
+        Ok((inner.oldest, inner.head))
+    }
+
+    fn transcript(&self, run: &str, offset: u64, limit: usize) -> Result<TranscriptPage, ReadError> {
+        let inner = self.readable()?;
+        let entries = inner.transcripts.get(run).map(Vec::as_slice).unwrap_or_default();
+        // Here an entry is one byte long.
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(entries.len());
+        let entries: Vec<TranscriptEntry> = entries.iter().skip(start).take(limit).cloned().collect();
+        let next = offset + entries.len() as u64;
+        Ok(TranscriptPage { entries, next })
+    }
+}
