@@ -218,6 +218,12 @@ impl Executor {
         let killed = self.world.processes.sweep(&context.mark).await?;
         self.lock_agents().remove(&run);
         self.live.forget(&run);
+        if let Some(workspace) = &context.request.workspace
+            && let Err(failure) = self.world.workspaces.unlock(&context.request.policy, workspace).await
+        {
+            // Whoever works there next meets the lock and says so.
+            tracing::warn!(%run, %failure, "lock files of a killed git may be left in the workspace");
+        }
         Ok(EffectOutput::Swept { killed })
     }
 

@@ -321,6 +321,13 @@ pub trait Workspaces: Send + Sync + 'static {
     /// `workspace_remove_failed`.
     async fn remove(&self, context: &Context, handed_off: Option<&CommitId>) -> Result<Option<String>, Failure>;
 
+    /// Removes lock files that a killed git left in the workspace's repository. Only after a sweep: nothing of the
+    /// run's runs any more.
+    ///
+    /// # Errors
+    /// `workspace_*` when the workspace cannot be looked at.
+    async fn unlock(&self, policy: &Policy, workspace: &Workspace) -> Result<(), Failure>;
+
     /// State of the work; commits beyond `since` count.
     ///
     /// # Errors

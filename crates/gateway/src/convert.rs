@@ -266,7 +266,7 @@ pub(crate) fn run(view: RunView) -> api::Run {
 }
 
 fn handoff(handoff: Handoff) -> api::Handoff {
-    let Handoff { commit, steps } = handoff;
+    let Handoff { commit, steps, failures: _ } = handoff;
     let steps = steps
         .into_iter()
         .map(|(step, state)| {

@@ -14,6 +14,7 @@ mod deliver;
 mod git;
 mod hook;
 mod key;
+mod locks;
 mod place;
 mod prepare;
 mod repository;
@@ -30,6 +31,7 @@ use tokio::sync::OnceCell;
 pub use key::{branch_name, workspace_key};
 
 use git::Caller;
+use locks::remove_locks;
 use place::{Found, Place, blocking, contained, remove_tree, resolved_root};
 use repository::{Remote, Repositories};
 use work::Work;
@@ -170,6 +172,11 @@ impl Workspaces for LocalWorkspaces {
         }
         place.remove().await?;
         Ok(None)
+    }
+
+    async fn unlock(&self, policy: &Policy, workspace: &Workspace) -> Result<(), Failure> {
+        let path = contained(policy, &workspace.path).await?;
+        blocking("workspace_unwritable", "lock files in the workspace's repository", move || remove_locks(&path)).await
     }
 
     async fn inspect(

@@ -214,6 +214,7 @@ fn run(id: &str, issue: &str, identifier: &str, ended: bool) -> RunView {
         turns: 2,
         cut_turns: 1,
         handoff: ended.then(|| Handoff {
+            failures: Vec::new(),
             commit: CommitId::from("c0ffee"),
             steps: vec![
                 (SagaStep::Push, StepState::Done),
