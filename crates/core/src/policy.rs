@@ -57,8 +57,6 @@ pub struct WorkspacePolicy {
     pub base: Option<String>,
     /// Liquid template of the branch name.
     pub branch: String,
-    /// Dispatch stops when workspaces take more than this many gigabytes.
-    pub disk_limit_gb: Option<u64>,
 }
 
 /// How a workspace is filled.
@@ -133,8 +131,6 @@ pub struct AgentPolicy {
     pub kind: AgentKind,
     /// Shell command that starts the agent; not needed for `scripted`.
     pub command: Option<String>,
-    /// Model to ask for, where the protocol can say it.
-    pub model: Option<String>,
     /// Absolute path of the script of the `scripted` agent.
     pub script: Option<String>,
     /// Runs at once.

@@ -55,7 +55,8 @@ fn agent(agent: &Section<'_>) -> Result<(), Failure> {
             Err(invalid("agent.kind", &shown(value), "acp, scripted (codex, claude, opencode, openhands come later)"))
         }
     }?;
-    other_than(agent, "sandbox", &["none".into()], "Set agent.sandbox to none, or remove it.")
+    other_than(agent, "sandbox", &["none".into()], "Set agent.sandbox to none, or remove it.")?;
+    set(agent, "model", "Remove agent.model and choose the model in the agent's own configuration or command.")
 }
 
 fn workspace_and_handoff(config: &Map<String, Value>) -> Result<(), Failure> {
@@ -63,6 +64,8 @@ fn workspace_and_handoff(config: &Map<String, Value>) -> Result<(), Failure> {
     if workspace.text("strategy")?.is_some_and(|strategy| strategy.trim() == "worktree") {
         set(&workspace, "strategy", "Set workspace.strategy to clone or empty.")?;
     }
+    workspace.integer("disk_limit_gb", 1, i64::MAX)?;
+    set(&workspace, "disk_limit_gb", "Remove workspace.disk_limit_gb: the disk is not watched yet.")?;
     if !matches!(config.get("handoff"), Some(Value::Object(_))) {
         return Ok(());
     }

@@ -125,7 +125,6 @@ fn workspace(config: &Map<String, Value>, place: &Place<'_>) -> Result<Workspace
         repo,
         base: section.text("base")?.map(|base| base.trim().to_owned()),
         branch: section.text("branch")?.unwrap_or_else(|| "dalsegno/{{ issue.identifier }}".to_owned()),
-        disk_limit_gb: section.integer("disk_limit_gb", 1, i64::MAX)?.and_then(|gb| u64::try_from(gb).ok()),
     })
 }
 
@@ -180,7 +179,6 @@ fn agent(config: &Map<String, Value>, place: &Place<'_>) -> Result<AgentPolicy, 
     Ok(AgentPolicy {
         kind,
         command,
-        model: section.text("model")?,
         script,
         max_concurrent_agents: section.count("max_concurrent_agents", 10)?,
         max_turns: section.count("max_turns", 20)?,

@@ -120,7 +120,7 @@ fn s17_1_defaults_apply() {
     assert_eq!((agent.turn_timeout_ms, agent.read_timeout_ms, agent.stall_timeout_ms), (3_600_000, 5_000, 300_000));
     assert!(agent.max_concurrent_agents_by_state.is_empty());
     assert_eq!(policy.workspace.branch, "dalsegno/{{ issue.identifier }}");
-    assert_eq!((policy.workspace.base.as_deref(), policy.workspace.disk_limit_gb), (None, None));
+    assert_eq!(policy.workspace.base.as_deref(), None);
     let name = project.path().file_name().unwrap().to_str().unwrap().to_owned();
     assert!(policy.workspace.root.starts_with("/home/ada/.dalsegno/workspaces/"), "{}", policy.workspace.root);
     assert!(policy.workspace.root.contains(name.trim_start_matches('.')), "{}", policy.workspace.root);

@@ -197,7 +197,6 @@ fn policy(at: &Path) -> Policy {
             repo: text("project"),
             base: None,
             branch: "dalsegno/{{ issue.identifier }}".to_owned(),
-            disk_limit_gb: None,
         },
         hooks: HooksPolicy {
             after_create: None,
@@ -209,7 +208,6 @@ fn policy(at: &Path) -> Policy {
         agent: AgentPolicy {
             kind: AgentKind::Scripted,
             command: None,
-            model: None,
             script: None,
             max_concurrent_agents: 1,
             max_turns: 1,

@@ -87,7 +87,6 @@ pub(crate) fn policy() -> Policy {
             repo: "/project".to_owned(),
             base: None,
             branch: "dalsegno/{{ issue.identifier }}".to_owned(),
-            disk_limit_gb: Some(50),
         },
         hooks: HooksPolicy {
             after_create: Some("make".to_owned()),
@@ -99,7 +98,6 @@ pub(crate) fn policy() -> Policy {
         agent: AgentPolicy {
             kind: AgentKind::Scripted,
             command: None,
-            model: None,
             script: Some("/project/agent.yaml".to_owned()),
             max_concurrent_agents: 10,
             max_turns: 20,

@@ -269,7 +269,6 @@ fn request(
             repo: String::new(),
             base: None,
             branch: String::new(),
-            disk_limit_gb: None,
         },
         hooks: HooksPolicy {
             after_create: None,
@@ -322,7 +321,6 @@ pub fn agent_policy(kind: dalsegno_core::AgentKind, command: Option<String>, scr
     AgentPolicy {
         kind,
         command,
-        model: None,
         script,
         max_concurrent_agents: 1,
         max_turns: 10,
