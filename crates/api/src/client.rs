@@ -61,13 +61,10 @@ impl ClientError {
     /// The exit code of the command line that goes with it.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
-        match self.status {
-            Some(status) => exit::of_status(status),
-            None if self.code() == code::DAEMON_NOT_RUNNING || self.code() == code::DAEMON_UNREACHABLE => {
-                exit::NO_DAEMON
-            }
-            None => exit::FAILURE,
+        if matches!(self.code(), code::DAEMON_NOT_RUNNING | code::DAEMON_UNREACHABLE) {
+            return exit::NO_DAEMON;
         }
+        self.status.map_or(exit::FAILURE, exit::of_status)
     }
 }
 

@@ -1,1 +1,31 @@
-fn main() {}
+//! The binary: arguments, settings, one file per verb.
+
+mod cli;
+mod error;
+mod offline;
+mod out;
+mod reader;
+#[cfg(test)]
+mod reference;
+mod settings;
+mod text;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use crate::cli::{Cli, with_default_verb};
+
+fn main() -> ExitCode {
+    let arguments = with_default_verb(std::env::args_os().collect(), &Cli::command());
+    let cli = Cli::parse_from(arguments);
+    let json = cli.common.json;
+    match verbs::dispatch(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error.print(json);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

@@ -71,7 +71,7 @@ impl Params {
             Some((name, _)) => {
                 let name: String = name.chars().filter(|character| !character.is_control()).take(40).collect();
                 let message = format!("this route has no query parameter `{name}`");
-                Err(Problem::new(StatusCode::BAD_REQUEST, code::UNKNOWN_PARAMETER, message, "look at docs/api.md"))
+                Err(Problem::new(StatusCode::BAD_REQUEST, code::UNKNOWN_PARAMETER, message, "check its spelling"))
             }
         }
     }

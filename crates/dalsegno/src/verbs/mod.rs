@@ -1,0 +1,49 @@
+//! One file per verb. The doc of its `Args` is its help.
+
+pub(crate) mod completions;
+pub(crate) mod events;
+pub(crate) mod explain;
+pub(crate) mod issue;
+pub(crate) mod issues;
+pub(crate) mod logs;
+pub(crate) mod runs;
+pub(crate) mod show;
+pub(crate) mod status;
+
+use crate::cli::{Cli, Verb};
+use crate::error::CliError;
+use crate::settings::Settings;
+
+/// Runs the verb.
+pub(crate) fn dispatch(cli: Cli) -> Result<(), CliError> {
+    let Cli { common, verb } = cli;
+    let settings = || Settings::resolve(&common);
+    match verb {
+        Verb::Status(args) => status::run(args, &settings()?),
+        Verb::Issues(args) => issues::run(args, &settings()?),
+        Verb::Issue(args) => issue::run(args, &settings()?),
+        Verb::Runs(args) => runs::run(args, &settings()?),
+        Verb::Show(args) => show::run(args, &settings()?),
+        Verb::Logs(args) => logs::run(args, &settings()?),
+        Verb::Events(args) => events::run(args, &settings()?),
+        Verb::Explain(args) => explain::run(args, &settings()?),
+        Verb::Completions(args) => completions::run(args),
+    }
+}
+
+/// Ends the program quietly with exit code 130 when Ctrl-C comes, for verbs that follow something.
+pub(crate) fn end_on_ctrl_c() -> Result<(), CliError> {
+    let unavailable = |error: std::io::Error| CliError::io("signals_unavailable", &error);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(unavailable)?;
+    let interrupt = {
+        let _inside = runtime.enter();
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt()).map_err(unavailable)?
+    };
+    let wait = move || {
+        let mut interrupt = interrupt;
+        runtime.block_on(interrupt.recv());
+        std::process::exit(i32::from(dalsegno_api::exit::INTERRUPTED));
+    };
+    std::thread::Builder::new().name("ctrl-c".to_owned()).spawn(wait).map_err(unavailable)?;
+    Ok(())
+}

@@ -1,0 +1,242 @@
+//! A project directory, with or without something that answers in the daemon's place.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use dalsegno_core::{
+    Explanation, Failure, Issue, IssueStatus, IssueView, Phase, PolicyHash, Rule, RunId, RunOutcome, RunView,
+    SessionId, Timestamp, Usage, View, Workspace,
+};
+use dalsegno_engine::{Clock, Reads, TranscriptEntry, TranscriptKind};
+use dalsegno_gateway::{Access, App, Control, LiveRun, RefreshAnswer, serve};
+use dalsegno_testkit::memory_reads::MemoryReads;
+use futures::future::BoxFuture;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+const TOKEN: &str = "operator-token-0123456789";
+
+pub(crate) struct Project {
+    dir: TempDir,
+    reads: Arc<MemoryReads>,
+    head: watch::Sender<u64>,
+    _runtime: Option<Runtime>,
+}
+
+pub(crate) struct Output {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// The binary, in `dir`, with nothing of our environment that it would read.
+pub(crate) fn command(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dalsegno"));
+    command.current_dir(dir).env_remove("DALSEGNO_DIR").env_remove("NO_COLOR");
+    command
+}
+
+impl Project {
+    /// A directory with a workflow, in which no daemon ever ran.
+    pub(crate) fn bare() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("WORKFLOW.md"), "").unwrap();
+        std::fs::create_dir(dir.path().join(".dalsegno")).unwrap();
+        Self { dir, reads: Arc::new(MemoryReads::new("journal-a")), head: watch::channel(0).0, _runtime: None }
+    }
+
+    /// A daemon was killed: its file is there, and nobody listens.
+    pub(crate) fn stale() -> Self {
+        let project = Self::bare();
+        let port = {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            listener.local_addr().unwrap().port()
+        };
+        project.announce(port);
+        project
+    }
+
+    /// With two issues, a run, a transcript and two events.
+    pub(crate) fn served() -> Self {
+        let mut project = Self::bare();
+        let runtime = Runtime::new().unwrap();
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        project.announce(listener.local_addr().unwrap().port());
+        std::fs::write(project.dir().join(".dalsegno/token"), TOKEN).unwrap();
+        let reads: Arc<dyn Reads> = project.reads.clone();
+        let control = Arc::new(Double { reads: Arc::clone(&project.reads), head: project.head.clone() });
+        let app = App::new(reads, control, Arc::new(Still), Access::Token(TOKEN.to_owned()), "1.2.3");
+        runtime.spawn(serve(listener, app, CancellationToken::new()));
+        project.fill();
+        project._runtime = Some(runtime);
+        project
+    }
+
+    fn announce(&self, port: u16) {
+        let daemon = json!({
+            "pid": std::process::id(), "url": format!("http://127.0.0.1:{port}"),
+            "started_at": "2026-01-01T00:00:00.000Z", "version": "1.2.3",
+        });
+        std::fs::write(self.dir().join(".dalsegno/daemon.json"), daemon.to_string()).unwrap();
+    }
+
+    fn fill(&self) {
+        self.reads.put(View::Issue(Box::new(issue("1", "DS-1", "Fix the parser", IssueStatus::Running))));
+        self.reads.put(View::Issue(Box::new(issue("2", "DS-2", "Evil \u{1b}[2Jtitle", IssueStatus::Parked))));
+        self.reads.put(View::Run(Box::new(run(false))));
+        self.write(TranscriptKind::Prompt, "do it");
+        self.write(TranscriptKind::Message, "hello\nworld");
+        self.reads.push(Timestamp(0), "daemon_started", None, None, json!({"epoch": 1}));
+        let data = json!({"issue": "1", "from": "queued", "to": "running", "reason": null});
+        self.reads.push(Timestamp(0), "issue_status", Some("DS-1"), None, data);
+        self.head.send_replace(2);
+    }
+
+    fn write(&self, kind: TranscriptKind, text: &str) {
+        self.reads.write("run-1", TranscriptEntry { at: Timestamp(0), turn: 1, kind, text: text.to_owned() });
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn commit(&self) {
+        let seq = self.reads.push(Timestamp(0), "usage", Some("DS-1"), Some("run-1"), json!({"turn": 1}));
+        self.head.send_replace(seq);
+    }
+
+    pub(crate) fn end_run(&self) {
+        self.write(TranscriptKind::Note, "the last word");
+        self.reads.put(View::Run(Box::new(run(true))));
+    }
+
+    pub(crate) fn command(&self, arguments: &str) -> Command {
+        let mut command = command(self.dir());
+        command.args(arguments.split(' '));
+        command
+    }
+
+    pub(crate) fn run(&self, arguments: &str) -> Output {
+        let output = self.command(arguments).output().unwrap();
+        Output {
+            code: output.status.code().unwrap(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+struct Still;
+
+impl Clock for Still {
+    fn now(&self) -> Timestamp {
+        Timestamp(0)
+    }
+    fn boottime_ms(&self) -> u64 {
+        0
+    }
+}
+
+struct Double {
+    reads: Arc<MemoryReads>,
+    head: watch::Sender<u64>,
+}
+
+impl Control for Double {
+    fn explain(&self, key: &str) -> BoxFuture<'static, Result<Option<Explanation>, Failure>> {
+        let rule = Rule {
+            rule: "not_parked".to_owned(),
+            pass: false,
+            detail: "parked".to_owned(),
+            remedy: Some("release it".to_owned()),
+        };
+        let found = self.reads.issue(key).unwrap().map(|view| Explanation {
+            identifier: view.issue.identifier,
+            status: view.status,
+            rules: vec![rule],
+        });
+        Box::pin(async { Ok(found) })
+    }
+
+    fn refresh(&self) -> BoxFuture<'static, Result<RefreshAnswer, Failure>> {
+        Box::pin(async { Ok(RefreshAnswer { coalesced: false }) })
+    }
+
+    fn head(&self) -> watch::Receiver<u64> {
+        self.head.subscribe()
+    }
+
+    fn live(&self, _: &str) -> Option<LiveRun> {
+        None
+    }
+
+    fn ready(&self) -> bool {
+        true
+    }
+}
+
+fn issue(id: &str, identifier: &str, title: &str, status: IssueStatus) -> IssueView {
+    let running = status == IssueStatus::Running;
+    IssueView {
+        issue: Issue {
+            id: id.into(),
+            native_ref: None,
+            identifier: identifier.to_owned(),
+            title: title.to_owned(),
+            description: Some("It drops the last line.".to_owned()),
+            priority: None,
+            state: "In Progress".to_owned(),
+            branch_name: None,
+            url: None,
+            assignee_id: None,
+            labels: Vec::new(),
+            blocked_by: Vec::new(),
+            parent: None,
+            dispatchable: true,
+            undispatchable_reason: None,
+            created_at: None,
+            updated_at: None,
+        },
+        status,
+        reason: (!running).then(|| "max_turns: no evidence".to_owned()),
+        attempt: None,
+        due_at: None,
+        workspace: running.then(|| Workspace {
+            path: "/w/DS-1".to_owned(),
+            branch: Some("dalsegno/DS-1".to_owned()),
+            base_commit: None,
+        }),
+        current_run: running.then(|| RunId::from("run-1")),
+        last_run: None,
+        handed_off: None,
+        usage: Usage::default(),
+        seen_at: Timestamp(0),
+        changed_at: Timestamp(0),
+    }
+}
+
+fn run(ended: bool) -> RunView {
+    RunView {
+        id: "run-1".into(),
+        issue: "1".into(),
+        identifier: "DS-1".to_owned(),
+        attempt: None,
+        policy: PolicyHash::from("hash-1"),
+        phase: if ended { Phase::Ended } else { Phase::Assessing },
+        outcome: ended.then_some(RunOutcome::Completed),
+        reason: None,
+        evidence: None,
+        session: Some(SessionId::from("session-1")),
+        turns: 1,
+        cut_turns: 0,
+        handoff: None,
+        usage: Usage::default(),
+        started_at: Timestamp(0),
+        ended_at: ended.then_some(Timestamp(1)),
+    }
+}
