@@ -7,7 +7,7 @@ use dalsegno_engine::Context;
 use dalsegno_engine::core::{CommitId, Failure};
 use tempfile::TempDir;
 
-use super::git::{Caller, Reach, disk_full, git};
+use super::git::{Caller, POINTING, Reach, disk_full, git};
 use super::place::{blocking, remove_tree};
 use super::repository::{Bare, Remote};
 use super::{LocalWorkspaces, MAX_TAIL_BYTES, disk_is_full};
@@ -22,16 +22,11 @@ const CREDENTIAL_NAMES: &[&str] = &[
     "GIT_SSH",
     "GIT_SSH_COMMAND",
     "GIT_CONFIG_COUNT",
-    "GIT_CONFIG_PARAMETERS",
     "GH_TOKEN",
     "GITHUB_TOKEN",
     "GITLAB_TOKEN",
     "GITEA_TOKEN",
     "FORGEJO_TOKEN",
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_OBJECT_DIRECTORY",
 ];
 
 impl LocalWorkspaces {
@@ -80,7 +75,7 @@ async fn check_out(caller: &Caller, bare: &Bare, dir: &Path, commit: &CommitId) 
         .must("check_not_run", what)
         .await?;
     here()
-        .from_directory()
+        .allow_directories()
         .args(["-c", "fetch.unpackLimit=1", "fetch", "--quiet", "--no-write-fetch-head", "--"])
         .arg(&bare.dir)
         .arg(format!("{commit}:refs/dalsegno/check"))
@@ -94,7 +89,7 @@ async fn run(context: &Context, dir: &Path, script: &str) -> Result<(bool, Strin
     let policy = &context.request.policy;
     let limit_ms = policy.handoff.as_ref().map_or(0, |handoff| handoff.check_timeout_ms);
     let mut command = process::command("sh", &Surroundings::of(context));
-    for name in CREDENTIAL_NAMES {
+    for name in CREDENTIAL_NAMES.iter().chain(POINTING) {
         command.env_remove(name);
     }
     command

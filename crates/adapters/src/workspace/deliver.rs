@@ -61,7 +61,7 @@ impl LocalWorkspaces {
         let into = format!("refs/dalsegno/runs/{}", workspace_key(run));
         let said = bare
             .local(&caller)
-            .from_directory()
+            .allow_directories()
             .args(["-c", "fetch.fsckObjects=true", "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--"])
             .arg(&path)
             .arg(format!("+HEAD:{into}"))

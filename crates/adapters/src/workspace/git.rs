@@ -56,7 +56,7 @@ const FIXED_CONFIG: &[(&str, &str)] = &[
 ];
 
 /// Variables that point git somewhere else than we do; a daemon that was started from a hook has some of them.
-const POINTING: &[&str] = &[
+pub(super) const POINTING: &[&str] = &[
     "GIT_DIR",
     "GIT_WORK_TREE",
     "GIT_INDEX_FILE",
@@ -173,7 +173,7 @@ impl Git<'_> {
     }
 
     /// Lets a local call fetch from another directory.
-    pub(super) fn from_directory(self) -> Self {
+    pub(super) fn allow_directories(self) -> Self {
         self.env("GIT_ALLOW_PROTOCOL", "file")
     }
 
@@ -360,12 +360,10 @@ pub(super) fn io_failure(code: &str, what: &str, error: &std::io::Error) -> Fail
         return disk_full(&message);
     }
     let failure = Failure::retryable(code, message);
-    match error.kind() {
-        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
-            Failure { retryable: false, ..failure }.hint("see that the daemon's user may write there")
-        }
-        _ => failure,
+    if matches!(error.kind(), std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem) {
+        return Failure { retryable: false, ..failure }.hint("see that the daemon's user may write there");
     }
+    failure
 }
 
 /// Whether a program complained of a full disk or quota.

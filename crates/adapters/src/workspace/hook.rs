@@ -6,7 +6,7 @@ use std::time::Duration;
 use dalsegno_engine::Context;
 use dalsegno_engine::core::{Failure, Hook};
 
-use super::git::disk_full;
+use super::git::{POINTING, disk_full};
 use super::{MAX_TAIL_BYTES, disk_is_full, one_line};
 use crate::process::{self, Surroundings, run_bounded};
 
@@ -23,6 +23,10 @@ pub(super) async fn run(context: &Context, path: &Path, hook: Hook) -> Result<St
     let name = hook.as_str();
     let mut command = process::command("sh", &Surroundings::of(context));
     command.arg("-lc").arg(script).current_dir(path);
+    // A daemon that was itself started from a git hook must not point the script's git at that repository.
+    for name in POINTING {
+        command.env_remove(name);
+    }
     command
         .env("DALSEGNO_ISSUE_ID", plain(request.issue.id.as_str()))
         .env("DALSEGNO_ISSUE_IDENTIFIER", plain(&request.issue.identifier))

@@ -257,7 +257,7 @@ async fn disk_is_full(dir: &Path, output: &str) -> bool {
     let room = tokio::task::spawn_blocking(move || nix::sys::statvfs::statvfs(&dir)).await;
     match room {
         Ok(Ok(room)) => {
-            let free = u64::from(room.blocks_available()).saturating_mul(u64::from(room.fragment_size()));
+            let free = room.blocks_available().saturating_mul(room.fragment_size());
             free < MIN_FREE_BYTES || room.files_available() == 0
         }
         Ok(Err(_)) | Err(_) => false,

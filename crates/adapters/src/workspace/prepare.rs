@@ -246,7 +246,7 @@ async fn populate(caller: &Caller, bare: &Bare, dir: &Path, source: &Source) -> 
         .await?;
     let branch = &source.branch;
     let mut fetch = here()
-        .from_directory()
+        .allow_directories()
         .args(["-c", "fetch.unpackLimit=1", "fetch", "--quiet", "--no-write-fetch-head", "--update-head-ok", "--"])
         .arg(&bare.dir)
         .arg(format!("+{}:refs/heads/{branch}", source.start_ref));
