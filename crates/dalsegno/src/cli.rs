@@ -36,6 +36,9 @@ pub(crate) struct Common {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
+    Run(verbs::run::Args),
+    Demo(verbs::demo::Args),
+    Validate(verbs::validate::Args),
     Status(verbs::status::Args),
     Issues(verbs::issues::Args),
     Issue(verbs::issue::Args),
@@ -45,6 +48,8 @@ pub(crate) enum Verb {
     Events(verbs::events::Args),
     Explain(verbs::explain::Args),
     Completions(verbs::completions::Args),
+    #[command(hide = true)]
+    Agent(verbs::agent::Args),
 }
 
 /// Puts `run` before arguments that name no verb, where there is a verb `run`: `dalsegno`, `dalsegno --once`,

@@ -2,7 +2,7 @@
 //! flushed line of its log.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,14 +45,15 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
     let version = env!("CARGO_PKG_VERSION");
     let workflow = Arc::new(WorkflowFile::new(&options.workflow));
     let loaded = workflow.load_full().map_err(|failure| CliError::failure(&failure))?;
-    let opened = Store::open(&options.state_dir, OpenOptions::default())
-        .map_err(|error| CliError::failure(&error.failure()))?;
+    let opened =
+        Store::open(&options.state_dir, OpenOptions::default()).map_err(|error| CliError::failure(&error.failure()))?;
     let workspaces = Arc::new(LocalWorkspaces::new(&options.state_dir, workflow.clone()));
-    let trackers = Arc::new(LocalTrackers);
+    let trackers = Arc::new(LocalTrackers::new());
     preflight(&loaded.policy, trackers.as_ref(), &workspaces).await?;
 
     let listener = listen(options.port.or(loaded.server_port)).await?;
     let url = format!("http://{}", listener.local_addr().map_err(|error| CliError::io("api_unavailable", &error))?);
+    let program = std::env::current_exe().map_err(|error| CliError::io("no_program", &error))?;
     let transcripts = TranscriptFiles::open(&options.state_dir).map_err(|error| CliError::failure(&error.failure()))?;
     let transcripts = Arc::new(transcripts);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -60,7 +61,7 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
         workflow,
         trackers,
         workspaces,
-        agents: Arc::new(LocalAgents::new()),
+        agents: Arc::new(LocalAgents::new(program)),
         processes: Arc::new(Sweeper),
         transcripts: transcripts.clone(),
         clock: Arc::clone(&clock),
@@ -68,8 +69,12 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
         journal_id: opened.journal_id.clone(),
         secret: opened.secret.clone(),
     };
-    let driver_options =
-        DriverOptions { once: options.once, drain_limit: DRAIN_LIMIT, version: version.to_owned(), pid: std::process::id() };
+    let driver_options = DriverOptions {
+        once: options.once,
+        drain_limit: DRAIN_LIMIT,
+        version: version.to_owned(),
+        pid: std::process::id(),
+    };
     let (driver, handle) = Driver::new(opened.loaded, Arc::new(opened.journal), world, driver_options)
         .map_err(|error| CliError::new("corrupt_journal", error.to_string()))?;
 
@@ -235,7 +240,8 @@ pub(crate) mod presence {
             started_at: jiff::Timestamp::now().to_string(),
             version: version.to_owned(),
         };
-        let json = serde_json::to_vec_pretty(&daemon).map_err(|error| CliError::new("daemon_json", error.to_string()))?;
+        let json =
+            serde_json::to_vec_pretty(&daemon).map_err(|error| CliError::new("daemon_json", error.to_string()))?;
         write(&state_dir.join("daemon.json"), &json).map_err(|error| CliError::io("daemon_json_unwritable", &error))
     }
 
@@ -254,10 +260,4 @@ pub(crate) mod presence {
         file.sync_all()?;
         fs::rename(&temporary, path)
     }
-}
-
-/// The default place of everything that a daemon keeps: beside WORKFLOW.md.
-pub(crate) fn default_state_dir(workflow: &Path) -> PathBuf {
-    let parent = workflow.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    parent.join(".dalsegno")
 }

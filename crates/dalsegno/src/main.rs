@@ -1,7 +1,10 @@
 //! The binary: arguments, settings, one file per verb.
 
 mod cli;
+mod crash;
+mod daemon;
 mod error;
+mod logging;
 mod offline;
 mod out;
 mod reader;
@@ -18,6 +21,7 @@ use clap::{CommandFactory, Parser};
 use crate::cli::{Cli, with_default_verb};
 
 fn main() -> ExitCode {
+    crash::arm();
     let arguments = with_default_verb(std::env::args_os().collect(), &Cli::command());
     let cli = Cli::parse_from(arguments);
     let json = cli.common.json;

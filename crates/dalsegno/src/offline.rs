@@ -8,13 +8,15 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::Request as HttpRequest;
 use dalsegno_api::{Client, ClientError, Reply, Request, Transport, code};
-use dalsegno_core::{Explanation, Failure, Timestamp};
-use dalsegno_engine::{Clock, Reads};
+use dalsegno_core::{Explanation, Failure, Machine, Rule};
+use dalsegno_engine::Reads;
 use dalsegno_gateway::{Access, App, Control, LiveRun, RefreshAnswer, router};
+use dalsegno_store::{Store, StoreError};
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tower::ServiceExt;
 
+use crate::daemon::SystemClock;
 use crate::error::CliError;
 
 /// Largest answer that is read.
@@ -25,12 +27,18 @@ const MAX_ANSWER: usize = 64 * 1024 * 1024;
 /// # Errors
 /// `daemon_not_running` when no daemon ever ran here.
 pub(crate) fn client(state_dir: &Path) -> Result<Client, CliError> {
-    Ok(Client::over(InProcess::new(reads(state_dir)?)?))
+    let store = open(state_dir)?;
+    let asleep = Asleep { store: Arc::clone(&store) };
+    Ok(Client::over(InProcess::new(store, Arc::new(asleep))?))
 }
 
 /// The store's reading side.
-fn reads(state_dir: &Path) -> Result<Arc<dyn Reads>, CliError> {
-    Err(ClientError::not_running(state_dir).into())
+fn open(state_dir: &Path) -> Result<Arc<Store>, CliError> {
+    match Store::open_read_only(state_dir) {
+        Ok(store) => Ok(store),
+        Err(StoreError::Missing(_)) => Err(ClientError::not_running(state_dir).into()),
+        Err(error) => Err(CliError::failure(&error.failure())),
+    }
 }
 
 /// Hands requests to the routes without a socket. Who can open the store is trusted with what is in it.
@@ -40,8 +48,8 @@ struct InProcess {
 }
 
 impl InProcess {
-    fn new(reads: Arc<dyn Reads>) -> Result<Self, CliError> {
-        let app = App::new(reads, Arc::new(Nobody), Arc::new(Wall), Access::Everybody, env!("CARGO_PKG_VERSION"));
+    fn new(reads: Arc<dyn Reads>, control: Arc<dyn Control>) -> Result<Self, CliError> {
+        let app = App::new(reads, control, Arc::new(SystemClock), Access::Everybody, env!("CARGO_PKG_VERSION"));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()
@@ -69,19 +77,38 @@ impl Transport for InProcess {
     }
 }
 
-/// What answers where a live daemon would have to.
-struct Nobody;
+/// What answers where a live daemon would have to: the machine as the journal left it, and nothing that acts.
+struct Asleep {
+    store: Arc<Store>,
+}
 
-impl Nobody {
+impl Asleep {
     fn failure() -> Failure {
-        Failure::permanent(code::DAEMON_NOT_RUNNING, "only a running daemon can tell")
+        Failure::permanent(code::DAEMON_NOT_RUNNING, "only a running daemon can do that")
             .hint("start one with `dalsegno run`")
+    }
+
+    fn explanation(store: &Store, key: &str) -> Result<Option<Explanation>, Failure> {
+        let loaded = store.load().map_err(|error| error.failure())?;
+        let machine = Machine::replay(loaded.snapshot, loaded.events)
+            .map_err(|error| Failure::permanent("corrupt_journal", error.to_string()))?;
+        Ok(machine.explain(key).map(|mut explanation| {
+            let asleep = Rule {
+                rule: "daemon_running".to_owned(),
+                pass: false,
+                detail: "no daemon runs on this project; what follows is as the last one left it".to_owned(),
+                remedy: Some("start one with `dalsegno run`".to_owned()),
+            };
+            explanation.rules.insert(0, asleep);
+            explanation
+        }))
     }
 }
 
-impl Control for Nobody {
-    fn explain(&self, _: &str) -> BoxFuture<'static, Result<Option<Explanation>, Failure>> {
-        Box::pin(async { Err(Self::failure()) })
+impl Control for Asleep {
+    fn explain(&self, key: &str) -> BoxFuture<'static, Result<Option<Explanation>, Failure>> {
+        let explained = Self::explanation(&self.store, key);
+        Box::pin(async { explained })
     }
 
     fn refresh(&self) -> BoxFuture<'static, Result<RefreshAnswer, Failure>> {
@@ -101,38 +128,38 @@ impl Control for Nobody {
     }
 }
 
-struct Wall;
-
-impl Clock for Wall {
-    fn now(&self) -> Timestamp {
-        Timestamp(jiff::Timestamp::now().as_millisecond())
-    }
-
-    fn boottime_ms(&self) -> u64 {
-        0
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use dalsegno_api::exit;
-    use dalsegno_testkit::memory_reads::MemoryReads;
 
     use super::*;
 
     #[test]
+    fn without_a_store_nobody_answers() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(client(dir.path()).err().unwrap().exit_code(), exit::NO_DAEMON);
+    }
+
+    #[test]
     fn the_store_answers_through_the_routes_of_the_daemon() {
-        let reads = MemoryReads::new("journal-a");
-        reads.push(Timestamp(0), "daemon_started", None, None, serde_json::json!({"version": "1"}));
-        let client = Client::over(InProcess::new(Arc::new(reads)).unwrap());
+        let dir = tempfile::tempdir().unwrap();
+        let opened = Store::open(dir.path(), dalsegno_store::OpenOptions::default()).unwrap();
+        let mut machine = Machine::replay(None, []).unwrap();
+        let started = dalsegno_core::Input::Started { epoch: 1, version: "1".to_owned(), pid: 1 };
+        machine.handle(started, dalsegno_core::Timestamp(1));
+        let dalsegno_core::Output::Append(batch) = machine.poll_output() else { panic!("a start is journaled") };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(dalsegno_engine::Journal::append(&opened.journal, batch)).unwrap();
+        drop(opened);
+        let client = client(dir.path()).unwrap();
         assert!(!client.state().unwrap().ready);
-        assert_eq!(client.events(&dalsegno_api::EventQuery::default()).unwrap().events[0].kind, "daemon_started");
-        assert_eq!(client.issue("DS-1").unwrap_err().exit_code(), exit::NOT_FOUND);
-        assert_eq!(client.explain("DS-1").unwrap_err().exit_code(), exit::NO_DAEMON);
-        assert_eq!(client.refresh().unwrap_err().exit_code(), exit::NO_DAEMON);
         let query = dalsegno_api::EventQuery::default();
+        assert_eq!(client.events(&query).unwrap().events[0].kind, "daemon_started");
+        assert_eq!(client.issue("DS-1").unwrap_err().exit_code(), exit::NOT_FOUND);
+        assert_eq!(client.explain("DS-1").unwrap_err().exit_code(), exit::NOT_FOUND);
+        assert_eq!(client.refresh().unwrap_err().exit_code(), exit::NO_DAEMON);
         assert_eq!(client.stream(&query).next().unwrap().unwrap_err().exit_code(), exit::NO_DAEMON);
     }
 }

@@ -15,14 +15,24 @@ pub(crate) mod env {
     /// Set and not empty: no colours.
     pub(crate) const NO_COLOR: &str = "NO_COLOR";
 
+    /// Who writes a comment when nobody is named.
+    pub(crate) const USER: &str = "USER";
     /// What the daemon logs: a level, or `target=level` pairs.
     pub(crate) const LOG: &str = "DALSEGNO_LOG";
 
+    /// Kills this process with SIGKILL when it passes the crash point of this number; debug builds only, for tests.
+    #[cfg(debug_assertions)]
+    pub(crate) const CRASH_AT: &str = "DALSEGNO_CRASH_AT";
+    /// File that gets the number of crash points passed; debug builds only, for tests.
+    #[cfg(debug_assertions)]
+    pub(crate) const CRASH_COUNT: &str = "DALSEGNO_CRASH_COUNT";
+
     /// All of them with their meaning, for the reference.
     #[cfg(test)]
-    pub(crate) const ALL: [(&str, &str); 3] = [
+    pub(crate) const ALL: [(&str, &str); 4] = [
         (DIR, "project directory, the same as `--dir`"),
         (NO_COLOR, "set and not empty: no colours"),
+        (USER, "who writes a comment when `--author` names nobody"),
         (LOG, "what the daemon logs: a level, or `target=level` pairs; `info` by default"),
     ];
 }
@@ -76,13 +86,44 @@ fn found(start: &Path) -> Option<PathBuf> {
     start.ancestors().find(is_project).map(Path::to_owned)
 }
 
+/// The workflow file that `run` and `validate` mean: the named one, else WORKFLOW.md in the named or the current
+/// directory (Symphony §5.1). Absolute.
+pub(crate) fn workflow_file(file: Option<&Path>, common: &Common) -> Result<PathBuf, CliError> {
+    let named = match (file, &common.workflow, &common.dir) {
+        (Some(file), _, _) => file.to_owned(),
+        (None, Some(workflow), _) => workflow.clone(),
+        (None, None, Some(dir)) => dir.join(WORKFLOW_FILE),
+        (None, None, None) => PathBuf::from(WORKFLOW_FILE),
+    };
+    std::path::absolute(&named).map_err(|error| CliError::io("no_current_directory", &error))
+}
+
+/// The workflow file of the project that is worked on: the named one, or that of the nearest project.
+pub(crate) fn project_workflow(common: &Common) -> Result<PathBuf, CliError> {
+    if let Some(workflow) = &common.workflow {
+        return workflow_file(Some(workflow), common);
+    }
+    let settings = Settings::resolve(common)?;
+    let project = settings.state_dir.parent().unwrap_or(Path::new("."));
+    workflow_file(Some(&project.join(WORKFLOW_FILE)), common)
+}
+
+/// Everything that a daemon keeps is beside its workflow file.
+pub(crate) fn state_dir_of(workflow: &Path) -> PathBuf {
+    workflow.parent().unwrap_or(Path::new(".")).join(STATE_DIR)
+}
+
+/// What the user is called, for comments.
+pub(crate) fn user() -> String {
+    std::env::var(env::USER).ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "operator".to_owned())
+}
+
 /// Whether standard output takes colours.
 pub(crate) fn color() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os(env::NO_COLOR).is_none_or(|value| value.is_empty())
 }
 
 /// What the daemon logs.
-#[allow(dead_code, reason = "the verb `run` asks for it")]
 pub(crate) fn log_filter() -> String {
     std::env::var(env::LOG).ok().filter(|filter| !filter.is_empty()).unwrap_or_else(|| "info".to_owned())
 }

@@ -12,7 +12,7 @@ use project::Project;
 
 /// See the product work: three issues, a scripted agent, three branches; no key and no network needed
 #[derive(Debug, Clone, clap::Args)]
-pub(crate) struct DemoArgs {
+pub(crate) struct Args {
     /// Kill the daemon with SIGKILL at random moments while it works, and show that nothing is lost or done twice
     #[arg(long)]
     crash: bool,
@@ -30,8 +30,8 @@ pub(crate) struct DemoArgs {
 /// SIGKILLs of `--crash`.
 const KILLS: u32 = 6;
 
-pub(crate) fn run(args: DemoArgs) -> Result<(), CliError> {
-    let DemoArgs { crash, dir, no_open: _, seed } = args;
+pub(crate) fn run(args: Args) -> Result<(), CliError> {
+    let Args { crash, dir, no_open: _, seed } = args;
     let project = Project::make(dir)?;
     out::line(&format!("A small project with failing tests is at {}", project.dir().display()));
     let kills = crash.then(|| watch::Kills::new(KILLS, seed.unwrap_or_else(random_seed)));

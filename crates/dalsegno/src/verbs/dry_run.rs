@@ -18,13 +18,14 @@ use crate::out;
 pub(crate) async fn run(workflow: &Path, state_dir: &Path) -> Result<(), CliError> {
     let file = Arc::new(WorkflowFile::new(workflow));
     let policy = file.load_full().map_err(|failure| CliError::failure(&failure))?.policy;
-    let trackers = LocalTrackers;
+    let trackers = LocalTrackers::new();
     preflight(&policy, &trackers, &LocalWorkspaces::new(state_dir, file)).await?;
     let mut machine = machine(state_dir)?;
     let now = SystemClock.now();
     let epoch = machine.state().epoch + 1;
     machine.handle(Input::Started { epoch, version: "dry-run".to_owned(), pid: std::process::id() }, now);
-    machine.handle(Input::PolicyLoaded { hash: policy_hash(&policy), policy: Box::new(policy.clone()) }, now);
+    let hash = policy_hash(&policy).map_err(|error| CliError::new("invalid_config", error.to_string()))?;
+    machine.handle(Input::PolicyLoaded { hash, policy: Box::new(policy.clone()) }, now);
     let tracker = trackers.open(&policy).map_err(|failure| CliError::failure(&failure))?;
     let mut starts = 0;
     // The machine is told that its batches are committed; they go nowhere.
@@ -32,7 +33,8 @@ pub(crate) async fn run(workflow: &Path, state_dir: &Path) -> Result<(), CliErro
         match machine.poll_output() {
             Output::Append(batch) => {
                 for recorded in &batch.events {
-                    if let Event::EffectIntended { issue, effect: Effect::PrepareWorkspace { .. }, .. } = &recorded.event
+                    if let Event::EffectIntended { issue, effect: Effect::PrepareWorkspace { .. }, .. } =
+                        &recorded.event
                         && let Some(entry) = machine.state().issues.get(issue)
                     {
                         starts += 1;

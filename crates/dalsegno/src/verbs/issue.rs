@@ -1,10 +1,17 @@
 //! `dalsegno issue`
 
-use super::{issues, show};
-use crate::error::CliError;
-use crate::settings::Settings;
+use dalsegno_adapters::tracker::local::{LocalTracker, NewIssue};
+use dalsegno_adapters::workflow::{WorkflowFile, process_environment};
+use dalsegno_core::{Failure, Issue};
+use dalsegno_engine::Tracker as _;
 
-/// Look at issues
+use super::{issues, show};
+use crate::cli::Common;
+use crate::error::CliError;
+use crate::out;
+use crate::settings::{self, Settings};
+
+/// Look at issues, and write those of the local tracker
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -17,11 +24,104 @@ enum IssueVerb {
     Show(show::IssueArgs),
     /// List the issues that the daemon knows
     List(issues::Args),
+    /// Write a new issue
+    New(New),
+    /// Move an issue to another state
+    Move {
+        /// Identifier or id
+        issue: String,
+        /// The state, as the tracker spells it
+        state: String,
+    },
+    /// Comment on an issue
+    Comment {
+        /// Identifier or id
+        issue: String,
+        /// The comment
+        body: String,
+        /// Who says it [default: the user's name]
+        #[arg(long)]
+        author: Option<String>,
+    },
 }
 
-pub(crate) fn run(args: Args, settings: &Settings) -> Result<(), CliError> {
+#[derive(Debug, clap::Args)]
+struct New {
+    /// One line
+    title: String,
+    /// The body
+    #[arg(long, short)]
+    description: Option<String>,
+    /// State [default: the first active one]
+    #[arg(long)]
+    state: Option<String>,
+    /// 1 (most urgent) to 4
+    #[arg(long)]
+    priority: Option<i64>,
+    /// A label; may be given again
+    #[arg(long = "label")]
+    labels: Vec<String>,
+    /// Identifier of an issue that must be terminal first; may be given again
+    #[arg(long = "blocked-by")]
+    blocked_by: Vec<String>,
+    /// Identifier of the parent
+    #[arg(long)]
+    parent: Option<String>,
+    /// Who it is assigned to
+    #[arg(long)]
+    assignee: Option<String>,
+}
+
+pub(crate) fn run(args: Args, common: &Common) -> Result<(), CliError> {
     match args.verb {
-        IssueVerb::Show(args) => show::issue(&args.issue, settings),
-        IssueVerb::List(args) => issues::run(args, settings),
+        IssueVerb::Show(args) => show::issue(&args.issue, &Settings::resolve(common)?),
+        IssueVerb::List(args) => issues::run(args, &Settings::resolve(common)?),
+        IssueVerb::New(new) => write(common, async |tracker| {
+            let New { title, description, state, priority, labels, blocked_by, parent, assignee } = new;
+            let new = NewIssue { title, description, state, priority, labels, blocked_by, parent, assignee };
+            let identifier = tracker.new_issue(new).await?;
+            Ok((format!("{identifier} is written to {}", tracker.folder().display()), identifier))
+        }),
+        IssueVerb::Move { issue, state } => write(common, async |tracker| {
+            let found = known(&tracker, &issue).await?;
+            let now = tracker.transition(&found.id, &state, &[]).await?;
+            Ok((format!("{} is in state {now}", found.identifier), found.identifier))
+        }),
+        IssueVerb::Comment { issue, body, author } => write(common, async |tracker| {
+            let found = known(&tracker, &issue).await?;
+            let author = author.unwrap_or_else(settings::user);
+            tracker.comment_as(&found.id, &author, &body, None).await?;
+            Ok((format!("{} has the comment", found.identifier), found.identifier))
+        }),
+    }
+}
+
+/// Does something to the local tracker of the project, with or without a daemon: both keep to its rules for editors.
+fn write(
+    common: &Common,
+    act: impl AsyncFnOnce(LocalTracker) -> Result<(String, String), Failure>,
+) -> Result<(), CliError> {
+    let path = settings::project_workflow(common)?;
+    let loaded = WorkflowFile::new(&path).load_full().map_err(|failure| CliError::failure(&failure))?;
+    let tracker =
+        LocalTracker::open(&loaded.policy, &process_environment()).map_err(|failure| CliError::failure(&failure))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::io("runtime_unavailable", &error))?;
+    let (said, identifier) = runtime.block_on(act(tracker)).map_err(|failure| CliError::failure(&failure))?;
+    if common.json {
+        out::json(&serde_json::json!({"identifier": identifier}));
+    } else {
+        out::line(&said);
+    }
+    Ok(())
+}
+
+async fn known(tracker: &LocalTracker, key: &str) -> Result<Issue, Failure> {
+    match tracker.show(key).await? {
+        Some((issue, _)) => Ok(issue),
+        None => Err(Failure::permanent("issue_not_found", format!("there is no issue {key:?}"))
+            .hint("`dalsegno issues` lists those that the daemon knows")),
     }
 }

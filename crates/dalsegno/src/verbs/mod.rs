@@ -1,14 +1,19 @@
 //! One file per verb. The doc of its `Args` is its help.
 
+pub(crate) mod agent;
 pub(crate) mod completions;
+pub(crate) mod demo;
+mod dry_run;
 pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod issue;
 pub(crate) mod issues;
 pub(crate) mod logs;
+pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod show;
 pub(crate) mod status;
+pub(crate) mod validate;
 
 use crate::cli::{Cli, Verb};
 use crate::error::CliError;
@@ -19,9 +24,13 @@ pub(crate) fn dispatch(cli: Cli) -> Result<(), CliError> {
     let Cli { common, verb } = cli;
     let settings = || Settings::resolve(&common);
     match verb {
+        Verb::Run(args) => run::run(args, &common),
+        Verb::Demo(args) => demo::run(args),
+        Verb::Validate(args) => validate::run(args, &common),
+        Verb::Agent(args) => agent::run(args),
         Verb::Status(args) => status::run(args, &settings()?),
         Verb::Issues(args) => issues::run(args, &settings()?),
-        Verb::Issue(args) => issue::run(args, &settings()?),
+        Verb::Issue(args) => issue::run(args, &common),
         Verb::Runs(args) => runs::run(args, &settings()?),
         Verb::Show(args) => show::run(args, &settings()?),
         Verb::Logs(args) => logs::run(args, &settings()?),

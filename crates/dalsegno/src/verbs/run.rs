@@ -4,19 +4,20 @@ use std::path::PathBuf;
 
 use dalsegno_engine::DriverEnd;
 
+use crate::cli::Common;
 use crate::daemon::{self, DaemonOptions};
 use crate::error::CliError;
-use crate::{logging, out};
+use crate::{crash, logging, out, settings};
 
 /// Run the daemon: take issues from the tracker and drive agents through them until asked to end
 ///
 /// The first SIGTERM or Ctrl-C takes no new work and waits up to 10 s for what is under way; a second one ends
 /// at once. Whatever is left goes on at the next start.
 #[derive(Debug, Clone, clap::Args)]
-pub(crate) struct RunArgs {
-    /// The workflow file; its directory holds the state in `.dalsegno/`
-    #[arg(default_value = "WORKFLOW.md")]
-    pub(crate) workflow: PathBuf,
+pub(crate) struct Args {
+    /// The workflow file; its directory holds the state in `.dalsegno/` [default: WORKFLOW.md]
+    #[arg(value_name = "WORKFLOW.md")]
+    pub(crate) file: Option<PathBuf>,
     /// End when nothing is eligible or running
     #[arg(long)]
     pub(crate) once: bool,
@@ -26,14 +27,11 @@ pub(crate) struct RunArgs {
     /// Port of the API on 127.0.0.1; 0 takes any free one [default: server.port, else 7272, else any free one]
     #[arg(long)]
     pub(crate) port: Option<u16>,
-    /// Log lines as JSON
-    #[arg(long)]
-    pub(crate) log_json: bool,
 }
 
-pub(crate) fn run(args: RunArgs) -> Result<(), CliError> {
-    let workflow = std::path::absolute(&args.workflow).map_err(|error| CliError::io("workflow_path", &error))?;
-    let state_dir = daemon::default_state_dir(&workflow);
+pub(crate) fn run(args: Args, common: &Common) -> Result<(), CliError> {
+    let workflow = settings::workflow_file(args.file.as_deref(), common)?;
+    let state_dir = settings::state_dir_of(&workflow);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -42,8 +40,9 @@ pub(crate) fn run(args: RunArgs) -> Result<(), CliError> {
         return runtime.block_on(super::dry_run::run(&workflow, &state_dir));
     }
     let options = DaemonOptions { workflow, state_dir: state_dir.clone(), once: args.once, port: args.port };
-    let _log = logging::start(&state_dir, args.log_json)?;
+    let _log = logging::start(&state_dir, common.json)?;
     let end = runtime.block_on(daemon::run(options))?;
+    crash::count();
     match end {
         DriverEnd::Quiet => out::line("Nothing is eligible or running any more."),
         DriverEnd::Stopped => out::line("Ended. What was under way goes on at the next start."),

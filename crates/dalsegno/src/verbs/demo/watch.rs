@@ -4,7 +4,7 @@ use std::fs::File;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use dalsegno_api::{Client, Event};
+use dalsegno_api::{Client, Event, EventQuery};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -107,7 +107,7 @@ pub(super) fn watch(project: &Project, mut kills: Option<Kills>) -> Result<Watch
     watched.took = begun.elapsed();
     // The daemon is gone; what it said last is in its store.
     let client = crate::reader::open(&project.state_dir())?;
-    while let Ok(page) = client.events(cursor.as_deref(), PAGE) {
+    while let Ok(page) = client.events(&page_after(cursor.as_deref())) {
         let got = page.events.len();
         take(page.events, &mut watched, begun);
         cursor = Some(page.next);
@@ -121,11 +121,15 @@ pub(super) fn watch(project: &Project, mut kills: Option<Kills>) -> Result<Watch
 fn follow(project: &Project, cursor: &mut Option<String>, watched: &mut Watched, begun: Instant) -> usize {
     // A daemon that is starting or was just killed does not answer; the next look finds it.
     let Ok(client) = Client::discover(&project.state_dir()) else { return 0 };
-    let Ok(page) = client.events(cursor.as_deref(), PAGE) else { return 0 };
+    let Ok(page) = client.events(&page_after(cursor.as_deref())) else { return 0 };
     let got = page.events.len();
     take(page.events, watched, begun);
     *cursor = Some(page.next);
     got
+}
+
+fn page_after(cursor: Option<&str>) -> EventQuery {
+    EventQuery { after: cursor.map(str::to_owned), limit: Some(PAGE), ..EventQuery::default() }
 }
 
 fn take(events: Vec<Event>, watched: &mut Watched, begun: Instant) {
@@ -152,7 +156,9 @@ fn describe(event: &Event) -> Option<String> {
         "workspace_ready" => "the workspace stands".to_owned(),
         "session_resumed" => "the agent goes on in its old session".to_owned(),
         "session_rehydrated" => "a new session takes over from a lost one".to_owned(),
-        "turn_started" if flag("repeated") => format!("turn {}: the prompt had not arrived, and is sent again", number("turn")),
+        "turn_started" if flag("repeated") => {
+            format!("turn {}: the prompt had not arrived, and is sent again", number("turn"))
+        }
         "turn_started" => format!("turn {}", number("turn")),
         "turn_ended" if flag("cut") => format!("turn {} was cut, and its prompt is not sent again", number("turn")),
         "check_ended" if flag("passed") => format!("check {:?} passes on a clean checkout", text("command")),

@@ -1,0 +1,87 @@
+//! `dalsegno validate`
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use dalsegno_adapters::tracker::LocalTrackers;
+use dalsegno_adapters::workflow::WorkflowFile;
+use dalsegno_adapters::workspace::LocalWorkspaces;
+use dalsegno_core::{Failure, Issue, IssueId, Policy};
+use dalsegno_engine::{Workflow, policy_hash};
+
+use crate::cli::Common;
+use crate::error::CliError;
+use crate::{daemon, out, settings};
+
+/// Check WORKFLOW.md as a start would, and name keys that nothing reads
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Args {
+    /// The workflow file [default: WORKFLOW.md]
+    #[arg(value_name = "WORKFLOW.md")]
+    file: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: Args, common: &Common) -> Result<(), CliError> {
+    let path = settings::workflow_file(args.file.as_deref(), common)?;
+    let file = Arc::new(WorkflowFile::new(&path));
+    let loaded = file.load_full().map_err(|failure| CliError::failure(&failure))?;
+    let workspaces = LocalWorkspaces::new(settings::state_dir_of(&path), file.clone());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::io("runtime_unavailable", &error))?;
+    runtime.block_on(daemon::preflight(&loaded.policy, &LocalTrackers::new(), &workspaces))?;
+    check_templates(file.as_ref(), &loaded.policy).map_err(|failure| CliError::failure(&failure))?;
+    let hash = policy_hash(&loaded.policy).map_err(|error| CliError::new("invalid_config", error.to_string()))?;
+    if common.json {
+        let unknown: Vec<serde_json::Value> = loaded
+            .unknown_keys
+            .iter()
+            .map(|key| serde_json::json!({"key": key.path, "nearest": key.nearest}))
+            .collect();
+        out::json(&serde_json::json!({"valid": true, "policy": hash, "unknown_keys": unknown}));
+        return Ok(());
+    }
+    out::line(&format!("{} is valid (policy {}).", path.display(), hash.as_str().get(..12).unwrap_or_default()));
+    for key in &loaded.unknown_keys {
+        let nearest = key.nearest.as_ref().map_or(String::new(), |nearest| format!("; did you mean {nearest}?"));
+        out::line(&format!("Nothing reads the key {}{nearest}", key.path));
+    }
+    Ok(())
+}
+
+/// Renders every template for an issue that has everything: what is unknown shows before an issue meets it.
+fn check_templates(workflow: &dyn Workflow, policy: &Policy) -> Result<(), Failure> {
+    let issue = sample();
+    let comment = policy.handoff.as_ref().and_then(|handoff| handoff.comment.as_deref());
+    for template in
+        [Some(policy.prompt_template.as_str()), Some(&policy.workspace.branch), comment].into_iter().flatten()
+    {
+        for attempt in [None, Some(1)] {
+            workflow.render(template, &issue, attempt)?;
+        }
+    }
+    Ok(())
+}
+
+fn sample() -> Issue {
+    Issue {
+        id: IssueId("sample".to_owned()),
+        native_ref: None,
+        identifier: "SAMPLE-1".to_owned(),
+        title: "A sample".to_owned(),
+        description: Some("Its description.".to_owned()),
+        priority: Some(1),
+        state: "Todo".to_owned(),
+        branch_name: Some("sample".to_owned()),
+        url: Some("http://localhost/".to_owned()),
+        assignee_id: Some("somebody".to_owned()),
+        labels: vec!["label".to_owned()],
+        blocked_by: Vec::new(),
+        parent: None,
+        dispatchable: true,
+        undispatchable_reason: None,
+        created_at: None,
+        updated_at: None,
+    }
+}
