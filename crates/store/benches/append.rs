@@ -1,6 +1,6 @@
 //! Appends of one 512-byte event per batch at 1, 64 and 512 writers, beside the disk's raw sync rate.
 //!
-//! `cargo bench -p dalsegno-store --bench append [-- --json] [--seconds N] [--inline-checkpoints]`
+//! `cargo bench -p dalsegno-store --bench append [-- --json] [--seconds N] [--apart-checkpoints]`
 //!
 //! Ratios are to the raw rates measured just before and after in the same process: a 4 KiB write and
 //! `fdatasync`, overwriting a preallocated file, and appending to one.
@@ -30,18 +30,18 @@ const WRITERS: [usize; 3] = [1, 64, 512];
 struct Arguments {
     json: bool,
     seconds: f64,
-    inline_checkpoints: bool,
+    apart_checkpoints: bool,
 }
 
 fn arguments() -> Arguments {
     let given: Vec<String> = std::env::args().collect();
     let has = |name: &str| given.iter().any(|argument| argument == name);
     let seconds = given.windows(2).find(|pair| pair[0] == "--seconds").map_or(2.0, |pair| pair[1].parse().unwrap());
-    Arguments { json: has("--json"), seconds, inline_checkpoints: has("--inline-checkpoints") }
+    Arguments { json: has("--json"), seconds, apart_checkpoints: has("--apart-checkpoints") }
 }
 
 fn main() {
-    let Arguments { json, seconds, inline_checkpoints } = arguments();
+    let Arguments { json, seconds, apart_checkpoints } = arguments();
     // Not the system's folder for temporary files, which may be in memory.
     let dir = tempfile::tempdir_in(std::env::var_os("CARGO_TARGET_TMPDIR").unwrap_or_else(|| ".".into())).unwrap();
     let limit = Duration::from_secs_f64(seconds);
@@ -50,7 +50,7 @@ fn main() {
     for writers in WRITERS {
         let before = raw(dir.path(), limit / 4);
         let state_dir = dir.path().join(format!("state-{writers}"));
-        let mut found = runtime.block_on(appends(&state_dir, writers, limit, !inline_checkpoints));
+        let mut found = runtime.block_on(appends(&state_dir, writers, limit, apart_checkpoints));
         let after = raw(dir.path(), limit / 4);
         let (overwrite, append) = (f64::midpoint(before.0, after.0), f64::midpoint(before.1, after.1));
         found["raw_overwrite_per_s"] = json!(overwrite.round());
@@ -61,7 +61,7 @@ fn main() {
     }
     let pages = pages(&dir.path().join("state-512"));
     if json {
-        println!("{}", json!({ "inline_checkpoints": inline_checkpoints, "appends": results, "page_of_100": pages }));
+        println!("{}", json!({ "apart_checkpoints": apart_checkpoints, "appends": results, "page_of_100": pages }));
         return;
     }
     for result in &results {
