@@ -92,10 +92,13 @@ impl StoreError {
     /// What the operating system said about `path`.
     pub(crate) fn io(path: &Path, error: &io::Error) -> Self {
         let text = format!("{}: {error}", path.display());
-        match error.kind() {
-            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => Self::ReadOnly(text),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull(text),
-            _ => Self::Unavailable(text),
+        let kind = error.kind();
+        if matches!(kind, io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied) {
+            Self::ReadOnly(text)
+        } else if matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            Self::DiskFull(text)
+        } else {
+            Self::Unavailable(text)
         }
     }
 }

@@ -109,7 +109,8 @@ impl Drop for TranscriptFiles {
 
 fn cut(text: &mut String) {
     if text.len() > TEXT_BYTES {
-        text.truncate(text.floor_char_boundary(TEXT_BYTES - CUT.len()));
+        let end = (0..=TEXT_BYTES - CUT.len()).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
         text.push_str(CUT);
     }
 }

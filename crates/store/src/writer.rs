@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
@@ -21,10 +21,18 @@ use crate::transcripts;
 const GROUP_BATCHES: usize = 1024;
 /// A transaction takes no further batch beyond this many bytes of JSON.
 const GROUP_BYTES: usize = 8 << 20;
-/// The log is copied into the database each time that about this much was written.
-const CHECKPOINT_BYTES: usize = 4 << 20;
-/// A log of more pages than this is shortened by the writer itself, which nobody can outrun.
-const LOG_PAGES: i64 = 8192;
+/// How many transactions, or how many bytes of JSON, may pass between two looks at the size of the log.
+const LOOK_COMMITS: u32 = 64;
+const LOOK_BYTES: usize = 256 << 10;
+/// The log is copied into the database when this many of its pages are not.
+const COPY_PAGES: i64 = 512;
+/// A log of this many pages begins anew as soon as only a few are left to copy: writing over an old
+/// log is faster than making a longer one.
+const LOG_PAGES: i64 = 1024;
+/// So few pages the writer copies itself, because only it can see to it that none come after.
+const FEW_PAGES: i64 = 128;
+/// A log of so many pages the writer copies in any case; nobody can outrun it.
+const LONGEST_LOG_PAGES: i64 = 4096;
 
 /// Everything that the writer needs.
 pub(crate) struct Writer {
@@ -116,7 +124,7 @@ impl Writer {
         let mut inserts = Inserts::prepare(&self.db)?;
         let mut pruning = Pruning::new(&self.db, self.kept)?;
         let mut group = Vec::new();
-        let mut written = 0;
+        let (mut written, mut commits) = (0, 0);
         while let Some(job) = self.queue.blocking_recv() {
             let mut bytes = job.encoded.size();
             group.push(job);
@@ -140,11 +148,12 @@ impl Writer {
                 }
             }
             written += bytes;
+            commits += 1;
             if let Some(checkpoints) = &checkpoints
-                && written >= CHECKPOINT_BYTES
+                && (written >= LOOK_BYTES || commits >= LOOK_COMMITS)
             {
-                written = 0;
-                checkpoints.due(&self.db)?;
+                (written, commits) = (0, 0);
+                checkpoints.see_to(&self.db)?;
             }
         }
         Ok(())
@@ -228,45 +237,44 @@ fn fail(group: &mut Vec<Job>, error: &rusqlite::Error) {
 struct Checkpoints {
     wake: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
-    /// Pages in the log at the last look.
-    log: Arc<AtomicI64>,
 }
 
 impl Checkpoints {
     fn start(db: Connection) -> Self {
         let (wake, woken) = sync_channel::<()>(1);
-        let log = Arc::new(AtomicI64::new(0));
-        let seen = Arc::clone(&log);
         let work = move || {
             for () in woken {
-                match checkpoint(&db) {
-                    Ok(pages) => seen.store(pages, Ordering::Relaxed),
-                    Err(error) => tracing::warn!(%error, "the journal's log could not be copied into the database"),
+                if let Err(error) = copy_log(&db) {
+                    tracing::warn!(%error, "the journal's log could not be copied into the database");
                 }
             }
         };
         let thread = std::thread::Builder::new().name("checkpoints".to_owned()).spawn(work);
         match thread {
-            Ok(thread) => Self { wake: Some(wake), thread: Some(thread), log },
+            Ok(thread) => Self { wake: Some(wake), thread: Some(thread) },
             Err(error) => {
                 tracing::warn!(%error, "no thread for checkpoints; the writer does them");
-                Self { wake: None, thread: None, log }
+                Self { wake: None, thread: None }
             }
         }
     }
 
-    /// To be called by the writer between transactions.
-    fn due(&self, db: &Connection) -> rusqlite::Result<()> {
-        let Some(wake) = &self.wake else { return checkpoint(db).map(|_| ()) };
-        if self.log.load(Ordering::Relaxed) > LOG_PAGES {
+    /// To be called by the writer between transactions: keeps the log short.
+    fn see_to(&self, db: &Connection) -> rusqlite::Result<()> {
+        let mut look = db.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?;
+        let (log, copied): (i64, i64) = look.query_row([], |row| Ok((row.get(1)?, row.get(2)?)))?;
+        let left = log - copied;
+        if log >= LONGEST_LOG_PAGES || (log >= LOG_PAGES && left <= FEW_PAGES) {
             // The log begins anew only when all of it is copied and nobody writes: now.
-            let pages = checkpoint(db)?;
-            self.log.store(0, Ordering::Relaxed);
-            tracing::debug!(pages, "the writer shortened the journal's log");
-            return Ok(());
+            return copy_log(db);
         }
-        // A full channel means that one is due already.
-        let _ = wake.try_send(());
+        if left >= COPY_PAGES {
+            match &self.wake {
+                // A full channel means that it is under way.
+                Some(wake) => drop(wake.try_send(())),
+                None => copy_log(db)?,
+            }
+        }
         Ok(())
     }
 }
@@ -282,7 +290,7 @@ impl Drop for Checkpoints {
     }
 }
 
-/// Copies as much of the log as readers allow; answers the pages in the log.
-fn checkpoint(db: &Connection) -> rusqlite::Result<i64> {
-    db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(1))
+/// Copies as much of the log as readers allow.
+fn copy_log(db: &Connection) -> rusqlite::Result<()> {
+    db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dalsegno_engine::{AppendError, Journal, Reads};
-use dalsegno_store::Store;
+use dalsegno_store::{OpenOptions, Store};
 
 use crate::support::{batch, numbers, open, plain, plain_batch, plain_snapshot};
 
@@ -147,8 +147,14 @@ async fn an_append_that_nobody_waits_for_still_takes_place() {
 
 #[tokio::test]
 async fn the_log_stays_bounded() {
+    for apart_checkpoints in [false, true] {
+        log_is_bounded(apart_checkpoints).await;
+    }
+}
+
+async fn log_is_bounded(apart_checkpoints: bool) {
     let dir = tempfile::tempdir().unwrap();
-    let opened = open(dir.path());
+    let opened = Store::open(dir.path(), OpenOptions { apart_checkpoints, ..OpenOptions::default() }).unwrap();
     let mut pending = std::collections::VecDeque::new();
     let mut next = 1;
     // About 160 MiB of events with sixteen batches in flight, so that the log never rests.
@@ -167,5 +173,25 @@ async fn the_log_stays_bounded() {
         answer.await.unwrap();
     }
     let log = std::fs::metadata(dir.path().join("dalsegno.db-wal")).unwrap().len();
-    assert!(log < 128 << 20, "the log has {log} bytes");
+    assert!(log < 80 << 20, "the log has {log} bytes");
+}
+
+#[tokio::test]
+async fn the_log_stays_bounded_with_small_commits() {
+    for apart_checkpoints in [false, true] {
+        log_is_bounded_with_small_commits(apart_checkpoints).await;
+    }
+}
+
+async fn log_is_bounded_with_small_commits(apart_checkpoints: bool) {
+    let dir = tempfile::tempdir().unwrap();
+    let opened = Store::open(dir.path(), OpenOptions { apart_checkpoints, ..OpenOptions::default() }).unwrap();
+    // Each changes several pages of 8 KiB: without care this is a log of about 100 MiB.
+    for seq in 1..=4_000_u64 {
+        let mut one = plain_batch(1, seq, seq);
+        one.views.push(crate::support::run_view(&format!("run-{seq}"), "i1", 0, None));
+        opened.journal.append(one).await.unwrap();
+    }
+    let log = std::fs::metadata(dir.path().join("dalsegno.db-wal")).unwrap().len();
+    assert!(log < 40 << 20, "the log has {log} bytes");
 }

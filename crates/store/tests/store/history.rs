@@ -45,9 +45,9 @@ fn event(state: &State, kind: Kind, number: u8) -> Event {
     match kind {
         Kind::Started => Event::DaemonStarted { epoch: state.epoch + 1, version: "v".to_owned(), pid: 1 },
         Kind::Workflow => Event::WorkflowLoaded { hash: "abc".into(), policy: Box::new(policy()) },
-        Kind::Health => {
-            Event::TrackerHealth { failure: (number % 2 == 0).then(|| Failure::retryable("tracker_request", "x")) }
-        }
+        Kind::Health => Event::TrackerHealth {
+            failure: number.is_multiple_of(2).then(|| Failure::retryable("tracker_request", "x")),
+        },
         Kind::Seen => Event::IssueSeen { issue: Box::new(issue(&id.0, &format!("DS-{number}"))) },
         Kind::Changed => {
             let mut changed = issue(&id.0, &format!("DS-{number}"));
