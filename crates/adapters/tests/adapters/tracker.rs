@@ -587,3 +587,15 @@ async fn our_own_writers_take_turns() {
     }
     assert_eq!(markers(&local.text("DS-1")).len(), 40);
 }
+
+#[tokio::test]
+async fn every_prefix_of_a_file_is_whole_or_refused() {
+    let local = Local::new();
+    let whole =
+        "---\r\nid: i-1\nstate: 'To do' # é\ntitle: \"x\"\n---\n```\n## Comments\n\n### é · me\n<!-- dalsegno:é -->\n";
+    for end in 0..whole.len() {
+        fs::write(local.file("DS-1"), &whole.as_bytes()[..end]).unwrap();
+        let (issues, broken) = local.tracker.list().await.unwrap();
+        assert_eq!(issues.len() + broken.len(), 1, "prefix of {end} bytes");
+    }
+}
