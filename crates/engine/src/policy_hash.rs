@@ -7,17 +7,17 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// SHA-256 of the policy's canonical JSON (keys sorted, no blanks), in hexadecimal.
-///
-/// # Errors
-/// When the policy has no JSON form; no policy that a workflow file can say is like that.
-pub fn policy_hash(policy: &Policy) -> Result<PolicyHash, serde_json::Error> {
+#[must_use]
+pub fn policy_hash(policy: &Policy) -> PolicyHash {
     let mut text = String::new();
-    canonical(&serde_json::to_value(policy)?, &mut text);
+    // Every policy has a JSON form. If one ever had none, its debug text would still tell it from others.
+    let value = serde_json::to_value(policy).unwrap_or_else(|error| Value::String(format!("{error}: {policy:?}")));
+    canonical(&value, &mut text);
     let mut hash = String::with_capacity(64);
     for byte in Sha256::digest(text.as_bytes()) {
         let _infallible = write!(hash, "{byte:02x}");
     }
-    Ok(PolicyHash(hash))
+    PolicyHash(hash)
 }
 
 // The order of a JSON map depends on a feature of `serde_json` that any crate of the build may turn on.

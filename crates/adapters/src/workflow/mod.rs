@@ -130,12 +130,14 @@ impl WorkflowFile {
     fn interpret(&self, bytes: &[u8]) -> Result<Loaded, Failure> {
         let (config, body) = split(self.text(bytes)?, &self.path)?;
         later::refuse_unavailable(&config)?;
-        let absolute = fs::canonicalize(&self.path).map_err(|error| {
-            Failure::permanent("missing_workflow_file", format!("{} cannot be read: {error}", self.path.display()))
-                .hint("The file went away while it was read; put it back.")
-        })?;
-        let project_dir = absolute.parent().unwrap_or(Path::new("/"));
-        let place = settings::Place { project_dir, env: &self.env };
+        // The directory that was named, also when WORKFLOW.md in it is a link to somewhere else.
+        let project_dir = std::path::absolute(&self.path)
+            .and_then(|path| fs::canonicalize(path.parent().unwrap_or(Path::new("/"))))
+            .map_err(|error| {
+                Failure::permanent("missing_workflow_file", format!("{} cannot be read: {error}", self.path.display()))
+                    .hint("The directory went away while the file was read; put it back.")
+            })?;
+        let place = settings::Place { project_dir: &project_dir, env: &self.env };
         let policy = settings::policy(&config, body, &place)?;
         let mut template_problems = Vec::new();
         let comment = policy.handoff.as_ref().and_then(|handoff| handoff.comment.as_deref());

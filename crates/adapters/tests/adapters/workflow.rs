@@ -297,8 +297,8 @@ fn s17_1_changes_are_detected_and_bad_reloads_fail() {
     assert!(file.changed(), "same size, within the same tick of the clock");
     let second = file.load().unwrap();
     assert!(!file.changed());
-    assert_ne!(policy_hash(&first).unwrap(), policy_hash(&second).unwrap());
-    assert_eq!(policy_hash(&second).unwrap(), policy_hash(&file.load().unwrap()).unwrap());
+    assert_ne!(policy_hash(&first), policy_hash(&second));
+    assert_eq!(policy_hash(&second), policy_hash(&file.load().unwrap()));
     fs::remove_file(file.path()).unwrap();
     assert!(file.changed());
     assert_eq!(file.load().unwrap_err().code, "missing_workflow_file");
@@ -368,4 +368,29 @@ fn local_variables_are_known() {
 fn output_is_bounded() {
     let failure = render("{% for i in (1..300000) %}0123456789{% endfor %}", None).unwrap_err();
     assert_eq!(failure.code, "template_render_error");
+}
+
+#[test]
+fn s5_1_a_linked_file_belongs_to_the_directory_that_was_named() {
+    let (project, elsewhere) = (Project::new(), Project::new());
+    elsewhere.write(&format!("---\n{MINIMAL}---\n"));
+    std::os::unix::fs::symlink(elsewhere.path().join("WORKFLOW.md"), project.dir.path().join("WORKFLOW.md")).unwrap();
+    assert_eq!(project.file().load().unwrap().project_dir, project.path().to_str().unwrap());
+}
+
+#[test]
+fn bad_input_never_panics() {
+    let whole = format!(
+        "\u{feff}---\r\n{MINIMAL}handoff: {{comment: \"{{{{ issue.title }}}}\"}}\n---\n{{% if attempt %}}é{{% endif %}}"
+    );
+    let project = Project::new();
+    for end in 0..whole.len() {
+        fs::write(project.dir.path().join("WORKFLOW.md"), &whole.as_bytes()[..end]).unwrap();
+        if let Err(failure) = project.file().load_full() {
+            assert!(failure.hint.is_some(), "{failure}");
+        }
+        if let Some(template) = whole.get(end..) {
+            let _either_way = render(template, Some(1));
+        }
+    }
 }

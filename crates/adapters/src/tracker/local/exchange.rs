@@ -71,6 +71,7 @@ pub(super) fn update(path: &Path, edit: &Edit<'_>) -> Result<Vec<u8>, Failure> {
     let until = Instant::now() + PATIENCE;
     let mut half_since: Option<Instant> = None;
     let mut pause = PAUSE;
+    let mut undone: Option<Undone> = None;
     while Instant::now() < until {
         let (old, meta) = match read(path) {
             Ok(found) => found,
@@ -90,7 +91,12 @@ pub(super) fn update(path: &Path, edit: &Edit<'_>) -> Result<Vec<u8>, Failure> {
         };
         let new = match edit(&old) {
             Ok(Some(new)) => new,
-            Ok(None) => return Ok(old),
+            // It holds our edit although that was taken back: it was made from the text that stood there for an instant,
+            // and lacks what was saved before.
+            Ok(None) => match undone.take().and_then(|undone| undone.merged(&old, edit)) {
+                Some(merged) if merged != old => merged,
+                Some(_) | None => return Ok(old),
+            },
             Err(EditProblem::HalfSaved(_)) if half_since.get_or_insert_with(Instant::now).elapsed() < HALF_SAVED => {
                 std::thread::sleep(PAUSE);
                 continue;
@@ -104,10 +110,11 @@ pub(super) fn update(path: &Path, edit: &Edit<'_>) -> Result<Vec<u8>, Failure> {
         half_since = None;
         let temp = dir.join(format!(".{name}.{}-{}{SUFFIX}", short_hash(&old), short_hash(&new)));
         write_temp(&temp, &new, &meta)?;
-        if let Some(done) = swap(path, &temp, &old, new, edit)? {
+        if let Some(done) = swap(path, &temp, &old, new, edit, &mut undone)? {
             return Ok(done);
         }
-        std::thread::sleep(pause);
+        // Whoever read our text while it stood there gets time to save what they make of it.
+        std::thread::sleep(if undone.is_some() { PAUSE * 10 } else { pause });
         pause = (pause * 2).min(PAUSE * 8);
     }
     Err(Failure::retryable(
@@ -118,10 +125,22 @@ pub(super) fn update(path: &Path, edit: &Edit<'_>) -> Result<Vec<u8>, Failure> {
 }
 
 // One exchange. `None`: somebody saved in between, their text is back in place, and the edit is to begin anew.
-fn swap(path: &Path, temp: &Path, old: &[u8], new: Vec<u8>, edit: &Edit<'_>) -> Result<Option<Vec<u8>>, Failure> {
+fn swap(
+    path: &Path,
+    temp: &Path,
+    old: &[u8],
+    new: Vec<u8>,
+    edit: &Edit<'_>,
+    undone: &mut Option<Undone>,
+) -> Result<Option<Vec<u8>>, Failure> {
     // A handle for syncing. The sync comes after the exchange, so that the time in which a save can come between is
     // short; the old text stays on disk until then, and `recover` puts it back if the new one did not make it.
     let written = fs::File::open(temp).map_err(|error| io_failure("opening", temp, &error))?;
+    // A last look: whoever reads the file between an exchange and its undoing reads a text without the newest save.
+    if !matches!(read(path), Ok((current, _)) if current == old) {
+        discard(temp)?;
+        return Ok(None);
+    }
     match exchange(temp, path) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -170,10 +189,26 @@ fn swap(path: &Path, temp: &Path, old: &[u8], new: Vec<u8>, edit: &Edit<'_>) -> 
         }
     };
     if theirs == new {
+        if let Ok((saved, _)) = read(path) {
+            *undone = Some(Undone { ours: new, saved });
+        }
         discard(temp)?;
         return Ok(None);
     }
     reconcile(path, temp, &new, &theirs, edit)
+}
+
+/// An exchange that was taken back.
+struct Undone {
+    ours: Vec<u8>,
+    saved: Vec<u8>,
+}
+
+impl Undone {
+    fn merged(self, current: &[u8], edit: &Edit<'_>) -> Option<Vec<u8>> {
+        let edited = edit(&self.saved).ok()??;
+        merge(&self.ours, &edited, current)
+    }
 }
 
 // `theirs` was saved over our text, `path` holds a text that was saved before ours was taken back.
