@@ -325,12 +325,11 @@ impl Driver {
     }
 
     fn load_workflow(&mut self) {
-        let hashed = |policy| match policy_hash(&policy) {
-            Ok(hash) => Ok((hash, policy)),
-            Err(error) => Err(Failure::permanent("invalid_config", format!("the policy cannot be journaled: {error}"))),
-        };
-        match self.executor.world().workflow.load().and_then(hashed) {
-            Ok((hash, policy)) => self.feed(Input::PolicyLoaded { hash, policy: Box::new(policy) }),
+        match self.executor.world().workflow.load() {
+            Ok(policy) => {
+                let hash = policy_hash(&policy);
+                self.feed(Input::PolicyLoaded { hash, policy: Box::new(policy) });
+            }
             Err(failure) => {
                 tracing::error!(
                     code = failure.code,

@@ -24,7 +24,7 @@ pub(crate) async fn run(workflow: &Path, state_dir: &Path) -> Result<(), CliErro
     let now = SystemClock.now();
     let epoch = machine.state().epoch + 1;
     machine.handle(Input::Started { epoch, version: "dry-run".to_owned(), pid: std::process::id() }, now);
-    let hash = policy_hash(&policy).map_err(|error| CliError::new("invalid_config", error.to_string()))?;
+    let hash = policy_hash(&policy);
     machine.handle(Input::PolicyLoaded { hash, policy: Box::new(policy.clone()) }, now);
     let tracker = trackers.open(&policy).map_err(|failure| CliError::failure(&failure))?;
     let mut starts = 0;

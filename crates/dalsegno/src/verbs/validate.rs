@@ -32,7 +32,7 @@ pub(crate) fn run(args: Args, common: &Common) -> Result<(), CliError> {
         .map_err(|error| CliError::io("runtime_unavailable", &error))?;
     runtime.block_on(daemon::preflight(&loaded.policy, &LocalTrackers::new(), &workspaces))?;
     check_templates(file.as_ref(), &loaded.policy).map_err(|failure| CliError::failure(&failure))?;
-    let hash = policy_hash(&loaded.policy).map_err(|error| CliError::new("invalid_config", error.to_string()))?;
+    let hash = policy_hash(&loaded.policy);
     if common.json {
         let unknown: Vec<serde_json::Value> = loaded
             .unknown_keys
