@@ -123,6 +123,11 @@ pub(crate) fn color() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os(env::NO_COLOR).is_none_or(|value| value.is_empty())
 }
 
+/// Whether standard error takes colours.
+pub(crate) fn color_errors() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os(env::NO_COLOR).is_none_or(|value| value.is_empty())
+}
+
 /// What the daemon logs.
 pub(crate) fn log_filter() -> String {
     std::env::var(env::LOG).ok().filter(|filter| !filter.is_empty()).unwrap_or_else(|| "info".to_owned())

@@ -52,7 +52,7 @@ pub(super) fn report(project: &Project, watched: &Watched) -> Result<(), CliErro
         ));
     }
     out::line(&format!("Look around: git -C {} log --all --oneline", project.remote().display()));
-    out::line(&format!("             dalsegno runs --dir {}", project.state_dir().display()));
+    out::line(&format!("             dalsegno runs --dir {}", project.dir().join("project").display()));
     if wrong.is_empty() {
         return Ok(());
     }

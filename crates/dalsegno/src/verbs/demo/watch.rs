@@ -50,7 +50,7 @@ impl Kills {
     }
 
     fn next_gap(&mut self) -> usize {
-        4 + usize::try_from(self.random() % 12).unwrap_or(0)
+        16 + usize::try_from(self.random() % 24).unwrap_or(0)
     }
 
     /// A moment between two events.
@@ -163,7 +163,6 @@ fn describe(event: &Event) -> Option<String> {
         "turn_ended" if flag("cut") => format!("turn {} was cut, and its prompt is not sent again", number("turn")),
         "check_ended" if flag("passed") => format!("check {:?} passes on a clean checkout", text("command")),
         "check_ended" => format!("check {:?} fails: the agent gets another turn", text("command")),
-        "effect_in_doubt" => "an outcome is unknown; it will be settled".to_owned(),
         "recovery_step" => "what the dead daemon left running is swept".to_owned(),
         "saga_step" => {
             let state = event.data.get("state").and_then(|state| state.get("state")).and_then(|state| state.as_str());
