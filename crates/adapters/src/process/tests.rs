@@ -18,8 +18,16 @@ fn surroundings() -> Surroundings {
     Surroundings { mark: format!("test-{:016x}", u64::from_ne_bytes(bytes)), secret_names: Vec::new() }
 }
 
+/// `bash -c`, as the login shell of [`shell`] would run it. Not the login shell itself: it reads the profile of whoever
+/// runs the test, and one that is killed in the midst of that may leave lock files behind.
+fn plain(script: &str, surroundings: &Surroundings) -> tokio::process::Command {
+    let mut command = command("bash", surroundings);
+    command.arg("-c").arg(script);
+    command
+}
+
 async fn run(script: &str, timeout: Duration, max: usize) -> Finished {
-    run_bounded(shell(script, &surroundings()), None, timeout, &CancellationToken::new(), max).await.unwrap()
+    run_bounded(plain(script, &surroundings()), None, timeout, &CancellationToken::new(), max).await.unwrap()
 }
 
 /// Waits until the file has a line, and answers it as a number.
@@ -62,9 +70,9 @@ async fn standard_input_is_given_and_may_be_ignored() {
     let marks = surroundings();
     let cancel = CancellationToken::new();
     let big = vec![b'x'; 1_000_000];
-    let read = run_bounded(shell("wc -c", &marks), Some(big.clone()), LONG, &cancel, 100).await.unwrap();
+    let read = run_bounded(plain("wc -c", &marks), Some(big.clone()), LONG, &cancel, 100).await.unwrap();
     assert_eq!(read.tail.trim(), "1000000");
-    let ignored = run_bounded(shell("exit 0", &marks), Some(big), LONG, &cancel, 100).await.unwrap();
+    let ignored = run_bounded(plain("exit 0", &marks), Some(big), LONG, &cancel, 100).await.unwrap();
     assert!(ignored.success());
 }
 
@@ -79,6 +87,16 @@ async fn secrets_stay_out_and_the_mark_goes_in() {
     assert!(finished.tail.lines().any(|line| line == format!("DALSEGNO_RUN={}", marks.mark)));
     assert!(finished.tail.lines().any(|line| line.starts_with("PATH=")));
     assert!(!finished.tail.lines().any(|line| line.starts_with("HOME=")));
+}
+
+#[tokio::test]
+async fn the_shell_is_a_login_shell() {
+    let mut command = shell("shopt -q login_shell && echo yes", &surroundings());
+    // No profile but an empty home's.
+    let home = TempDir::new().unwrap();
+    command.env("HOME", home.path());
+    let finished = run_bounded(command, None, LONG, &CancellationToken::new(), 1000).await.unwrap();
+    assert!(finished.tail.ends_with("yes\n"), "{}", finished.tail);
 }
 
 #[tokio::test]
@@ -119,7 +137,7 @@ async fn children_with_an_emptied_environment_are_found_by_their_group() {
     let file = dir.path().join("pid");
     let cancel = CancellationToken::new();
     let script = format!("(env -i bash -c 'echo $$ > {}; exec sleep 1000' &) ; sleep 1000", file.display());
-    let command = shell(&script, &surroundings());
+    let command = plain(&script, &surroundings());
     let token = cancel.clone();
     let running = tokio::spawn(async move { run_bounded(command, None, LONG, &token, 100).await });
     let pid = pid_in(&file).await;
@@ -135,7 +153,7 @@ async fn a_dropped_run_leaves_nothing() {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("pid");
     let marks = surroundings();
-    let command = shell(&format!("(setsid bash -c 'echo $$ > {}; sleep 1000' &); sleep 1000", file.display()), &marks);
+    let command = plain(&format!("(setsid bash -c 'echo $$ > {}; sleep 1000' &); sleep 1000", file.display()), &marks);
     let running =
         tokio::spawn(async move { run_bounded(command, None, LONG, &CancellationToken::new(), 100).await.unwrap() });
     let pid = pid_in(&file).await;
@@ -162,7 +180,7 @@ async fn the_sweep_finds_what_left_its_parent_its_session_and_its_pipes() {
         at("closed"),
         at("emptied"),
     );
-    let mut child = spawn(shell(&script, &marks)).unwrap();
+    let mut child = spawn(plain(&script, &marks)).unwrap();
     let mut pids = Vec::new();
     for name in names {
         pids.push(pid_in(&dir.path().join(name)).await);
@@ -172,7 +190,7 @@ async fn the_sweep_finds_what_left_its_parent_its_session_and_its_pipes() {
     // Another run's mark that begins with ours is not ours.
     let mut other = marks.clone();
     other.mark.push('1');
-    let mut bystander = spawn(shell("sleep 1000", &other)).unwrap();
+    let mut bystander = spawn(plain("sleep 1000", &other)).unwrap();
 
     let killed = Sweeper.sweep(&marks.mark).await.unwrap();
     assert!(killed >= 5, "{killed}");

@@ -50,9 +50,11 @@ impl AgentFixture for ScriptedFixture {
     fn agent(&self, behaviour: Behaviour, place: &Path) -> (Arc<dyn Agents>, AgentPolicy) {
         let agents = Arc::new(LocalAgents::new(program()));
         let Some(turns) = turns(behaviour) else {
-            let command =
-                if behaviour == Behaviour::Missing { "no-such-agent-program" } else { "sleep 1000 & sleep 1000" };
-            return (agents, agent_policy(AgentKind::Acp, Some(command.to_owned()), None));
+            if behaviour == Behaviour::Missing {
+                // Through the login shell, which is what finds out.
+                return (agents, agent_policy(AgentKind::Acp, Some("no-such-agent-program".to_owned()), None));
+            }
+            return in_bash(place, "sleep 1000 & sleep 1000");
         };
         let script = place.join("script.yaml");
         std::fs::write(&script, format!("default:\n{}\n", indent(turns))).unwrap();
@@ -62,6 +64,15 @@ impl AgentFixture for ScriptedFixture {
     fn processes(&self) -> Arc<dyn Processes> {
         Arc::new(Sweeper)
     }
+}
+
+/// An agent that is this script in bash. Not through the login shell: that reads the profile of whoever runs the test,
+/// and one that is killed in the midst of it may leave lock files behind. So the program is `bash`, and its first
+/// argument, `agent`, is the name of the script in the workspace.
+fn in_bash(place: &Path, script: &str) -> (Arc<dyn Agents>, AgentPolicy) {
+    std::fs::write(place.join("workspace").join("agent"), script).unwrap();
+    let policy = agent_policy(AgentKind::Scripted, None, Some("none".to_owned()));
+    (Arc::new(LocalAgents::new(PathBuf::from("bash"))), policy)
 }
 
 fn indent(text: &str) -> String {
@@ -165,14 +176,11 @@ struct Bash {
 
 impl AgentFixture for Bash {
     fn agent(&self, _: Behaviour, place: &Path) -> (Arc<dyn Agents>, AgentPolicy) {
-        let script = place.join("agent.sh");
         let Self { init, load, prompt, cancel } = self;
         let quote = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
         let head =
             format!("INIT={}\nLOAD={}\nPROMPT={}\nCANCEL={}\n", quote(init), quote(load), quote(prompt), quote(cancel));
-        std::fs::write(&script, head + BASH_AGENT).unwrap();
-        let policy = agent_policy(AgentKind::Acp, Some(format!("bash {}", script.display())), None);
-        (Arc::new(LocalAgents::new(PathBuf::new())), policy)
+        in_bash(place, &(head + BASH_AGENT))
     }
 
     fn processes(&self) -> Arc<dyn Processes> {
