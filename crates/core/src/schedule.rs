@@ -374,7 +374,7 @@ impl Machine {
                 slots.taken += 1;
                 *slots.by_state.entry(state).or_default() += 1;
                 self.start_run(&id);
-            } else if entry.status != IssueStatus::Queued {
+            } else {
                 self.set_status(&id, IssueStatus::Queued, Some("no available orchestrator slots"), None);
             }
         }
@@ -528,7 +528,7 @@ impl Machine {
     ) {
         let Some(entry) = self.state.issues.get(id) else { return };
         let from = entry.status;
-        if from != to || entry.due_at != due_at {
+        if from != to || entry.due_at != due_at || entry.reason.as_deref() != reason {
             self.emit(Event::IssueStatus { issue: id.clone(), from, to, reason: reason.map(str::to_owned), due_at });
         }
     }

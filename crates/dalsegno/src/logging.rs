@@ -24,7 +24,10 @@ pub(crate) struct Log {
 /// Starts logging. Without a writable log directory, standard error is all there is, and it says so.
 pub(crate) fn start(state_dir: &Path, json: bool) -> Result<Log, CliError> {
     let filter = || EnvFilter::try_new(settings::log_filter()).unwrap_or_else(|_| EnvFilter::new("info"));
-    let errors = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(settings::color_errors()).with_target(false);
+    let errors = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(settings::color_errors())
+        .with_target(false);
     let errors = if json { errors.json().boxed() } else { errors.compact().boxed() };
     let file = RollingFileAppender::builder()
         .rotation(Rotation::DAILY)

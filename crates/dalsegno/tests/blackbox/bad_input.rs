@@ -45,7 +45,10 @@ fn broken_front_matter_is_refused_with_its_code() {
     for (text, code) in [
         ("---\ntracker: [\n---\nx", "workflow_parse_error"),
         ("---\n- a\n- b\n---\nx", "workflow_front_matter_not_a_map"),
-        ("---\ntracker: {kind: nonsense}\n---\nx", "unsupported_tracker_kind"),
+        (
+            "---\ntracker: {kind: nonsense}\nagent: {kind: scripted, script: agent.yaml}\n---\nx",
+            "unsupported_tracker_kind",
+        ),
         ("---\ntracker: {kind: local}\n---\nx", "not_available"),
         (
             "---\ntracker: {kind: local}\nagent: {kind: scripted, script: agent.yaml, max_turns: 0}\n---\nx",

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use dalsegno_engine::{EventFilter, EventRow, Reads as _};
-use dalsegno_store::Store;
+use dalsegno_store::{Store, StoreError};
 use dalsegno_testkit::crash::{Kill, Ran};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -207,9 +207,13 @@ impl Project {
         Ran::ToItsEnd { points: fs::read_to_string(counted).ok().and_then(|text| text.trim().parse().ok()) }
     }
 
-    /// All events of the journal.
+    /// All events of the journal; none before a daemon made one.
     pub(crate) fn events(&self) -> Vec<EventRow> {
-        let store = Store::open_read_only(&self.state_dir()).unwrap();
+        let store = match Store::open_read_only(&self.state_dir()) {
+            Ok(store) => store,
+            Err(StoreError::Missing(_)) => return Vec::new(),
+            Err(error) => panic!("{error}"),
+        };
         let mut events = Vec::new();
         let mut after = 0;
         loop {
@@ -238,9 +242,7 @@ impl Project {
 
     /// Waits until an event of this kind is in the journal.
     pub(crate) fn wait_for_event(&self, kind: &str) {
-        self.wait_until(kind, || {
-            self.state_dir().join("dalsegno.db").exists() && self.events().iter().any(|event| event.kind == kind)
-        });
+        self.wait_until(kind, || self.events().iter().any(|event| event.kind == kind));
     }
 
     /// Waits until something holds.

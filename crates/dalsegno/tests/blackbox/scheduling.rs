@@ -1,5 +1,6 @@
 //! Who runs next: order, limits, labels, blockers, reload (Symphony §8, §17.4).
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::project::Project;
@@ -24,17 +25,19 @@ fn started(project: &Project) -> Vec<String> {
         .collect()
 }
 
-/// The most runs that were live at once, by the journal.
+/// The most issues that took a slot at once, by the journal: from the start of a run to its end, or until the
+/// handoff's move took the issue out of its state.
 fn most_at_once(project: &Project, counts: impl Fn(&str) -> bool) -> usize {
-    let (mut live, mut most) = (0_usize, 0);
+    let (mut live, mut most) = (BTreeSet::new(), 0);
     for event in project.events() {
-        let counted = event.issue.as_deref().is_some_and(&counts);
-        match event.kind.as_str() {
-            "run_started" if counted => live += 1,
-            "run_ended" if counted => live -= 1,
-            _ => {}
+        let Some(issue) = event.issue.filter(|issue| counts(issue)) else { continue };
+        let moved = event.kind == "issue_changed" && event.data["issue"]["state"] == "Human Review";
+        if event.kind == "run_started" {
+            live.insert(issue);
+        } else if event.kind == "run_ended" || moved {
+            live.remove(&issue);
         }
-        most = most.max(live);
+        most = most.max(live.len());
     }
     most
 }
