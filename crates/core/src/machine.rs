@@ -383,7 +383,10 @@ impl Machine {
             }
         }
         match &event {
-            Event::RunEnded { run, outcome, reason, evidence } => self.keep_ended(run, *outcome, reason, evidence),
+            Event::RunEnded { run, outcome, reason, evidence } => {
+                self.touched.daemon = true;
+                self.keep_ended(run, *outcome, reason, evidence);
+            }
             Event::EffectIntended { effect_id, .. } => self.held.push_back((self.state.seq + 1, *effect_id)),
             Event::DaemonStarted { .. }
             | Event::WorkflowLoaded { .. }
