@@ -212,6 +212,8 @@ pub struct IssueEntry {
     pub workspace: Option<Workspace>,
     /// The directory is through `after_create`; otherwise the next run makes it anew.
     pub workspace_whole: bool,
+    /// Its making ended without an answer: the directory may be there, with `after_create` still due.
+    pub workspace_unsure: bool,
     /// The directory holds work that would be lost; it is not removed until a next run was in it.
     pub workspace_kept: bool,
     /// A branch that outlived its directory; a new workspace adopts it.

@@ -144,6 +144,7 @@ impl State {
                     due_at: None,
                     workspace: None,
                     workspace_whole: false,
+                    workspace_unsure: false,
                     workspace_kept: false,
                     branch: None,
                     handed_off: None,
@@ -192,7 +193,8 @@ impl State {
                 let has_hook = self.policy_of(Some(run)).is_some_and(|policy| policy.hooks.after_create.is_some());
                 let entry = self.entry(issue)?;
                 entry.workspace = Some(workspace.clone());
-                entry.workspace_whole = !(*created && has_hook);
+                entry.workspace_whole = !((*created || entry.workspace_unsure) && has_hook);
+                entry.workspace_unsure = false;
                 entry.workspace_kept = false;
                 entry.branch.clone_from(&workspace.branch);
             }
@@ -201,6 +203,7 @@ impl State {
                 let entry = self.entry(issue)?;
                 entry.workspace = None;
                 entry.workspace_whole = false;
+                entry.workspace_unsure = false;
             }
             Event::SessionStarted { run, session }
             | Event::SessionRehydrated { run, session }
@@ -254,11 +257,15 @@ impl State {
                     Outcome::Done { .. } | Outcome::Failed { .. } => {}
                 }
             }
-            Event::EffectInDoubt { effect_id, issue: _, run, reason: _ } => {
+            Event::EffectInDoubt { effect_id, issue, run, reason: _ } => {
                 let Some(open) = self.open_effects.get_mut(effect_id) else {
                     return Err(format!("effect {effect_id} is not open"));
                 };
                 open.in_doubt = true;
+                if matches!(open.effect, Effect::PrepareWorkspace { .. }) {
+                    let entry = self.entry(issue)?;
+                    entry.workspace_unsure |= !entry.workspace_whole;
+                }
                 if let Some(run) = live(&mut self.runs, run.as_ref()) {
                     run.doubts += u32::from(!run.sweeping);
                 }
