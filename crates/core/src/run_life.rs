@@ -237,6 +237,8 @@ impl Machine {
         if self.too_many_cuts(run) {
             return;
         }
+        // Silence is measured from the moment that this prompt goes out.
+        self.activity.remove(run);
         self.emit(Event::TurnStarted { run: run.clone(), turn, repeated: true });
         self.enter(run, Phase::Prompting);
         debug_assert!(open.in_doubt, "only a prompt in doubt is sent again");
@@ -263,6 +265,8 @@ impl Machine {
             return;
         }
         let (issue, turn) = (run.issue.clone(), run.turn + 1);
+        // Silence is measured from the moment that this prompt goes out.
+        self.activity.remove(id);
         self.emit(Event::TurnStarted { run: id.clone(), turn, repeated: false });
         self.enter(id, Phase::Prompting);
         self.intend(&issue, Some(id), &format!("prompt/{turn}"), Effect::Prompt { turn, prompt });
