@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use dalsegno_testkit::sim::{Coverage, Found, Knobs, Mutation, run, shrink, walk};
+use dalsegno_testkit::sim::{Coverage, Found, Knobs, Mutation, Violation, run, shrink, walk};
 
 struct Arguments {
     seed: u64,
@@ -54,9 +54,17 @@ fn main() -> ExitCode {
     let count = arguments.count.unwrap_or(u64::MAX);
     let found = walk(arguments.seed, count, limit, arguments.threads, arguments.failures, None);
     summary(&found);
-    for (seed, violation) in &found.failures {
-        let knobs = shrink(*seed, violation.rule, None);
-        println!("seed {seed} breaks {}: {}\n    needs {knobs:?}", violation.rule, violation.detail);
+    let mut rules: Vec<&str> = found.failures.iter().map(|(_, violation)| violation.rule).collect();
+    rules.sort_unstable();
+    rules.dedup();
+    for rule in rules {
+        let seeds: Vec<&(u64, Violation)> =
+            found.failures.iter().filter(|(_, violation)| violation.rule == rule).collect();
+        println!("{rule}: {} histories", seeds.len());
+        for (seed, violation) in seeds.into_iter().take(5) {
+            let needs = shrink(*seed, violation.rule, None).needs();
+            println!("  seed {seed}: {}\n    needs {needs}", violation.detail);
+        }
     }
     if found.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -71,7 +79,7 @@ fn tell(seed: u64, lines: usize) -> ExitCode {
     }
     match history.violation {
         Some(violation) => {
-            println!("seed {seed} breaks {}: {}\n    needs {knobs:?}", violation.rule, violation.detail);
+            println!("seed {seed} breaks {}: {}\n    needs {}", violation.rule, violation.detail, knobs.needs());
             ExitCode::FAILURE
         }
         None => {

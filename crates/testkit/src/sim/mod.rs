@@ -50,6 +50,23 @@ pub struct Knobs {
     pub clock: bool,
 }
 
+impl Knobs {
+    /// The unkindness that is switched on, in words.
+    #[must_use]
+    pub fn needs(self) -> String {
+        let names = [
+            (self.crashes, "crashes"),
+            (self.zombies, "zombies"),
+            (self.human, "human"),
+            (self.faults, "faults"),
+            (self.slow, "slow"),
+            (self.clock, "clock"),
+        ];
+        let on: Vec<&str> = names.into_iter().filter(|(on, _)| *on).map(|(_, name)| name).collect();
+        if on.is_empty() { "nothing".to_owned() } else { on.join(", ") }
+    }
+}
+
 impl Default for Knobs {
     fn default() -> Self {
         Self { crashes: true, zombies: true, human: true, faults: true, slow: true, clock: true }
