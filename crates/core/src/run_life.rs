@@ -575,7 +575,10 @@ impl Machine {
         });
         self.poll_soon();
         match ending.then {
-            Then::HandedOff => self.set_status(&issue, IssueStatus::HandedOff, Some("the branch is handed over"), None),
+            Then::HandedOff => {
+                self.set_status(&issue, IssueStatus::HandedOff, Some("the branch is handed over"), None);
+                self.complete_if_terminal(&issue);
+            }
             Then::Park { detail } => self.park_issue(&issue, Some(id), &ending.reason, detail),
             Then::Continue => self.wait_or_park(&issue, id, self.now.after_ms(CONTINUATION_MS), &ending.reason),
             Then::RetryAfterFailure { not_before } => {
@@ -588,6 +591,14 @@ impl Machine {
                     self.clean_up(&issue);
                 }
             }
+        }
+    }
+
+    /// A handed-off issue is completed when the tracker says terminal, even if that was known before the end.
+    fn complete_if_terminal(&mut self, id: &IssueId) {
+        let (Some(entry), Some(policy)) = (self.state.issues.get(id), self.state.policy_of(None)) else { return };
+        if state_in(&entry.issue.state, &policy.tracker.terminal_states) {
+            self.set_status(id, IssueStatus::Completed, Some("the tracker says terminal"), None);
         }
     }
 
