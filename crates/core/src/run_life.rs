@@ -105,7 +105,7 @@ impl Machine {
             }
             (Effect::StopAgent, Ok(_)) if run.phase == Phase::Closing => self.deliver(&run.id),
             (Effect::Sweep, Ok(_)) => self.resume(&run.id),
-            (Effect::Sweep, Err(failure)) => self.park_run(&run.id, "sweep_failed", failure.to_string()),
+            (Effect::Sweep, Err(failure)) => self.sweep_failed(run, &failure),
             (Effect::PushBranch { .. } | Effect::Comment { .. } | Effect::MoveIssue { .. }, result)
                 if run.phase == Phase::Delivering =>
             {
