@@ -9,6 +9,7 @@ use crate::ids::{CommitId, EffectId, IssueId, RunId, SessionId};
 use crate::issue::{Issue, IssueStatus, Workspace, normalized_state, state_in};
 use crate::machine::{Again, Machine, Purpose};
 use crate::policy::{CommitMode, Hook, Policy};
+use crate::recovery::IN_DOUBT;
 use crate::run::{Ending, Phase, Run, RunOutcome, Then};
 use crate::state::OpenEffect;
 use crate::time::Timestamp;
@@ -524,6 +525,8 @@ impl Machine {
             (Effect::MoveIssue { .. }, Ok(EffectOutput::Moved { state })) => {
                 self.note_own_move(&run.issue, state.clone())
             }
+            (Effect::StartSession { .. }, Ok(_)) => self.stop_again(run),
+            (Effect::StartSession { .. }, Err(failure)) if failure.code == IN_DOUBT => self.stop_again(run),
             (Effect::StopAgent | Effect::Sweep, Err(failure)) => {
                 // What could not be killed may still write: only an operator can tell.
                 let detail = failure.to_string();
@@ -544,6 +547,12 @@ impl Machine {
         if !busy {
             self.after_run(&run.id);
         }
+    }
+
+    /// The agent came up after it was told to end: whether it is gone is not known.
+    fn stop_again(&mut self, run: &Run) {
+        let name = format!("stop/{}", self.state.effect_count);
+        self.intend(&run.issue, Some(&run.id), &name, Effect::StopAgent);
     }
 
     /// The script after the run, then the end.
