@@ -86,7 +86,7 @@ impl Machine {
             (Effect::RunHook { hook }, result) => self.after_hook(run, *hook, result.err()),
             (Effect::MoveIssue { .. }, Ok(EffectOutput::Moved { state })) if run.phase == Phase::Claiming => {
                 self.note_own_move(&run.issue, state);
-                self.before_run(run);
+                self.after_claim(run);
             }
             (Effect::StartSession { .. }, Ok(EffectOutput::SessionStarted { session, how })) => {
                 self.after_launch(run, session, how);
@@ -153,6 +153,22 @@ impl Machine {
                 self.intend(&run.issue, Some(&run.id), "claim", Effect::MoveIssue { to });
             }
             Some(_) | None => self.before_run(run),
+        }
+    }
+
+    fn after_claim(&mut self, run: &Run) {
+        let Some(policy) = self.state.policy_of(Some(&run.id)) else { return };
+        let terminal = self
+            .state
+            .issues
+            .get(&run.issue)
+            .is_some_and(|entry| state_in(&entry.issue.state, &policy.tracker.terminal_states));
+        if terminal {
+            let then = Then::Release { clean_up: true };
+            let reason = "issue_terminal: the tracker says terminal".to_owned();
+            self.stop_run(&run.id, Ending { outcome: RunOutcome::Canceled, reason, then });
+        } else {
+            self.before_run(run);
         }
     }
 
