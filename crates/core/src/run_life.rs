@@ -334,9 +334,23 @@ impl Machine {
         let since = entry.handed_off.clone().or_else(|| workspace.base_commit.clone());
         let issue = entry.issue.clone();
         self.ask(
-            Purpose::Assess { run: id.clone() },
+            Purpose::Assess { run: id.clone(), polls: self.polls_answered() },
             Query::Assess { run: id.clone(), issue, workspace, since, policy },
         );
+    }
+
+    /// The issue as the look saw it, unless a poll was answered since the look was asked for: that may be newer.
+    pub(crate) fn newest(
+        &self,
+        id: &RunId,
+        polls: u64,
+        seen: Result<Option<Issue>, Failure>,
+    ) -> Result<Option<Issue>, Failure> {
+        if polls == self.polls_answered() {
+            return seen;
+        }
+        let known = self.state.runs.get(id).and_then(|run| self.state.issues.get(&run.issue));
+        known.map_or(seen, |entry| Ok(Some(entry.issue.clone())))
     }
 
     pub(crate) fn assess_later(&mut self, id: &RunId) {
@@ -370,6 +384,8 @@ impl Machine {
         let terminal = state_in(&issue.state, &policy.tracker.terminal_states);
         let active = !terminal && state_in(&issue.state, &policy.tracker.active_states);
         let routable = issue.dispatchable;
+        // A poll that is under way may be older than this look.
+        self.own_write(&issue.id);
         self.note_snapshot(issue, &policy);
         if !active || !routable {
             let reason = if terminal {

@@ -149,7 +149,12 @@ impl Machine {
         self.poll.due_at = self.poll.due_at.min(self.now);
     }
 
-    /// We wrote to the issue: what a poll that is under way says of it is older than that.
+    /// Polls that were answered well.
+    pub(crate) fn polls_answered(&self) -> u64 {
+        self.poll.answered
+    }
+
+    /// We wrote to the issue, or looked at it: what a poll that is under way says of it may be older than that.
     pub(crate) fn own_write(&mut self, issue: &IssueId) {
         self.poll.writes.insert(issue.clone(), self.poll.count);
     }
