@@ -157,7 +157,8 @@ impl Machine {
         let mut launch = matches!(run.phase, Phase::Prompting);
         for (effect, open) in &doubts {
             match open.effect.in_doubt() {
-                InDoubtPolicy::Rerun | InDoubtPolicy::Probe => self.intend_again(*effect),
+                InDoubtPolicy::Rerun => self.intend_again(*effect),
+                InDoubtPolicy::Probe => self.probe(*effect),
                 InDoubtPolicy::RemakeWorkspace => {
                     self.abandon(*effect, open);
                     self.remake_workspace(id);
