@@ -191,6 +191,7 @@ impl Machine {
         self.poll.writes.retain(|_, written| *written > number);
         self.reconcile(&policy);
         self.forget_completed();
+        self.release_due_retries();
         self.dispatch(&policy);
     }
 

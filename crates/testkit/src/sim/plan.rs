@@ -61,7 +61,7 @@ impl Plan {
             query_fail: faults * dice.pick([0, 20, 150]),
             slow: if knobs.slow { dice.pick([0, 50, 300]) } else { 0 },
             bad_turn: faults * dice.pick([0, 50, 300]),
-            crash: dice.pick([0, 10, 30, 100]),
+            crash: dice.pick([0, 4, 12, 30]),
             crashes: if knobs.crashes { u32::try_from(dice.below(9)).unwrap_or(0) } else { 0 },
             zombie: if knobs.zombies { dice.pick([0, 150]) } else { 0 },
             clock: if knobs.clock { dice.pick([0, 0, 5]) } else { 0 },
