@@ -227,3 +227,22 @@ pub struct IssueEntry {
     /// When it was first seen.
     pub seen_at: Timestamp,
 }
+
+impl IssueEntry {
+    /// The issue is visible again: what is known of its workspace and branch still holds, and so does a status that
+    /// only somebody else's change ends.
+    #[must_use]
+    pub(crate) fn come_back(mut self, issue: &Issue) -> Self {
+        let unchanged = self.settled.as_ref() == Some(&issue.fingerprint());
+        if !(self.status.is_sticky() && unchanged) {
+            self.status = IssueStatus::Idle;
+            self.reason = None;
+            self.settled = None;
+            self.attempt = None;
+            self.runs = 0;
+        }
+        self.due_at = None;
+        self.issue = issue.clone();
+        self
+    }
+}

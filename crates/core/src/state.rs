@@ -17,6 +17,9 @@ use crate::usage::Usage;
 /// Version of the snapshot format; a reader refuses newer ones.
 pub const SNAPSHOT_FORMAT: u32 = 1;
 
+/// Issues that are not visible any more and remembered.
+const GONE_KEPT: usize = 10_000;
+
 /// The orchestrator's whole memory.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct State {
@@ -36,6 +39,9 @@ pub struct State {
     pub tracker_failure: Option<Failure>,
     /// Every issue that is visible or has a life of its own.
     pub issues: BTreeMap<IssueId, IssueEntry>,
+    /// What is remembered of issues that are not visible any more, in case they come back.
+    #[serde(default)]
+    pub gone: BTreeMap<IssueId, IssueEntry>,
     /// Live runs.
     pub runs: BTreeMap<RunId, Run>,
     /// Effects whose outcome is not known.
@@ -133,7 +139,7 @@ impl State {
             Event::WorkflowRejected { failure } => self.workflow_failure = Some(failure.clone()),
             Event::TrackerHealth { failure } => self.tracker_failure.clone_from(failure),
             Event::IssueSeen { issue } => {
-                let entry = IssueEntry {
+                let new = IssueEntry {
                     issue: (**issue).clone(),
                     status: IssueStatus::Idle,
                     reason: None,
@@ -152,14 +158,20 @@ impl State {
                     usage: Usage::default(),
                     seen_at: at,
                 };
+                let entry = match self.gone.remove(&issue.id) {
+                    Some(known) => known.come_back(issue),
+                    None => new,
+                };
                 if self.issues.insert(issue.id.clone(), entry).is_some() {
                     return Err(format!("issue {} was seen before", issue.id));
                 }
             }
             Event::IssueChanged { issue } => self.entry(&issue.id)?.issue = (**issue).clone(),
             Event::IssueGone { issue } => {
-                self.entry(issue)?;
-                self.issues.remove(issue);
+                let Some(entry) = self.issues.remove(issue) else {
+                    return Err(format!("issue {issue} is unknown"));
+                };
+                self.remember_gone(entry);
             }
             Event::IssueStatus { issue, from, to, reason, due_at } => {
                 let entry = self.entry(issue)?;
@@ -439,6 +451,17 @@ impl State {
         };
         self.open_effects.insert(id, open);
         Ok(())
+    }
+
+    fn remember_gone(&mut self, entry: IssueEntry) {
+        if entry.runs == 0 && entry.workspace.is_none() && entry.branch.is_none() && !entry.status.is_sticky() {
+            return;
+        }
+        self.gone.insert(entry.issue.id.clone(), entry);
+        if self.gone.len() > GONE_KEPT {
+            let oldest = self.gone.values().min_by_key(|entry| entry.seen_at).map(|entry| entry.issue.id.clone());
+            oldest.and_then(|issue| self.gone.remove(&issue));
+        }
     }
 
     fn drop_unused_policies(&mut self) {
