@@ -232,7 +232,8 @@ impl Machine {
         }
         let by_somebody_else = entry.settled.as_ref().is_some_and(|settled| *settled != issue.fingerprint());
         let status = entry.status;
-        let fresh_start = status == IssueStatus::Idle && entry.runs > 0 && entry.issue.fingerprint() != issue.fingerprint();
+        let fresh_start =
+            status == IssueStatus::Idle && entry.runs > 0 && entry.issue.fingerprint() != issue.fingerprint();
         self.emit(Event::IssueChanged { issue: Box::new(issue.clone()) });
         if fresh_start {
             self.emit(Event::IssueReopened { issue: id.clone() });

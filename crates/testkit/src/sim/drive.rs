@@ -77,6 +77,8 @@ pub(crate) struct Sim {
     pub(super) judge: Judge,
     pub(super) calm: bool,
     calm_since: (u64, i64),
+    /// Polls that were answered well since the human is at rest.
+    calm_polls: u32,
     pub(super) crashes_left: u32,
     pub(super) last_done: Option<Box<EffectRequest>>,
     pub(super) last_reading: Option<Reading>,
@@ -112,6 +114,7 @@ impl Sim {
             judge: Judge::default(),
             calm: false,
             calm_since: (0, 0),
+            calm_polls: 0,
             crashes_left,
             last_done: None,
             last_reading: None,
@@ -169,7 +172,7 @@ impl Sim {
             if let Some(objection) = self.world.objection.take() {
                 return Err(objection);
             }
-            self.maybe_crash();
+            self.maybe_crash(true);
         }
     }
 
@@ -223,7 +226,9 @@ impl Sim {
     }
 
     fn is_over(&self) -> bool {
-        self.machine.as_ref().is_some_and(Machine::is_quiet)
+        // The first may have been asked before.
+        self.calm_polls >= 2
+            && self.machine.as_ref().is_some_and(Machine::is_quiet)
             && self.agenda.values().all(|item| matches!(item, Item::Signal { .. } | Item::Work { .. }))
     }
 
@@ -286,6 +291,7 @@ impl Sim {
         let Some(machine) = &mut self.machine else { return Ok(()) };
         machine.handle(input, now);
         if fresh {
+            self.calm_polls += u32::from(self.calm);
             self.judge.explained(machine)?;
         }
         self.drain()
@@ -308,7 +314,7 @@ impl Sim {
                     return Ok(());
                 }
             }
-            self.maybe_crash();
+            self.maybe_crash(false);
         }
         Err(Violation { rule: "bounded", detail: "no end of outputs after one input".to_owned() })
     }

@@ -8,7 +8,7 @@ use super::{Mutation, Violation};
 
 impl Sim {
     /// Perhaps the daemon dies now; perhaps the clock jumps.
-    pub(super) fn maybe_crash(&mut self) {
+    pub(super) fn maybe_crash(&mut self, drained: bool) {
         if self.calm || self.machine.is_none() {
             return;
         }
@@ -25,12 +25,12 @@ impl Sim {
         }
         if self.crashes_left > 0 && self.crashes.permille(self.plan.rates.crash) {
             self.crashes_left -= 1;
-            self.crash();
+            self.crash(drained);
         }
     }
 
     /// The daemon is gone: what it had in memory is lost, what it was doing is done or not.
-    fn crash(&mut self) {
+    fn crash(&mut self, drained: bool) {
         self.coverage.crashes += 1;
         let lost = self.crashes.coin();
         let lost = self.store.lose_unsynced(lost);
@@ -75,11 +75,12 @@ impl Sim {
         self.world.orphan(&mut self.crashes);
         let down = self.crashes.pick([10, 1_000, 60_000, 600_000]);
         let old = self.machine.take();
-        if self.crashes.permille(self.plan.rates.zombie) {
+        // One that has outputs left has not noticed yet, and nobody can hold it back.
+        if drained && self.crashes.permille(self.plan.rates.zombie) {
             self.coverage.zombies += 1;
             self.zombie = old.map(|machine| (machine, outcomes));
             let after = self.crashes.between(0, 2_000);
-            self.schedule(down + after, Item::Zombie);
+            self.schedule(down + 1 + after, Item::Zombie);
         }
         self.schedule(down, Item::Restart { lost: lost == Some(true) });
     }
