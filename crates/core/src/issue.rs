@@ -212,6 +212,8 @@ pub struct IssueEntry {
     pub workspace: Option<Workspace>,
     /// The directory is through `after_create`; otherwise the next run makes it anew.
     pub workspace_whole: bool,
+    /// Its making ended without an answer: the directory may be there, with `after_create` still due.
+    pub workspace_unsure: bool,
     /// The directory holds work that would be lost; it is not removed until a next run was in it.
     pub workspace_kept: bool,
     /// A branch that outlived its directory; a new workspace adopts it.
@@ -224,4 +226,23 @@ pub struct IssueEntry {
     pub usage: Usage,
     /// When it was first seen.
     pub seen_at: Timestamp,
+}
+
+impl IssueEntry {
+    /// The issue is visible again: what is known of its workspace and branch still holds, and so does a status that
+    /// only somebody else's change ends.
+    #[must_use]
+    pub(crate) fn come_back(mut self, issue: &Issue) -> Self {
+        let unchanged = self.settled.as_ref() == Some(&issue.fingerprint());
+        if !(self.status.is_sticky() && unchanged) {
+            self.status = IssueStatus::Idle;
+            self.reason = None;
+            self.settled = None;
+            self.attempt = None;
+            self.runs = 0;
+        }
+        self.due_at = None;
+        self.issue = issue.clone();
+        self
+    }
 }

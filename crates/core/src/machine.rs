@@ -151,7 +151,7 @@ pub enum CorruptJournal {
 #[derive(Debug, Clone)]
 pub(crate) enum Purpose {
     Poll { number: u64 },
-    Assess { run: RunId },
+    Assess { run: RunId, polls: u64 },
     Probe { effect: EffectId },
 }
 
@@ -389,7 +389,10 @@ impl Machine {
             }
         }
         match &event {
-            Event::RunEnded { run, outcome, reason, evidence } => self.keep_ended(run, *outcome, reason, evidence),
+            Event::RunEnded { run, outcome, reason, evidence } => {
+                self.touched.daemon = true;
+                self.keep_ended(run, *outcome, reason, evidence);
+            }
             Event::EffectIntended { effect_id, .. } => self.held.push_back((self.state.seq + 1, *effect_id)),
             Event::DaemonStarted { .. }
             | Event::WorkflowLoaded { .. }
@@ -534,11 +537,14 @@ impl Machine {
     fn answered(&mut self, purpose: Purpose, answer: Answer) {
         match (purpose, answer) {
             (Purpose::Poll { number }, Answer::Poll { by_states, by_ids }) => self.polled(number, by_states, by_ids),
-            (Purpose::Assess { run }, Answer::Assess { issue, work }) => self.assessed(&run, issue, work),
+            (Purpose::Assess { run, polls }, Answer::Assess { issue, work }) => {
+                let issue = self.newest(&run, polls, issue);
+                self.assessed(&run, issue, work);
+            }
             (Purpose::Probe { effect }, Answer::Probe(answer)) => self.probed(effect, answer),
             // An answer of another kind than its question tells nothing; the question's own timer asks again.
             (Purpose::Poll { .. }, _) => self.poll.failed(self.now),
-            (Purpose::Assess { run }, _) => self.assess_later(&run),
+            (Purpose::Assess { run, .. }, _) => self.assess_later(&run),
             (Purpose::Probe { effect }, _) => self.probe_later(effect),
         }
     }

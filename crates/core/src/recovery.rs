@@ -1,17 +1,19 @@
 //! Recovery: what a new daemon does with what the dead one left open, and what a live one does when nobody
 //! knows how an effect ended. Replay, then plan; the plan's steps are ordinary transitions.
 
-use crate::effect::{Effect, InDoubtPolicy, Outcome, ProbeAnswer, Query};
+use crate::effect::{Effect, Failure, InDoubtPolicy, Outcome, ProbeAnswer, Query};
 use crate::event::Event;
 use crate::ids::{EffectId, RunId};
 use crate::machine::{Again, Machine, Purpose};
 use crate::policy::Hook;
-use crate::run::Phase;
+use crate::run::{Ending, Phase, Run, RunOutcome, Then};
 use crate::state::OpenEffect;
 use crate::time::Timestamp;
 
 /// The recovery step that kills what a run left running.
 pub(crate) const SWEEP: &str = "sweep";
+/// Code of a failure that is no more than not knowing.
+pub(crate) const IN_DOUBT: &str = "in_doubt";
 /// Times that nobody knew within one run and one daemon's life before the run fails.
 const DOUBTS: u32 = 5;
 /// Tries of an effect on an issue between runs before it is given up.
@@ -81,19 +83,53 @@ impl Machine {
             self.issue_effect_again(id, open);
             return;
         };
-        if run.phase == Phase::Stopping {
-            let failure = crate::effect::Failure::permanent("sweep_failed", reason);
-            let outcome = Outcome::Failed { failure };
-            self.settle(id, open, outcome, false);
+        let unknown = Failure::retryable(IN_DOUBT, format!("{}: {reason}", open.effect.kind()));
+        if matches!(open.effect, Effect::Sweep | Effect::StopAgent) {
+            if open.attempt < DOUBTS {
+                self.intend_again(id);
+            } else {
+                let failure = Failure::permanent("sweep_failed", reason);
+                self.settle(id, open, Outcome::Failed { failure }, false);
+            }
         } else if run.phase == Phase::Delivering {
             self.probe(id);
-        } else if matches!(open.effect, Effect::Sweep | Effect::StopAgent) && open.attempt < DOUBTS {
-            self.intend_again(id);
-        } else if run.doubts >= DOUBTS || matches!(open.effect, Effect::Sweep | Effect::StopAgent) {
-            let failure = crate::effect::Failure::retryable("in_doubt", format!("{}: {reason}", open.effect.kind()));
-            self.fail_run(&run.id, &failure);
+        } else if run.phase == Phase::Stopping || (run.phase == Phase::AfterRun && run.doubts >= DOUBTS) {
+            self.settle(id, open, Outcome::Failed { failure: unknown }, false);
+        } else if run.doubts >= DOUBTS {
+            self.fail_run(&run.id, &unknown);
         } else {
             self.sweep(&run.id);
+        }
+    }
+
+    /// What the run left running could not be ended: an operator has to look, before another agent starts. A
+    /// handoff goes on all the same: what is pushed was fetched and checked before.
+    pub(crate) fn sweep_failed(&mut self, run: &Run, failure: &Failure) {
+        let id = run.id.clone();
+        match run.phase {
+            Phase::Delivering => self.resume(&id),
+            Phase::AfterRun => {
+                if run.ending.as_ref().is_some_and(|ending| ending.then != Then::HandedOff) {
+                    let then = Then::Park { detail: failure.to_string() };
+                    let reason = "sweep_failed".to_owned();
+                    let ending = Ending { outcome: RunOutcome::Failed, reason, then };
+                    self.emit(Event::RunEnding { run: id.clone(), ending });
+                }
+                self.resume(&id);
+            }
+            Phase::Preparing
+            | Phase::AfterCreate
+            | Phase::Claiming
+            | Phase::BeforeRun
+            | Phase::Launching
+            | Phase::Prompting
+            | Phase::Assessing
+            | Phase::Committing
+            | Phase::Fetching
+            | Phase::Checking { .. }
+            | Phase::Closing
+            | Phase::Stopping
+            | Phase::Ended => self.park_run(&id, "sweep_failed", failure.to_string()),
         }
     }
 
@@ -121,7 +157,8 @@ impl Machine {
         let mut launch = matches!(run.phase, Phase::Prompting);
         for (effect, open) in &doubts {
             match open.effect.in_doubt() {
-                InDoubtPolicy::Rerun | InDoubtPolicy::Probe => self.intend_again(*effect),
+                InDoubtPolicy::Rerun => self.intend_again(*effect),
+                InDoubtPolicy::Probe => self.probe(*effect),
                 InDoubtPolicy::RemakeWorkspace => {
                     self.abandon(*effect, open);
                     self.remake_workspace(id);
@@ -143,7 +180,7 @@ impl Machine {
         let Some(run) = self.state.runs.get(id) else { return };
         let issue = run.issue.clone();
         let hook = Hook::AfterCreate;
-        let failure = crate::effect::Failure::retryable("in_doubt", "the workspace is made anew");
+        let failure = Failure::retryable(IN_DOUBT, "the workspace is made anew");
         self.emit(Event::HookEnded { issue: issue.clone(), run: Some(id.clone()), hook, failure: Some(failure) });
         self.enter(id, Phase::Preparing);
         let name = format!("prepare/{}", self.state.effect_count);

@@ -9,6 +9,7 @@ use crate::ids::{CommitId, EffectId, IssueId, RunId, SessionId};
 use crate::issue::{Issue, IssueStatus, Workspace, normalized_state, state_in};
 use crate::machine::{Again, Machine, Purpose};
 use crate::policy::{CommitMode, Hook, Policy};
+use crate::recovery::IN_DOUBT;
 use crate::run::{Ending, Phase, Run, RunOutcome, Then};
 use crate::state::OpenEffect;
 use crate::time::Timestamp;
@@ -85,7 +86,7 @@ impl Machine {
             (Effect::RunHook { hook }, result) => self.after_hook(run, *hook, result.err()),
             (Effect::MoveIssue { .. }, Ok(EffectOutput::Moved { state })) if run.phase == Phase::Claiming => {
                 self.note_own_move(&run.issue, state);
-                self.before_run(run);
+                self.after_claim(run);
             }
             (Effect::StartSession { .. }, Ok(EffectOutput::SessionStarted { session, how })) => {
                 self.after_launch(run, session, how);
@@ -105,7 +106,7 @@ impl Machine {
             }
             (Effect::StopAgent, Ok(_)) if run.phase == Phase::Closing => self.deliver(&run.id),
             (Effect::Sweep, Ok(_)) => self.resume(&run.id),
-            (Effect::Sweep, Err(failure)) => self.park_run(&run.id, "sweep_failed", failure.to_string()),
+            (Effect::Sweep, Err(failure)) => self.sweep_failed(run, &failure),
             (Effect::PushBranch { .. } | Effect::Comment { .. } | Effect::MoveIssue { .. }, result)
                 if run.phase == Phase::Delivering =>
             {
@@ -152,6 +153,22 @@ impl Machine {
                 self.intend(&run.issue, Some(&run.id), "claim", Effect::MoveIssue { to });
             }
             Some(_) | None => self.before_run(run),
+        }
+    }
+
+    fn after_claim(&mut self, run: &Run) {
+        let Some(policy) = self.state.policy_of(Some(&run.id)) else { return };
+        let terminal = self
+            .state
+            .issues
+            .get(&run.issue)
+            .is_some_and(|entry| state_in(&entry.issue.state, &policy.tracker.terminal_states));
+        if terminal {
+            let then = Then::Release { clean_up: true };
+            let reason = "issue_terminal: the tracker says terminal".to_owned();
+            self.stop_run(&run.id, Ending { outcome: RunOutcome::Canceled, reason, then });
+        } else {
+            self.before_run(run);
         }
     }
 
@@ -237,6 +254,8 @@ impl Machine {
         if self.too_many_cuts(run) {
             return;
         }
+        // Silence is measured from the moment that this prompt goes out.
+        self.activity.remove(run);
         self.emit(Event::TurnStarted { run: run.clone(), turn, repeated: true });
         self.enter(run, Phase::Prompting);
         debug_assert!(open.in_doubt, "only a prompt in doubt is sent again");
@@ -263,6 +282,8 @@ impl Machine {
             return;
         }
         let (issue, turn) = (run.issue.clone(), run.turn + 1);
+        // Silence is measured from the moment that this prompt goes out.
+        self.activity.remove(id);
         self.emit(Event::TurnStarted { run: id.clone(), turn, repeated: false });
         self.enter(id, Phase::Prompting);
         self.intend(&issue, Some(id), &format!("prompt/{turn}"), Effect::Prompt { turn, prompt });
@@ -313,9 +334,23 @@ impl Machine {
         let since = entry.handed_off.clone().or_else(|| workspace.base_commit.clone());
         let issue = entry.issue.clone();
         self.ask(
-            Purpose::Assess { run: id.clone() },
+            Purpose::Assess { run: id.clone(), polls: self.polls_answered() },
             Query::Assess { run: id.clone(), issue, workspace, since, policy },
         );
+    }
+
+    /// The issue as the look saw it, unless a poll was answered since the look was asked for: that may be newer.
+    pub(crate) fn newest(
+        &self,
+        id: &RunId,
+        polls: u64,
+        seen: Result<Option<Issue>, Failure>,
+    ) -> Result<Option<Issue>, Failure> {
+        if polls == self.polls_answered() {
+            return seen;
+        }
+        let known = self.state.runs.get(id).and_then(|run| self.state.issues.get(&run.issue));
+        known.map_or(seen, |entry| Ok(Some(entry.issue.clone())))
     }
 
     pub(crate) fn assess_later(&mut self, id: &RunId) {
@@ -349,6 +384,8 @@ impl Machine {
         let terminal = state_in(&issue.state, &policy.tracker.terminal_states);
         let active = !terminal && state_in(&issue.state, &policy.tracker.active_states);
         let routable = issue.dispatchable;
+        // A poll that is under way may be older than this look.
+        self.own_write(&issue.id);
         self.note_snapshot(issue, &policy);
         if !active || !routable {
             let reason = if terminal {
@@ -520,6 +557,8 @@ impl Machine {
             (Effect::MoveIssue { .. }, Ok(EffectOutput::Moved { state })) => {
                 self.note_own_move(&run.issue, state.clone())
             }
+            (Effect::StartSession { .. }, Ok(_)) => self.stop_again(run),
+            (Effect::StartSession { .. }, Err(failure)) if failure.code == IN_DOUBT => self.stop_again(run),
             (Effect::StopAgent | Effect::Sweep, Err(failure)) => {
                 // What could not be killed may still write: only an operator can tell.
                 let detail = failure.to_string();
@@ -540,6 +579,12 @@ impl Machine {
         if !busy {
             self.after_run(&run.id);
         }
+    }
+
+    /// The agent came up after it was told to end: whether it is gone is not known.
+    fn stop_again(&mut self, run: &Run) {
+        let name = format!("stop/{}", self.state.effect_count);
+        self.intend(&run.issue, Some(&run.id), &name, Effect::StopAgent);
     }
 
     /// The script after the run, then the end.
@@ -571,7 +616,10 @@ impl Machine {
         });
         self.poll_soon();
         match ending.then {
-            Then::HandedOff => self.set_status(&issue, IssueStatus::HandedOff, Some("the branch is handed over"), None),
+            Then::HandedOff => {
+                self.set_status(&issue, IssueStatus::HandedOff, Some("the branch is handed over"), None);
+                self.complete_if_terminal(&issue);
+            }
             Then::Park { detail } => self.park_issue(&issue, Some(id), &ending.reason, detail),
             Then::Continue => self.wait_or_park(&issue, id, self.now.after_ms(CONTINUATION_MS), &ending.reason),
             Then::RetryAfterFailure { not_before } => {
@@ -584,6 +632,14 @@ impl Machine {
                     self.clean_up(&issue);
                 }
             }
+        }
+    }
+
+    /// A handed-off issue is completed when the tracker says terminal, even if that was known before the end.
+    fn complete_if_terminal(&mut self, id: &IssueId) {
+        let (Some(entry), Some(policy)) = (self.state.issues.get(id), self.state.policy_of(None)) else { return };
+        if state_in(&entry.issue.state, &policy.tracker.terminal_states) {
+            self.set_status(id, IssueStatus::Completed, Some("the tracker says terminal"), None);
         }
     }
 

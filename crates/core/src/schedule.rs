@@ -149,7 +149,12 @@ impl Machine {
         self.poll.due_at = self.poll.due_at.min(self.now);
     }
 
-    /// We wrote to the issue: what a poll that is under way says of it is older than that.
+    /// Polls that were answered well.
+    pub(crate) fn polls_answered(&self) -> u64 {
+        self.poll.answered
+    }
+
+    /// We wrote to the issue, or looked at it: what a poll that is under way says of it may be older than that.
     pub(crate) fn own_write(&mut self, issue: &IssueId) {
         self.poll.writes.insert(issue.clone(), self.poll.count);
     }
@@ -186,6 +191,7 @@ impl Machine {
         self.poll.writes.retain(|_, written| *written > number);
         self.reconcile(&policy);
         self.forget_completed();
+        self.release_due_retries();
         self.dispatch(&policy);
     }
 
@@ -226,7 +232,12 @@ impl Machine {
         }
         let by_somebody_else = entry.settled.as_ref().is_some_and(|settled| *settled != issue.fingerprint());
         let status = entry.status;
+        let fresh_start =
+            status == IssueStatus::Idle && entry.runs > 0 && entry.issue.fingerprint() != issue.fingerprint();
         self.emit(Event::IssueChanged { issue: Box::new(issue.clone()) });
+        if fresh_start {
+            self.emit(Event::IssueReopened { issue: id.clone() });
+        }
         if !status.is_sticky() || !by_somebody_else {
             return;
         }
@@ -349,11 +360,13 @@ impl Machine {
         let mut slots = self.slots();
         let mut eligible: Vec<IssueId> = Vec::new();
         let mut dropped: Vec<IssueId> = Vec::new();
+        let mut exhausted: Vec<IssueId> = Vec::new();
         for (id, entry) in &self.state.issues {
             let failing =
                 Check::ALL.into_iter().find(|check| !check.is_turn() && !self.passes(*check, entry, policy, &slots));
             match failing {
                 None => eligible.push(id.clone()),
+                Some(Check::RunsLeft) if self.only_runs_fail(entry, policy, &slots) => exhausted.push(id.clone()),
                 Some(_) if entry.status == IssueStatus::Queued => dropped.push(id.clone()),
                 Some(_) => {}
             }
@@ -363,6 +376,11 @@ impl Machine {
             if !held {
                 self.set_status(&id, IssueStatus::Idle, Some("not eligible any more"), None);
             }
+        }
+        for id in exhausted {
+            let runs = self.state.issues.get(&id).map_or(0, |entry| entry.runs);
+            let detail = format!("{runs} of {} runs used", policy.budget.issue_runs);
+            self.park_issue(&id, None, "runs_exhausted", detail);
         }
         eligible.sort_by_cached_key(|id| self.state.issues.get(id).map(|entry| order(&entry.issue)));
         for id in eligible {
@@ -378,6 +396,14 @@ impl Machine {
                 self.set_status(&id, IssueStatus::Queued, Some("no available orchestrator slots"), None);
             }
         }
+    }
+
+    /// The tracker wants the issue, and nothing stands against it but the number of its runs.
+    fn only_runs_fail(&self, entry: &IssueEntry, policy: &Policy, slots: &Slots) -> bool {
+        Check::ALL
+            .into_iter()
+            .filter(|check| !check.is_turn() && *check != Check::RunsLeft)
+            .all(|check| self.passes(check, entry, policy, slots))
     }
 
     fn slots(&self) -> Slots {

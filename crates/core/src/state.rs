@@ -17,6 +17,9 @@ use crate::usage::Usage;
 /// Version of the snapshot format; a reader refuses newer ones.
 pub const SNAPSHOT_FORMAT: u32 = 1;
 
+/// Issues that are not visible any more and remembered.
+const GONE_KEPT: usize = 10_000;
+
 /// The orchestrator's whole memory.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct State {
@@ -36,6 +39,9 @@ pub struct State {
     pub tracker_failure: Option<Failure>,
     /// Every issue that is visible or has a life of its own.
     pub issues: BTreeMap<IssueId, IssueEntry>,
+    /// What is remembered of issues that are not visible any more, in case they come back.
+    #[serde(default)]
+    pub gone: BTreeMap<IssueId, IssueEntry>,
     /// Live runs.
     pub runs: BTreeMap<RunId, Run>,
     /// Effects whose outcome is not known.
@@ -133,7 +139,7 @@ impl State {
             Event::WorkflowRejected { failure } => self.workflow_failure = Some(failure.clone()),
             Event::TrackerHealth { failure } => self.tracker_failure.clone_from(failure),
             Event::IssueSeen { issue } => {
-                let entry = IssueEntry {
+                let new = IssueEntry {
                     issue: (**issue).clone(),
                     status: IssueStatus::Idle,
                     reason: None,
@@ -144,6 +150,7 @@ impl State {
                     due_at: None,
                     workspace: None,
                     workspace_whole: false,
+                    workspace_unsure: false,
                     workspace_kept: false,
                     branch: None,
                     handed_off: None,
@@ -151,14 +158,20 @@ impl State {
                     usage: Usage::default(),
                     seen_at: at,
                 };
+                let entry = match self.gone.remove(&issue.id) {
+                    Some(known) => known.come_back(issue),
+                    None => new,
+                };
                 if self.issues.insert(issue.id.clone(), entry).is_some() {
                     return Err(format!("issue {} was seen before", issue.id));
                 }
             }
             Event::IssueChanged { issue } => self.entry(&issue.id)?.issue = (**issue).clone(),
             Event::IssueGone { issue } => {
-                self.entry(issue)?;
-                self.issues.remove(issue);
+                let Some(entry) = self.issues.remove(issue) else {
+                    return Err(format!("issue {issue} is unknown"));
+                };
+                self.remember_gone(entry);
             }
             Event::IssueStatus { issue, from, to, reason, due_at } => {
                 let entry = self.entry(issue)?;
@@ -192,7 +205,8 @@ impl State {
                 let has_hook = self.policy_of(Some(run)).is_some_and(|policy| policy.hooks.after_create.is_some());
                 let entry = self.entry(issue)?;
                 entry.workspace = Some(workspace.clone());
-                entry.workspace_whole = !(*created && has_hook);
+                entry.workspace_whole = !((*created || entry.workspace_unsure) && has_hook);
+                entry.workspace_unsure = false;
                 entry.workspace_kept = false;
                 entry.branch.clone_from(&workspace.branch);
             }
@@ -201,6 +215,7 @@ impl State {
                 let entry = self.entry(issue)?;
                 entry.workspace = None;
                 entry.workspace_whole = false;
+                entry.workspace_unsure = false;
             }
             Event::SessionStarted { run, session }
             | Event::SessionRehydrated { run, session }
@@ -254,11 +269,15 @@ impl State {
                     Outcome::Done { .. } | Outcome::Failed { .. } => {}
                 }
             }
-            Event::EffectInDoubt { effect_id, issue: _, run, reason: _ } => {
+            Event::EffectInDoubt { effect_id, issue, run, reason: _ } => {
                 let Some(open) = self.open_effects.get_mut(effect_id) else {
                     return Err(format!("effect {effect_id} is not open"));
                 };
                 open.in_doubt = true;
+                if matches!(open.effect, Effect::PrepareWorkspace { .. }) {
+                    let entry = self.entry(issue)?;
+                    entry.workspace_unsure |= !entry.workspace_whole;
+                }
                 if let Some(run) = live(&mut self.runs, run.as_ref()) {
                     run.doubts += u32::from(!run.sweeping);
                 }
@@ -432,6 +451,17 @@ impl State {
         };
         self.open_effects.insert(id, open);
         Ok(())
+    }
+
+    fn remember_gone(&mut self, entry: IssueEntry) {
+        if entry.runs == 0 && entry.workspace.is_none() && entry.branch.is_none() && !entry.status.is_sticky() {
+            return;
+        }
+        self.gone.insert(entry.issue.id.clone(), entry);
+        if self.gone.len() > GONE_KEPT {
+            let oldest = self.gone.values().min_by_key(|entry| entry.seen_at).map(|entry| entry.issue.id.clone());
+            oldest.and_then(|issue| self.gone.remove(&issue));
+        }
     }
 
     fn drop_unused_policies(&mut self) {

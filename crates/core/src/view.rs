@@ -120,6 +120,7 @@ impl IssueView {
             due_at,
             workspace,
             workspace_whole: _,
+            workspace_unsure: _,
             workspace_kept: _,
             branch: _,
             handed_off,

@@ -3,3 +3,4 @@
 pub mod conformance;
 pub mod crash;
 pub mod memory_reads;
+pub mod sim;

@@ -1,0 +1,507 @@
+//! The driver of the simulation: hands inputs in, takes outputs out, and lets time pass between them.
+#![allow(clippy::wildcard_enum_match_arm, reason = "a simulation looks at the cases that it needs")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dalsegno_core::{
+    Answer, Batch, Committed, Effect, EffectId, EffectRequest, Event, Input, Issue, IssueId, Machine, Outcome, Output,
+    PolicyHash, Query, QueryId, RunId, Signal, Timestamp,
+};
+
+use super::acts::Fate;
+use super::coverage::Coverage;
+use super::dice::Dice;
+use super::judge::Judge;
+use super::plan::Plan;
+use super::store::{Refused, Store};
+use super::world::World;
+use super::{Mutation, Violation};
+
+/// Steps of the kind world before a history counts as stuck.
+const CALM_STEPS: u64 = 20_000;
+/// Simulated time of the kind world before a history counts as stuck.
+const CALM_MS: i64 = 30 * 24 * 3_600_000;
+/// Outputs after one input before the machine counts as flooding.
+const OUTPUTS: u32 = 2_000;
+
+/// Something that is going to happen.
+#[derive(Debug)]
+pub(super) enum Item {
+    Apply { request: Box<EffectRequest>, fate: Fate },
+    Outcome { request: Box<EffectRequest>, outcome: Outcome },
+    Work { run: RunId, issue: IssueId, work: Work },
+    Read { id: QueryId, query: Query },
+    Answer { id: QueryId, answer: Answer },
+    Sync { committed: Committed },
+    Ack { committed: Committed },
+    Signal { run: RunId, signal: Signal },
+    Edit,
+    Restart { lost: bool },
+    Zombie,
+}
+
+/// What an agent does to its workspace within a turn.
+#[derive(Debug, Clone)]
+pub(super) enum Work {
+    Commit,
+    CommitAndMess,
+    Mess,
+    MoveIssue(&'static str),
+    Exit,
+}
+
+/// A cached reading of the tracker, for [`Mutation::StaleAnswers`].
+pub(super) type Reading = (Vec<Issue>, Vec<Issue>);
+
+/// One history under way.
+#[derive(Debug)]
+pub(crate) struct Sim {
+    pub(super) plan: Plan,
+    pub(super) hash: u64,
+    pub(super) mutation: Option<Mutation>,
+    pub(super) fates: Dice,
+    pub(super) times: Dice,
+    pub(super) crashes: Dice,
+    pub(super) people: Dice,
+    /// Simulated milliseconds since the beginning.
+    pub(super) clock: i64,
+    /// What the wall clock says beyond that.
+    pub(super) offset: i64,
+    pub(super) agenda: BTreeMap<(i64, u64), Item>,
+    order: u64,
+    wake: Option<i64>,
+    pub(super) machine: Option<Machine>,
+    pub(super) zombie: Option<(Machine, Vec<(EffectId, Outcome)>)>,
+    pub(super) world: World,
+    pub(super) store: Store,
+    pub(super) judge: Judge,
+    pub(super) calm: bool,
+    calm_since: (u64, i64),
+    /// Polls that were answered well since the human is at rest.
+    calm_polls: u32,
+    pub(super) crashes_left: u32,
+    pub(super) last_done: Option<Box<EffectRequest>>,
+    pub(super) last_reading: Option<Reading>,
+    early: BTreeSet<(EffectId, u32)>,
+    pub(super) coverage: Coverage,
+    traced: bool,
+    trace: Vec<String>,
+}
+
+impl Sim {
+    pub(crate) fn new(seed: u64, plan: Plan, mutation: Option<Mutation>, traced: bool) -> Self {
+        let mut world = World::new(&plan.issues);
+        world.mutation = mutation;
+        let store = Store { mutation, ..Store::default() };
+        let crashes_left = plan.rates.crashes;
+        let mut sim = Self {
+            plan,
+            hash: 1,
+            mutation,
+            fates: Dice::new(seed, 2),
+            times: Dice::new(seed, 3),
+            crashes: Dice::new(seed, 4),
+            people: Dice::new(seed, 5),
+            clock: 1_000_000,
+            offset: 0,
+            agenda: BTreeMap::new(),
+            order: 0,
+            wake: None,
+            machine: None,
+            zombie: None,
+            world,
+            store,
+            judge: Judge::default(),
+            calm: false,
+            calm_since: (0, 0),
+            calm_polls: 0,
+            crashes_left,
+            last_done: None,
+            last_reading: None,
+            early: BTreeSet::new(),
+            coverage: Coverage { histories: 1, ..Coverage::default() },
+            traced,
+            trace: Vec::new(),
+        };
+        sim.schedule(0, Item::Restart { lost: false });
+        let mut at = 0;
+        for _ in 0..sim.plan.rates.edits {
+            at += sim.people.between(0, 120_000);
+            sim.schedule(at, Item::Edit);
+        }
+        sim
+    }
+
+    pub(crate) fn finish(self) -> (Coverage, Vec<String>) {
+        (self.coverage, self.trace)
+    }
+
+    pub(super) fn note(&mut self, line: impl FnOnce(&Self) -> String) {
+        if self.traced {
+            let line = format!("{:>10} {}", self.clock, line(self));
+            self.trace.push(line);
+        }
+    }
+
+    pub(super) fn schedule(&mut self, after: i64, item: Item) {
+        self.order += 1;
+        let shuffled = (self.times.below(4) << 60) | self.order;
+        self.agenda.insert((self.clock + after.max(0), shuffled), item);
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        Timestamp(self.clock + self.offset)
+    }
+
+    /// Runs to the end of the history, or to the first broken rule.
+    pub(crate) fn run(&mut self) -> Result<(), Violation> {
+        loop {
+            self.coverage.steps += 1;
+            if !self.calm && self.coverage.steps >= self.plan.rates.steps {
+                self.calm_down();
+            }
+            if self.calm && self.is_over() {
+                return self.end();
+            }
+            if self.calm
+                && (self.coverage.steps - self.calm_since.0 > CALM_STEPS || self.clock - self.calm_since.1 > CALM_MS)
+            {
+                return Err(self.stuck("it never becomes quiet"));
+            }
+            self.step()?;
+            if let Some(objection) = self.world.objection.take() {
+                return Err(objection);
+            }
+            self.maybe_crash(true);
+        }
+    }
+
+    fn step(&mut self) -> Result<(), Violation> {
+        let next = self.agenda.keys().next().copied();
+        let wake = self.wake.filter(|_| self.machine.is_some());
+        let Some(at) = next.map(|(at, _)| at).into_iter().chain(wake).min() else {
+            if !self.calm {
+                self.calm_down();
+                return Ok(());
+            }
+            return Err(self.stuck("it waits for nothing"));
+        };
+        self.clock = self.clock.max(at);
+        match next {
+            Some(key) if key.0 <= at => match self.agenda.remove(&key) {
+                Some(item) => self.happen(item),
+                None => Ok(()),
+            },
+            Some(_) | None => self.hand_in(Input::Tick),
+        }
+    }
+
+    fn stuck(&self, how: &str) -> Violation {
+        let Some(machine) = &self.machine else {
+            return Violation { rule: "liveness", detail: format!("{how}: no daemon") };
+        };
+        let state = machine.state();
+        let runs: Vec<String> = state
+            .runs
+            .values()
+            .map(|run| format!("{} in {} (sweeping {})", run.id, run.phase.as_str(), run.sweeping))
+            .collect();
+        let effects: Vec<&str> = state.open_effects.values().map(|open| open.key.as_str()).collect();
+        let issues: Vec<String> = state
+            .issues
+            .values()
+            .map(|entry| format!("{} {} {:?}", entry.issue.id, entry.status.as_str(), entry.reason))
+            .collect();
+        Violation { rule: "liveness", detail: format!("{how}: runs {runs:?}, open {effects:?}, issues {issues:?}") }
+    }
+
+    fn calm_down(&mut self) {
+        self.note(|_| "---- the world turns kind".to_owned());
+        self.calm = true;
+        self.calm_since = (self.coverage.steps, self.clock);
+        self.agenda.retain(|_, item| !matches!(item, Item::Edit));
+        let rates = &mut self.plan.rates;
+        (rates.fail, rates.permanent, rates.doubt, rates.query_fail) = (0, 0, 0, 0);
+        (rates.slow, rates.bad_turn, rates.crash, rates.clock) = (0, 0, 0, 0);
+    }
+
+    fn is_over(&self) -> bool {
+        // The first may have been asked before.
+        self.calm_polls >= 2
+            && self.machine.as_ref().is_some_and(Machine::is_quiet)
+            && self.agenda.values().all(|item| matches!(item, Item::Signal { .. } | Item::Work { .. }))
+    }
+
+    fn end(&mut self) -> Result<(), Violation> {
+        self.note(|_| "---- quiet".to_owned());
+        let Some(machine) = &self.machine else { return Ok(()) };
+        self.coverage.events += machine.state().seq;
+        for entry in machine.state().issues.values() {
+            *self.coverage.ends.entry(entry.status.as_str()).or_default() += 1;
+            if entry.status == dalsegno_core::IssueStatus::Parked {
+                let reason = entry.reason.as_deref().unwrap_or_default();
+                let code = reason.split(':').next().unwrap_or_default().to_owned();
+                *self.coverage.parked.entry(code).or_default() += 1;
+            }
+        }
+        self.judge.end(machine, &self.store, &self.world)?;
+        let (snapshot, tail) = self.store.load();
+        let again = Machine::replay(snapshot, tail)
+            .map_err(|corrupt| Violation { rule: "replayable", detail: corrupt.to_string() })?;
+        self.judge.replayed(&self.store, &again, false)
+    }
+
+    fn happen(&mut self, item: Item) -> Result<(), Violation> {
+        match item {
+            Item::Apply { request, fate } => self.apply(request, fate),
+            Item::Outcome { request, outcome } => self.outcome(request, outcome)?,
+            Item::Work { run, issue, work } => self.work(&run, &issue, &work),
+            Item::Read { id, query } => self.read(id, &query),
+            Item::Answer { id, answer } => {
+                let fresh = matches!(&answer, Answer::Poll { by_states: Ok(_), by_ids: Ok(_) });
+                self.note(|_| format!("answer {} {}", id.0, told(&answer)));
+                self.hand_in_with(Input::Answered { id, answer }, fresh)?;
+            }
+            Item::Sync { committed } => {
+                self.store.sync();
+                if self.mutation != Some(Mutation::AcknowledgedBeforeSync) {
+                    let after = self.times.between(0, 3);
+                    self.schedule(after, Item::Ack { committed });
+                }
+            }
+            Item::Ack { committed } => self.hand_in(Input::Committed(committed))?,
+            Item::Signal { run, signal } => {
+                if self.world.live_process(&run).is_some() {
+                    self.hand_in(Input::Signal { run, signal })?;
+                }
+            }
+            Item::Edit => self.edit()?,
+            Item::Restart { lost } => self.restart(lost)?,
+            Item::Zombie => self.step_zombie()?,
+        }
+        Ok(())
+    }
+
+    pub(super) fn hand_in(&mut self, input: Input) -> Result<(), Violation> {
+        self.hand_in_with(input, false)
+    }
+
+    fn hand_in_with(&mut self, input: Input, fresh: bool) -> Result<(), Violation> {
+        let now = self.now();
+        let Some(machine) = &mut self.machine else { return Ok(()) };
+        machine.handle(input, now);
+        if fresh {
+            self.calm_polls += u32::from(self.calm);
+            self.judge.explained(machine)?;
+        }
+        self.drain()
+    }
+
+    pub(super) fn drain(&mut self) -> Result<(), Violation> {
+        for _ in 0..OUTPUTS {
+            let Some(machine) = &mut self.machine else { return Ok(()) };
+            match machine.poll_output() {
+                Output::Append(batch) => self.append(batch)?,
+                Output::Perform(request) => {
+                    if !self.early.remove(&(request.id, request.attempt)) {
+                        self.perform(request)?;
+                    }
+                }
+                Output::Cancel(id) => self.cancel(id),
+                Output::Ask(id, query) => self.ask(id, query),
+                Output::Wait(due) => {
+                    self.wake = due.map(|due| due.0.saturating_sub(self.offset));
+                    return Ok(());
+                }
+            }
+            self.maybe_crash(false);
+        }
+        Err(Violation { rule: "bounded", detail: "no end of outputs after one input".to_owned() })
+    }
+
+    fn append(&mut self, batch: Batch) -> Result<(), Violation> {
+        let Some(machine) = &self.machine else { return Ok(()) };
+        if self.traced {
+            for recorded in &batch.events {
+                let line = format!("{:>10}   event {} {}", self.clock, recorded.seq, brief(&recorded.event));
+                self.trace.push(line);
+            }
+        }
+        self.judge.append(&batch, machine.state(), &self.world)?;
+        let early = match self.mutation {
+            Some(Mutation::PerformedBeforeCommit) => intended(&batch, machine),
+            _ => Vec::new(),
+        };
+        let committed = batch.committed();
+        if let Err(refused) = self.store.append(batch) {
+            return Err(Violation {
+                rule: "one_owner",
+                detail: format!("the owner's append was refused: {refused:?}"),
+            });
+        }
+        let after = self.times.between(0, 5);
+        if self.mutation == Some(Mutation::AcknowledgedBeforeSync) {
+            self.schedule(0, Item::Ack { committed });
+            self.schedule(after + 20, Item::Sync { committed });
+        } else {
+            self.schedule(after, Item::Sync { committed });
+        }
+        for request in early {
+            self.early.insert((request.id, request.attempt));
+            self.perform(request)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn perform(&mut self, request: Box<EffectRequest>) -> Result<(), Violation> {
+        self.judge.perform(&request, self.store.synced())?;
+        let fate = self.fate(&request);
+        self.note(|_| format!("perform {} {} attempt {} ({fate:?})", request.id, request.key, request.attempt));
+        self.coverage.around(request.effect.kind()).performed += 1;
+        let after = match request.effect {
+            Effect::Prompt { .. } => self.times.between(1, 200),
+            _ => self.duration(&request.effect),
+        };
+        self.schedule(after, Item::Apply { request, fate });
+        Ok(())
+    }
+
+    fn outcome(&mut self, request: Box<EffectRequest>, outcome: Outcome) -> Result<(), Violation> {
+        self.note(|_| format!("outcome {} {} {}", request.id, request.key, ended(&outcome)));
+        let around = self.coverage.around(request.effect.kind());
+        match &outcome {
+            Outcome::Done { .. } => {}
+            Outcome::Failed { .. } => around.failed += 1,
+            Outcome::InDoubt { .. } => around.doubted += 1,
+        }
+        let id = request.id;
+        if matches!(outcome, Outcome::Done { .. }) {
+            self.last_done = Some(request);
+        }
+        if self.mutation == Some(Mutation::OutcomeLost) && self.fates.permille(20) {
+            return Ok(());
+        }
+        self.hand_in(Input::EffectEnded { id, outcome })
+    }
+
+    fn edit(&mut self) -> Result<(), Violation> {
+        self.coverage.edits += 1;
+        if self.people.permille(80) {
+            self.hash += 1;
+            self.plan.policy.agent.max_concurrent_agents = self.people.pick([1, 2, 3]);
+            self.plan.policy.agent.max_turns = self.people.pick([1, 2, 8]);
+            self.note(|_| "a person changes WORKFLOW.md".to_owned());
+            return self.load_policy();
+        }
+        let done = self.world.edit(&mut self.people);
+        self.note(|_| format!("a person {done}"));
+        if self.people.permille(300) {
+            return self.hand_in(Input::Refresh);
+        }
+        Ok(())
+    }
+
+    pub(super) fn load_policy(&mut self) -> Result<(), Violation> {
+        let hash = PolicyHash(format!("p{}", self.hash));
+        let policy = Box::new(self.plan.policy.clone());
+        self.hand_in(Input::PolicyLoaded { hash, policy })
+    }
+
+    fn step_zombie(&mut self) -> Result<(), Violation> {
+        let now = Timestamp(self.now().0 + 3_600_000);
+        let Some((mut machine, outcomes)) = self.zombie.take() else { return Ok(()) };
+        self.note(|_| "the old daemon goes on for a while".to_owned());
+        let inputs = outcomes.into_iter().map(|(id, outcome)| Input::EffectEnded { id, outcome });
+        for input in inputs.chain([Input::Tick]) {
+            machine.handle(input, now);
+            for _ in 0..OUTPUTS {
+                match machine.poll_output() {
+                    Output::Append(batch) => match self.store.append(batch) {
+                        Err(Refused::StaleEpoch) => self.coverage.refused_appends += 1,
+                        Err(Refused::UnexpectedSequence) | Ok(()) => {
+                            let detail = "an append of the old daemon got past its epoch".to_owned();
+                            return Err(Violation { rule: "one_owner", detail });
+                        }
+                    },
+                    Output::Perform(request) => {
+                        let detail = format!("the old daemon performs {}", request.key);
+                        return Err(Violation { rule: "one_owner", detail });
+                    }
+                    Output::Cancel(_) | Output::Ask(..) => {}
+                    Output::Wait(_) => break,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The requests of the effects that a batch intends, as the machine would make them.
+fn intended(batch: &Batch, machine: &Machine) -> Vec<Box<EffectRequest>> {
+    let state = machine.state();
+    batch
+        .events
+        .iter()
+        .filter_map(|recorded| match &recorded.event {
+            Event::EffectIntended { effect_id, issue, run, key, attempt, effect } => {
+                let entry = state.issues.get(issue)?;
+                Some(Box::new(EffectRequest {
+                    id: *effect_id,
+                    key: key.clone(),
+                    attempt: *attempt,
+                    issue: entry.issue.clone(),
+                    run: run.clone(),
+                    policy: state.policy_of(run.as_ref())?,
+                    workspace: entry.workspace.clone(),
+                    known_branch: None,
+                    effect: effect.clone(),
+                }))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+fn brief(event: &Event) -> String {
+    match event {
+        Event::WorkflowLoaded { hash, .. } => format!("workflow_loaded {hash}"),
+        Event::IssueSeen { issue } | Event::IssueChanged { issue } => format!(
+            "{} {} {:?} v{:?} dispatchable {} labels {:?}",
+            event.kind(),
+            issue.id,
+            issue.state,
+            issue.updated_at.map(|at| at.0),
+            issue.dispatchable,
+            issue.labels
+        ),
+        _ => format!("{event:?}"),
+    }
+}
+
+fn told(answer: &Answer) -> String {
+    match answer {
+        Answer::Poll { by_states: Ok(active), by_ids: Ok(known) } => {
+            let list = |issues: &[Issue]| -> Vec<String> {
+                issues
+                    .iter()
+                    .map(|issue| format!("{} {} v{:?}", issue.id, issue.state, issue.updated_at.map(|at| at.0)))
+                    .collect()
+            };
+            format!("poll {:?} {:?}", list(active), list(known))
+        }
+        Answer::Poll { .. } => "poll failed".to_owned(),
+        Answer::Assess { issue, work } => format!(
+            "assess {:?} {work:?}",
+            issue.as_ref().map(|issue| issue.as_ref().map(|issue| (issue.state.clone(), issue.updated_at)))
+        ),
+        Answer::Probe(answer) => format!("probe {answer:?}"),
+    }
+}
+
+fn ended(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Done { output } => format!("{output:?}"),
+        Outcome::Failed { failure } => format!("failed {}", failure.code),
+        Outcome::InDoubt { .. } => "in doubt".to_owned(),
+    }
+}

@@ -1,0 +1,116 @@
+//! Death and return of the daemon, and clocks that jump.
+
+use dalsegno_core::{Effect, Input, Machine, SNAPSHOT_FORMAT, Snapshot};
+
+use super::acts::Fate;
+use super::drive::{Item, Sim};
+use super::{Mutation, Violation};
+
+impl Sim {
+    /// Perhaps the daemon dies now; perhaps the clock jumps.
+    pub(super) fn maybe_crash(&mut self, drained: bool) {
+        if self.calm || self.machine.is_none() {
+            return;
+        }
+        if self.crashes.permille(self.plan.rates.clock) {
+            self.offset += self.crashes.between(-1_200_000, 1_200_000);
+            self.coverage.clock_jumps += 1;
+            let offset = self.offset;
+            self.note(|_| format!("the clock jumps by {offset}"));
+            if self.crashes.coin()
+                && let Some(machine) = &mut self.machine
+            {
+                machine.handle(Input::ClockJumped, dalsegno_core::Timestamp(self.clock + self.offset));
+            }
+        }
+        if self.crashes_left > 0 && self.crashes.permille(self.plan.rates.crash) {
+            self.crashes_left -= 1;
+            self.crash(drained);
+        }
+    }
+
+    /// The daemon is gone: what it had in memory is lost, what it was doing is done or not.
+    fn crash(&mut self, drained: bool) {
+        self.coverage.crashes += 1;
+        let lost = self.crashes.coin();
+        let lost = self.store.lose_unsynced(lost);
+        match lost {
+            Some(true) => self.coverage.lost_batches += 1,
+            Some(false) => self.coverage.unacknowledged_batches += 1,
+            None => {}
+        }
+        self.note(|_| format!("---- crash (written batch lost: {lost:?})"));
+        let mut outcomes = Vec::new();
+        for (key, item) in std::mem::take(&mut self.agenda) {
+            match item {
+                Item::Apply { request, fate } => {
+                    if self.crashes.coin() {
+                        self.coverage.around(request.effect.kind()).crashed_before += 1;
+                        continue;
+                    }
+                    self.coverage.around(request.effect.kind()).crashed_after += 1;
+                    let fate = if fate == Fate::Done { Fate::DoneInDoubt } else { fate };
+                    if let Effect::Prompt { .. } = request.effect {
+                        self.world.hear(&request);
+                    } else {
+                        self.world.act(&request, fate, &mut self.fates, false);
+                    }
+                    self.note(|_| format!("{} took place all the same", request.key));
+                }
+                Item::Outcome { request, outcome } => {
+                    self.coverage.around(request.effect.kind()).crashed_after += 1;
+                    outcomes.push((request.id, outcome));
+                }
+                Item::Work { .. } | Item::Edit | Item::Zombie => {
+                    self.agenda.insert(key, item);
+                }
+                Item::Read { .. }
+                | Item::Answer { .. }
+                | Item::Sync { .. }
+                | Item::Ack { .. }
+                | Item::Signal { .. }
+                | Item::Restart { .. } => {}
+            }
+        }
+        self.world.orphan(&mut self.crashes);
+        let down = self.crashes.pick([10, 1_000, 60_000, 600_000]);
+        let old = self.machine.take();
+        // One that has outputs left has not noticed yet, and nobody can hold it back.
+        if drained && self.crashes.permille(self.plan.rates.zombie) {
+            self.coverage.zombies += 1;
+            self.zombie = old.map(|machine| (machine, outcomes));
+            let after = self.crashes.between(0, 2_000);
+            self.schedule(down + 1 + after, Item::Zombie);
+        }
+        self.schedule(down, Item::Restart { lost: lost == Some(true) });
+    }
+
+    /// A new daemon takes the journal and goes on.
+    pub(super) fn restart(&mut self, lost: bool) -> Result<(), Violation> {
+        let epoch = self.store.take_over();
+        let (snapshot, tail) = self.store.load();
+        self.coverage.snapshots += u64::from(snapshot.is_some());
+        let machine = Machine::replay(snapshot, tail)
+            .map_err(|corrupt| Violation { rule: "replayable", detail: corrupt.to_string() })?;
+        self.judge.replayed(&self.store, &machine, lost)?;
+        for run in machine.state().runs.values() {
+            self.coverage.recovered(run.phase);
+        }
+        if self.crashes.permille(400) {
+            self.store.snapshot = Some(Snapshot { format: SNAPSHOT_FORMAT, state: machine.state().clone() });
+        }
+        self.machine = Some(machine);
+        self.note(|_| format!("---- start, epoch {epoch}"));
+        if self.mutation == Some(Mutation::RecordedPerformedAgain)
+            && epoch > 1
+            && let Some(request) = self.last_done.take()
+        {
+            self.perform(request)?;
+        }
+        self.hand_in(Input::Started { epoch, version: "0".to_owned(), pid: 1 })?;
+        if self.machine.is_some() {
+            self.load_policy()?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,300 @@
+//! The judge: what must hold of the journal, of every batch, and of the end of a history.
+#![allow(clippy::wildcard_enum_match_arm, reason = "a simulation looks at the cases that it needs")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dalsegno_core::{
+    Batch, EffectId, EffectRequest, Event, IssueId, IssueStatus, Machine, Outcome, Recorded, State, View,
+    normalized_state, state_in,
+};
+
+use super::Violation;
+use super::store::{Rows, Store};
+use super::world::World;
+
+/// What the judge knows from the journal alone; rebuilt from it after a crash.
+#[derive(Debug, Default)]
+struct Facts {
+    /// Latest attempt of each effect, and the position of its intent.
+    intents: BTreeMap<EffectId, (u32, u64)>,
+    keys: BTreeMap<EffectId, String>,
+    ended: BTreeSet<EffectId>,
+    /// Keys that ended as done.
+    done: BTreeSet<String>,
+    /// The newest version of each issue that the machine took in.
+    adopted: BTreeMap<IssueId, i64>,
+    /// The same, at the moment when the issue became sticky.
+    settled: BTreeMap<IssueId, i64>,
+}
+
+impl Facts {
+    fn note(&mut self, recorded: &Recorded) {
+        match &recorded.event {
+            Event::EffectIntended { effect_id, key, attempt, .. } => {
+                self.intents.insert(*effect_id, (*attempt, recorded.seq));
+                self.keys.insert(*effect_id, key.clone());
+            }
+            Event::EffectEnded { effect_id, outcome, .. } => {
+                self.ended.insert(*effect_id);
+                if let (Outcome::Done { .. }, Some(key)) = (outcome, self.keys.get(effect_id)) {
+                    self.done.insert(key.clone());
+                }
+            }
+            Event::IssueSeen { issue } | Event::IssueChanged { issue } => {
+                let version = issue.updated_at.map_or(0, |at| at.0);
+                let newest = self.adopted.entry(issue.id.clone()).or_default();
+                *newest = version.max(*newest);
+            }
+            Event::IssueGone { issue } => {
+                self.adopted.remove(issue);
+                self.settled.remove(issue);
+            }
+            Event::IssueStatus { issue, from, to, .. } if to.is_sticky() && !from.is_sticky() => {
+                let newest = self.adopted.get(issue).copied().unwrap_or(0);
+                self.settled.insert(issue.clone(), newest);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Watches one history.
+#[derive(Debug, Default)]
+pub(crate) struct Judge {
+    /// The fold of everything that was appended.
+    pub(crate) fold: State,
+    facts: Facts,
+}
+
+fn broken(rule: &'static str, detail: String) -> Result<(), Violation> {
+    Err(Violation { rule, detail })
+}
+
+impl Judge {
+    /// A batch was handed out: it follows, its decisions were allowed, and its fold is the live state.
+    pub(crate) fn append(&mut self, batch: &Batch, live: &State, world: &World) -> Result<(), Violation> {
+        for recorded in &batch.events {
+            if recorded.seq != self.fold.seq + 1 {
+                return broken("no_gap", format!("event {} after {}", recorded.seq, self.fold.seq));
+            }
+            if recorded.at < self.fold.at {
+                return broken("time_goes_on", format!("event {} is before its predecessor", recorded.seq));
+            }
+            self.decision(recorded, world)?;
+            self.fold
+                .apply(recorded)
+                .map_err(|illegal| Violation { rule: "replayable", detail: illegal.to_string() })?;
+            self.facts.note(recorded);
+        }
+        if self.fold != *live {
+            return broken("fold_is_live", format!("the fold at {} is not the live state", self.fold.seq));
+        }
+        Ok(())
+    }
+
+    fn decision(&self, recorded: &Recorded, world: &World) -> Result<(), Violation> {
+        match &recorded.event {
+            Event::RunStarted { run, issue, policy, .. } => {
+                let (Some(entry), Some(policy)) = (self.fold.issues.get(issue), self.fold.policies.get(policy)) else {
+                    return broken("dispatch", format!("{run} starts without an issue or a policy"));
+                };
+                let state = normalized_state(&entry.issue.state);
+                let busy = self.fold.issues.values().filter(|entry| entry.status.takes_slot());
+                let beside = busy.clone().filter(|entry| normalized_state(&entry.issue.state) == state).count();
+                let limit = policy.agent.max_concurrent_agents_by_state.get(&state);
+                let wrong = [
+                    (entry.current_run.is_some(), "a run is live on the issue"),
+                    (entry.status.is_sticky(), "the issue is settled"),
+                    (busy.count() >= policy.agent.max_concurrent_agents as usize, "no slot is free"),
+                    (limit.is_some_and(|limit| beside >= *limit as usize), "no slot of the state is free"),
+                    (!state_in(&state, &policy.tracker.active_states), "the state is not active"),
+                    (!entry.issue.dispatchable, "the issue is not dispatchable"),
+                    (
+                        policy.tracker.required_labels.iter().any(|label| !entry.issue.labels.contains(label)),
+                        "a label is missing",
+                    ),
+                    (entry.runs >= policy.budget.issue_runs, "all runs are used"),
+                ];
+                match wrong.iter().find(|(wrong, _)| *wrong) {
+                    Some((_, why)) => broken("dispatch", format!("{run} starts on {issue} although {why}")),
+                    None => Ok(()),
+                }
+            }
+            Event::IssueStatus { issue, from, to, .. } if from.is_sticky() && !to.is_sticky() => {
+                let version = self.fold.issues.get(issue).and_then(|entry| entry.issue.updated_at).map_or(0, |at| at.0);
+                let settled = self.facts.settled.get(issue).copied().unwrap_or(0);
+                if version > settled {
+                    return Ok(());
+                }
+                broken("sticky", format!("{issue} leaves {} and nobody else changed it", from.as_str()))
+            }
+            Event::IssueStatus { issue, to: IssueStatus::HandedOff, .. } => self.handed_off(issue, world),
+            _ => Ok(()),
+        }
+    }
+
+    fn handed_off(&self, issue: &IssueId, world: &World) -> Result<(), Violation> {
+        let Some(entry) = self.fold.issues.get(issue) else { return Ok(()) };
+        let (Some(commit), Some(branch)) = (&entry.handed_off, &entry.branch) else {
+            return broken("handed_off", format!("{issue} is handed off without a commit"));
+        };
+        if !world.pushes.contains(&(branch.clone(), commit.clone())) {
+            return broken("handed_off", format!("{issue} is handed off and {commit} was never pushed"));
+        }
+        let wanted = self
+            .fold
+            .policy_of(None)
+            .is_some_and(|policy| policy.handoff.as_ref().is_some_and(|handoff| handoff.comment.is_some()));
+        let key = format!("{}/comment", entry.last_run.as_ref().map_or("", |run| run.as_str()));
+        let comments = world
+            .tracked
+            .get(issue)
+            .map_or(0, |tracked| tracked.comments.iter().filter(|comment| **comment == key).count());
+        if comments != usize::from(wanted) {
+            return broken("one_comment", format!("{issue} is handed off with {comments} comments"));
+        }
+        Ok(())
+    }
+
+    /// An effect is about to be performed.
+    pub(crate) fn perform(&self, request: &EffectRequest, synced: u64) -> Result<(), Violation> {
+        let id = request.id;
+        match self.facts.intents.get(&id) {
+            Some((attempt, seq)) if *attempt == request.attempt && *seq <= synced => {}
+            Some(_) | None => return broken("intent_first", format!("{id} ({}) has no synced intent", request.key)),
+        }
+        if self.facts.ended.contains(&id) || self.facts.done.contains(&request.key) {
+            return broken("recorded_is_done", format!("{id} ({}) is performed after its outcome", request.key));
+        }
+        Ok(())
+    }
+
+    /// A new daemon read the journal. Judges the ways to read it, and forgets what was lost.
+    pub(crate) fn replayed(&mut self, store: &Store, machine: &Machine, lost: bool) -> Result<(), Violation> {
+        let whole = Machine::replay(None, store.events.iter().cloned())
+            .map_err(|corrupt| Violation { rule: "replayable", detail: corrupt.to_string() })?;
+        if whole.state() != machine.state() {
+            return broken("snapshot_is_fold", "snapshot and tail differ from the whole journal".to_owned());
+        }
+        if !lost && self.fold != *whole.state() {
+            return broken("synced_is_kept", "the journal lost what was synced".to_owned());
+        }
+        self.fold = whole.state().clone();
+        if lost {
+            self.facts = Facts::default();
+            for recorded in &store.events {
+                self.facts.note(recorded);
+            }
+        }
+        Ok(())
+    }
+
+    /// Every issue whose rules all pass at a fresh poll was dispatched.
+    pub(crate) fn explained(&self, machine: &Machine) -> Result<(), Violation> {
+        for id in machine.state().issues.keys() {
+            let Some(explained) = machine.explain(id.as_str()) else {
+                return broken("explain", format!("{id} cannot be explained"));
+            };
+            if !explained.rules.is_empty() && explained.rules.iter().all(|rule| rule.pass) {
+                return broken("explain", format!("every rule lets {id} through, and it does not run"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The projections hold what the fold gives.
+    pub(crate) fn rows(&self, rows: &Rows, machine: &Machine) -> Result<(), Violation> {
+        let mut issues = 0;
+        for view in machine.views() {
+            let kept = match &view {
+                View::Issue(issue) => {
+                    issues += 1;
+                    rows.issues.get(&issue.issue.id)
+                }
+                View::IssueGone(_) => continue,
+                View::Run(run) => rows.runs.get(&run.id),
+                View::Daemon(_) => rows.daemon.as_ref(),
+            };
+            if kept.map(undated) != Some(undated(&view)) {
+                return broken("projections", format!("the rows have {kept:?}, the fold gives {view:?}"));
+            }
+        }
+        if issues != rows.issues.len() {
+            return broken("projections", format!("{} rows of issues, the fold gives {issues}", rows.issues.len()));
+        }
+        Ok(())
+    }
+
+    /// The world is kind, the human at rest, and the machine quiet: everything came to its end.
+    pub(crate) fn end(&self, machine: &Machine, store: &Store, world: &World) -> Result<(), Violation> {
+        self.explained(machine)?;
+        self.rows(&store.rows, machine)?;
+        let state = machine.state();
+        let Some(policy) = state.policy_of(None) else {
+            return broken("ends_well", "no policy is in force".to_owned());
+        };
+        for (id, entry) in &state.issues {
+            let terminal = state_in(&entry.issue.state, &policy.tracker.terminal_states);
+            let wanted = state_in(&entry.issue.state, &policy.tracker.active_states)
+                && entry.issue.dispatchable
+                && policy.tracker.required_labels.iter().all(|label| entry.issue.labels.contains(label));
+            let well = match entry.status {
+                IssueStatus::HandedOff => !terminal,
+                IssueStatus::Completed => true,
+                IssueStatus::Parked => entry.reason.is_some(),
+                IssueStatus::Idle => !wanted,
+                IssueStatus::Queued
+                | IssueStatus::Running
+                | IssueStatus::Paused
+                | IssueStatus::WaitingRetry
+                | IssueStatus::WaitingQuota
+                | IssueStatus::WaitingQuestion
+                | IssueStatus::WaitingApproval
+                | IssueStatus::HandingOff
+                | IssueStatus::Failed
+                | IssueStatus::Canceled => false,
+            };
+            if !well {
+                let status = entry.status.as_str();
+                let tracker = &entry.issue.state;
+                return broken("ends_well", format!("{id} ({tracker}) ends {status}: {:?}", entry.reason));
+            }
+        }
+        for id in world.tracked.keys() {
+            let wanted =
+                world.read(id, &policy).is_some_and(|issue| state_in(&issue.state, &policy.tracker.active_states));
+            if wanted && !state.issues.contains_key(id) {
+                return broken("ends_well", format!("{id} is active in the tracker and was never seen"));
+            }
+        }
+        if let Some(process) = world.processes.iter().find(|process| process.alive && !process.stray) {
+            return broken("no_stray", format!("a process of {} outlives everything", process.run));
+        }
+        self.usage(store, state)
+    }
+
+    /// Usage is the sum of the largest report of each turn.
+    fn usage(&self, store: &Store, state: &State) -> Result<(), Violation> {
+        let mut largest: BTreeMap<(String, u32), u64> = BTreeMap::new();
+        for recorded in &store.events {
+            if let Event::Usage { run, turn, usage } = &recorded.event {
+                let most = largest.entry((run.0.clone(), *turn)).or_default();
+                *most = usage.total_tokens.max(*most);
+            }
+        }
+        let sum: u64 = largest.values().sum();
+        if sum == state.usage.total_tokens {
+            return Ok(());
+        }
+        broken("usage", format!("reports sum to {sum}, counted are {}", state.usage.total_tokens))
+    }
+}
+
+/// The view without the moment at which it was made.
+fn undated(view: &View) -> View {
+    let mut view = view.clone();
+    if let View::Issue(issue) = &mut view {
+        issue.changed_at = dalsegno_core::Timestamp(0);
+    }
+    view
+}

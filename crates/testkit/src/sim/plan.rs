@@ -1,0 +1,189 @@
+//! The plan of a history: a small project, and how unkind the world is to it.
+
+use std::collections::BTreeMap;
+
+use dalsegno_core::{
+    AgentKind, AgentPolicy, AutoApprove, BlockerRef, BudgetPolicy, CommitMode, HandoffPolicy, HooksPolicy, Issue,
+    IssueId, Policy, Timestamp, TrackerPolicy, WorkspacePolicy, WorkspaceStrategy,
+};
+
+use super::Knobs;
+use super::dice::Dice;
+
+/// The label that some projects require.
+pub(crate) const LABEL: &str = "agent";
+/// States of the simulated tracker that are worked on.
+pub(crate) const ACTIVE: [&str; 3] = ["Todo", "In Progress", "Rework"];
+/// States that end an issue.
+pub(crate) const TERMINAL: [&str; 2] = ["Done", "Canceled"];
+/// States that are neither.
+pub(crate) const RESTING: [&str; 2] = ["Backlog", "Human Review"];
+
+/// How unkind the world is, each in times of a thousand unless it says otherwise.
+#[derive(Debug, Clone)]
+pub(crate) struct Rates {
+    pub(crate) fail: u64,
+    pub(crate) permanent: u64,
+    pub(crate) doubt: u64,
+    pub(crate) query_fail: u64,
+    pub(crate) slow: u64,
+    pub(crate) bad_turn: u64,
+    pub(crate) crash: u64,
+    /// Crashes in all.
+    pub(crate) crashes: u32,
+    pub(crate) zombie: u64,
+    pub(crate) clock: u64,
+    /// Edits by the human in all.
+    pub(crate) edits: u32,
+    /// Steps before the world turns kind.
+    pub(crate) steps: u64,
+}
+
+/// A project and its world.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) policy: Policy,
+    pub(crate) issues: Vec<Issue>,
+    pub(crate) rates: Rates,
+}
+
+impl Plan {
+    pub(crate) fn new(seed: u64, knobs: Knobs) -> Self {
+        let mut dice = Dice::new(seed, 1);
+        let policy = policy(&mut dice);
+        let count = 1 + dice.below(6);
+        let issues = (1..=count).map(|number| issue(number, &mut dice)).collect();
+        let faults = u64::from(knobs.faults);
+        let rates = Rates {
+            fail: faults * dice.pick([0, 0, 20, 80, 200]),
+            permanent: faults * dice.pick([0, 0, 0, 5, 30]),
+            doubt: faults * dice.pick([0, 0, 20, 100]),
+            query_fail: faults * dice.pick([0, 20, 150]),
+            slow: if knobs.slow { dice.pick([0, 50, 300]) } else { 0 },
+            bad_turn: faults * dice.pick([0, 50, 300]),
+            crash: dice.pick([0, 4, 12, 30]),
+            crashes: if knobs.crashes { u32::try_from(dice.below(9)).unwrap_or(0) } else { 0 },
+            zombie: if knobs.zombies { dice.pick([0, 150]) } else { 0 },
+            clock: if knobs.clock { dice.pick([0, 0, 5]) } else { 0 },
+            edits: if knobs.human { dice.pick([0, 0, 2, 6]) } else { 0 },
+            steps: dice.pick([60, 150, 400]),
+        };
+        Self { policy, issues, rates }
+    }
+}
+
+fn owned(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+fn some_script(dice: &mut Dice, name: &str) -> Option<String> {
+    dice.permille(400).then(|| name.to_owned())
+}
+
+fn policy(dice: &mut Dice) -> Policy {
+    let mut by_state = BTreeMap::new();
+    if dice.permille(300) {
+        by_state.insert("todo".to_owned(), 1);
+    }
+    if dice.permille(200) {
+        by_state.insert("in progress".to_owned(), dice.pick([1, 2]));
+    }
+    let handoff = dice.permille(850).then(|| HandoffPolicy {
+        remote: "origin".to_owned(),
+        checks: match dice.below(4) {
+            0 => Vec::new(),
+            1 | 2 => owned(&["./test"]),
+            _ => owned(&["./lint", "./test"]),
+        },
+        check_timeout_ms: 900_000,
+        commit: dice.pick([CommitMode::Auto, CommitMode::Require]),
+        claim_state: dice.permille(500).then(|| "In Progress".to_owned()),
+        state: match dice.below(5) {
+            0 => None,
+            1 => Some("Done".to_owned()),
+            _ => Some("Human Review".to_owned()),
+        },
+        comment: dice.permille(700).then(|| "It is done.".to_owned()),
+    });
+    Policy {
+        project_dir: "/p".to_owned(),
+        tracker: TrackerPolicy {
+            kind: "local".to_owned(),
+            provider: serde_json::Map::new(),
+            required_labels: if dice.permille(300) { owned(&[LABEL]) } else { Vec::new() },
+            active_states: owned(&ACTIVE),
+            terminal_states: owned(&TERMINAL),
+        },
+        poll_interval_ms: dice.pick([2_000, 10_000, 30_000]),
+        workspace: WorkspacePolicy {
+            root: "/w".to_owned(),
+            strategy: WorkspaceStrategy::Clone,
+            repo: ".".to_owned(),
+            base: None,
+            branch: "dalsegno/{{ issue.identifier }}".to_owned(),
+            disk_limit_gb: None,
+        },
+        hooks: HooksPolicy {
+            after_create: some_script(dice, "after_create"),
+            before_run: some_script(dice, "before_run"),
+            after_run: some_script(dice, "after_run"),
+            before_remove: some_script(dice, "before_remove"),
+            timeout_ms: 60_000,
+        },
+        agent: AgentPolicy {
+            kind: AgentKind::Acp,
+            command: Some("agent".to_owned()),
+            model: None,
+            script: None,
+            max_concurrent_agents: dice.pick([1, 1, 2, 3]),
+            max_turns: dice.pick([1, 2, 3, 8]),
+            max_retry_backoff_ms: dice.pick([10_000, 60_000, 300_000]),
+            max_concurrent_agents_by_state: by_state,
+            turn_timeout_ms: 3_600_000,
+            read_timeout_ms: 5_000,
+            stall_timeout_ms: dice.pick([0, 60_000, 300_000]),
+        },
+        handoff,
+        budget: BudgetPolicy { issue_runs: dice.pick([1, 2, 4, 8]) },
+        auto_approve: AutoApprove::None,
+        prompt_template: "Do it.".to_owned(),
+    }
+}
+
+/// Issue number `number` as it stands when it is added.
+pub(crate) fn issue(number: u64, dice: &mut Dice) -> Issue {
+    let state = if dice.permille(850) { dice.pick(ACTIVE) } else { dice.pick(RESTING) };
+    let mut labels = vec!["bug".to_owned()];
+    if dice.permille(800) {
+        labels.push(LABEL.to_owned());
+    }
+    let blocker = 1 + dice.below(number.max(1));
+    let blocked = number > 1 && blocker < number && dice.permille(150);
+    Issue {
+        id: IssueId(format!("i{number}")),
+        native_ref: None,
+        identifier: format!("DS-{number}"),
+        title: format!("Issue {number}"),
+        description: Some("words".to_owned()),
+        priority: if dice.coin() { Some(dice.between(0, 6)) } else { None },
+        state: state.to_owned(),
+        branch_name: None,
+        url: None,
+        assignee_id: None,
+        labels,
+        blocked_by: if blocked {
+            vec![BlockerRef {
+                id: Some(IssueId(format!("i{blocker}"))),
+                identifier: Some(format!("DS-{blocker}")),
+                state: None,
+            }]
+        } else {
+            Vec::new()
+        },
+        parent: None,
+        dispatchable: true,
+        undispatchable_reason: None,
+        created_at: dice.permille(800).then(|| Timestamp(dice.between(0, 1_000))),
+        updated_at: None,
+    }
+}

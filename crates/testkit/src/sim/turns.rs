@@ -1,0 +1,255 @@
+//! What takes its time: effects, turns of agents, and queries.
+#![allow(clippy::wildcard_enum_match_arm, reason = "a simulation looks at the cases that it needs")]
+
+use dalsegno_core::{
+    Answer, Effect, EffectId, EffectOutput, EffectRequest, Failure, IssueId, Outcome, ProbeAnswer, Query, QueryId,
+    RunId, Signal, TurnOutcome, Usage,
+};
+
+use super::Mutation;
+use super::acts::Fate;
+use super::drive::{Item, Sim, Work};
+
+/// When the driver gives up on a prompt that never ends.
+const DEADLINE_MS: i64 = 3_600_000;
+
+impl Sim {
+    /// How long something takes.
+    pub(super) fn duration(&mut self, effect: &Effect) -> i64 {
+        let slow = if self.times.permille(self.plan.rates.slow) { 60 } else { 1 };
+        slow * match effect {
+            Effect::RunCheck { .. } => self.times.between(10, 20_000),
+            Effect::RunHook { .. } | Effect::PrepareWorkspace { .. } => self.times.between(5, 4_000),
+            _ => self.times.between(1, 800),
+        }
+    }
+
+    pub(super) fn fate(&mut self, request: &EffectRequest) -> Fate {
+        let rates = &self.plan.rates;
+        // What ends processes is more reliable than the rest.
+        let share = if matches!(request.effect, Effect::StopAgent | Effect::Sweep) { 10 } else { 1 };
+        let (fail, permanent, doubt) = (rates.fail / share, rates.permanent / share, rates.doubt / share);
+        if self.fates.permille(fail) {
+            Fate::Fails
+        } else if self.fates.permille(permanent) {
+            Fate::FailsForGood
+        } else if self.fates.permille(doubt) {
+            if self.fates.coin() { Fate::DoneInDoubt } else { Fate::LostInDoubt }
+        } else {
+            Fate::Done
+        }
+    }
+
+    /// The world changes, or not; the outcome is on its way.
+    pub(super) fn apply(&mut self, request: Box<EffectRequest>, fate: Fate) {
+        if let Effect::Prompt { .. } = request.effect {
+            self.prompt(request, fate);
+            return;
+        }
+        let outcome = self.world.act(&request, fate, &mut self.fates, self.calm);
+        let slow = if self.times.permille(self.plan.rates.slow) { 100 } else { 1 };
+        let after = slow * self.times.between(0, 100);
+        self.schedule(after, Item::Outcome { request, outcome });
+    }
+
+    fn prompt(&mut self, request: Box<EffectRequest>, fate: Fate) {
+        let Some(run) = request.run.clone() else { return };
+        let failed = |code: &str| Outcome::Failed { failure: Failure::retryable(code, "simulated") };
+        match fate {
+            Fate::Fails | Fate::FailsForGood => {
+                let outcome = failed("agent_protocol");
+                self.schedule(50, Item::Outcome { request, outcome });
+                return;
+            }
+            Fate::LostInDoubt => {
+                let outcome = Outcome::InDoubt { reason: "nobody knows".to_owned() };
+                self.schedule(50, Item::Outcome { request, outcome });
+                return;
+            }
+            Fate::Done | Fate::DoneInDoubt => {}
+        }
+        if self.world.hear(&request).is_none() {
+            let outcome = failed("agent_exit");
+            self.schedule(5, Item::Outcome { request, outcome });
+            return;
+        }
+        let issue = request.issue.id.clone();
+        let slow = if self.times.permille(self.plan.rates.slow) { 20 } else { 1 };
+        let takes = slow * self.times.between(100, 40_000);
+        self.signals(&run, takes);
+        let bad = self.fates.permille(self.plan.rates.bad_turn);
+        let (turn, work) = if bad { self.bad_turn() } else { (Some(TurnOutcome::Completed), self.good_work(&request)) };
+        let exits = matches!(work, Some(Work::Exit));
+        if let Some(work) = work {
+            self.schedule(takes / 2, Item::Work { run, issue, work });
+        }
+        let usage = Usage::new(self.fates.below(5_000), self.fates.below(500));
+        let (takes, outcome) = match turn {
+            _ if fate == Fate::DoneInDoubt => (takes, Outcome::InDoubt { reason: "nobody knows".to_owned() }),
+            _ if exits => (takes, failed("agent_exit")),
+            Some(turn) => {
+                (takes, Outcome::Done { output: EffectOutput::TurnEnded { turn, usage, summary: String::new() } })
+            }
+            None => (DEADLINE_MS, Outcome::InDoubt { reason: "the deadline is over".to_owned() }),
+        };
+        self.schedule(takes, Item::Outcome { request, outcome });
+    }
+
+    fn signals(&mut self, run: &RunId, takes: i64) {
+        let mut at = 20_000;
+        while at < takes {
+            let signal = match self.fates.coin() {
+                true => Signal::Activity,
+                false => Signal::Usage(Usage::new(self.fates.below(4_000), 10)),
+            };
+            self.schedule(at, Item::Signal { run: run.clone(), signal });
+            at += 25_000;
+        }
+    }
+
+    /// How a turn goes wrong; no outcome: it hangs.
+    fn bad_turn(&mut self) -> (Option<TurnOutcome>, Option<Work>) {
+        let reset_at = Some(dalsegno_core::Timestamp(self.now().0 + 900_000)).filter(|_| self.fates.coin());
+        match self.fates.below(8) {
+            0 => (Some(failed_turn(true)), None),
+            1 if self.fates.permille(200) => (Some(failed_turn(false)), None),
+            1 | 2 => (Some(TurnOutcome::RateLimited { reset_at }), Some(Work::Mess)),
+            3 if self.fates.permille(300) => (Some(TurnOutcome::Asked { question: "Which?".to_owned() }), None),
+            3 | 4 => (None, Some(Work::Commit)),
+            5 => (Some(TurnOutcome::Interrupted), None),
+            6 => (Some(TurnOutcome::Completed), Some(Work::Exit)),
+            _ => (Some(TurnOutcome::Completed), None),
+        }
+    }
+
+    fn good_work(&mut self, request: &EffectRequest) -> Option<Work> {
+        if request.policy.handoff.is_none() {
+            return match self.fates.below(4) {
+                0 => Some(Work::MoveIssue("Done")),
+                1 => Some(Work::MoveIssue("Human Review")),
+                _ => Some(Work::Commit),
+            };
+        }
+        match self.fates.below(10) {
+            _ if self.calm => Some(Work::Commit),
+            0..=5 => Some(Work::Commit),
+            6 | 7 => Some(Work::CommitAndMess),
+            8 => Some(Work::Mess),
+            _ => None,
+        }
+    }
+
+    /// An agent that lives does something to its workspace.
+    pub(super) fn work(&mut self, run: &RunId, issue: &IssueId, work: &Work) {
+        if self.world.live_process(run).is_none() {
+            return;
+        }
+        self.note(|_| format!("the agent of {run} works: {work:?}"));
+        match work {
+            Work::Commit => {
+                // It commits everything that is there.
+                if let Some(tree) = self.world.trees.get_mut(issue) {
+                    tree.dirty = false;
+                }
+                self.world.new_commit(issue);
+            }
+            Work::CommitAndMess => {
+                self.world.new_commit(issue);
+                self.mess(issue);
+            }
+            Work::Mess => self.mess(issue),
+            Work::MoveIssue(to) => self.world.agent_moves(issue, to),
+            Work::Exit => {
+                self.world.kill(run);
+            }
+        }
+    }
+
+    fn mess(&mut self, issue: &IssueId) {
+        if let Some(tree) = self.world.trees.get_mut(issue) {
+            tree.dirty = true;
+        }
+    }
+
+    /// The machine wants an effect given up: it is, or it is too late for that.
+    pub(super) fn cancel(&mut self, id: EffectId) {
+        self.note(|_| format!("cancel {id}"));
+        let found = self.agenda.iter().find(|(_, item)| match item {
+            Item::Apply { request, .. } | Item::Outcome { request, .. } => request.id == id,
+            _ => false,
+        });
+        let Some(key) = found.map(|(key, _)| *key) else { return };
+        let stays = self.fates.permille(300);
+        match self.agenda.remove(&key) {
+            Some(Item::Apply { request, fate }) if stays => {
+                // Too late.
+                self.schedule(10, Item::Apply { request, fate });
+            }
+            Some(Item::Apply { request, .. }) => {
+                let outcome = match request.effect {
+                    Effect::Prompt { .. } => interrupted(),
+                    _ => Outcome::Failed { failure: Failure::retryable("canceled", "given up") },
+                };
+                let after = self.times.between(0, 500);
+                self.schedule(after, Item::Outcome { request, outcome });
+            }
+            Some(Item::Outcome { request, outcome }) => {
+                let prompt = matches!(request.effect, Effect::Prompt { .. });
+                let outcome = if prompt && !stays { interrupted() } else { outcome };
+                let after = self.times.between(0, 2_000);
+                self.schedule(after, Item::Outcome { request, outcome });
+            }
+            Some(_) | None => {}
+        }
+    }
+
+    pub(super) fn ask(&mut self, id: QueryId, query: Query) {
+        let slow = if self.times.permille(self.plan.rates.slow) { 100 } else { 1 };
+        let after = slow * self.times.between(0, 150);
+        self.schedule(after, Item::Read { id, query });
+    }
+
+    /// The world is looked at; what was seen is on its way.
+    pub(super) fn read(&mut self, id: QueryId, query: &Query) {
+        let fails = self.fates.permille(self.plan.rates.query_fail);
+        let failure = || Failure::retryable("tracker_request", "the tracker does not answer");
+        self.coverage.failed_queries += u64::from(fails);
+        let answer = match query {
+            Query::Poll { .. } if fails => Answer::Poll { by_states: Err(failure()), by_ids: Ok(Vec::new()) },
+            Query::Poll { states, ids, policy } => {
+                let mut reading = (self.world.by_states(states, policy), self.world.by_ids(ids, policy));
+                if self.mutation == Some(Mutation::StaleAnswers) {
+                    let earlier = self.last_reading.replace(reading.clone());
+                    reading = earlier.unwrap_or(reading);
+                }
+                Answer::Poll { by_states: Ok(reading.0), by_ids: Ok(reading.1) }
+            }
+            Query::Assess { .. } if fails && self.fates.coin() => {
+                Answer::Assess { issue: Err(failure()), work: Err(failure()) }
+            }
+            Query::Assess { issue, since, policy, .. } => {
+                let work = self.world.work(&issue.id, since.as_ref());
+                let work = work.ok_or_else(|| Failure::retryable("workspace_missing", "no workspace"));
+                let work = if fails { Err(failure()) } else { work };
+                Answer::Assess { issue: Ok(self.world.read(&issue.id, policy)), work }
+            }
+            Query::Probe { .. } if fails => Answer::Probe(ProbeAnswer::Inconclusive(failure())),
+            Query::Probe { request } => Answer::Probe(self.world.probe(request)),
+        };
+        let slow = if self.times.permille(self.plan.rates.slow) { 100 } else { 1 };
+        let after = slow * self.times.between(0, 200);
+        self.schedule(after, Item::Answer { id, answer });
+    }
+}
+
+fn interrupted() -> Outcome {
+    let output =
+        EffectOutput::TurnEnded { turn: TurnOutcome::Interrupted, usage: Usage::default(), summary: String::new() };
+    Outcome::Done { output }
+}
+
+fn failed_turn(retryable: bool) -> TurnOutcome {
+    let mut failure = Failure::retryable("model_error", "the model failed");
+    failure.retryable = retryable;
+    TurnOutcome::Failed { failure }
+}

@@ -1,0 +1,286 @@
+//! The simulated world: tracker, agents, workspaces, remote. It changes in atomic steps, remembers everything that
+//! was done to it, and objects to what must never be done.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dalsegno_core::{CommitId, Issue, IssueId, Policy, RunId, Work, state_in};
+
+use super::dice::Dice;
+use super::plan::{ACTIVE, LABEL, RESTING, TERMINAL, issue as new_issue};
+use super::{Mutation, Violation};
+
+/// An issue as the tracker has it.
+#[derive(Debug)]
+pub(crate) struct Tracked {
+    pub(crate) issue: Issue,
+    /// Changes of state, labels or description by others than the daemon.
+    pub(crate) version: u64,
+    pub(crate) deleted: bool,
+    /// Keys of the comments.
+    pub(crate) comments: Vec<String>,
+    /// Moves by the daemon: key, and the version at the time.
+    moves: BTreeMap<String, u64>,
+}
+
+/// A process that was started for a run.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) run: RunId,
+    pub(crate) issue: IssueId,
+    pub(crate) session: String,
+    pub(crate) alive: bool,
+    /// The daemon said that it could not end it, and parked.
+    pub(crate) stray: bool,
+}
+
+/// Whether `after_create` ran in a workspace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Created {
+    Raw,
+    Begun,
+    Done,
+}
+
+/// A workspace.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    pub(crate) branch: String,
+    /// The base, then every commit on it.
+    pub(crate) commits: Vec<CommitId>,
+    pub(crate) dirty: bool,
+    pub(crate) created: Created,
+}
+
+impl Tree {
+    pub(crate) fn head(&self) -> CommitId {
+        self.commits.last().cloned().unwrap_or_else(|| CommitId::from("base"))
+    }
+}
+
+/// Everything outside the daemon.
+#[derive(Debug, Default)]
+pub(crate) struct World {
+    pub(crate) tracked: BTreeMap<IssueId, Tracked>,
+    /// Keys of the prompts in each session's history.
+    pub(crate) sessions: BTreeMap<String, Vec<String>>,
+    pub(crate) processes: Vec<Process>,
+    pub(crate) trees: BTreeMap<IssueId, Tree>,
+    pub(crate) remote: BTreeMap<String, CommitId>,
+    /// Applied pushes.
+    pub(crate) pushes: BTreeSet<(String, CommitId)>,
+    /// Verdicts of checks, by commit and position.
+    pub(crate) verdicts: BTreeMap<(CommitId, u32), bool>,
+    pub(crate) mutation: Option<Mutation>,
+    /// The first thing that must never be done and was done.
+    pub(crate) objection: Option<Violation>,
+    commit_count: u64,
+    session_count: u64,
+}
+
+impl World {
+    pub(crate) fn new(issues: &[Issue]) -> Self {
+        let mut world = Self::default();
+        for issue in issues {
+            world.add(issue.clone());
+        }
+        world
+    }
+
+    fn add(&mut self, issue: Issue) {
+        let id = issue.id.clone();
+        let tracked = Tracked { issue, version: 1, deleted: false, comments: Vec::new(), moves: BTreeMap::new() };
+        self.tracked.insert(id, tracked);
+    }
+
+    pub(crate) fn object(&mut self, rule: &'static str, detail: String) {
+        if self.objection.is_none() {
+            self.objection = Some(Violation { rule, detail });
+        }
+    }
+
+    /// The issue as a read of the tracker gives it now. `updated_at` carries the version.
+    pub(crate) fn read(&self, id: &IssueId, policy: &Policy) -> Option<Issue> {
+        let tracked = self.tracked.get(id).filter(|tracked| !tracked.deleted)?;
+        let mut issue = tracked.issue.clone();
+        issue.updated_at = Some(dalsegno_core::Timestamp(i64::try_from(tracked.version).unwrap_or(0)));
+        let open = issue
+            .blocked_by
+            .iter()
+            .filter_map(|blocker| self.tracked.get(blocker.id.as_ref()?))
+            .any(|blocker| !blocker.deleted && !state_in(&blocker.issue.state, &policy.tracker.terminal_states));
+        issue.dispatchable = !open;
+        issue.undispatchable_reason = open.then(|| "blocked".to_owned());
+        Some(issue)
+    }
+
+    pub(crate) fn by_states(&self, states: &[String], policy: &Policy) -> Vec<Issue> {
+        self.tracked
+            .iter()
+            .filter(|(_, tracked)| state_in(&tracked.issue.state, states))
+            .filter_map(|(id, _)| self.read(id, policy))
+            .collect()
+    }
+
+    pub(crate) fn by_ids(&self, ids: &[IssueId], policy: &Policy) -> Vec<Issue> {
+        ids.iter().filter_map(|id| self.read(id, policy)).collect()
+    }
+
+    /// Moves the issue for the daemon; the state that it is in afterwards, or nothing when it is gone.
+    pub(crate) fn move_issue(&mut self, id: &IssueId, to: &str, key: &str) -> Option<String> {
+        let tracked = self.tracked.get_mut(id).filter(|tracked| !tracked.deleted)?;
+        if state_in(&tracked.issue.state, &TERMINAL.map(str::to_owned)) || tracked.issue.state == to {
+            return Some(tracked.issue.state.clone());
+        }
+        tracked.issue.state = to.to_owned();
+        let version = tracked.version;
+        if tracked.moves.insert(key.to_owned(), version) == Some(version) {
+            self.object("one_move", format!("{id} was moved twice for {key}"));
+        }
+        Some(to.to_owned())
+    }
+
+    /// Adds a comment with the key's marker, unless it is there.
+    pub(crate) fn comment(&mut self, id: &IssueId, key: &str) -> bool {
+        let twice = self.mutation == Some(Mutation::CommentWithoutMarker);
+        let Some(tracked) = self.tracked.get_mut(id).filter(|tracked| !tracked.deleted) else { return false };
+        if twice || !tracked.comments.iter().any(|other| other == key) {
+            tracked.comments.push(key.to_owned());
+        }
+        if tracked.comments.iter().filter(|other| *other == key).count() > 1 {
+            self.object("one_comment", format!("{id} has two comments for {key}"));
+        }
+        true
+    }
+
+    pub(crate) fn new_commit(&mut self, issue: &IssueId) {
+        self.commit_count += 1;
+        let commit = CommitId(format!("c{}", self.commit_count));
+        if let Some(tree) = self.trees.get_mut(issue) {
+            tree.commits.push(commit);
+        }
+    }
+
+    pub(crate) fn new_session(&mut self) -> String {
+        self.session_count += 1;
+        let session = format!("s{}", self.session_count);
+        self.sessions.insert(session.clone(), Vec::new());
+        session
+    }
+
+    pub(crate) fn live_process(&self, run: &RunId) -> Option<&Process> {
+        self.processes.iter().find(|process| process.alive && process.run == *run)
+    }
+
+    /// Ends all processes of a run.
+    pub(crate) fn kill(&mut self, run: &RunId) -> u32 {
+        let mut killed = 0;
+        for process in self.processes.iter_mut().filter(|process| process.alive && process.run == *run) {
+            process.alive = false;
+            killed += 1;
+        }
+        self.processes.retain(|process| process.alive);
+        killed
+    }
+
+    /// The daemon died: its agents die with their pipe, or not.
+    pub(crate) fn orphan(&mut self, dice: &mut Dice) {
+        for process in &mut self.processes {
+            process.alive = dice.coin();
+        }
+        self.processes.retain(|process| process.alive);
+    }
+
+    /// Something would be lost with the workspace.
+    pub(crate) fn unsaved(&self, issue: &IssueId) -> Option<String> {
+        let tree = self.trees.get(issue)?;
+        if tree.dirty {
+            return Some("uncommitted files".to_owned());
+        }
+        let head = tree.head();
+        let saved = tree.commits.len() <= 1 || self.pushes.contains(&(tree.branch.clone(), head.clone()));
+        (!saved).then(|| format!("commit {head}"))
+    }
+
+    pub(crate) fn work(&self, issue: &IssueId, since: Option<&CommitId>) -> Option<Work> {
+        let tree = self.trees.get(issue)?;
+        let head = tree.head();
+        let has_commits = match since {
+            Some(since) => head != *since,
+            None => tree.commits.len() > 1,
+        };
+        let uncommitted = if tree.dirty { vec!["a.txt".to_owned()] } else { Vec::new() };
+        Some(Work { head: Some(head), has_commits, uncommitted })
+    }
+
+    pub(crate) fn verdict(&mut self, commit: &CommitId, index: u32, dice: &mut Dice, calm: bool) -> bool {
+        let passes = calm || dice.permille(700);
+        *self.verdicts.entry((commit.clone(), index)).or_insert(passes)
+    }
+
+    /// The agent moves its own issue by its tools: the daemon did not do it.
+    pub(crate) fn agent_moves(&mut self, id: &IssueId, to: &str) {
+        if let Some(tracked) = self.tracked.get_mut(id)
+            && tracked.issue.state != to
+        {
+            tracked.issue.state = to.to_owned();
+            tracked.version += 1;
+        }
+    }
+
+    /// A person does something in the tracker; in words.
+    pub(crate) fn edit(&mut self, dice: &mut Dice) -> String {
+        if dice.permille(120) {
+            let number = self.tracked.len() as u64 + 1;
+            self.add(new_issue(number, dice));
+            return format!("adds i{number}");
+        }
+        let ids: Vec<IssueId> = self.tracked.keys().cloned().collect();
+        let Some(id) = ids.get(usize::try_from(dice.below(ids.len() as u64)).unwrap_or(0)) else {
+            return "sees no issue".to_owned();
+        };
+        let Some(tracked) = self.tracked.get_mut(id) else { return "misses the issue".to_owned() };
+        match dice.below(12) {
+            0..=3 => {
+                let state = dice.pick(ACTIVE);
+                tracked.version += u64::from(tracked.issue.state != state);
+                tracked.issue.state = state.to_owned();
+                format!("moves {id} to {state}")
+            }
+            4 => {
+                let state = dice.pick(RESTING);
+                tracked.version += u64::from(tracked.issue.state != state);
+                tracked.issue.state = state.to_owned();
+                format!("moves {id} to {state}")
+            }
+            5 | 6 => {
+                let state = dice.pick(TERMINAL);
+                tracked.version += u64::from(tracked.issue.state != state);
+                tracked.issue.state = state.to_owned();
+                format!("closes {id} as {state}")
+            }
+            7 | 8 => {
+                match tracked.issue.labels.iter().position(|label| label == LABEL) {
+                    Some(at) => drop(tracked.issue.labels.remove(at)),
+                    None => tracked.issue.labels.push(LABEL.to_owned()),
+                }
+                tracked.version += 1;
+                format!("changes the labels of {id}")
+            }
+            9 => {
+                tracked.issue.description = Some(format!("words {}", dice.below(1_000_000)));
+                tracked.version += 1;
+                format!("rewrites {id}")
+            }
+            10 => {
+                tracked.issue.title = format!("Title {}", dice.below(1_000_000));
+                tracked.issue.priority = Some(dice.between(0, 6));
+                format!("retitles {id}")
+            }
+            _ => {
+                tracked.deleted = !tracked.deleted;
+                tracked.version += 1;
+                format!("deletes or restores {id}")
+            }
+        }
+    }
+}
