@@ -121,7 +121,6 @@ fn policy(dice: &mut Dice) -> Policy {
             repo: ".".to_owned(),
             base: None,
             branch: "dalsegno/{{ issue.identifier }}".to_owned(),
-            disk_limit_gb: None,
         },
         hooks: HooksPolicy {
             after_create: some_script(dice, "after_create"),
@@ -133,7 +132,6 @@ fn policy(dice: &mut Dice) -> Policy {
         agent: AgentPolicy {
             kind: AgentKind::Acp,
             command: Some("agent".to_owned()),
-            model: None,
             script: None,
             max_concurrent_agents: dice.pick([1, 1, 2, 3]),
             max_turns: dice.pick([1, 2, 3, 8]),
