@@ -36,7 +36,10 @@ pub enum Event {
     /// A policy is in force for what starts from now on.
     WorkflowLoaded { hash: PolicyHash, policy: Box<Policy> },
     /// WORKFLOW.md is broken; the last good one stays in force.
-    WorkflowRejected { failure: Failure },
+    WorkflowRejected {
+        #[serde(flatten)]
+        failure: Failure,
+    },
     /// The tracker cannot be read (`failing`), or can be read again.
     TrackerHealth { failure: Option<Failure> },
     /// An issue was seen for the first time.
@@ -80,7 +83,14 @@ pub enum Event {
     /// A prompt is about to be sent.
     TurnStarted { run: RunId, turn: u32, repeated: bool },
     /// A turn is over. `cut`: by our own restart.
-    TurnEnded { run: RunId, turn: u32, turn_outcome: TurnOutcome, summary: String, cut: bool },
+    TurnEnded {
+        run: RunId,
+        turn: u32,
+        #[serde(flatten)]
+        turn_outcome: TurnOutcome,
+        summary: String,
+        cut: bool,
+    },
     /// Tokens of a turn so far; the largest report of a turn counts.
     Usage { run: RunId, turn: u32, usage: Usage },
     /// The model's provider refuses for a while.

@@ -45,7 +45,6 @@ const OPEN: [&str; 44] = [
     "title",
     "to",
     "turn",
-    "turn_outcome",
     "url",
     "version",
     "what",

@@ -113,7 +113,7 @@ fn a_good_reload_takes_effect_and_a_broken_one_keeps_the_last_good_one() {
     project.wait_for_event("workflow_rejected");
     let events = project.events();
     let rejected = events.iter().find(|event| event.kind == "workflow_rejected").unwrap();
-    assert_eq!(rejected.data["failure"]["code"], "workflow_parse_error", "{}", rejected.data);
+    assert_eq!(rejected.data["code"], "workflow_parse_error", "{}", rejected.data);
     // Nothing new is dispatched under a broken file, and the daemon lives and says so.
     project.issue("G-1", "state: Todo");
     std::thread::sleep(Duration::from_millis(500));
