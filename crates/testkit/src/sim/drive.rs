@@ -84,6 +84,8 @@ pub(crate) struct Sim {
     pub(super) last_reading: Option<Reading>,
     early: BTreeSet<(EffectId, u32)>,
     pub(super) coverage: Coverage,
+    /// This history is looked at more closely than most.
+    sampled: bool,
     traced: bool,
     trace: Vec<String>,
 }
@@ -120,6 +122,7 @@ impl Sim {
             last_reading: None,
             early: BTreeSet::new(),
             coverage: Coverage { histories: 1, ..Coverage::default() },
+            sampled: seed % 16 == 0,
             traced,
             trace: Vec::new(),
         };
@@ -248,7 +251,12 @@ impl Sim {
         let (snapshot, tail) = self.store.load();
         let again = Machine::replay(snapshot, tail)
             .map_err(|corrupt| Violation { rule: "replayable", detail: corrupt.to_string() })?;
-        self.judge.replayed(&self.store, &again, false)
+        self.judge.replayed(&self.store, &again, false)?;
+        if self.sampled {
+            let at = self.times.below(self.store.synced());
+            self.judge.prefixes(&self.store, at)?;
+        }
+        Ok(())
     }
 
     fn happen(&mut self, item: Item) -> Result<(), Violation> {
@@ -264,6 +272,11 @@ impl Sim {
             }
             Item::Sync { committed } => {
                 self.store.sync();
+                if let Some(machine) = self.machine.as_ref().filter(|_| self.sampled)
+                    && machine.state().seq == self.store.synced()
+                {
+                    self.judge.rows(&self.store.rows, machine)?;
+                }
                 if self.mutation != Some(Mutation::AcknowledgedBeforeSync) {
                     let after = self.times.between(0, 3);
                     self.schedule(after, Item::Ack { committed });
@@ -292,7 +305,9 @@ impl Sim {
         machine.handle(input, now);
         if fresh {
             self.calm_polls += u32::from(self.calm);
-            self.judge.explained(machine)?;
+            if self.sampled || self.coverage.steps % 4 == 0 {
+                self.judge.explained(machine)?;
+            }
         }
         self.drain()
     }
