@@ -423,6 +423,10 @@ impl Sim {
     }
 
     fn step_zombie(&mut self) -> Result<(), Violation> {
+        if self.machine.is_none() {
+            // It is the owner as long as nobody took over.
+            return Ok(());
+        }
         let now = Timestamp(self.now().0 + 3_600_000);
         let Some((mut machine, outcomes)) = self.zombie.take() else { return Ok(()) };
         self.note(|_| "the old daemon goes on for a while".to_owned());
