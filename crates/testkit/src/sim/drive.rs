@@ -122,14 +122,14 @@ impl Sim {
             last_reading: None,
             early: BTreeSet::new(),
             coverage: Coverage { histories: 1, ..Coverage::default() },
-            sampled: seed % 16 == 0,
+            sampled: seed.is_multiple_of(16),
             traced,
             trace: Vec::new(),
         };
         sim.schedule(0, Item::Restart { lost: false });
         let mut at = 0;
         for _ in 0..sim.plan.rates.edits {
-            at += sim.people.between(0, 120_000);
+            at += sim.people.between(0, 60_000);
             sim.schedule(at, Item::Edit);
         }
         sim
@@ -305,7 +305,7 @@ impl Sim {
         machine.handle(input, now);
         if fresh {
             self.calm_polls += u32::from(self.calm);
-            if self.sampled || self.coverage.steps % 4 == 0 {
+            if self.sampled || self.coverage.steps.is_multiple_of(4) {
                 self.judge.explained(machine)?;
             }
         }
@@ -455,6 +455,7 @@ impl Sim {
     }
 }
 
+#[allow(clippy::vec_box, reason = "they are handed on boxed")]
 /// The requests of the effects that a batch intends, as the machine would make them.
 fn intended(batch: &Batch, machine: &Machine) -> Vec<Box<EffectRequest>> {
     let state = machine.state();

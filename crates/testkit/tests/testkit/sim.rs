@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use dalsegno_testkit::sim::{Knobs, Mutation, run, shrink, walk};
 
+/// As many as take a few seconds without optimisation; `--example sim` walks further.
+const HISTORIES: u64 = 1_000;
 /// No limit of time: the number of histories is fixed.
 const NO_LIMIT: Duration = Duration::from_secs(3_600);
 
 #[test]
 fn fixed_seeds_break_no_rule_and_meet_every_phase_and_effect_with_a_crash() {
-    let found = walk(1, 2_000, NO_LIMIT, 2, 1, None);
+    let found = walk(1, HISTORIES, NO_LIMIT, 2, 1, None);
     if let Some((seed, violation)) = found.failures.first() {
         panic!(
             "seed {seed} breaks {}: {}; it needs {}. Tell it: cargo run -p dalsegno-testkit --example sim -- --seed {seed}",
@@ -18,17 +20,9 @@ fn fixed_seeds_break_no_rule_and_meet_every_phase_and_effect_with_a_crash() {
             shrink(*seed, violation.rule, None).needs()
         );
     }
-    assert_eq!(found.coverage.histories, 2_000);
+    assert_eq!(found.coverage.histories, HISTORIES);
     assert_eq!(found.coverage.unmet(), Vec::<String>::new());
     assert!(found.coverage.refused_appends > 0, "no old daemon tried to write");
-}
-
-#[test]
-fn seeds_that_found_bugs_stay_clean() {
-    for seed in [2, 6, 8, 20, 48, 209, 1_590, 1_916, 2_960] {
-        let history = run(seed, Knobs::default(), None, false);
-        assert_eq!(history.violation, None, "seed {seed}");
-    }
 }
 
 #[test]
