@@ -263,7 +263,7 @@ impl Desk {
     }
 
     /// Brings a fresh issue 1 into its first turn.
-    pub(crate) fn into_turn(&mut self) {
+    pub(crate) fn reach_turn(&mut self) {
         self.poll(&[issue(1)]);
         self.done("prepare_workspace", workspace_ready(true));
         self.done("start_session", session(SessionStart::New));
@@ -275,16 +275,16 @@ impl Desk {
     }
 
     /// From a turn that ended well to the fetched commit.
-    pub(crate) fn into_checks(&mut self) {
-        self.into_turn();
+    pub(crate) fn reach_checks(&mut self) {
+        self.reach_turn();
         self.turn(TurnOutcome::Completed);
         self.answer_assess(Some(issue(1)), with_commit());
         self.done("fetch_commit", EffectOutput::CommitFetched { commit: "c1".into() });
     }
 
     /// To the moment when the push is under way.
-    pub(crate) fn into_delivery(&mut self) {
-        self.into_checks();
+    pub(crate) fn reach_delivery(&mut self) {
+        self.reach_checks();
         self.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new() });
         self.done("stop_agent", EffectOutput::Swept { killed: 1 });
         assert_eq!(self.phase(), Some(Phase::Delivering));
@@ -292,7 +292,7 @@ impl Desk {
 
     /// To the end of the handoff.
     pub(crate) fn hand_off(&mut self) {
-        self.into_delivery();
+        self.reach_delivery();
         self.done("push_branch", EffectOutput::Pushed);
         self.done("comment", EffectOutput::Commented);
         self.done("move_issue", EffectOutput::Moved { state: "Human Review".into() });

@@ -119,7 +119,7 @@ fn s17_4_an_active_refresh_updates_the_running_entry() {
 #[test]
 fn s17_4_a_terminal_state_stops_the_run_and_cleans_the_workspace() {
     let mut desk = Desk::new(policy());
-    desk.into_turn();
+    desk.reach_turn();
     desk.poll(&[in_state(1, "Done")]);
     assert_eq!(desk.cancels.len(), 1);
     desk.turn(TurnOutcome::Interrupted);
@@ -133,7 +133,7 @@ fn s17_4_a_terminal_state_stops_the_run_and_cleans_the_workspace() {
 fn s17_4_a_resting_state_stops_the_run_and_leaves_the_workspace() {
     for gone in [in_state(1, "Backlog"), Issue { dispatchable: false, ..issue(1) }] {
         let mut desk = Desk::new(policy());
-        desk.into_turn();
+        desk.reach_turn();
         desk.poll(&[gone]);
         desk.turn(TurnOutcome::Interrupted);
         desk.done("stop_agent", EffectOutput::Swept { killed: 1 });
@@ -146,7 +146,7 @@ fn s17_4_a_resting_state_stops_the_run_and_leaves_the_workspace() {
 #[test]
 fn s8_5_an_issue_that_vanished_stops_its_run() {
     let mut desk = Desk::new(policy());
-    desk.into_turn();
+    desk.reach_turn();
     desk.poll(&[]);
     desk.turn(TurnOutcome::Interrupted);
     desk.done("stop_agent", EffectOutput::Swept { killed: 1 });
@@ -157,7 +157,7 @@ fn s8_5_an_issue_that_vanished_stops_its_run() {
 #[test]
 fn s8_5_a_failed_refresh_leaves_runs_alone() {
     let mut desk = Desk::new(policy());
-    desk.into_turn();
+    desk.reach_turn();
     desk.hand(Input::Refresh);
     let (id, _) = desk.asks.remove(0);
     let answer = Answer::Poll { by_states: Err(retryable()), by_ids: Ok(Vec::new()) };
@@ -179,7 +179,7 @@ fn s17_4_reconciliation_without_runs_does_nothing() {
 #[test]
 fn a_dirty_workspace_of_a_closed_issue_is_kept_and_asked_about_once() {
     let mut desk = Desk::new(policy());
-    desk.into_turn();
+    desk.reach_turn();
     desk.poll(&[in_state(1, "Done")]);
     desk.turn(TurnOutcome::Interrupted);
     desk.done("stop_agent", EffectOutput::Swept { killed: 1 });

@@ -6,7 +6,7 @@ use dalsegno_core::*;
 #[test]
 fn the_agent_ends_before_the_push_and_nothing_else_starts_before_the_push_is_done() {
     let mut desk = Desk::new(policy());
-    desk.into_checks();
+    desk.reach_checks();
     desk.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new() });
     assert_eq!(desk.open(), ["stop_agent"]);
     desk.done("stop_agent", EffectOutput::Swept { killed: 1 });
@@ -21,7 +21,7 @@ fn each_check_runs_once_in_order_and_the_evidence_names_them() {
     let mut two = policy();
     two.handoff.as_mut().unwrap().checks = vec!["./lint".into(), "./test".into()];
     let mut desk = Desk::new(two);
-    desk.into_checks();
+    desk.reach_checks();
     let first = desk.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new() });
     assert_eq!(first.effect, Effect::RunCheck { commit: "c1".into(), index: 0 });
     let second = desk.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new() });
@@ -35,7 +35,7 @@ fn without_checks_it_says_no_evidence() {
     let mut none = policy();
     none.handoff.as_mut().unwrap().checks.clear();
     let mut desk = Desk::new(none);
-    desk.into_checks();
+    desk.reach_checks();
     let evidence = desk.machine.state().runs.values().next().unwrap().evidence.clone();
     assert!(evidence.unwrap().starts_with("no evidence"));
 }
@@ -43,7 +43,7 @@ fn without_checks_it_says_no_evidence() {
 #[test]
 fn a_failed_step_is_tried_again_with_a_growing_wait_and_parks_in_the_end() {
     let mut desk = Desk::new(policy());
-    desk.into_delivery();
+    desk.reach_delivery();
     desk.done("push_branch", EffectOutput::Pushed);
     desk.done("move_issue", EffectOutput::Moved { state: "Human Review".into() });
     let mut key = None;
@@ -64,7 +64,7 @@ fn a_failed_step_is_tried_again_with_a_growing_wait_and_parks_in_the_end() {
 #[test]
 fn a_push_that_cannot_be_parks_under_its_own_code() {
     let mut desk = Desk::new(policy());
-    desk.into_delivery();
+    desk.reach_delivery();
     desk.fail("push_branch", Failure::permanent("branch_diverged", "somebody else pushed"));
     assert_eq!(desk.status(1), IssueStatus::Parked);
     assert!(desk.entry(1).reason.as_deref().unwrap().starts_with("branch_diverged"));
@@ -75,7 +75,7 @@ fn a_push_that_cannot_be_parks_under_its_own_code() {
 #[test]
 fn past_the_pivot_the_trackers_word_does_not_stop_the_handoff() {
     let mut desk = Desk::new(policy());
-    desk.into_delivery();
+    desk.reach_delivery();
     desk.poll(&[in_state(1, "Backlog")]);
     assert!(desk.cancels.is_empty());
     assert_eq!(desk.phase(), Some(Phase::Delivering));
@@ -84,7 +84,7 @@ fn past_the_pivot_the_trackers_word_does_not_stop_the_handoff() {
 #[test]
 fn before_the_pivot_it_does() {
     let mut desk = Desk::new(policy());
-    desk.into_checks();
+    desk.reach_checks();
     desk.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new() });
     desk.poll(&[in_state(1, "Backlog")]);
     desk.done("stop_agent", EffectOutput::Swept { killed: 1 });

@@ -50,7 +50,7 @@ fn s17_4_a_clean_end_without_handoff_continues_after_a_second_as_attempt_one() {
     policy.handoff = None;
     policy.agent.max_turns = 1;
     let mut desk = Desk::new(policy);
-    desk.into_turn();
+    desk.reach_turn();
     desk.turn(TurnOutcome::Completed);
     desk.answer_assess(Some(issue(1)), without_commit());
     desk.done("stop_agent", EffectOutput::Swept { killed: 1 });
@@ -121,7 +121,7 @@ fn an_issue_released_with_its_last_run_is_parked_or_starts_afresh() {
     let mut policy = policy();
     policy.budget.issue_runs = 1;
     let mut desk = Desk::new(policy);
-    desk.into_turn();
+    desk.reach_turn();
     desk.poll(&[Issue { dispatchable: false, ..issue(1) }]);
     desk.turn(TurnOutcome::Interrupted);
     desk.done("stop_agent", EffectOutput::Swept { killed: 1 });
@@ -130,7 +130,7 @@ fn an_issue_released_with_its_last_run_is_parked_or_starts_afresh() {
     assert_eq!(desk.status(1), IssueStatus::Parked);
 
     let mut desk = Desk::new(desk.policy.clone());
-    desk.into_turn();
+    desk.reach_turn();
     desk.poll(&[in_state(1, "Backlog")]);
     desk.turn(TurnOutcome::Interrupted);
     desk.done("stop_agent", EffectOutput::Swept { killed: 1 });
@@ -141,7 +141,7 @@ fn an_issue_released_with_its_last_run_is_parked_or_starts_afresh() {
 #[test]
 fn a_rate_limit_waits_for_the_reset_when_that_is_later() {
     let mut desk = Desk::new(policy());
-    desk.into_turn();
+    desk.reach_turn();
     let reset_at = Some(Timestamp(desk.now + 900_000));
     desk.turn(TurnOutcome::RateLimited { reset_at });
     desk.done("stop_agent", EffectOutput::Swept { killed: 1 });
@@ -151,7 +151,7 @@ fn a_rate_limit_waits_for_the_reset_when_that_is_later() {
 #[test]
 fn s17_4_a_stalled_session_is_killed_and_retried() {
     let mut desk = Desk::new(policy());
-    desk.into_turn();
+    desk.reach_turn();
     desk.pass(299_000);
     let run = desk.machine.state().runs.keys().next().unwrap().clone();
     desk.hand(Input::Signal { run, signal: Signal::Activity });
@@ -170,12 +170,12 @@ fn s8_5_no_stall_timeout_means_no_stalls_and_a_jump_of_the_clock_starts_over() {
     let mut off = policy();
     off.agent.stall_timeout_ms = 0;
     let mut desk = Desk::new(off);
-    desk.into_turn();
+    desk.reach_turn();
     desk.pass(100_000_000);
     assert!(desk.cancels.is_empty());
 
     let mut desk = Desk::new(policy());
-    desk.into_turn();
+    desk.reach_turn();
     desk.now += 10_000_000;
     desk.hand(Input::ClockJumped);
     assert!(desk.cancels.is_empty());
@@ -184,7 +184,7 @@ fn s8_5_no_stall_timeout_means_no_stalls_and_a_jump_of_the_clock_starts_over() {
 #[test]
 fn a_long_check_does_not_count_as_silence_of_the_next_turn() {
     let mut desk = Desk::new(policy());
-    desk.into_checks();
+    desk.reach_checks();
     desk.now += 600_000;
     desk.done("run_check", EffectOutput::CheckEnded { passed: false, output_tail: "no".into() });
     assert!(desk.cancels.is_empty());

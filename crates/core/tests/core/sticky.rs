@@ -12,7 +12,7 @@ fn our_own_move_and_comment_do_not_reopen() {
     let mut active = policy();
     active.handoff.as_mut().unwrap().state = Some("Rework".into());
     let mut desk = Desk::new(active);
-    desk.into_delivery();
+    desk.reach_delivery();
     desk.done("push_branch", EffectOutput::Pushed);
     desk.done("comment", EffectOutput::Commented);
     desk.done("move_issue", EffectOutput::Moved { state: "Rework".into() });
@@ -30,7 +30,7 @@ fn without_a_handoff_state_the_issue_stays_active_and_handed_off() {
     let mut still = policy();
     still.handoff.as_mut().unwrap().state = None;
     let mut desk = Desk::new(still);
-    desk.into_delivery();
+    desk.reach_delivery();
     desk.done("push_branch", EffectOutput::Pushed);
     desk.done("comment", EffectOutput::Commented);
     desk.poll(&[issue(1)]);
@@ -66,7 +66,7 @@ fn a_persons_change_reopens_and_needs_commits_beyond_the_last_handoff() {
 #[test]
 fn a_poll_from_before_our_move_does_not_reopen() {
     let mut desk = Desk::new(policy());
-    desk.into_delivery();
+    desk.reach_delivery();
     desk.done("push_branch", EffectOutput::Pushed);
     desk.done("comment", EffectOutput::Commented);
     // Asked before the move, answered after it.
@@ -84,7 +84,7 @@ fn a_poll_from_before_the_last_look_does_not_reopen_a_parked_issue() {
     let mut once = policy();
     once.agent.max_turns = 1;
     let mut desk = Desk::new(once);
-    desk.into_turn();
+    desk.reach_turn();
     desk.turn(TurnOutcome::Completed);
     desk.hand(Input::Refresh);
     let newer = Issue { description: Some("newer".into()), ..issue(1) };
@@ -109,7 +109,7 @@ fn a_closed_issue_is_completed_and_its_workspace_goes() {
 #[test]
 fn an_issue_closed_during_its_handoff_is_completed() {
     let mut desk = Desk::new(policy());
-    desk.into_delivery();
+    desk.reach_delivery();
     desk.poll(&[in_state(1, "Done")]);
     desk.done("push_branch", EffectOutput::Pushed);
     desk.done("comment", EffectOutput::Commented);
@@ -131,7 +131,7 @@ fn an_issue_that_vanishes_and_comes_back_unchanged_stays_handed_off() {
     let mut still = policy();
     still.handoff.as_mut().unwrap().state = None;
     let mut desk = Desk::new(still);
-    desk.into_delivery();
+    desk.reach_delivery();
     desk.done("push_branch", EffectOutput::Pushed);
     desk.done("comment", EffectOutput::Commented);
     desk.poll(&[]);

@@ -13,7 +13,7 @@ fn prompt(desk: &mut Desk) -> PromptSpec {
 #[test]
 fn s7_1_the_same_session_goes_on_until_there_is_a_commit() {
     let mut desk = Desk::new(policy());
-    desk.into_turn();
+    desk.reach_turn();
     desk.turn(TurnOutcome::Completed);
     desk.answer_assess(Some(issue(1)), without_commit());
     assert_eq!(prompt(&mut desk), PromptSpec::Continue { missing: Missing::NoCommit });
@@ -22,7 +22,7 @@ fn s7_1_the_same_session_goes_on_until_there_is_a_commit() {
 #[test]
 fn the_end_of_a_failed_check_is_in_the_next_prompt() {
     let mut desk = Desk::new(policy());
-    desk.into_checks();
+    desk.reach_checks();
     desk.done("run_check", EffectOutput::CheckEnded { passed: false, output_tail: "assertion".into() });
     let missing = Missing::CheckFailed { command: "./test".into(), output_tail: "assertion".into() };
     assert_eq!(prompt(&mut desk), PromptSpec::Continue { missing });
@@ -31,7 +31,7 @@ fn the_end_of_a_failed_check_is_in_the_next_prompt() {
 #[test]
 fn leftovers_are_committed_or_asked_for() {
     let mut desk = Desk::new(policy());
-    desk.into_turn();
+    desk.reach_turn();
     desk.turn(TurnOutcome::Completed);
     desk.answer_assess(Some(issue(1)), dirty());
     desk.done("commit_leftovers", EffectOutput::LeftoversCommitted { committed: true });
@@ -40,7 +40,7 @@ fn leftovers_are_committed_or_asked_for() {
     let mut strict = policy();
     strict.handoff.as_mut().unwrap().commit = CommitMode::Require;
     let mut desk = Desk::new(strict);
-    desk.into_turn();
+    desk.reach_turn();
     desk.turn(TurnOutcome::Completed);
     desk.answer_assess(Some(issue(1)), dirty());
     let missing = Missing::Uncommitted { files: vec!["a.txt".into()] };
@@ -50,7 +50,7 @@ fn leftovers_are_committed_or_asked_for() {
 #[test]
 fn max_turns_parks_with_the_evidence() {
     let mut desk = Desk::new(policy());
-    desk.into_turn();
+    desk.reach_turn();
     for _ in 0..3 {
         desk.turn(TurnOutcome::Completed);
         desk.answer_assess(Some(issue(1)), without_commit());
@@ -65,7 +65,7 @@ fn max_turns_parks_with_the_evidence() {
 fn an_issue_that_left_the_active_states_ends_the_run_without_a_handoff() {
     for (now, workspace) in [(Some(in_state(1, "Backlog")), true), (Some(in_state(1, "Done")), false), (None, true)] {
         let mut desk = Desk::new(policy());
-        desk.into_turn();
+        desk.reach_turn();
         desk.turn(TurnOutcome::Completed);
         desk.answer_assess(now, with_commit());
         desk.done("stop_agent", EffectOutput::Swept { killed: 1 });
@@ -77,7 +77,7 @@ fn an_issue_that_left_the_active_states_ends_the_run_without_a_handoff() {
 #[test]
 fn a_look_that_is_older_than_a_poll_does_not_decide() {
     let mut desk = Desk::new(policy());
-    desk.into_turn();
+    desk.reach_turn();
     desk.turn(TurnOutcome::Completed);
     desk.poll(&[Issue { description: Some("newer".into()), ..issue(1) }]);
     desk.answer_assess(Some(issue(1)), with_commit());
@@ -88,7 +88,7 @@ fn a_look_that_is_older_than_a_poll_does_not_decide() {
 #[test]
 fn cut_turns_count_towards_a_limit_of_their_own() {
     let mut desk = Desk::new(policy());
-    desk.into_turn();
+    desk.reach_turn();
     for cut in 0..50 {
         desk.restart();
         desk.done("sweep", EffectOutput::Swept { killed: 1 });
@@ -104,7 +104,7 @@ fn cut_turns_count_towards_a_limit_of_their_own() {
 #[test]
 fn cut_turns_do_not_count_towards_max_turns() {
     let mut desk = Desk::new(policy());
-    desk.into_turn();
+    desk.reach_turn();
     for _ in 0..5 {
         desk.restart();
         desk.done("sweep", EffectOutput::Swept { killed: 1 });
@@ -117,7 +117,7 @@ fn cut_turns_do_not_count_towards_max_turns() {
 #[test]
 fn a_question_parks_with_the_question() {
     let mut desk = Desk::new(policy());
-    desk.into_turn();
+    desk.reach_turn();
     desk.turn(TurnOutcome::Asked { question: "Which colour?".into() });
     desk.done("stop_agent", EffectOutput::Swept { killed: 1 });
     assert_eq!(desk.entry(1).reason.as_deref(), Some("question_asked: Which colour?"));
@@ -126,7 +126,7 @@ fn a_question_parks_with_the_question() {
 #[test]
 fn s13_5_usage_is_the_largest_report_of_each_turn() {
     let mut desk = Desk::new(policy());
-    desk.into_turn();
+    desk.reach_turn();
     let run = desk.machine.state().runs.keys().next().unwrap().clone();
     for total in [50, 30, 50, 90] {
         desk.now += 2_000;
