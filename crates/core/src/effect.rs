@@ -397,6 +397,7 @@ impl TurnOutcome {
 
 /// A look at the world that changes nothing in it; not journaled, and simply asked again after a crash.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "it is handed over once and never kept")]
 pub enum Query {
     /// Issues in these states, and the current snapshots of these issues.
     Poll {
@@ -429,6 +430,7 @@ pub enum Query {
 
 /// The answer to a [`Query`].
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "it is handed over once and never kept")]
 pub enum Answer {
     /// To [`Query::Poll`].
     Poll {

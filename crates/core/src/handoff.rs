@@ -57,9 +57,10 @@ impl Machine {
         let Some(step) = step_of(effect) else { return };
         match result {
             Ok(output) => {
-                match &output {
-                    EffectOutput::Moved { state } => self.note_own_move(&run.issue, state.clone()),
-                    _ => self.own_write(&run.issue),
+                if let EffectOutput::Moved { state } = &output {
+                    self.note_own_move(&run.issue, state.clone());
+                } else {
+                    self.own_write(&run.issue);
                 }
                 self.emit(Event::SagaStep { run: run.id.clone(), step, state: StepState::Done });
             }

@@ -19,6 +19,7 @@ pub const SNAPSHOT_EVERY: u64 = 2_000;
 
 /// What happened.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "inputs are handed in once and never kept")]
 pub enum Input {
     /// The daemon holds the journal. The first input of its life.
     Started {
@@ -388,19 +389,21 @@ impl Machine {
                 self.touched.issues.insert(run.issue.clone());
             }
         }
-        match &event {
-            Event::RunEnded { run, outcome, reason, evidence } => {
-                self.touched.daemon = true;
-                self.keep_ended(run, *outcome, reason, evidence);
-            }
-            Event::EffectIntended { effect_id, .. } => self.held.push_back((self.state.seq + 1, *effect_id)),
-            Event::DaemonStarted { .. }
-            | Event::WorkflowLoaded { .. }
-            | Event::WorkflowRejected { .. }
-            | Event::TrackerHealth { .. }
-            | Event::Usage { .. } => self.touched.daemon = true,
-            _ => {}
+        if let Event::RunEnded { run, outcome, reason, evidence } = &event {
+            self.keep_ended(run, *outcome, reason, evidence);
         }
+        if let Event::EffectIntended { effect_id, .. } = &event {
+            self.held.push_back((self.state.seq + 1, *effect_id));
+        }
+        self.touched.daemon |= matches!(
+            event,
+            Event::DaemonStarted { .. }
+                | Event::WorkflowLoaded { .. }
+                | Event::WorkflowRejected { .. }
+                | Event::TrackerHealth { .. }
+                | Event::Usage { .. }
+                | Event::RunEnded { .. }
+        );
         let recorded = Recorded { seq: self.state.seq + 1, at: self.now, event };
         if let Err(illegal) = self.state.apply(&recorded) {
             // The machine's own decision broke the machine's own rule: going on would write a journal that cannot

@@ -92,7 +92,7 @@ fn tell(seed: u64, lines: usize) -> ExitCode {
 fn mutants(arguments: &Arguments) -> ExitCode {
     let mut all = true;
     for mutation in Mutation::ALL {
-        let found = walk(arguments.seed, 5_000, Duration::from_secs(60), arguments.threads, 1, Some(mutation));
+        let found = walk(arguments.seed, 5_000, Duration::from_secs(60), 1, 1, Some(mutation));
         match found.failures.first() {
             Some((seed, violation)) => {
                 println!("{mutation:?}: caught by seed {seed} ({}: {})", violation.rule, violation.detail);

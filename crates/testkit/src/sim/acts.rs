@@ -184,7 +184,7 @@ impl World {
                 (None, _) => (self.new_session(), SessionStart::Gone),
                 (Some(_), None) => (old.0.clone(), SessionStart::Resumed),
                 (Some(history), Some(key)) => {
-                    let found = history.iter().any(|other| other == key);
+                    let found = history.iter().any(|other| *other == key);
                     let blind = self.mutation == Some(Mutation::PromptSentBlindly);
                     let how = match found && !blind {
                         true => SessionStart::ResumedPromptFound,
@@ -202,7 +202,7 @@ impl World {
     pub(crate) fn hear(&mut self, request: &EffectRequest) -> Option<()> {
         let session = self.live_process(request.run.as_ref()?)?.session.clone();
         let history = self.sessions.get_mut(&session)?;
-        let twice = history.iter().any(|key| *key == request.key);
+        let twice = history.contains(&request.key);
         history.push(request.key.clone());
         if twice {
             self.object("prompt_once", format!("{} was sent again to {session}, which has it", request.key));

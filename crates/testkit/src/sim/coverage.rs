@@ -137,7 +137,7 @@ const PHASES: [&str; 14] = [
     "after_run",
 ];
 
-const KINDS: [&str; 13] = [
+pub(crate) const KINDS: [&str; 13] = [
     "prepare_workspace",
     "run_hook",
     "move_issue",

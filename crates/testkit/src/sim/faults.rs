@@ -1,4 +1,5 @@
 //! Death and return of the daemon, and clocks that jump.
+#![allow(clippy::wildcard_enum_match_arm, reason = "a simulation looks at the cases that it needs")]
 
 use dalsegno_core::{Effect, Input, Machine, SNAPSHOT_FORMAT, Snapshot};
 
@@ -23,7 +24,17 @@ impl Sim {
                 machine.handle(Input::ClockJumped, dalsegno_core::Timestamp(self.clock + self.offset));
             }
         }
-        if self.crashes_left > 0 && self.crashes.permille(self.plan.rates.crash) {
+        if self.crashes_left == 0 {
+            return;
+        }
+        let target = self.plan.rates.target;
+        let aimed = target.is_some()
+            && self.agenda.values().any(|item| match item {
+                Item::Apply { request, .. } | Item::Outcome { request, .. } => Some(request.effect.kind()) == target,
+                _ => false,
+            });
+        let rate = if aimed { 250 } else { self.plan.rates.crash };
+        if self.crashes.permille(rate) {
             self.crashes_left -= 1;
             self.crash(drained);
         }

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dalsegno_core::{
-    Batch, EffectId, EffectRequest, Event, IssueId, IssueStatus, Machine, Outcome, Recorded, State, View,
-    normalized_state, state_in,
+    Batch, EffectId, EffectRequest, Event, IssueId, IssueStatus, Machine, Outcome, Recorded, SNAPSHOT_FORMAT, Snapshot,
+    State, View, normalized_state, state_in,
 };
 
 use super::Violation;
@@ -185,6 +185,34 @@ impl Judge {
             for recorded in &store.events {
                 self.facts.note(recorded);
             }
+        }
+        Ok(())
+    }
+
+    /// Every prefix folds, `at` splits into snapshot and tail, and all of it survives being written as JSON.
+    pub(crate) fn prefixes(&self, store: &Store, at: u64) -> Result<(), Violation> {
+        let unreadable = |error: serde_json::Error| Violation { rule: "readable", detail: error.to_string() };
+        let mut fold = State::default();
+        let mut split = None;
+        for recorded in &store.events {
+            let text = serde_json::to_string(recorded).map_err(unreadable)?;
+            let read: Recorded = serde_json::from_str(&text).map_err(unreadable)?;
+            if read != *recorded {
+                return broken("readable", format!("event {} reads back as something else", recorded.seq));
+            }
+            fold.apply(&read).map_err(|illegal| Violation { rule: "replayable", detail: illegal.to_string() })?;
+            if fold.seq == at {
+                split = Some(serde_json::to_string(&fold).map_err(unreadable)?);
+            }
+        }
+        let Some(text) = split else { return Ok(()) };
+        let state: State = serde_json::from_str(&text).map_err(unreadable)?;
+        let tail = store.events.iter().filter(|recorded| recorded.seq > at).cloned();
+        let snapshot = Snapshot { format: SNAPSHOT_FORMAT, state };
+        let parts = Machine::replay(Some(snapshot), tail)
+            .map_err(|corrupt| Violation { rule: "replayable", detail: corrupt.to_string() })?;
+        if *parts.state() != fold || fold != self.fold {
+            return broken("snapshot_is_fold", format!("snapshot at {at} and tail differ from the whole journal"));
         }
         Ok(())
     }

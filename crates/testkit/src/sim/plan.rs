@@ -8,6 +8,7 @@ use dalsegno_core::{
 };
 
 use super::Knobs;
+use super::coverage::KINDS;
 use super::dice::Dice;
 
 /// The label that some projects require.
@@ -29,6 +30,8 @@ pub(crate) struct Rates {
     pub(crate) slow: u64,
     pub(crate) bad_turn: u64,
     pub(crate) crash: u64,
+    /// The daemon likes to die around this kind of effect.
+    pub(crate) target: Option<&'static str>,
     /// Crashes in all.
     pub(crate) crashes: u32,
     pub(crate) zombie: u64,
@@ -62,6 +65,7 @@ impl Plan {
             slow: if knobs.slow { dice.pick([0, 50, 300]) } else { 0 },
             bad_turn: faults * dice.pick([0, 50, 300]),
             crash: dice.pick([0, 4, 12, 30]),
+            target: if dice.coin() { Some(dice.pick(KINDS)) } else { None },
             crashes: if knobs.crashes { u32::try_from(dice.below(9)).unwrap_or(0) } else { 0 },
             zombie: if knobs.zombies { dice.pick([0, 150]) } else { 0 },
             clock: if knobs.clock { dice.pick([0, 0, 5]) } else { 0 },
@@ -114,7 +118,7 @@ fn policy(dice: &mut Dice) -> Policy {
             active_states: owned(&ACTIVE),
             terminal_states: owned(&TERMINAL),
         },
-        poll_interval_ms: dice.pick([2_000, 10_000, 30_000]),
+        poll_interval_ms: dice.pick([10_000, 10_000, 30_000]),
         workspace: WorkspacePolicy {
             root: "/w".to_owned(),
             strategy: WorkspaceStrategy::Clone,

@@ -132,8 +132,8 @@ impl Sim {
         }
         match self.fates.below(10) {
             _ if self.calm => Some(Work::Commit),
-            0..=5 => Some(Work::Commit),
-            6 | 7 => Some(Work::CommitAndMess),
+            0..=3 => Some(Work::Commit),
+            4..=7 => Some(Work::CommitAndMess),
             8 => Some(Work::Mess),
             _ => None,
         }

@@ -1,0 +1,312 @@
+//! A machine on a desk: batches are committed at once, effects and queries wait for the test.
+
+use std::collections::BTreeMap;
+
+use dalsegno_core::*;
+
+pub(crate) struct Desk {
+    pub(crate) machine: Machine,
+    pub(crate) now: i64,
+    pub(crate) journal: Vec<Recorded>,
+    pub(crate) performs: Vec<EffectRequest>,
+    pub(crate) asks: Vec<(QueryId, Query)>,
+    pub(crate) cancels: Vec<EffectId>,
+    pub(crate) wake: Option<Timestamp>,
+    pub(crate) policy: Policy,
+    epoch: u64,
+}
+
+pub(crate) fn policy() -> Policy {
+    Policy {
+        project_dir: "/p".into(),
+        tracker: TrackerPolicy {
+            kind: "local".into(),
+            provider: serde_json::Map::new(),
+            required_labels: Vec::new(),
+            active_states: vec!["Todo".into(), "In Progress".into(), "Rework".into()],
+            terminal_states: vec!["Done".into(), "Canceled".into()],
+        },
+        poll_interval_ms: 30_000,
+        workspace: WorkspacePolicy {
+            root: "/w".into(),
+            strategy: WorkspaceStrategy::Clone,
+            repo: ".".into(),
+            base: None,
+            branch: "b".into(),
+            disk_limit_gb: None,
+        },
+        hooks: HooksPolicy {
+            after_create: None,
+            before_run: None,
+            after_run: None,
+            before_remove: None,
+            timeout_ms: 60_000,
+        },
+        agent: AgentPolicy {
+            kind: AgentKind::Acp,
+            command: Some("agent".into()),
+            model: None,
+            script: None,
+            max_concurrent_agents: 10,
+            max_turns: 3,
+            max_retry_backoff_ms: 300_000,
+            max_concurrent_agents_by_state: BTreeMap::new(),
+            turn_timeout_ms: 3_600_000,
+            read_timeout_ms: 5_000,
+            stall_timeout_ms: 300_000,
+        },
+        handoff: Some(HandoffPolicy {
+            remote: "origin".into(),
+            checks: vec!["./test".into()],
+            check_timeout_ms: 60_000,
+            commit: CommitMode::Auto,
+            claim_state: None,
+            state: Some("Human Review".into()),
+            comment: Some("done".into()),
+        }),
+        budget: BudgetPolicy { issue_runs: 20 },
+        auto_approve: AutoApprove::None,
+        prompt_template: "Do it.".into(),
+    }
+}
+
+pub(crate) fn issue(number: u32) -> Issue {
+    Issue {
+        id: IssueId(format!("i{number}")),
+        native_ref: None,
+        identifier: format!("DS-{number}"),
+        title: "title".into(),
+        description: None,
+        priority: None,
+        state: "Todo".into(),
+        branch_name: None,
+        url: None,
+        assignee_id: None,
+        labels: Vec::new(),
+        blocked_by: Vec::new(),
+        parent: None,
+        dispatchable: true,
+        undispatchable_reason: None,
+        created_at: None,
+        updated_at: None,
+    }
+}
+
+pub(crate) fn in_state(number: u32, state: &str) -> Issue {
+    Issue { state: state.into(), ..issue(number) }
+}
+
+pub(crate) fn workspace_ready(created: bool) -> EffectOutput {
+    EffectOutput::WorkspaceReady {
+        workspace: Workspace { path: "/w/i".into(), branch: Some("b".into()), base_commit: Some("base".into()) },
+        created,
+    }
+}
+
+pub(crate) fn turn_ended(turn: TurnOutcome) -> EffectOutput {
+    EffectOutput::TurnEnded { turn, usage: Usage::new(100, 10), summary: "words".into() }
+}
+
+pub(crate) fn session(how: SessionStart) -> EffectOutput {
+    EffectOutput::SessionStarted { session: "s1".into(), how }
+}
+
+pub(crate) fn retryable() -> Failure {
+    Failure::retryable("test_failure", "it failed")
+}
+
+impl Desk {
+    pub(crate) fn new(policy: Policy) -> Self {
+        let mut desk = Self {
+            machine: Machine::replay(None, []).unwrap(),
+            now: 1_000_000,
+            journal: Vec::new(),
+            performs: Vec::new(),
+            asks: Vec::new(),
+            cancels: Vec::new(),
+            wake: None,
+            policy,
+            epoch: 0,
+        };
+        desk.start();
+        desk
+    }
+
+    fn start(&mut self) {
+        self.epoch += 1;
+        let policy = Box::new(self.policy.clone());
+        self.hand(Input::Started { epoch: self.epoch, version: "0".into(), pid: 1 });
+        self.hand(Input::PolicyLoaded { hash: "p".into(), policy });
+    }
+
+    /// The daemon dies and a new one takes over.
+    pub(crate) fn restart(&mut self) {
+        self.machine = Machine::replay(None, self.journal.iter().cloned()).unwrap();
+        self.performs.clear();
+        self.asks.clear();
+        self.cancels.clear();
+        self.start();
+    }
+
+    pub(crate) fn hand(&mut self, input: Input) {
+        self.machine.handle(input, Timestamp(self.now));
+        self.pump();
+    }
+
+    fn pump(&mut self) {
+        loop {
+            match self.machine.poll_output() {
+                Output::Append(batch) => {
+                    let committed = batch.committed();
+                    self.journal.extend(batch.events);
+                    self.machine.handle(Input::Committed(committed), Timestamp(self.now));
+                }
+                Output::Perform(request) => self.performs.push(*request),
+                Output::Cancel(id) => self.cancels.push(id),
+                Output::Ask(id, query) => self.asks.push((id, query)),
+                Output::Wait(wake) => {
+                    self.wake = wake;
+                    return;
+                }
+            }
+        }
+    }
+
+    pub(crate) fn pass(&mut self, ms: i64) {
+        self.now += ms;
+        self.hand(Input::Tick);
+    }
+
+    /// Answers the open poll: these are all issues of the tracker.
+    pub(crate) fn poll(&mut self, issues: &[Issue]) {
+        if !self.asks.iter().any(|(_, query)| matches!(query, Query::Poll { .. })) {
+            self.hand(Input::Refresh);
+        }
+        let answer = self.poll_answer(issues);
+        let at = self.asks.iter().position(|(_, query)| matches!(query, Query::Poll { .. })).unwrap();
+        let (id, _) = self.asks.remove(at);
+        self.hand(Input::Answered { id, answer });
+    }
+
+    pub(crate) fn poll_answer(&self, issues: &[Issue]) -> Answer {
+        let active = issues.iter().filter(|issue| state_in(&issue.state, &self.policy.tracker.active_states));
+        Answer::Poll { by_states: Ok(active.cloned().collect()), by_ids: Ok(issues.to_vec()) }
+    }
+
+    pub(crate) fn answer_assess(&mut self, issue: Option<Issue>, work: Work) {
+        let at =
+            self.asks.iter().position(|(_, query)| matches!(query, Query::Assess { .. })).expect("no look is open");
+        let (id, _) = self.asks.remove(at);
+        self.hand(Input::Answered { id, answer: Answer::Assess { issue: Ok(issue), work: Ok(work) } });
+    }
+
+    pub(crate) fn answer_probe(&mut self, answer: ProbeAnswer) {
+        let at =
+            self.asks.iter().position(|(_, query)| matches!(query, Query::Probe { .. })).expect("no probe is open");
+        let (id, _) = self.asks.remove(at);
+        self.hand(Input::Answered { id, answer: Answer::Probe(answer) });
+    }
+
+    /// Kinds of the effects under way.
+    pub(crate) fn open(&self) -> Vec<&'static str> {
+        self.performs.iter().map(|request| request.effect.kind()).collect()
+    }
+
+    /// Takes the first effect of the kind off the desk.
+    pub(crate) fn take(&mut self, kind: &str) -> EffectRequest {
+        let at = self.performs.iter().position(|request| request.effect.kind() == kind);
+        let open = self.open();
+        self.performs.remove(at.unwrap_or_else(|| panic!("no {kind} among {open:?}")))
+    }
+
+    pub(crate) fn done(&mut self, kind: &str, output: EffectOutput) -> EffectRequest {
+        let request = self.take(kind);
+        self.hand(Input::EffectEnded { id: request.id, outcome: Outcome::Done { output } });
+        request
+    }
+
+    pub(crate) fn fail(&mut self, kind: &str, failure: Failure) {
+        let request = self.take(kind);
+        self.hand(Input::EffectEnded { id: request.id, outcome: Outcome::Failed { failure } });
+    }
+
+    pub(crate) fn doubt(&mut self, kind: &str) {
+        let request = self.take(kind);
+        self.hand(Input::EffectEnded { id: request.id, outcome: Outcome::InDoubt { reason: "test".into() } });
+    }
+
+    pub(crate) fn status(&self, number: u32) -> IssueStatus {
+        self.entry(number).status
+    }
+
+    pub(crate) fn entry(&self, number: u32) -> &IssueEntry {
+        &self.machine.state().issues[&IssueId(format!("i{number}"))]
+    }
+
+    pub(crate) fn phase(&self) -> Option<Phase> {
+        self.machine.state().runs.values().next().map(|run| run.phase)
+    }
+
+    /// Issues of the runs that started, in order.
+    pub(crate) fn dispatched(&self) -> Vec<String> {
+        self.journal
+            .iter()
+            .filter_map(|recorded| match &recorded.event {
+                Event::RunStarted { issue, .. } => Some(issue.0.clone()),
+                _ => None,
+            })
+            .collect()
+    }
+
+    pub(crate) fn kinds(&self) -> Vec<&'static str> {
+        self.journal.iter().map(|recorded| recorded.event.kind()).collect()
+    }
+
+    /// Brings a fresh issue 1 into its first turn.
+    pub(crate) fn reach_turn(&mut self) {
+        self.poll(&[issue(1)]);
+        self.done("prepare_workspace", workspace_ready(true));
+        self.done("start_session", session(SessionStart::New));
+        assert_eq!(self.phase(), Some(Phase::Prompting));
+    }
+
+    pub(crate) fn turn(&mut self, turn: TurnOutcome) -> EffectRequest {
+        self.done("prompt", turn_ended(turn))
+    }
+
+    /// From a turn that ended well to the fetched commit.
+    pub(crate) fn reach_checks(&mut self) {
+        self.reach_turn();
+        self.turn(TurnOutcome::Completed);
+        self.answer_assess(Some(issue(1)), with_commit());
+        self.done("fetch_commit", EffectOutput::CommitFetched { commit: "c1".into() });
+    }
+
+    /// To the moment when the push is under way.
+    pub(crate) fn reach_delivery(&mut self) {
+        self.reach_checks();
+        self.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new() });
+        self.done("stop_agent", EffectOutput::Swept { killed: 1 });
+        assert_eq!(self.phase(), Some(Phase::Delivering));
+    }
+
+    /// To the end of the handoff.
+    pub(crate) fn hand_off(&mut self) {
+        self.reach_delivery();
+        self.done("push_branch", EffectOutput::Pushed);
+        self.done("comment", EffectOutput::Commented);
+        self.done("move_issue", EffectOutput::Moved { state: "Human Review".into() });
+    }
+}
+
+pub(crate) fn with_commit() -> Work {
+    Work { head: Some("c1".into()), has_commits: true, uncommitted: Vec::new() }
+}
+
+pub(crate) fn without_commit() -> Work {
+    Work { head: Some("base".into()), has_commits: false, uncommitted: Vec::new() }
+}
+
+pub(crate) fn dirty() -> Work {
+    Work { uncommitted: vec!["a.txt".into()], ..with_commit() }
+}

@@ -1,0 +1,12 @@
+//! Tests of the machine through its public face: inputs in, outputs out.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::wildcard_enum_match_arm, reason = "tests look at the cases that they need")]
+
+mod desk;
+mod dispatch;
+mod handoff;
+mod properties;
+mod recovery;
+mod retry;
+mod sticky;
+mod turns;

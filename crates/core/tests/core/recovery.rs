@@ -1,0 +1,240 @@
+//! After a restart: for every phase, what comes first, and what comes after the sweep.
+
+use crate::desk::*;
+use dalsegno_core::*;
+
+fn everything() -> Policy {
+    let mut policy = policy();
+    for hook in [
+        &mut policy.hooks.after_create,
+        &mut policy.hooks.before_run,
+        &mut policy.hooks.after_run,
+        &mut policy.hooks.before_remove,
+    ] {
+        *hook = Some("true".into());
+    }
+    policy.handoff.as_mut().unwrap().claim_state = Some("In Progress".into());
+    policy
+}
+
+fn hook() -> EffectOutput {
+    EffectOutput::HookEnded { output_tail: String::new() }
+}
+
+/// A step of a full life: which effect is under way, and how it ends.
+type Step = (&'static str, Option<EffectOutput>);
+
+fn life() -> Vec<(Step, &'static str, &'static [&'static str])> {
+    let check = EffectOutput::CheckEnded { passed: true, output_tail: String::new() };
+    vec![
+        // (effect and its end, phase while it is open, what is under way after restart and sweep)
+        (("prepare_workspace", Some(workspace_ready(true))), "preparing", &["prepare_workspace"]),
+        (("run_hook", Some(hook())), "after_create", &["prepare_workspace"]),
+        (("move_issue", Some(EffectOutput::Moved { state: "In Progress".into() })), "claiming", &["probe"]),
+        (("run_hook", Some(hook())), "before_run", &["run_hook"]),
+        (("start_session", Some(session(SessionStart::New))), "launching", &["start_session"]),
+        (("prompt", Some(turn_ended(TurnOutcome::Completed))), "prompting", &["start_session"]),
+        (("assess", None), "assessing", &["assess"]),
+        (
+            ("commit_leftovers", Some(EffectOutput::LeftoversCommitted { committed: true })),
+            "committing",
+            &["commit_leftovers"],
+        ),
+        (("fetch_commit", Some(EffectOutput::CommitFetched { commit: "c1".into() })), "fetching", &["fetch_commit"]),
+        (("run_check", Some(check)), "checking", &["run_check"]),
+        (("stop_agent", Some(EffectOutput::Swept { killed: 1 })), "closing", &["stop_agent"]),
+        (("push_branch", Some(EffectOutput::Pushed)), "delivering", &["probe"]),
+        (("comment", Some(EffectOutput::Commented)), "delivering", &["probe", "probe"]),
+        (("move_issue", Some(EffectOutput::Moved { state: "Human Review".into() })), "delivering", &["probe"]),
+        (("run_hook", Some(hook())), "after_run", &["run_hook"]),
+    ]
+}
+
+/// A desk whose run has the first `steps` steps of a full life behind it.
+fn lived(steps: usize) -> Desk {
+    let mut desk = Desk::new(everything());
+    desk.poll(&[issue(1)]);
+    for ((kind, output), phase, _) in life().into_iter().take(steps) {
+        assert_eq!(desk.phase().map(Phase::as_str), Some(phase), "before {kind}");
+        match output {
+            Some(output) => drop(desk.done(kind, output)),
+            None => desk.answer_assess(Some(in_state(1, "In Progress")), dirty()),
+        }
+    }
+    desk
+}
+
+/// Effects and looks under way, polls left out.
+fn under_way(desk: &Desk) -> Vec<&'static str> {
+    let looks = desk.asks.iter().filter_map(|(_, query)| match query {
+        Query::Poll { .. } => None,
+        Query::Assess { .. } => Some("assess"),
+        Query::Probe { .. } => Some("probe"),
+    });
+    desk.open().into_iter().chain(looks).collect()
+}
+
+#[test]
+fn every_phase_is_swept_first_and_goes_on_as_the_table_says() {
+    for (step, ((kind, _), phase, after)) in life().into_iter().enumerate() {
+        let mut desk = lived(step);
+        desk.restart();
+        assert_eq!(under_way(&desk), ["sweep"], "{phase}, while {kind} was open");
+        desk.done("sweep", EffectOutput::Swept { killed: 0 });
+        assert_eq!(under_way(&desk), after, "{phase}, while {kind} was open");
+    }
+    let desk = lived(life().len());
+    assert_eq!(desk.status(1), IssueStatus::HandedOff);
+}
+
+#[test]
+fn a_run_that_was_stopping_is_swept_and_ends_as_it_was_decided() {
+    let mut desk = lived(5);
+    desk.poll(&[in_state(1, "Backlog")]);
+    assert_eq!(desk.phase(), Some(Phase::Stopping));
+    desk.restart();
+    assert_eq!(under_way(&desk), ["sweep"]);
+    desk.done("sweep", EffectOutput::Swept { killed: 1 });
+    desk.done("run_hook", hook());
+    assert_eq!(desk.status(1), IssueStatus::Idle);
+}
+
+#[test]
+fn after_create_in_doubt_makes_the_workspace_anew() {
+    let mut desk = lived(1);
+    desk.restart();
+    desk.done("sweep", EffectOutput::Swept { killed: 0 });
+    assert_eq!(desk.take("prepare_workspace").effect, Effect::PrepareWorkspace { fresh: true });
+}
+
+#[test]
+fn after_create_runs_when_the_making_of_the_workspace_was_in_doubt() {
+    let mut desk = lived(0);
+    desk.restart();
+    desk.done("sweep", EffectOutput::Swept { killed: 0 });
+    let again = desk.done("prepare_workspace", workspace_ready(false));
+    assert_eq!(again.effect, Effect::PrepareWorkspace { fresh: false });
+    assert_eq!(desk.phase(), Some(Phase::AfterCreate));
+}
+
+fn restarted_in_a_turn() -> Desk {
+    let mut desk = lived(5);
+    desk.restart();
+    desk.done("sweep", EffectOutput::Swept { killed: 1 });
+    let request = desk.performs.first().unwrap();
+    let seek = Some("run-1/prompt/1".to_owned());
+    assert_eq!(request.effect, Effect::StartSession { resume: Some("s1".into()), seek });
+    desk
+}
+
+#[test]
+fn a_prompt_that_the_history_has_is_never_sent_again() {
+    let mut desk = restarted_in_a_turn();
+    desk.done("start_session", session(SessionStart::ResumedPromptFound));
+    let request = desk.take("prompt");
+    assert_eq!(request.effect, Effect::Prompt { turn: 2, prompt: PromptSpec::AfterCut });
+    assert_eq!(request.key, "run-1/prompt/2");
+}
+
+#[test]
+fn a_prompt_that_never_arrived_is_sent_again_under_its_key() {
+    let mut desk = restarted_in_a_turn();
+    desk.done("start_session", session(SessionStart::ResumedPromptMissing));
+    let request = desk.take("prompt");
+    assert_eq!((request.key.as_str(), request.attempt), ("run-1/prompt/1", 2));
+    let repeated = |recorded: &Recorded| matches!(recorded.event, Event::TurnStarted { turn: 1, repeated: true, .. });
+    assert!(desk.journal.iter().any(repeated));
+}
+
+#[test]
+fn a_session_that_is_gone_is_told_what_was_done() {
+    let mut desk = restarted_in_a_turn();
+    desk.done("start_session", session(SessionStart::Gone));
+    let request = desk.take("prompt");
+    let prompt = PromptSpec::Rehydrate { attempt: None, turns: 1 };
+    assert_eq!(request.effect, Effect::Prompt { turn: 2, prompt });
+}
+
+#[test]
+fn what_was_missing_is_said_although_a_restart_came_between() {
+    let mut desk = lived(9);
+    desk.restart();
+    desk.done("sweep", EffectOutput::Swept { killed: 1 });
+    desk.done("run_check", EffectOutput::CheckEnded { passed: false, output_tail: "no".into() });
+    desk.done("start_session", session(SessionStart::Resumed));
+    let missing = Missing::CheckFailed { command: "./test".into(), output_tail: "no".into() };
+    let prompt = PromptSpec::Continue { missing };
+    assert_eq!(desk.take("prompt").effect, Effect::Prompt { turn: 2, prompt });
+}
+
+#[test]
+fn a_probe_decides_between_done_and_again() {
+    let mut desk = lived(11);
+    desk.restart();
+    desk.done("sweep", EffectOutput::Swept { killed: 0 });
+    desk.answer_probe(ProbeAnswer::Applied(EffectOutput::Pushed));
+    assert_eq!(desk.open(), ["comment", "move_issue"]);
+
+    let mut desk = lived(11);
+    desk.restart();
+    desk.done("sweep", EffectOutput::Swept { killed: 0 });
+    desk.answer_probe(ProbeAnswer::Inconclusive(retryable()));
+    assert!(desk.open().is_empty());
+    desk.pass(2_000);
+    desk.answer_probe(ProbeAnswer::NotApplied);
+    let again = desk.take("push_branch");
+    assert_eq!((again.key.as_str(), again.attempt), ("run-1/push", 2));
+}
+
+#[test]
+fn a_claim_in_doubt_is_probed_before_it_is_done_again() {
+    let mut desk = lived(2);
+    desk.restart();
+    desk.done("sweep", EffectOutput::Swept { killed: 0 });
+    desk.answer_probe(ProbeAnswer::Applied(EffectOutput::Moved { state: "In Progress".into() }));
+    assert_eq!(desk.phase(), Some(Phase::BeforeRun));
+}
+
+#[test]
+fn a_sweep_that_fails_never_leaves_a_run_stuck() {
+    for (step, (_, phase, _)) in life().into_iter().enumerate() {
+        for doubt in [false, true] {
+            let mut desk = lived(step);
+            desk.restart();
+            for _ in 0..10 {
+                if !desk.open().contains(&"sweep") {
+                    break;
+                }
+                if doubt { desk.doubt("sweep") } else { desk.fail("sweep", Failure::permanent("sweep_failed", "no")) }
+            }
+            let busy = !under_way(&desk).is_empty();
+            assert!(busy || desk.machine.state().runs.is_empty(), "{phase} is stuck after a failed sweep");
+        }
+    }
+}
+
+#[test]
+fn after_run_in_doubt_again_and_again_comes_to_an_end() {
+    let mut desk = lived(14);
+    for _ in 0..20 {
+        match under_way(&desk).as_slice() {
+            ["run_hook"] => desk.doubt("run_hook"),
+            ["sweep"] => drop(desk.done("sweep", EffectOutput::Swept { killed: 0 })),
+            _ => break,
+        }
+    }
+    assert_eq!(desk.status(1), IssueStatus::HandedOff);
+}
+
+#[test]
+fn effects_in_doubt_while_the_daemon_lives_are_swept_and_settled_within_a_limit() {
+    let mut desk = lived(4);
+    for _ in 0..5 {
+        desk.doubt("start_session");
+        if desk.phase() == Some(Phase::Stopping) {
+            break;
+        }
+        desk.done("sweep", EffectOutput::Swept { killed: 1 });
+    }
+    assert_eq!(desk.phase(), Some(Phase::Stopping));
+}

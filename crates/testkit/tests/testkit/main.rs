@@ -1,0 +1,3 @@
+//! Tests of the testkit itself.
+
+mod sim;
