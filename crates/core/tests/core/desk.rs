@@ -33,7 +33,6 @@ pub(crate) fn policy() -> Policy {
             repo: ".".into(),
             base: None,
             branch: "b".into(),
-            disk_limit_gb: None,
         },
         hooks: HooksPolicy {
             after_create: None,
@@ -45,7 +44,6 @@ pub(crate) fn policy() -> Policy {
         agent: AgentPolicy {
             kind: AgentKind::Acp,
             command: Some("agent".into()),
-            model: None,
             script: None,
             max_concurrent_agents: 10,
             max_turns: 3,
