@@ -220,6 +220,9 @@ pub struct IssueEntry {
     pub branch: Option<String>,
     /// The commit that we pushed last; a new run needs commits beyond it.
     pub handed_off: Option<CommitId>,
+    /// A state that we may have moved the issue to: the move's outcome stayed unknown. Finding it there is no
+    /// change by somebody else.
+    pub unsure_move: Option<String>,
     /// What the issue looked like when it became sticky, after our own writes.
     pub settled: Option<Fingerprint>,
     /// Tokens of all its runs.

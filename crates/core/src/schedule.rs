@@ -230,7 +230,13 @@ impl Machine {
         if entry.issue == issue {
             return;
         }
-        let by_somebody_else = entry.settled.as_ref().is_some_and(|settled| *settled != issue.fingerprint());
+        let by_somebody_else = entry.settled.as_ref().is_some_and(|settled| {
+            let mut now = issue.fingerprint();
+            if entry.unsure_move.as_ref() == Some(&now.state) {
+                now.state.clone_from(&settled.state);
+            }
+            *settled != now
+        });
         let status = entry.status;
         let fresh_start =
             status == IssueStatus::Idle && entry.runs > 0 && entry.issue.fingerprint() != issue.fingerprint();

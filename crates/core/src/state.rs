@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::effect::{Effect, EffectOutput, Failure, Outcome, PromptSpec};
 use crate::event::{Event, Recorded};
 use crate::ids::{EffectId, IssueId, PolicyHash, RunId};
-use crate::issue::{IssueEntry, IssueStatus};
+use crate::issue::{IssueEntry, IssueStatus, normalized_state};
 use crate::policy::{Hook, Policy};
 use crate::run::{Handoff, Phase, Run, SagaStep, StepState, Then};
 use crate::time::Timestamp;
@@ -151,6 +151,7 @@ impl State {
                     workspace: None,
                     workspace_whole: false,
                     workspace_unsure: false,
+                    unsure_move: None,
                     workspace_kept: false,
                     branch: None,
                     handed_off: None,
@@ -259,6 +260,11 @@ impl State {
                     run.attached = false;
                     run.sweeping = false;
                 }
+                if matches!(outcome, Outcome::Done { output: EffectOutput::Moved { .. } })
+                    && let Some(entry) = self.issues.get_mut(&open.issue)
+                {
+                    entry.unsure_move = None;
+                }
                 match outcome {
                     Outcome::InDoubt { .. } => return Err(format!("effect {effect_id} cannot end in doubt")),
                     Outcome::Done { output: EffectOutput::CommitFetched { commit } } => {
@@ -274,9 +280,14 @@ impl State {
                     return Err(format!("effect {effect_id} is not open"));
                 };
                 open.in_doubt = true;
+                let open = open.clone();
                 if matches!(open.effect, Effect::PrepareWorkspace { .. }) {
                     let entry = self.entry(issue)?;
                     entry.workspace_unsure |= !entry.workspace_whole;
+                }
+                if let Effect::MoveIssue { to } = &open.effect {
+                    let to = normalized_state(to);
+                    self.entry(issue)?.unsure_move = Some(to);
                 }
                 if let Some(run) = live(&mut self.runs, run.as_ref()) {
                     run.doubts += u32::from(!run.sweeping);

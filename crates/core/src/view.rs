@@ -121,6 +121,7 @@ impl IssueView {
             workspace,
             workspace_whole: _,
             workspace_unsure: _,
+            unsure_move: _,
             workspace_kept: _,
             branch: _,
             handed_off,
