@@ -126,6 +126,12 @@ impl Judge {
                 if version > settled {
                     return Ok(());
                 }
+                // A person may move the issue between our move and the word that it was done: what the machine took
+                // for its own state then is theirs, and the next look rightly reopens it.
+                let our_last_move = world.tracked.get(issue).and_then(|tracked| tracked.moves.values().max());
+                if our_last_move.is_some_and(|at| i64::try_from(*at).unwrap_or(i64::MAX) < version) {
+                    return Ok(());
+                }
                 broken("sticky", format!("{issue} leaves {} and nobody else changed it", from.as_str()))
             }
             Event::IssueStatus { issue, to: IssueStatus::HandedOff, .. } => self.handed_off(issue, world),

@@ -19,7 +19,7 @@ pub(crate) struct Tracked {
     /// Keys of the comments.
     pub(crate) comments: Vec<String>,
     /// Moves by the daemon: key, and the version at the time.
-    moves: BTreeMap<String, u64>,
+    pub(crate) moves: BTreeMap<String, u64>,
 }
 
 /// A process that was started for a run.
