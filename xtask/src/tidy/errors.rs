@@ -1,23 +1,14 @@
 //! `errors`: every stable code of the sources is explained in docs/errors.md, and every code that is explained is used.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Finding, Source, code_lines, is_test_file};
 
 const REFERENCE: &str = "docs/errors.md";
-/// What stands before a code, when the code is the first argument.
-const FIRST: [&str; 10] = [
-    "Failure::permanent(",
-    "Failure::retryable(",
-    "CliError::new(",
-    "CliError::io(",
-    ".must(",
-    ".failure(",
-    "io_failure(",
-    "blocking(",
-    "released(",
-    "code: ",
-];
+/// What stands before a code and nothing else.
+const SURE: [&str; 4] = ["Failure::permanent(", "Failure::retryable(", "CliError::new(", "CliError::io("];
+/// What stands before a code of several words, and before other words as well.
+const FIRST: [&str; 6] = [".must(", ".failure(", "io_failure(", "blocking(", "released(", "code: "];
 /// What stands before a code, when other arguments come first.
 const LATER: [&str; 3] = ["park_run(", "park_issue(", "end_in_order("];
 /// Files in which every such literal is a code, with what stands before it.
@@ -35,9 +26,12 @@ pub(super) fn check(sources: &[Source]) -> Vec<Finding> {
         .collect();
     let shipped: Vec<&Source> = sources.iter().filter(|source| is_shipped(source)).collect();
     let mut findings = Vec::new();
+    let mut told = BTreeSet::new();
     for source in &shipped {
-        for (line, code) in codes(source).into_iter().filter(|(_, code)| !explained.contains_key(code.as_str())) {
-            findings.push(finding(&source.path, line, format!("{REFERENCE} does not explain the code `{code}`")));
+        for (line, code) in codes(source) {
+            if !explained.contains_key(code.as_str()) && told.insert(code.clone()) {
+                findings.push(finding(&source.path, line, format!("{REFERENCE} does not explain the code `{code}`")));
+            }
         }
     }
     for (code, line) in explained {
@@ -69,10 +63,10 @@ fn codes(source: &Source) -> Vec<(usize, String)> {
         // The literal may stand on the next line.
         let next = lines.get(at + 1).map_or("", |(_, next)| next.trim_start());
         let mut add = |code: Option<&str>| found.extend(code.map(|code| (*number, code.to_owned())));
-        for opener in FIRST {
+        for (opener, sure) in SURE.map(|opener| (opener, true)).into_iter().chain(FIRST.map(|opener| (opener, false))) {
             for rest in after(line, opener) {
                 let rest = if rest.trim().is_empty() { next } else { rest };
-                add(rest.strip_prefix('"').and_then(literal));
+                add(rest.strip_prefix('"').and_then(literal).filter(|code| sure || code.contains('_')));
             }
         }
         for opener in LATER {
@@ -142,7 +136,7 @@ mod tests {
     #[test]
     fn variables_comments_and_tests_are_no_codes() {
         let text = "| `known` | x |\n";
-        let code = "Failure::permanent(\"known\", x)\nFailure::permanent(code, \"text_text\")\n// Failure::permanent(\"a_b_c\")\n#[cfg(test)]\nFailure::permanent(\"in_tests\", x)\n";
+        let code = "Failure::permanent(\"known\", x)\nio_failure(\"opening\", x)\nFailure::permanent(code, \"text_text\")\n// Failure::permanent(\"a_b_c\")\n#[cfg(test)]\nFailure::permanent(\"in_tests\", x)\n";
         assert_eq!(messages(code, text), Vec::<String>::new());
     }
 
