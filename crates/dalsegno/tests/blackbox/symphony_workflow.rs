@@ -65,7 +65,7 @@ fn symphony_17_2_each_hook_runs_when_it_should_and_a_failing_before_remove_is_ig
     assert_eq!(lines.last(), Some(&"removing"), "{log}");
     assert_eq!(lines.iter().filter(|line| **line == "created").count(), 1, "{log}");
     let between = &lines[1..lines.len() - 1];
-    assert!(between.len() >= 4 && between.len() % 2 == 0, "{log}");
+    assert!(between.len() >= 4 && between.len().is_multiple_of(2), "{log}");
     assert!(between.chunks(2).all(|pair| pair == ["before", "after"]), "{log}");
     judge::at_rest(&project);
 }
