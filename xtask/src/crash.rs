@@ -28,7 +28,7 @@ pub(crate) enum Walk {
 
 impl Walk {
     /// What the crash harness reads from its environment.
-    fn variable(&self) -> String {
+    pub(crate) fn variable(&self) -> String {
         match self {
             Self::All => "all".to_owned(),
             Self::Sample { points, seed } => format!("sample:{points}:{seed}"),
@@ -49,8 +49,8 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
 }
 
 /// Walks, and counts the tests.
-pub(crate) fn walk(walk: &Walk, tally: &mut Tally) -> Done {
-    let mut command = crash_test("walk");
+fn walk(walk: &Walk, tally: &mut Tally) -> Done {
+    let mut command = crash_test("crash::walk");
     command.env("DALSEGNO_CRASH_WALK", walk.variable());
     run_counted(&mut command, tally).map_err(|problem| match walk {
         Walk::All => problem,
@@ -60,9 +60,10 @@ pub(crate) fn walk(walk: &Walk, tally: &mut Tally) -> Done {
     })
 }
 
-/// The crash tests of the binary whose names contain `filter`.
+/// The black-box tests of the binary whose names begin with `filter`. In the dev profile: a release build has no
+/// crash points.
 pub(crate) fn crash_test(filter: &str) -> std::process::Command {
-    cargo(&["test", "--locked", "--package", "dalsegno", "--test", "crash", "--", "--nocapture", filter])
+    cargo(&["test", "--locked", "--package", "dalsegno", "--test", "blackbox", filter, "--", "--nocapture"])
 }
 
 #[cfg(test)]

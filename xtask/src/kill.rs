@@ -17,7 +17,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Done {
     let (rounds, seed) = (arguments.rounds, seed_or_fresh(arguments.seed));
-    let mut command = crash_test("kill");
+    let mut command = crash_test("crash::kill");
     command.env("DALSEGNO_KILL", format!("{rounds}:{seed}"));
     let mut tally = Tally::default();
     let done = run_counted(&mut command, &mut tally);

@@ -42,7 +42,7 @@ const CORE_MAY_USE: [&str; 4] = ["serde", "serde_json", "sha2", "thiserror"];
 /// Packages that make a layer what it is, and who may use them outside tests.
 const CONFINED: [(&str, &[&str], &str); 9] = [
     ("rusqlite", &["dalsegno-store"], "only the store speaks SQL"),
-    ("axum", &["dalsegno-gateway"], "only the gateway serves HTTP"),
+    ("axum", &["dalsegno-gateway", "dalsegno"], "only the gateway serves HTTP; without a daemon its routes are called"),
     ("hyper", &["dalsegno-gateway"], "only the gateway serves HTTP"),
     ("ureq", &["dalsegno-api", "dalsegno-adapters"], "the daemon is reached through api, remotes through adapters"),
     ("agent-client-protocol", &["dalsegno-adapters"], "agents are adapters"),
@@ -149,14 +149,14 @@ mod tests {
     fn sql_and_http_stay_where_they_are() {
         let members = [
             ours("dalsegno-gateway", &[("rusqlite", None), ("axum", None)]),
-            ours("dalsegno-engine", &[("axum", None)]),
-            ours("dalsegno", &[("rusqlite", DEV)]),
+            ours("dalsegno-engine", &[("hyper", None)]),
+            ours("dalsegno", &[("rusqlite", DEV), ("axum", None)]),
         ];
         assert_eq!(
             check(&members),
             [
                 "dalsegno-gateway may not use rusqlite: only the store speaks SQL",
-                "dalsegno-engine may not use axum: only the gateway serves HTTP",
+                "dalsegno-engine may not use hyper: only the gateway serves HTTP",
             ]
         );
     }

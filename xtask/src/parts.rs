@@ -4,8 +4,8 @@ use std::process::Command;
 
 use crate::shell::{output, say};
 
-/// Oldest git that does everything that is asked of it (`GIT_CONFIG_COUNT` in the environment).
-const OLDEST_GIT: (u32, u32) = (2, 31);
+/// Oldest git that does everything that is asked of it (`GIT_CONFIG_GLOBAL` in the environment).
+const OLDEST_GIT: (u32, u32) = (2, 32);
 
 /// Looks for git. `Ok(None)`: there; `Ok(Some(why))`: not usable, and the tests that need it are left out.
 ///
@@ -53,7 +53,7 @@ mod tests {
     fn two_nine_is_older_than_two_thirty_one() {
         assert!(usable("git version 2.9.0").is_err());
         assert!(usable("git version 2.30.9").is_err());
-        assert_eq!(usable("git version 2.31.0"), Ok((2, 31)));
+        assert_eq!(usable("git version 2.32.0"), Ok((2, 32)));
         assert_eq!(usable("git version 3.0.0"), Ok((3, 0)));
     }
 }

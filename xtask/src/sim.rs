@@ -1,5 +1,7 @@
 //! `sim`: the whole product in one thread, from one seed.
 
+use std::process::Command;
+
 use crate::shell::{self, Done, cargo, seed_or_fresh};
 
 /// Run the simulator: histories with crashes at every append and around every effect, judged by the invariants.
@@ -8,28 +10,44 @@ pub(crate) struct Arguments {
     /// The first seed; a fresh one is made and printed without it. A failing one replays exactly.
     #[arg(long)]
     seed: Option<u64>,
-    /// How long, such as `30s` or `5m`.
-    #[arg(long = "for", default_value = "30s", value_parser = duration)]
-    time: String,
+    /// How long it walks from there on, such as `30s` or `5m`.
+    #[arg(long = "for", default_value = "30s", value_parser = seconds)]
+    time: u64,
+    /// Plant each known bug in turn, and see that it is caught.
+    #[arg(long)]
+    mutants: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Done {
-    simulate(seed_or_fresh(arguments.seed), &arguments.time)
-}
-
-/// Runs the simulator of the test kit.
-pub(crate) fn simulate(seed: u64, time: &str) -> Done {
-    let seed = seed.to_string();
+    let seed = seed_or_fresh(arguments.seed);
+    let task = if arguments.mutants { vec!["--mutants".to_owned()] } else { walk_for(arguments.time) };
     let package = ["run", "--quiet", "--locked", "--release", "--package", "dalsegno-testkit", "--example", "sim"];
-    shell::run(cargo(&package).args(["--", "--seed", &seed, "--for", time]))
-        .map_err(|problem| format!("{problem}; the failing seed is printed above"))
+    simulate(cargo(&package).arg("--"), seed, &task)
 }
 
-fn duration(text: &str) -> Result<String, String> {
-    let number = text.strip_suffix("ms").or_else(|| text.strip_suffix(['s', 'm']));
-    match number.map(str::parse::<u64>) {
-        Some(Ok(number)) if number > 0 => Ok(text.to_owned()),
-        Some(_) | None => Err("expected a number with ms, s or m, such as 30s".to_owned()),
+/// Walks from the seed on, for so many seconds.
+pub(crate) fn walk_for(seconds: u64) -> Vec<String> {
+    vec!["--for".to_owned(), format!("{seconds}s")]
+}
+
+/// Runs the simulator of the test kit, which `command` starts.
+pub(crate) fn simulate(command: &mut Command, seed: u64, task: &[String]) -> Done {
+    command.args(["--seed", &seed.to_string()]).args(task);
+    shell::run(command).map_err(|problem| {
+        format!("{problem}; the failing seed is printed above, and `cargo xtask sim --seed <it>` walks on from it")
+    })
+}
+
+/// Whole seconds of `30s`, `5m` or a plain number.
+fn seconds(text: &str) -> Result<u64, String> {
+    let (number, unit) = match (text.strip_suffix('s'), text.strip_suffix('m')) {
+        (Some(number), _) => (number, 1),
+        (None, Some(number)) => (number, 60),
+        (None, None) => (text, 1),
+    };
+    match number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)) {
+        Some(seconds) if seconds > 0 => Ok(seconds),
+        Some(_) | None => Err("expected a number with s or m, such as 30s".to_owned()),
     }
 }
 
@@ -39,11 +57,11 @@ mod tests {
 
     #[test]
     fn durations_have_a_number_and_a_unit() {
-        for good in ["30s", "500ms", "5m"] {
-            assert_eq!(duration(good).as_deref(), Ok(good));
+        for (good, whole) in [("30s", 30), ("5m", 300), ("7", 7)] {
+            assert_eq!(seconds(good), Ok(whole));
         }
-        for bad in ["", "s", "30", "0s", "-1s", "3h", "1.5s"] {
-            assert!(duration(bad).is_err(), "{bad}");
+        for bad in ["", "s", "0s", "-1s", "3h", "1.5s", "500ms"] {
+            assert!(seconds(bad).is_err(), "{bad}");
         }
     }
 }

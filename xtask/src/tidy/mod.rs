@@ -3,6 +3,7 @@
 //! A line that has to break a rule says so, on itself or on the line before: `tidy: <rule> because <reason>`.
 
 mod documents;
+mod errors;
 mod layout;
 mod rules;
 mod words;
@@ -51,6 +52,7 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
     let sources = sources(arguments.root.as_deref().unwrap_or(&root()))?;
     let mut findings: Vec<Finding> = sources.iter().flat_map(check).collect();
     findings.extend(documents::check(&sources));
+    findings.extend(errors::check(&sources));
     for finding in &findings {
         let kind = if finding.note { "note: " } else { "" };
         say(format_args!("{}:{}: {kind}{}: {}", finding.path, finding.line, finding.rule, finding.message));

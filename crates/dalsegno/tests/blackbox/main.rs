@@ -9,3 +9,6 @@ mod judge;
 mod life;
 mod project;
 mod scheduling;
+mod symphony_agent;
+mod symphony_dispatch;
+mod symphony_workflow;
