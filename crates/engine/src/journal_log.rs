@@ -204,8 +204,13 @@ fn say(event: &Event, at: Timestamp) -> Said {
         }
         Event::RecoveryStep { step, .. } => Said::info(format!("recovery: {step}")).outcome("recovered"),
         Event::Parked { reason, detail, .. } => {
-            let reason = if detail.is_empty() { reason.clone() } else { format!("{reason}: {detail}") };
-            Said::warn("PARKED: it needs you").outcome("parked").reason(reason)
+            let coded = detail.strip_prefix(reason.as_str()).is_some_and(|rest| rest.starts_with(':'));
+            let reason = match detail.as_str() {
+                "" => reason.clone(),
+                detail if coded => detail.to_owned(),
+                detail => format!("{reason}: {detail}"),
+            };
+            Said::warn("PARKED, and needs you").outcome("parked").reason(reason)
         }
         Event::RunStarted { .. }
         | Event::RunPhase { .. }
@@ -343,9 +348,10 @@ fn turn_ended(turn: u32, outcome: &TurnOutcome) -> Said {
     let ended = |level| Said::at(level, format!("turn {turn} ended")).outcome(outcome.as_str());
     match outcome {
         TurnOutcome::Completed | TurnOutcome::Interrupted => ended(Level::INFO),
-        TurnOutcome::Failed { failure } => ended(Level::WARN).failure(failure),
-        TurnOutcome::RateLimited { .. } => ended(Level::INFO),
-        TurnOutcome::Asked { question } => ended(Level::INFO).reason(question),
+        // The events that follow tell these to people.
+        TurnOutcome::Failed { failure } => ended(Level::DEBUG).failure(failure),
+        TurnOutcome::RateLimited { .. } => ended(Level::DEBUG),
+        TurnOutcome::Asked { question } => ended(Level::DEBUG).reason(question),
     }
 }
 
