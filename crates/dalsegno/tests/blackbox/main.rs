@@ -5,7 +5,10 @@
 mod bad_input;
 mod commands;
 mod crash;
+mod http;
 mod judge;
 mod life;
 mod project;
+mod reads;
 mod scheduling;
+mod served;
