@@ -207,7 +207,10 @@ impl Driver {
                 Some(input) = self.inbox.recv() => self.take(input),
                 Some(request) = self.requests.recv() => self.answer(request),
                 () = stop.cancelled(), if !self.draining => {
-                    tracing::info!("ending: no new work; waiting for what is under way");
+                    let limit_s = self.options.drain_limit.as_secs();
+                    tracing::info!(
+                        "ending: no new work; up to {limit_s} s for what is under way, or at once when asked again"
+                    );
                     self.draining = true;
                     drain_until = Some(tokio::time::Instant::now() + self.options.drain_limit);
                     self.feed(Input::Drain);
@@ -336,9 +339,9 @@ impl Driver {
             }
             Err(failure) => {
                 tracing::error!(
-                    code = failure.code,
-                    message = failure.message,
-                    "WORKFLOW.md is broken; the last good one stays in force"
+                    outcome = "rejected",
+                    reason = failure_line(&failure),
+                    "WORKFLOW.md is broken; the last good one stays in force, and nothing new starts"
                 );
                 self.feed(Input::PolicyRejected(failure));
             }
