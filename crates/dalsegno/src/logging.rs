@@ -150,8 +150,8 @@ impl Seen {
             "message" => self.message = value,
             "outcome" => self.outcome = value,
             "reason" => self.reason = value,
-            // Whose line it is, the sentence says.
-            "issue_id" | "issue_identifier" | "run" | "session_id" | "seq" => {}
+            // The sentence says these.
+            "issue_id" | "issue_identifier" | "run" | "session_id" | "seq" | "url" | "pid" | "state_dir" => {}
             _ => {
                 let gap = if self.rest.is_empty() { "" } else { " " };
                 self.rest += &format!("{gap}{name}={value}");

@@ -19,7 +19,10 @@ pub(crate) fn run(Args {}: Args, settings: &Settings) -> Result<(), CliError> {
         return Ok(());
     }
     head(daemon.as_ref(), &state);
-    problem("WORKFLOW.md is broken, and the last good one in force", state.workflow_error.as_ref());
+    problem(
+        "WORKFLOW.md is broken; the last good one is in force, and nothing new starts",
+        state.workflow_error.as_ref(),
+    );
     problem("the tracker cannot be read", state.tracker_error.as_ref());
     needs_you(&state);
     match state.counts.by_status.get("handed_off").copied().unwrap_or_default() {
@@ -92,9 +95,8 @@ fn needs_you(state: &State) {
         for line in wrapped(&clean(why), columns().saturating_sub(6), 4) {
             out::line(&format!("      {line}"));
         }
-        out::line(&format!(
-            "      → see `dalsegno logs {name}`; change its state, labels or description, and it runs again"
-        ));
+        out::line(&format!("      → `dalsegno show {name}` and `dalsegno logs {name}` tell what happened"));
+        out::line("      → change its state, labels or description in the tracker, and it runs again");
     }
 }
 

@@ -48,8 +48,10 @@ impl Screen {
             "run_phase" => facts.inner("phase", "name"),
             _ => return,
         };
+        // A run goes on for a moment after its issue is handed off or parked; that stays what matters.
         let over = self.issues.get(identifier).is_some_and(|word| matches!(word.as_str(), "handed_off" | "parked"));
-        if !word.is_empty() && !(over && event.kind == "run_phase") {
+        let keep = word.is_empty() || (over && event.kind == "run_phase");
+        if !keep {
             self.issues.insert(identifier.clone(), word.to_owned());
         }
     }
