@@ -663,7 +663,9 @@ impl Machine {
     }
 
     pub(crate) fn park_issue(&mut self, issue: &IssueId, run: Option<&RunId>, reason: &str, detail: String) {
-        let text = format!("{reason}: {detail}");
+        // The words of a failure begin with its code already.
+        let coded = detail.strip_prefix(reason).is_some_and(|rest| rest.starts_with(':'));
+        let text = if coded { detail.clone() } else { format!("{reason}: {detail}") };
         self.emit(Event::Parked { issue: issue.clone(), run: run.cloned(), reason: reason.to_owned(), detail });
         self.set_status(issue, IssueStatus::Parked, Some(&text), None);
     }

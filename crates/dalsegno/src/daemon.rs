@@ -80,7 +80,8 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
 
     let token = presence::token(&options.state_dir)?;
     presence::announce(&options.state_dir, &url, version)?;
-    tracing::info!(url, pid = std::process::id(), state_dir = %options.state_dir.display(), "the daemon serves");
+    let (pid, state_dir) = (std::process::id(), options.state_dir.display());
+    tracing::info!(url, pid, %state_dir, "the API is at {url}; everything is kept in {state_dir}");
 
     let control = Arc::new(DriverControl { handle });
     let app = App::new(opened.store.clone(), control, clock, Access::Token(token), version);

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use dalsegno_api::{ClientError, ErrorBody, ErrorDetail, exit};
+use dalsegno_api::{ClientError, ErrorBody, ErrorDetail, code, exit};
 use dalsegno_core::Failure;
 
 use crate::text::clean;
@@ -32,8 +32,12 @@ impl CliError {
     /// A failure of another part, with its remedy.
     pub(crate) fn failure(failure: &Failure) -> Self {
         let Failure { code, message, hint, retryable: _ } = failure.clone();
+        let exit = match code.as_str() {
+            code::ISSUE_NOT_FOUND | code::RUN_NOT_FOUND | "missing_workflow_file" => exit::NOT_FOUND,
+            _ => exit::FAILURE,
+        };
         let detail = ErrorDetail { code, message, hint, oldest: None };
-        Self(Box::new(Report { detail, why: None, exit: exit::FAILURE }))
+        Self(Box::new(Report { detail, why: None, exit }))
     }
 
     /// The same error with its cause.
@@ -94,7 +98,13 @@ impl CliError {
 impl From<ClientError> for CliError {
     fn from(error: ClientError) -> Self {
         let exit = error.exit_code();
-        let ClientError { status: _, detail } = error;
+        let ClientError { status: _, mut detail } = error;
+        // The API's hints name its routes; who types verbs wants verbs.
+        match detail.code.as_str() {
+            code::ISSUE_NOT_FOUND => detail.hint = Some("`dalsegno issues` lists what there is".to_owned()),
+            code::RUN_NOT_FOUND => detail.hint = Some("`dalsegno runs` lists what there is".to_owned()),
+            _ => {}
+        }
         Self(Box::new(Report { detail, why: None, exit }))
     }
 }

@@ -1,16 +1,23 @@
 //! Logs: structured lines on standard error for people (or JSON), and JSON in a rotating file of the state
 //! directory. A failing sink never stops the daemon.
 
-use std::path::Path;
+use std::io::IsTerminal;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 
+use tracing::field::{Field, Visit};
+use tracing::{Level, Subscriber};
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::error::CliError;
-use crate::settings;
+use crate::{settings, text};
 
 /// Files that are kept, one a day.
 const FILES: usize = 7;
@@ -28,13 +35,12 @@ pub(crate) fn start(state_dir: &Path, json: bool) -> Result<Log, CliError> {
         .with_writer(std::io::stderr)
         .with_ansi(settings::color_errors())
         .with_target(false);
-    let errors = if json { errors.json().boxed() } else { errors.compact().boxed() };
-    let file = RollingFileAppender::builder()
-        .rotation(Rotation::DAILY)
-        .filename_prefix("dalsegno")
-        .filename_suffix("log")
-        .max_log_files(FILES)
-        .build(state_dir.join("log"));
+    let errors = match (json, std::io::stderr().is_terminal()) {
+        (true, _) => errors.json().boxed(),
+        (false, true) => errors.event_format(ForPeople).boxed(),
+        (false, false) => errors.compact().boxed(),
+    };
+    let file = made(state_dir).and_then(|folder| appender(&folder).map_err(|error| error.to_string()));
     let (file, guard, failure) = match file {
         Ok(file) => {
             let (writer, guard) = tracing_appender::non_blocking(file);
@@ -51,4 +57,105 @@ pub(crate) fn start(state_dir: &Path, json: bool) -> Result<Log, CliError> {
         tracing::warn!(%error, "no log file; lines go to standard error alone");
     }
     Ok(Log { _file: guard })
+}
+
+fn appender(folder: &Path) -> Result<RollingFileAppender, tracing_appender::rolling::InitError> {
+    RollingFileAppender::builder()
+        .rotation(Rotation::DAILY)
+        .filename_prefix("dalsegno")
+        .filename_suffix("log")
+        .max_log_files(FILES)
+        .build(folder)
+}
+
+/// The folder of the log. Whoever comes first makes the state directory, and it is nobody else's to read.
+fn made(state_dir: &Path) -> Result<PathBuf, String> {
+    let folder = state_dir.join("log");
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+    made.map_err(|error| error.to_string())?;
+    Ok(folder)
+}
+
+/// Lines for people who sit in front of them: time of day, sentence, outcome and reason. What finds an event again
+/// is in the file, and in the lines that go anywhere else than to a terminal.
+struct ForPeople;
+
+impl<S, N> FormatEvent<S, N> for ForPeople
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &tracing::Event<'_>,
+    ) -> std::fmt::Result {
+        let mut seen = Seen::default();
+        event.record(&mut seen);
+        let color = writer.has_ansi_escapes();
+        let time = jiff::Zoned::now().strftime("%H:%M:%S").to_string();
+        let level = *event.metadata().level();
+        let (tag, code) = match level {
+            Level::ERROR => ("ERROR ", "31"),
+            Level::WARN => ("WARN  ", "33"),
+            Level::INFO => ("", ""),
+            Level::DEBUG | Level::TRACE => ("debug ", "2"),
+        };
+        let words = format!("{tag}{}", seen.message);
+        let words = match (color, seen.outcome.as_str()) {
+            (true, "handed_off") => format!("\u{1b}[32m{words}\u{1b}[0m"),
+            (true, _) if !code.is_empty() => format!("\u{1b}[{code}m{words}\u{1b}[0m"),
+            _ => words,
+        };
+        write!(writer, "{}  {words}", text::dim(&time, color))?;
+        // A sentence says most outcomes already; these it does not.
+        if matches!(seen.outcome.as_str(), "failed" | "interrupted" | "canceled") {
+            write!(writer, " ({})", seen.outcome)?;
+        }
+        // Why a next run is needed, the line of the last one says.
+        if !seen.reason.is_empty() && seen.outcome != "retrying" {
+            write!(writer, ": {}", seen.reason)?;
+        }
+        if !seen.rest.is_empty() {
+            write!(writer, "  {}", text::dim(&seen.rest, color))?;
+        }
+        writeln!(writer)
+    }
+}
+
+/// What an event carries.
+#[derive(Debug, Default)]
+struct Seen {
+    message: String,
+    outcome: String,
+    reason: String,
+    rest: String,
+}
+
+impl Visit for Seen {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        let value = text::clean(&format!("{value:?}"));
+        self.take(field.name(), value);
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.take(field.name(), text::clean(value));
+    }
+}
+
+impl Seen {
+    fn take(&mut self, name: &str, value: String) {
+        match name {
+            "message" => self.message = value,
+            "outcome" => self.outcome = value,
+            "reason" => self.reason = value,
+            // The sentence says these.
+            "issue_id" | "issue_identifier" | "run" | "session_id" | "seq" | "url" | "pid" | "state_dir" => {}
+            _ => {
+                let gap = if self.rest.is_empty() { "" } else { " " };
+                self.rest += &format!("{gap}{name}={value}");
+            }
+        }
+    }
 }

@@ -11,6 +11,7 @@ mod reader;
 #[cfg(test)]
 mod reference;
 mod settings;
+mod story;
 mod text;
 mod verbs;
 

@@ -15,7 +15,7 @@ fn reference() -> String {
     let mut command = Cli::command().term_width(100);
     command.build();
     section(&mut page, &mut command, 2);
-    page += "## Exit codes\n\n| code | meaning |\n|---|---|\n";
+    page += "## Exit codes\n\nStable: scripts may rely on them.\n\n| code | meaning |\n|---|---|\n";
     for (code, meaning) in dalsegno_api::exit::ALL {
         writeln!(page, "| {code} | {meaning} |").unwrap();
     }

@@ -27,6 +27,26 @@ pub(crate) fn short(text: &str, most: usize) -> String {
     text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
 }
 
+/// Text in lines of at most `width` characters, broken between words; at most `most` lines.
+pub(crate) fn wrapped(text: &str, width: usize, most: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        let count = lines.len();
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            Some(line) if count == most => {
+                *line = short(&format!("{line} …"), width);
+                break;
+            }
+            _ => lines.push(short(word, width)),
+        }
+    }
+    lines
+}
+
 /// A commit, as people read it.
 pub(crate) fn commit(id: &str) -> &str {
     id.get(..12).unwrap_or(id)
@@ -41,11 +61,45 @@ pub(crate) fn count(number: u64) -> String {
     }
 }
 
+/// Columns of the terminal; a fixed number where the output goes elsewhere.
+pub(crate) fn columns() -> usize {
+    const ELSEWHERE: usize = 160;
+    const LEAST: usize = 60;
+    terminal_size::terminal_size_of(std::io::stdout())
+        .map_or(ELSEWHERE, |(terminal_size::Width(columns), _)| usize::from(columns).max(LEAST))
+}
+
+/// Milliseconds from `start` to `end`; `None` when one of them is no time.
+pub(crate) fn ms_between(start: &str, end: &str) -> Option<i64> {
+    let ms = |time: &str| time.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond);
+    Some(ms(end)? - ms(start)?)
+}
+
+/// A short span of time: tenths of a second below a minute.
+pub(crate) fn fine_span(ms: i64) -> String {
+    match ms {
+        ..0 => "0.0s".to_owned(),
+        0..60_000 => format!("{}.{}s", ms / 1_000, ms % 1_000 / 100),
+        _ => span(ms / 1_000),
+    }
+}
+
+/// Text in grey, for what is there to be found and not to be read.
+pub(crate) fn dim(text: &str, color: bool) -> String {
+    if color && !text.is_empty() { format!("\u{1b}[2m{text}\u{1b}[0m") } else { text.to_owned() }
+}
+
+/// Text that stands out.
+pub(crate) fn bold(text: &str, color: bool) -> String {
+    if color { format!("\u{1b}[1m{text}\u{1b}[0m") } else { text.to_owned() }
+}
+
 /// A span of time, as people read it.
 pub(crate) fn span(seconds: i64) -> String {
     match seconds {
         ..60 => format!("{}s", seconds.max(0)),
-        60..3_600 => format!("{}m", seconds / 60),
+        60..600 => format!("{}m {}s", seconds / 60, seconds % 60),
+        600..3_600 => format!("{}m", seconds / 60),
         3_600..86_400 => format!("{}h {}m", seconds / 3_600, seconds % 3_600 / 60),
         _ => format!("{}d {}h", seconds / 86_400, seconds % 86_400 / 3_600),
     }
@@ -84,8 +138,8 @@ fn seconds_until(time: &str) -> Option<i64> {
 fn colour(word: &str) -> Option<&'static str> {
     match word {
         "running" | "handing_off" => Some("36"),
-        "handed_off" | "completed" | "done" | "pass" => Some("32"),
-        "parked" | "failed" | "fail" => Some("31"),
+        "handed_off" | "completed" | "done" | "pass" | "passes" => Some("32"),
+        "parked" | "failed" | "fail" | "FAILS" => Some("31"),
         "waiting_retry" | "waiting_quota" | "waiting_question" | "waiting_approval" | "paused" | "interrupted" => {
             Some("33")
         }
@@ -170,9 +224,18 @@ mod tests {
     #[test]
     fn numbers_and_spans_are_short() {
         assert_eq!([count(999), count(1_250), count(2_345_678)], ["999", "1.2k", "2.3M"]);
-        assert_eq!([span(-5), span(59), span(61), span(3_700), span(90_000)], ["0s", "59s", "1m", "1h 1m", "1d 1h"]);
+        assert_eq!(
+            [span(-5), span(61), span(601), span(3_700), span(90_000)],
+            ["0s", "1m 1s", "10m", "1h 1m", "1d 1h"]
+        );
         assert_eq!(short("abcdef", 4), "abc…");
-        assert_eq!(lasted("2026-01-01T00:00:00Z", Some("2026-01-01T00:02:00Z")), "2m");
+        assert_eq!(wrapped("one two three four", 9, 9), ["one two", "three", "four"]);
+        assert_eq!(wrapped("one two three four", 9, 2), ["one two", "three …"]);
+        assert_eq!(wrapped("", 9, 2), Vec::<String>::new());
+        assert_eq!(lasted("2026-01-01T00:00:00Z", Some("2026-01-01T00:12:00Z")), "12m");
+        assert_eq!([fine_span(-1), fine_span(1_250), fine_span(720_000)], ["0.0s", "1.2s", "12m"]);
+        assert_eq!(ms_between("2026-01-01T00:00:00.250Z", "2026-01-01T00:00:01Z"), Some(750));
+        assert_eq!(ms_between("", "2026-01-01T00:00:01Z"), None);
         assert_eq!(relative("no time"), "no time");
     }
 }

@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use crate::executor::{Executor, World};
 use crate::live::LastSign;
 use crate::ports::{AppendError, Journal, Loaded};
-use crate::{crash, policy_hash};
+use crate::{crash, journal_log, policy_hash};
 
 /// Inputs that wait for the machine, at most; who brings more waits.
 const INBOX: usize = 1_024;
@@ -207,7 +207,10 @@ impl Driver {
                 Some(input) = self.inbox.recv() => self.take(input),
                 Some(request) = self.requests.recv() => self.answer(request),
                 () = stop.cancelled(), if !self.draining => {
-                    tracing::info!("ending: no new work; waiting for what is under way");
+                    let limit_s = self.options.drain_limit.as_secs();
+                    tracing::info!(
+                        "ending: no new work; up to {limit_s} s for what is under way, or at once when asked again"
+                    );
                     self.draining = true;
                     drain_until = Some(tokio::time::Instant::now() + self.options.drain_limit);
                     self.feed(Input::Drain);
@@ -256,10 +259,15 @@ impl Driver {
 
     fn append(&mut self, batch: Batch) {
         let (journal, appended) = (Arc::clone(&self.journal), self.appended_sender.clone());
+        let lines = journal_log::lines(&batch, self.machine.state());
         crash::point("append.before");
         self.tasks.spawn(async move {
+            let answer = journal.append(batch).await;
+            if answer.is_ok() {
+                lines.iter().for_each(journal_log::Line::log);
+            }
             // The loop may have ended; then nobody waits for this answer.
-            let _ = appended.send(journal.append(batch).await).await;
+            let _ = appended.send(answer).await;
         });
     }
 
@@ -272,7 +280,6 @@ impl Driver {
             // Its intent is journaled; the next daemon finds that it never happened and performs it.
             return;
         }
-        log_intent(&request);
         let (id, cancel) = (request.id, CancellationToken::new());
         self.cancels.insert(id, cancel.clone());
         let (executor, inbox) = (Arc::clone(&self.executor), self.inbox_sender.clone());
@@ -332,9 +339,9 @@ impl Driver {
             }
             Err(failure) => {
                 tracing::error!(
-                    code = failure.code,
-                    message = failure.message,
-                    "WORKFLOW.md is broken; the last good one stays in force"
+                    outcome = "rejected",
+                    reason = failure_line(&failure),
+                    "WORKFLOW.md is broken; the last good one stays in force, and nothing new starts"
                 );
                 self.feed(Input::PolicyRejected(failure));
             }
@@ -392,18 +399,6 @@ async fn sleep_until(deadline: Option<tokio::time::Instant>) {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
     }
-}
-
-fn log_intent(request: &EffectRequest) {
-    tracing::info!(
-        issue_id = %request.issue.id,
-        issue_identifier = request.issue.identifier,
-        run = request.run.as_ref().map(tracing::field::display),
-        effect = %request.id,
-        kind = request.effect.kind(),
-        attempt = request.attempt,
-        "performing"
-    );
 }
 
 /// Three clocks whose difference tells of suspends and of set clocks.

@@ -15,8 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::live::{Live, Sink};
 use crate::ports::{
-    AgentSession, Agents, Clock, Context, Launch, Processes, Tracker, Trackers, TranscriptKind, Transcripts, Workflow,
-    Workspaces,
+    AgentSession, Agents, Clock, Context, Launch, Processes, Tracker, Trackers, Transcripts, Workflow, Workspaces,
 };
 use crate::{crash, prompt};
 
@@ -201,8 +200,6 @@ impl Executor {
             return Err(Failure::retryable("agent_exit", "the agent is gone"));
         };
         self.live.set_turn(&run, turn);
-        let sink = self.sink(&run);
-        crate::ports::AgentSink::transcript(&sink, TranscriptKind::Prompt, &text);
         crash::point("effect.prompt.sending");
         let end = session.prompt(turn, &text, &context.cancel).await?;
         Ok(EffectOutput::TurnEnded { turn: end.turn, usage: end.usage, summary: end.summary })

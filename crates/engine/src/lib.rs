@@ -9,6 +9,7 @@
 pub mod crash;
 mod driver;
 mod executor;
+mod journal_log;
 mod live;
 mod policy_hash;
 mod ports;

@@ -166,14 +166,37 @@ fn blocker(blocker: BlockerRef) -> Option<String> {
 
 fn recent_event(row: EventRow) -> api::RecentEvent {
     let EventRow { seq: _, at, kind, issue: _, run: _, data } = row;
-    // Only what is open to everybody serves as the message.
+    let message = message(&kind, &data);
+    api::RecentEvent { at: time(at), event: kind, message }
+}
+
+/// An event in words. Only what is open to everybody serves.
+fn message(kind: &str, data: &serde_json::Value) -> Option<String> {
     let word = |name: &str| data.get(name).and_then(serde_json::Value::as_str);
-    let message = match (word("from"), word("to"), word("reason")) {
+    let inner = |name: &str, tag: &str| data.get(name)?.get(tag)?.as_str();
+    let turn = data.get("turn").and_then(serde_json::Value::as_u64);
+    match (kind, turn) {
+        ("turn_started", Some(turn)) => return Some(format!("turn {turn}")),
+        ("turn_ended", Some(turn)) => {
+            let outcome = word("outcome").or_else(|| inner("turn_outcome", "outcome")).unwrap_or("over");
+            return Some(format!("turn {turn}: {outcome}"));
+        }
+        ("saga_step", _) => return Some(format!("{} {}", word("step")?, inner("state", "state")?)),
+        ("check_ended", _) => {
+            let passed = data.get("passed").and_then(serde_json::Value::as_bool)?;
+            return Some(if passed { "passed" } else { "failed" }.to_owned());
+        }
+        ("run_ended", _) => {
+            let reason = word("reason").map(|reason| format!(": {reason}")).unwrap_or_default();
+            return Some(format!("{}{reason}", word("outcome")?));
+        }
+        _ => {}
+    }
+    match (word("from"), word("to"), word("reason")) {
         (Some(from), Some(to), Some(reason)) => Some(format!("{from} → {to}: {reason}")),
         (Some(from), Some(to), None) => Some(format!("{from} → {to}")),
         (_, _, reason) => reason.or_else(|| word("outcome")).map(str::to_owned),
-    };
-    api::RecentEvent { at: time(at), event: kind, message }
+    }
 }
 
 /// The live run of an issue, from its view and what the engine knows besides.
@@ -332,5 +355,22 @@ mod tests {
         assert_eq!(time(Timestamp(1_767_225_600_123)), "2026-01-01T00:00:00.123Z");
         assert!(time(Timestamp(i64::MAX)).starts_with("9999"));
         assert!(time(Timestamp(i64::MIN)).starts_with("-009999"));
+    }
+
+    #[test]
+    fn events_are_told_in_words_that_everybody_may_read() {
+        use serde_json::json;
+        for (kind, data, words) in [
+            ("turn_started", json!({"turn": 2, "repeated": false}), Some("turn 2")),
+            ("turn_ended", json!({"turn": 2, "outcome": "failed", "summary": "secret"}), Some("turn 2: failed")),
+            ("turn_ended", json!({"turn": 2, "turn_outcome": {"outcome": "completed"}}), Some("turn 2: completed")),
+            ("saga_step", json!({"step": "push", "state": {"state": "done"}}), Some("push done")),
+            ("check_ended", json!({"command": "secret", "passed": false}), Some("failed")),
+            ("run_ended", json!({"outcome": "failed", "reason": "agent_exit"}), Some("failed: agent_exit")),
+            ("issue_status", json!({"from": "idle", "to": "queued", "reason": null}), Some("idle → queued")),
+            ("session_started", json!({"session": "s"}), None),
+        ] {
+            assert_eq!(message(kind, &data).as_deref(), words, "{kind}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 mod project;
 mod report;
+mod screen;
 mod watch;
 
 use std::path::PathBuf;
@@ -33,14 +34,18 @@ const KILLS: u32 = 6;
 pub(crate) fn run(args: Args) -> Result<(), CliError> {
     let Args { crash, dir, no_open: _, seed } = args;
     let project = Project::make(dir)?;
-    out::line(&format!("A small project with failing tests is at {}", project.dir().display()));
+    out::line("A small git project with failing tests is made at");
+    out::line(&format!("  {}\n", project.dir().display()));
+    for (identifier, title, _) in project::ISSUES {
+        out::line(&format!("  {identifier}  {title}"));
+    }
     let kills = crash.then(|| watch::Kills::new(KILLS, seed.unwrap_or_else(random_seed)));
     match &kills {
         Some(kills) => out::line(&format!(
-            "Three issues, one scripted agent, and SIGKILL for the daemon at {KILLS} random moments (seed {}).\n",
+            "\nA scripted agent works on them, and the daemon gets {KILLS} SIGKILLs at random moments (seed {}).\n",
             kills.seed()
         )),
-        None => out::line("Three issues, one scripted agent, no key, no network.\n"),
+        None => out::line("\nA scripted agent works on them, two at a time. No key, no network.\n"),
     }
     let watched = watch::watch(&project, kills)?;
     report::report(&project, &watched)

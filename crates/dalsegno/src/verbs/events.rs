@@ -6,8 +6,8 @@ use serde_json::Value;
 use super::end_on_ctrl_c;
 use crate::error::CliError;
 use crate::settings::Settings;
-use crate::text::{clean, clock, short};
-use crate::{out, reader};
+use crate::text::{clean, clock, columns, short};
+use crate::{out, reader, text};
 
 const PAGE: usize = 500;
 
@@ -94,7 +94,7 @@ fn print(event: &Event) {
     let about: Vec<String> = [&event.issue, &event.run].into_iter().flatten().map(|name| clean(name)).collect();
     let (seq, kind) = (event.seq, clean(&event.kind));
     let line = format!("{}  {seq:>6}  {kind:<18} {:<16} {}", clock(&event.at), about.join(" "), facts(&event.data));
-    out::line(line.trim_end());
+    out::line(&short(line.trim_end(), columns()));
 }
 
 /// The facts of an event in short.
@@ -109,6 +109,7 @@ fn facts(data: &Value) -> String {
     for (name, value) in fields {
         match value {
             _ if name == "run" || name == "issue" => {}
+            Value::String(hash) if is_hash(hash) => facts.push(format!("{name}={}", text::commit(hash))),
             Value::String(text) => facts.push(format!("{name}={}", short(text, 60))),
             Value::Number(number) => facts.push(format!("{name}={number}")),
             Value::Bool(true) => facts.push(name.clone()),
@@ -125,6 +126,11 @@ fn facts(data: &Value) -> String {
     short(&clean(&facts.join(" ")), 120)
 }
 
+/// A commit or another hash in full: its beginning is enough for people.
+fn is_hash(text: &str) -> bool {
+    matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -139,6 +145,7 @@ mod tests {
         );
         let effect = json!({"effect": {"kind": "prompt", "turn": 1}, "effect_id": 4, "probed": false, "run": "run-1"});
         assert_eq!(facts(&effect), "effect=prompt effect_id=4");
+        assert_eq!(facts(&json!({"hash": "ab".repeat(32)})), "hash=abababababab");
         assert_eq!(facts(&json!(null)), "");
     }
 }

@@ -20,7 +20,13 @@ pub(crate) fn run(args: Args, settings: &Settings) -> Result<(), CliError> {
         out::json(&explanation);
         return Ok(());
     }
-    out::line(&format!("{} is {}", clean(&explanation.identifier), painted(&explanation.status, color())));
+    let (identifier, status) = (clean(&explanation.identifier), painted(&explanation.status, color()));
+    let failing = explanation.rules.iter().filter(|rule| !rule.pass).count();
+    out::line(&match (explanation.status.as_str(), failing) {
+        ("running" | "handing_off", _) | (_, 0) => format!("{identifier} is {status}."),
+        (_, 1) => format!("{identifier} is {status}. One rule keeps it from running:"),
+        (_, failing) => format!("{identifier} is {status}. {failing} rules keep it from running:"),
+    });
     let width = explanation.rules.iter().map(|rule| rule.rule.chars().count()).max().unwrap_or(0);
     for Rule { rule, pass, detail, remedy } in &explanation.rules {
         let verdict = painted(if *pass { "pass" } else { "fail" }, color());

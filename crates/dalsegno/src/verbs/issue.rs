@@ -80,7 +80,8 @@ pub(crate) fn run(args: Args, common: &Common) -> Result<(), CliError> {
             let New { title, description, state, priority, labels, blocked_by, parent, assignee } = new;
             let new = NewIssue { title, description, state, priority, labels, blocked_by, parent, assignee };
             let identifier = tracker.new_issue(new).await?;
-            Ok((format!("{identifier} is written to {}", tracker.folder().display()), identifier))
+            let file = tracker.folder().join(format!("{identifier}.md"));
+            Ok((format!("{identifier} is written to {}", file.display()), identifier))
         }),
         IssueVerb::Move { issue, state } => write(common, async |tracker| {
             let found = known(&tracker, &issue).await?;

@@ -36,6 +36,7 @@ pub(crate) fn run(args: Args, settings: &Settings) -> Result<(), CliError> {
     let mut lines = Lines::default();
     let mut after: Option<String> = None;
     let mut first = true;
+    let mut ended;
     loop {
         let page = client.transcript(&run, after.as_deref(), Some(PAGE))?;
         let empty = page.entries.is_empty();
@@ -57,10 +58,11 @@ pub(crate) fn run(args: Args, settings: &Settings) -> Result<(), CliError> {
             }
         }
         after = Some(page.next);
+        ended = page.ended;
         if !empty {
             continue;
         }
-        if !follow || page.ended {
+        if !follow || ended {
             break;
         }
         std::thread::sleep(LOOK_EVERY);
@@ -70,7 +72,11 @@ pub(crate) fn run(args: Args, settings: &Settings) -> Result<(), CliError> {
         out::json_line(&after);
         out::line("}");
     } else if !settings.json && !lines.any {
-        out::line(&format!("{} has no transcript yet. `dalsegno logs -f` waits for it.", clean(&run)));
+        let run = clean(&run);
+        out::line(&match ended {
+            true => format!("{run} ended before its agent was asked anything. `dalsegno show {run}` tells why."),
+            false => format!("{run} has no transcript yet. `dalsegno logs -f {run}` waits for it."),
+        });
     }
     Ok(())
 }

@@ -1,11 +1,14 @@
 //! `dalsegno show`
 
-use dalsegno_api::{HandoffStep, IssueDetail, Run, code};
+use dalsegno_api::{Client, EventQuery, HandoffStep, IssueDetail, Run, code};
 
 use crate::error::CliError;
 use crate::settings::{Settings, color};
-use crate::text::{clean, clean_lines, clock, commit, count, lasted, painted, relative};
-use crate::{out, reader};
+use crate::story::{Facts, Tone};
+use crate::text::{
+    clean, clean_lines, clock, columns, commit, count, dim, fine_span, lasted, ms_between, painted, relative, short,
+};
+use crate::{out, reader, story};
 
 /// Show one run or one issue
 #[derive(Debug, clap::Args)]
@@ -23,9 +26,13 @@ pub(crate) struct IssueArgs {
 }
 
 pub(crate) fn run(args: Args, settings: &Settings) -> Result<(), CliError> {
-    match reader::open(&settings.state_dir)?.run(&args.key) {
+    let client = reader::open(&settings.state_dir)?;
+    match client.run(&args.key) {
         Ok(run) if settings.json => out::json(&run),
-        Ok(run) => show_run(&run),
+        Ok(run) => {
+            show_run(&run);
+            timeline(&client, &run)?;
+        }
         Err(error) if error.code() == code::RUN_NOT_FOUND => return issue(&args.key, settings),
         Err(error) => return Err(error.into()),
     }
@@ -79,13 +86,27 @@ fn show_issue(detail: &IssueDetail) {
         out::line("");
         clean_lines(description).for_each(|line| out::line(&format!("  {line}")));
     }
-    if !detail.recent_events.is_empty() {
+    let told: Vec<_> = detail.recent_events.iter().filter(|event| is_for_people(&event.event)).collect();
+    if !told.is_empty() {
         out::line("");
-        for event in &detail.recent_events {
+        for event in told {
             let message = event.message.as_deref().unwrap_or("");
-            out::line(format!("{}  {:<20} {}", clock(&event.at), clean(&event.event), clean(message)).trim_end());
+            let line = format!("{}  {:<18} {}", clock(&event.at), clean(&event.event), clean(message));
+            out::line(&short(line.trim_end(), columns()));
         }
     }
+    out::line(&format!(
+        "\n`dalsegno logs {0}` shows what its agent did, `dalsegno explain {0}` why it runs or not.",
+        clean(&issue.identifier)
+    ));
+}
+
+/// Events that tell of the work and not of its machinery.
+fn is_for_people(kind: &str) -> bool {
+    !matches!(
+        kind,
+        "effect_intended" | "effect_ended" | "run_phase" | "run_ending" | "saga_step" | "usage" | "issue_changed"
+    )
 }
 
 fn show_run(run: &Run) {
@@ -103,7 +124,7 @@ fn show_run(run: &Run) {
     field("turns", Some(&turns));
     let usage = run.usage;
     field("tokens", Some(&format!("{} in, {} out", count(usage.input_tokens), count(usage.output_tokens))));
-    field("started", Some(&relative(&run.started_at)));
+    field("started", Some(&format!("{}, {}", clock(&run.started_at), relative(&run.started_at))));
     field("lasted", Some(&lasted(&run.started_at, run.ended_at.as_deref())));
     if let Some(handoff) = &run.handoff {
         field("handoff", Some(commit(&handoff.commit)));
@@ -115,4 +136,39 @@ fn show_run(run: &Run) {
             out::line(line.trim_end());
         }
     }
+}
+
+/// Events of one run that are looked through at most, for its timeline.
+const TIMELINE_PAGES: usize = 20;
+const PAGE: usize = 500;
+
+/// The run's phases, turns and steps, with the time since its beginning.
+fn timeline(client: &Client, run: &Run) -> Result<(), CliError> {
+    let mut query = EventQuery { run: Some(run.id.clone()), limit: Some(PAGE), ..EventQuery::default() };
+    out::line("");
+    let mut phase = "preparing".to_owned();
+    let mut shown = String::new();
+    for _ in 0..TIMELINE_PAGES {
+        let page = client.events(&query)?;
+        for event in &page.events {
+            if event.kind == "run_phase" {
+                phase = clean(Facts(&event.data).inner("phase", "name"));
+            }
+            let told = story::tell(event).or_else(|| Some((Tone::Plain, story::tokens(event)?)));
+            let Some((tone, text)) = told else { continue };
+            // An event comes before the phase that it leads to; the last phase has nothing to show.
+            let name = if phase == shown || phase == "ended" { "" } else { &phase };
+            let since = ms_between(&run.started_at, &event.at).map(fine_span).unwrap_or_default();
+            let margin = format!("  {}  {since:>7}  {name:<12}", clock(&event.at));
+            let room = columns().saturating_sub(margin.chars().count() + 1);
+            out::line(&format!("{} {}", dim(&margin, color()), tone.paint(&short(&text, room), color())));
+            shown.clone_from(&phase);
+        }
+        if page.events.is_empty() || page.next == page.head {
+            return Ok(());
+        }
+        query.after = Some(page.next);
+    }
+    out::line(&format!("  … `dalsegno events --run {}` has the rest", clean(&run.id)));
+    Ok(())
 }

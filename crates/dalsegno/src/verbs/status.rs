@@ -4,7 +4,7 @@ use dalsegno_api::{Daemon, Problem, RunningIssue, State, WaitingIssue};
 
 use crate::error::CliError;
 use crate::settings::{Settings, color};
-use crate::text::{Table, clean, count, lasted, relative, short, span};
+use crate::text::{Table, bold, clean, columns, count, lasted, painted, relative, short, span, wrapped};
 use crate::{out, reader};
 
 /// Show what runs, what waits and why, and what needs you
@@ -19,16 +19,29 @@ pub(crate) fn run(Args {}: Args, settings: &Settings) -> Result<(), CliError> {
         return Ok(());
     }
     head(daemon.as_ref(), &state);
-    problem("WORKFLOW.md is broken, and the last good one in force", state.workflow_error.as_ref());
+    problem(
+        "WORKFLOW.md is broken; the last good one is in force, and nothing new starts",
+        state.workflow_error.as_ref(),
+    );
     problem("the tracker cannot be read", state.tracker_error.as_ref());
+    needs_you(&state);
+    match state.counts.by_status.get("handed_off").copied().unwrap_or_default() {
+        0 => {}
+        1 => out::line("\nOne branch is handed over, for you to review: `dalsegno issues --state handed_off`"),
+        more => {
+            out::line(&format!(
+                "\n{more} branches are handed over, for you to review: `dalsegno issues --state handed_off`"
+            ));
+        }
+    }
     running(&state.running);
-    waiting("needs you", &state.parked);
-    waiting("has a question", &state.waiting);
-    waiting("tries again", &state.retrying);
-    waiting("is paused", &state.paused);
-    waiting("waits for a slot", &state.queued);
+    waiting("Tries again", &state.retrying);
+    waiting("Paused", &state.paused);
+    waiting("Waits for a slot", &state.queued);
     if state.counts.total == 0 {
-        out::line("\nNo issues yet. Is the tracker empty, or are all issues in other states than the active ones?");
+        out::line("\nNo issues yet. `dalsegno issue new \"…\"` writes one for the local tracker.");
+    } else if quiet(&state) {
+        out::line("\nNothing runs, and nothing waits. `dalsegno issues` lists all.");
     }
     Ok(())
 }
@@ -36,10 +49,10 @@ pub(crate) fn run(Args {}: Args, settings: &Settings) -> Result<(), CliError> {
 fn head(daemon: Option<&Daemon>, state: &State) {
     match daemon {
         Some(Daemon { pid, url, started_at, version }) => out::line(&format!(
-            "dalsegno {} at {}, pid {pid}, up for {}",
+            "dalsegno {} is up for {} (pid {pid}); its API is at {}/api/v1/state",
             clean(version),
+            lasted(started_at, None),
             clean(url),
-            lasted(started_at, None)
         )),
         None => out::line("No daemon runs. This is how the last one left things; start one with `dalsegno run`."),
     }
@@ -63,32 +76,63 @@ fn problem(what: &str, problem: Option<&Problem>) {
     }
 }
 
+fn quiet(state: &State) -> bool {
+    let lists = [&state.parked, &state.waiting, &state.retrying, &state.paused, &state.queued];
+    state.running.is_empty() && lists.iter().all(|list| list.is_empty())
+}
+
+/// What nobody but a person can do, first and in full.
+fn needs_you(state: &State) {
+    let (asking, parked) = (state.waiting.iter(), state.parked.iter());
+    if state.waiting.is_empty() && state.parked.is_empty() {
+        return;
+    }
+    out::line(&format!("\n{}", bold("Needs you", color())));
+    for issue in asking.chain(parked) {
+        let (name, title) = (clean(&issue.issue_identifier), short(&clean(&issue.title), 60));
+        out::line(&format!("  {name}  {}  {title}", painted(&issue.status, color())));
+        let why = issue.error.as_deref().unwrap_or("no reason is known");
+        for line in wrapped(&clean(why), columns().saturating_sub(6), 4) {
+            out::line(&format!("      {line}"));
+        }
+        out::line(&format!("      → `dalsegno show {name}` and `dalsegno logs {name}` tell what happened"));
+        out::line("      → change its state, labels or description in the tracker, and it runs again");
+    }
+}
+
 fn running(issues: &[RunningIssue]) {
     if issues.is_empty() {
         return;
     }
-    let mut table = Table::new(&["ISSUE", "STATUS", "RUN", "PHASE", "TURN", "TOKENS", "FOR", "TITLE"]);
+    let mut table = Table::new(&["ISSUE", "STATUS", "RUN", "PHASE", "TURN", "TOKENS", "FOR", "LAST SIGN", "TITLE"]);
     for issue in issues {
         let run = &issue.run;
         let (turn, tokens) = (run.turn_count.to_string(), count(run.tokens.total_tokens));
         let lasted = lasted(&run.started_at, None);
+        let sign = run.last_event_at.as_deref().map(relative).unwrap_or_default();
         let title = short(&issue.title, 50);
-        table.row([&issue.issue_identifier, &issue.status, &run.run, &run.phase, &turn, &tokens, &lasted, &title]);
+        let cells = [&issue.issue_identifier, &issue.status, &run.run, &run.phase, &turn, &tokens, &lasted, &sign];
+        let [name, status, run, phase, turn, tokens, lasted, sign] = cells.map(String::as_str);
+        table.row([name, status, run, phase, turn, tokens, lasted, sign, &title]);
     }
-    out::line("");
-    table.lines(color()).iter().for_each(|line| out::line(line));
+    print("Runs", &table);
 }
 
 fn waiting(what: &str, issues: &[WaitingIssue]) {
     if issues.is_empty() {
         return;
     }
-    let mut table = Table::new(&["ISSUE", "STATUS", "DUE", "WHY", "TITLE"]);
+    let mut table = Table::new(&["ISSUE", "STATUS", "DUE", "TITLE", "WHY"]);
     for issue in issues {
         let due = issue.due_at.as_deref().map(relative).unwrap_or_default();
-        let why = short(issue.error.as_deref().unwrap_or(""), 60);
-        table.row([&issue.issue_identifier, &issue.status, &due, &why, &short(&issue.title, 50)]);
+        let due = if due.ends_with(" ago") { "now" } else { &due };
+        let why = issue.error.as_deref().unwrap_or("");
+        table.row([&issue.issue_identifier, &issue.status, due, &short(&issue.title, 40), why]);
     }
-    out::line(&format!("\n{what}:"));
-    table.lines(color()).iter().for_each(|line| out::line(line));
+    print(what, &table);
+}
+
+fn print(what: &str, table: &Table) {
+    out::line(&format!("\n{}", bold(what, color())));
+    table.lines(color()).iter().for_each(|line| out::line(&format!("  {line}")));
 }

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use dalsegno_adapters::tracker::LocalTrackers;
-use dalsegno_adapters::workflow::WorkflowFile;
+use dalsegno_adapters::workflow::{Loaded, WorkflowFile};
 use dalsegno_adapters::workspace::LocalWorkspaces;
-use dalsegno_core::{Failure, Issue, IssueId, Policy};
+use dalsegno_core::{Failure, Issue, IssueId};
 use dalsegno_engine::{Workflow, policy_hash};
 
 use crate::cli::Common;
 use crate::error::CliError;
+use crate::text::clean;
 use crate::{daemon, out, settings};
 
 /// Check WORKFLOW.md as a start would, and name keys that nothing reads
@@ -25,13 +26,18 @@ pub(crate) fn run(args: Args, common: &Common) -> Result<(), CliError> {
     let path = settings::workflow_file(args.file.as_deref(), common)?;
     let file = Arc::new(WorkflowFile::new(&path));
     let loaded = file.load_full().map_err(|failure| CliError::failure(&failure))?;
+    let problems = template_problems(file.as_ref(), &loaded);
+    if let Some((first, others)) = problems.split_first() {
+        let error = CliError::failure(first);
+        let others: Vec<String> = others.iter().map(ToString::to_string).collect();
+        return Err(if others.is_empty() { error } else { error.why(format!("and also: {}", others.join("; "))) });
+    }
     let workspaces = LocalWorkspaces::new(settings::state_dir_of(&path), file.clone());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| CliError::io("runtime_unavailable", &error))?;
     runtime.block_on(daemon::preflight(&loaded.policy, &LocalTrackers::new(), &workspaces))?;
-    check_templates(file.as_ref(), &loaded.policy).map_err(|failure| CliError::failure(&failure))?;
     let hash = policy_hash(&loaded.policy);
     if common.json {
         let unknown: Vec<serde_json::Value> = loaded
@@ -44,24 +50,29 @@ pub(crate) fn run(args: Args, common: &Common) -> Result<(), CliError> {
     }
     out::line(&format!("{} is valid (policy {}).", path.display(), hash.as_str().get(..12).unwrap_or_default()));
     for key in &loaded.unknown_keys {
-        let nearest = key.nearest.as_ref().map_or(String::new(), |nearest| format!("; did you mean {nearest}?"));
-        out::line(&format!("Nothing reads the key {}{nearest}", key.path));
+        let meant = key.nearest.as_ref().map_or(String::new(), |nearest| format!("; is `{}` meant?", clean(nearest)));
+        out::line(&format!("  but nothing reads `{}`{meant}", clean(&key.path)));
     }
     Ok(())
 }
 
-/// Renders every template for an issue that has everything: what is unknown shows before an issue meets it.
-fn check_templates(workflow: &dyn Workflow, policy: &Policy) -> Result<(), Failure> {
+/// What the load says of the templates, and what comes of rendering each for an issue that has everything: what is
+/// unknown shows before an issue meets it.
+fn template_problems(workflow: &dyn Workflow, loaded: &Loaded) -> Vec<Failure> {
+    let Loaded { policy, server_port: _, unknown_keys: _, template_problems } = loaded;
+    let mut problems = template_problems.clone();
     let issue = sample();
     let comment = policy.handoff.as_ref().and_then(|handoff| handoff.comment.as_deref());
-    for template in
-        [Some(policy.prompt_template.as_str()), Some(&policy.workspace.branch), comment].into_iter().flatten()
-    {
-        for attempt in [None, Some(1)] {
-            workflow.render(template, &issue, attempt)?;
+    let templates = [Some(policy.prompt_template.as_str()), Some(&policy.workspace.branch), comment];
+    for template in templates.into_iter().flatten() {
+        let rendered = [None, Some(1)].into_iter().find_map(|attempt| workflow.render(template, &issue, attempt).err());
+        // A template that cannot be parsed is told by the load, with its place.
+        let told = |failure: &Failure| problems.iter().any(|known| known.code == failure.code);
+        if let Some(failure) = rendered.filter(|failure| failure.code != "template_parse_error" || !told(failure)) {
+            problems.push(failure);
         }
     }
-    Ok(())
+    problems
 }
 
 fn sample() -> Issue {

@@ -5,10 +5,13 @@
 mod bad_input;
 mod commands;
 mod crash;
+mod http;
 mod judge;
 mod life;
 mod project;
+mod reads;
 mod scheduling;
+mod served;
 mod symphony_agent;
 mod symphony_dispatch;
 mod symphony_workflow;

@@ -177,6 +177,11 @@ impl Project {
         self.spawn(&["run", "--port", "0"], &[])
     }
 
+    /// The same, with its API on this port.
+    pub(crate) fn daemon_at(&self, port: u16) -> Daemon {
+        self.spawn(&["run", "--port", &port.to_string()], &[])
+    }
+
     fn spawn(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Daemon {
         let log = fs::File::options().create(true).append(true).open(self.dir.join("daemon.log")).unwrap();
         let child = self

@@ -81,8 +81,14 @@ fn recent_events(reads: &dyn Reads, identifier: &str) -> Result<Vec<EventRow>, R
     let filter = EventFilter { issue: Some(identifier.to_owned()), run: None, kind: None };
     let window = usize::try_from(RECENT_WINDOW).unwrap_or(usize::MAX);
     let mut events = reads.events(after, window, &filter)?.events;
+    events.retain(|event| !is_machinery(&event.kind));
     events.drain(..events.len().saturating_sub(RECENT));
     Ok(events)
+}
+
+/// Facts that a daemon needs to go on, and that tell a person nothing that another event does not tell.
+fn is_machinery(kind: &str) -> bool {
+    matches!(kind, "effect_intended" | "effect_ended" | "run_phase" | "run_ending")
 }
 
 /// `GET /api/v1/issues/{id}/explain`

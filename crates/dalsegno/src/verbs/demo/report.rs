@@ -9,12 +9,15 @@ use super::project::{ISSUES, Project, git};
 use super::watch::Watched;
 use crate::error::CliError;
 use crate::out;
+use crate::settings::color;
+use crate::story::Tone;
+use crate::text::Table;
 
 /// Checks everything that was promised, and prints it.
 pub(super) fn report(project: &Project, watched: &Watched) -> Result<(), CliError> {
     let mut wrong: Vec<String> = Vec::new();
     out::line("");
-    out::line("issue   branch            commit    ./test  pushes  comments  turns");
+    let mut table = Table::new(&["ISSUE", "BRANCH", "COMMIT", "./test", "PUSHES", "COMMENTS", "TURNS"]);
     for (identifier, _, _) in ISSUES {
         let branch = format!("dalsegno/{identifier}");
         let commit = git(&project.remote(), &["rev-parse", "--verify", "--quiet", &format!("refs/heads/{branch}")]);
@@ -25,7 +28,8 @@ pub(super) fn report(project: &Project, watched: &Watched) -> Result<(), CliErro
         let turns = count(&watched.events, identifier, "turn_started");
         let verdict = if passes { "passes" } else { "FAILS" };
         let short = commit.get(..8).unwrap_or("none");
-        out::line(&format!("{identifier}  {branch}   {short:<8}  {verdict:<6}  {pushes:<6}  {comments:<8}  {turns}"));
+        let (pushed, commented, turned) = (pushes.to_string(), comments.to_string(), turns.to_string());
+        table.row([identifier, &branch, short, verdict, &pushed, &commented, &turned]);
         for (ok, what) in [
             (passes, "./test fails on its branch"),
             (pushes == 1, "it was not pushed exactly once"),
@@ -36,6 +40,7 @@ pub(super) fn report(project: &Project, watched: &Watched) -> Result<(), CliErro
             }
         }
     }
+    table.lines(color()).iter().for_each(|line| out::line(&format!("  {line}")));
     if let Some(pair) = watched.events.windows(2).find(|pair| matches!(pair, [a, b] if b.seq != a.seq + 1)) {
         let at = pair.first().map_or(0, |event| event.seq);
         wrong.push(format!("the journal has a gap after event {at}"));
@@ -43,16 +48,28 @@ pub(super) fn report(project: &Project, watched: &Watched) -> Result<(), CliErro
     let repeated = watched.events.iter().filter(|event| is_flag(event, "repeated")).count();
     let cut = watched.events.iter().filter(|event| event.kind == "turn_ended" && is_flag(event, "cut")).count();
     out::line("");
-    out::line(&format!("{} events in the journal, no gap; {:.1} s", watched.events.len(), watched.took.as_secs_f32()));
+    let gap = if wrong.iter().any(|what| what.contains("gap")) { "WITH A GAP" } else { "no gap" };
+    out::line(&format!("  {} events in the journal, {gap}; {:.1} s", watched.events.len(), watched.took.as_secs_f32()));
     if watched.kills > 0 {
         out::line(&format!(
-            "{} SIGKILLs: {cut} turns were cut and gone on with, {repeated} prompts had not arrived and were sent again, \
-             nothing was lost and nothing was done twice.",
+            "  {} SIGKILLs: {cut} turns were cut and gone on with, {repeated} prompts had not arrived and were sent again.",
             watched.kills
         ));
     }
-    out::line(&format!("Look around: git -C {} log --all --oneline", project.remote().display()));
-    out::line(&format!("             dalsegno runs --dir {}", project.dir().join("project").display()));
+    if wrong.is_empty() {
+        let nothing = "Three branches, each pushed once; nothing was lost, and nothing was done twice.";
+        out::line(&format!("  {}", Tone::Good.paint(nothing, color())));
+    }
+    out::line("\nLook around:");
+    out::line(&format!("  cd {}", project.dir().join("project").display()));
+    for (command, what) in [
+        ("dalsegno show run-1", "what a run did, and when"),
+        ("dalsegno logs DEMO-1", "what its agent was asked, said and did"),
+        ("dalsegno explain DEMO-1", "why it runs or does not"),
+        ("git log --oneline --graph --remotes", "the branches, after `git fetch`"),
+    ] {
+        out::line(&format!("  {command:<37}{what}"));
+    }
     if wrong.is_empty() {
         return Ok(());
     }

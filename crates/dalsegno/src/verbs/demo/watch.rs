@@ -9,8 +9,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::project::Project;
+use super::screen::Screen;
 use crate::error::CliError;
-use crate::out;
+use crate::story::{self, Facts, Tone};
 
 /// Longest that the demo may take.
 const LIMIT: Duration = Duration::from_secs(110);
@@ -72,12 +73,14 @@ impl Kills {
 pub(super) fn watch(project: &Project, mut kills: Option<Kills>) -> Result<Watched, CliError> {
     let begun = Instant::now();
     let mut watched = Watched::default();
+    let mut screen = Screen::new();
     let mut cursor: Option<String> = None;
     let mut daemon = start(project)?;
     let mut since_start = 0;
     loop {
         std::thread::sleep(LOOK_EVERY);
-        since_start += follow(project, &mut cursor, &mut watched, begun);
+        since_start += follow(project, &mut cursor, &mut watched, &mut screen, begun);
+        screen.stand(begun.elapsed());
         if let Some(status) = ended(&mut daemon)? {
             if !status.success() {
                 return Err(CliError::new("demo_failed", format!("the daemon ended with {status}"))
@@ -95,7 +98,8 @@ pub(super) fn watch(project: &Project, mut kills: Option<Kills>) -> Result<Watch
             kills.left -= 1;
             kills.after_events = kills.next_gap();
             since_start = 0;
-            out::line(&format!("{}  SIGKILL number {}; starting again", clock(begun), watched.kills));
+            let text = format!("SIGKILL number {}; the daemon is started again", watched.kills);
+            screen.line(begun.elapsed(), "", Tone::Bad, &text);
             daemon = start(project)?;
         }
         if begun.elapsed() > LIMIT {
@@ -109,7 +113,7 @@ pub(super) fn watch(project: &Project, mut kills: Option<Kills>) -> Result<Watch
     let client = crate::reader::open(&project.state_dir())?;
     while let Ok(page) = client.events(&page_after(cursor.as_deref())) {
         let got = page.events.len();
-        take(page.events, &mut watched, begun);
+        take(page.events, &mut watched, &mut screen, begun);
         cursor = Some(page.next);
         if got == 0 {
             break;
@@ -118,12 +122,18 @@ pub(super) fn watch(project: &Project, mut kills: Option<Kills>) -> Result<Watch
     Ok(watched)
 }
 
-fn follow(project: &Project, cursor: &mut Option<String>, watched: &mut Watched, begun: Instant) -> usize {
+fn follow(
+    project: &Project,
+    cursor: &mut Option<String>,
+    watched: &mut Watched,
+    screen: &mut Screen,
+    begun: Instant,
+) -> usize {
     // A daemon that is starting or was just killed does not answer; the next look finds it.
     let Ok(client) = Client::discover(&project.state_dir()) else { return 0 };
     let Ok(page) = client.events(&page_after(cursor.as_deref())) else { return 0 };
     let got = page.events.len();
-    take(page.events, watched, begun);
+    take(page.events, watched, screen, begun);
     *cursor = Some(page.next);
     got
 }
@@ -132,51 +142,29 @@ fn page_after(cursor: Option<&str>) -> EventQuery {
     EventQuery { after: cursor.map(str::to_owned), limit: Some(PAGE), ..EventQuery::default() }
 }
 
-fn take(events: Vec<Event>, watched: &mut Watched, begun: Instant) {
+fn take(events: Vec<Event>, watched: &mut Watched, screen: &mut Screen, begun: Instant) {
     for event in events {
-        if let Some(text) = describe(&event) {
-            out::line(&format!("{}  {:<7} {text}", clock(begun), event.issue.as_deref().unwrap_or("")));
+        screen.note(&event);
+        let told = in_doubt(&event, &watched.events).or_else(|| story::tell(&event));
+        let told = told.filter(|(tone, _)| *tone == Tone::Odd || !is_left_out(&event.kind));
+        if let Some((tone, text)) = told {
+            screen.line(begun.elapsed(), event.issue.as_deref().unwrap_or_default(), tone, &text);
         }
         watched.events.push(event);
     }
 }
 
-fn clock(begun: Instant) -> String {
-    format!("{:>6.1}s", begun.elapsed().as_secs_f32())
+/// An effect in doubt, by its name: only its intent tells that.
+fn in_doubt(event: &Event, before: &[Event]) -> Option<(Tone, String)> {
+    let id = event.data.get("effect_id").filter(|_| event.kind == "effect_in_doubt")?;
+    let is_its_intent = |intent: &&Event| intent.kind == "effect_intended" && intent.data.get("effect_id") == Some(id);
+    let effect = Facts(&before.iter().rev().find(is_its_intent)?.data).inner("effect", "kind").replace('_', " ");
+    Some((Tone::Odd, format!("in doubt: {effect}; it was intended, and no outcome is recorded")))
 }
 
-/// What a person wants to see of an event.
-fn describe(event: &Event) -> Option<String> {
-    let text = |name: &str| event.data.get(name).and_then(|value| value.as_str()).unwrap_or("").to_owned();
-    let number = |name: &str| event.data.get(name).and_then(serde_json::Value::as_u64).unwrap_or(0);
-    let flag = |name: &str| event.data.get(name).and_then(serde_json::Value::as_bool).unwrap_or(false);
-    Some(match event.kind.as_str() {
-        "daemon_started" => format!("the daemon takes over (epoch {})", number("epoch")),
-        "run_started" => "a run begins".to_owned(),
-        "workspace_ready" => "the workspace stands".to_owned(),
-        "session_resumed" => "the agent goes on in its old session".to_owned(),
-        "session_rehydrated" => "a new session takes over from a lost one".to_owned(),
-        "turn_started" if flag("repeated") => {
-            format!("turn {}: the prompt had not arrived, and is sent again", number("turn"))
-        }
-        "turn_started" => format!("turn {}", number("turn")),
-        "turn_ended" if flag("cut") => format!("turn {} was cut, and its prompt is not sent again", number("turn")),
-        "check_ended" if flag("passed") => format!("check {:?} passes on a clean checkout", text("command")),
-        "check_ended" => format!("check {:?} fails: the agent gets another turn", text("command")),
-        "recovery_step" => "what the dead daemon left running is swept".to_owned(),
-        "saga_step" => {
-            let state = event.data.get("state").and_then(|state| state.get("state")).and_then(|state| state.as_str());
-            match (text("step").as_str(), state) {
-                ("push", Some("done")) => "the branch is pushed".to_owned(),
-                ("comment", Some("done")) => "the issue has its comment".to_owned(),
-                ("move", Some("done")) => "the issue is moved to Human Review".to_owned(),
-                _ => return None,
-            }
-        }
-        "issue_status" if text("to") == "handed_off" => "HANDED OFF".to_owned(),
-        "parked" => format!("PARKED: {}", text("reason")),
-        _ => return None,
-    })
+/// What the next line says anyway, or the one before: three issues at once fill a screen.
+fn is_left_out(kind: &str) -> bool {
+    matches!(kind, "session_started" | "turn_ended" | "saga_started" | "run_ended" | "daemon_stopped")
 }
 
 fn start(project: &Project) -> Result<Child, CliError> {

@@ -1,21 +1,19 @@
-//! The binary against a gateway over a reading side in memory.
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-mod project;
+//! The reading verbs, against a gateway over a reading side in memory.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use project::Project;
 use serde_json::{Value, json};
+
+use super::served::{self, Project};
 
 #[test]
 fn every_read_has_a_table_for_people_and_json_for_programs() {
     let project = Project::served();
     for (arguments, words, pointer, value) in [
-        ("status", "needs you", "/counts/parked", json!(1)),
+        ("status", "Needs you", "/counts/parked", json!(1)),
         ("issues", "DS-1", "/issues/0/identifier", json!("DS-1")),
         ("issues --state parked", "DS-2", "/issues/0/identifier", json!("DS-2")),
         ("issue list", "parked", "/total", json!(2)),
@@ -84,7 +82,7 @@ fn what_goes_wrong_has_a_code_a_remedy_and_an_exit_code() {
 #[test]
 fn outside_of_a_project_it_says_where_to_go() {
     let nowhere = tempfile::tempdir().unwrap();
-    let answer = project::command(nowhere.path()).arg("status").output().unwrap();
+    let answer = served::command(nowhere.path()).arg("status").output().unwrap();
     assert_eq!(answer.status.code(), Some(3));
     assert!(String::from_utf8(answer.stderr).unwrap().starts_with("error[project_not_found]"));
 }
@@ -94,14 +92,14 @@ fn the_project_is_found_from_below_and_by_its_workflow() {
     let project = Project::served();
     let below = project.dir().join("src/deep");
     std::fs::create_dir_all(&below).unwrap();
-    let answer = project::command(&below).arg("issues").output().unwrap();
+    let answer = served::command(&below).arg("issues").output().unwrap();
     assert_eq!(answer.status.code(), Some(0));
     let elsewhere = tempfile::tempdir().unwrap();
     for (flag, path) in [("--dir", project.dir().to_owned()), ("--workflow", project.dir().join("WORKFLOW.md"))] {
-        let answer = project::command(elsewhere.path()).arg("issues").arg(flag).arg(path).output().unwrap();
+        let answer = served::command(elsewhere.path()).arg("issues").arg(flag).arg(path).output().unwrap();
         assert_eq!(answer.status.code(), Some(0), "{flag}");
     }
-    let answer = project::command(elsewhere.path()).arg("issues").env("DALSEGNO_DIR", project.dir()).output().unwrap();
+    let answer = served::command(elsewhere.path()).arg("issues").env("DALSEGNO_DIR", project.dir()).output().unwrap();
     assert_eq!(answer.status.code(), Some(0));
 }
 
@@ -171,8 +169,83 @@ fn events_are_paged_through_to_the_head_or_the_limit() {
 fn shells_get_their_completions() {
     let nowhere = tempfile::tempdir().unwrap();
     for shell in ["bash", "zsh", "fish"] {
-        let answer = project::command(nowhere.path()).args(["completions", shell]).output().unwrap();
+        let answer = served::command(nowhere.path()).args(["completions", shell]).output().unwrap();
         assert_eq!(answer.status.code(), Some(0));
         assert!(String::from_utf8(answer.stdout).unwrap().contains("explain"), "{shell}");
     }
+}
+
+#[test]
+fn issues_of_the_local_tracker_are_written_moved_and_commented() {
+    let project = Project::bare();
+    std::fs::write(
+        project.dir().join("WORKFLOW.md"),
+        "---\ntracker: {kind: local}\nagent: {kind: scripted, script: a.yaml}\n---\nDo it\n",
+    )
+    .unwrap();
+    let run = |arguments: &[&str]| {
+        let output = served::command(project.dir()).args(arguments).output().unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap(), errors)
+    };
+    let (code, stdout, errors) =
+        run(&["issue", "new", "Fix it", "-d", "Body", "--priority", "2", "--label", "ui", "--json"]);
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let identifier = serde_json::from_str::<Value>(&stdout).unwrap()["identifier"].as_str().unwrap().to_owned();
+    let file = project.dir().join(format!("issues/{identifier}.md"));
+    assert_eq!(run(&["issue", "move", &identifier.to_lowercase(), "Done"]).0, 0);
+    assert_eq!(run(&["issue", "comment", &identifier, "well done", "--author", "ada"]).0, 0);
+    let text = std::fs::read_to_string(file).unwrap();
+    for part in ["title: Fix it", "Body", "state: Done", "well done", "ada"] {
+        assert!(text.contains(part), "{part} is missing in {text}");
+    }
+    for unknown in [&["issue", "move", "DS-99", "Done"][..], &["issue", "comment", "DS-99", "hello"]] {
+        let (code, _, errors) = run(unknown);
+        assert_eq!(code, 3, "{unknown:?}");
+        assert!(errors.starts_with("error[issue_not_found]"), "{errors}");
+    }
+}
+
+#[test]
+fn validate_tells_a_good_workflow_from_a_bad_one() {
+    let project = Project::bare();
+    let write = |name: &str, text: &str| std::fs::write(project.dir().join(name), text).unwrap();
+    write(
+        "WORKFLOW.md",
+        "---\ntracker: {kind: local}\nagent: {kind: scripted, script: a.yaml}\nagnt: 1\n---\nDo {{ issue.title }}\n",
+    );
+    let answer = project.run("validate");
+    assert_eq!((answer.code, answer.stderr.as_str()), (0, ""));
+    assert!(answer.stdout.contains("nothing reads `agnt`; is `agent` meant?"), "{}", answer.stdout);
+    let body: Value = serde_json::from_str(&project.run("validate --json").stdout).unwrap();
+    assert_eq!((&body["valid"], &body["unknown_keys"][0]["nearest"]), (&json!(true), &json!("agent")));
+    write("bad.md", "---\n- a\n---\n");
+    let answer = project.run("validate bad.md");
+    assert_eq!(answer.code, 1);
+    assert!(answer.stderr.starts_with("error[workflow_front_matter_not_a_map]"), "{}", answer.stderr);
+    let answer = project.run("validate nowhere.md");
+    assert_eq!(answer.code, 3);
+    assert!(answer.stderr.starts_with("error[missing_workflow_file]"), "{}", answer.stderr);
+    // Templates fail the run that meets them; here they show before. Each problem is told.
+    write(
+        "templates.md",
+        "---\ntracker: {kind: local}\nagent: {kind: scripted, script: a.yaml}\nhandoff: {comment: \"{% if %}\"}\n---\n{{ issue.nonsense }}\n",
+    );
+    let answer = project.run("validate templates.md");
+    assert_eq!((answer.code, answer.stdout.as_str()), (1, ""));
+    for code in ["template_parse_error", "template_render_error"] {
+        assert!(answer.stderr.contains(code), "{code}: {}", answer.stderr);
+    }
+}
+
+#[test]
+fn a_refused_start_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    for arguments in [&[][..], &["run", "--once"], &["run", "nowhere.md"]] {
+        let answer = served::command(dir.path()).args(arguments).arg("--port=0").output().unwrap();
+        let errors = String::from_utf8(answer.stderr).unwrap();
+        assert_eq!(answer.status.code(), Some(3), "{errors}");
+        assert!(errors.starts_with("error[missing_workflow_file]"), "{errors}");
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }

@@ -1,0 +1,242 @@
+//! Events as people read them: one short sentence for each that is worth one.
+
+use dalsegno_api::Event;
+use serde_json::Value;
+
+use crate::text::{clean, commit, count, short};
+
+/// Characters of a foreign text in a sentence.
+const FOREIGN: usize = 60;
+
+/// How a sentence is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tone {
+    /// Something goes on.
+    Plain,
+    /// Something came out well.
+    Good,
+    /// Something took another way than hoped, and goes on.
+    Odd,
+    /// Something needs somebody, or went wrong.
+    Bad,
+}
+
+impl Tone {
+    /// The sentence in the colour that goes with it.
+    pub(crate) fn paint(self, text: &str, color: bool) -> String {
+        let code = match self {
+            Self::Plain => None,
+            Self::Good => Some("32"),
+            Self::Odd => Some("33"),
+            Self::Bad => Some("31"),
+        };
+        match code.filter(|_| color) {
+            Some(code) => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
+            None => text.to_owned(),
+        }
+    }
+}
+
+/// The sentence of an event; `None` for those that are there for machines.
+pub(crate) fn tell(event: &Event) -> Option<(Tone, String)> {
+    use Tone::{Bad, Good, Odd, Plain};
+    let facts = Facts(&event.data);
+    let (tone, text) = match event.kind.as_str() {
+        "daemon_started" => (Plain, format!("the daemon takes over (epoch {})", facts.number("epoch"))),
+        "daemon_stopped" => (Plain, format!("the daemon ends: {}", facts.foreign("reason"))),
+        "workflow_rejected" => (Bad, "WORKFLOW.md is broken; the last good one stays in force".to_owned()),
+        "tracker_health" if facts.has("failure") => (Bad, "the tracker cannot be read".to_owned()),
+        "tracker_health" => (Good, "the tracker can be read again".to_owned()),
+        "issue_reopened" => (Plain, "somebody changed it; it may run again".to_owned()),
+        "issue_gone" => (Plain, "not visible in the tracker any more".to_owned()),
+        "issue_status" => return status(&facts),
+        "run_started" => match facts.get("attempt").and_then(Value::as_u64) {
+            Some(attempt) => (Plain, format!("a run begins (retry {attempt})")),
+            None => (Plain, "a run begins".to_owned()),
+        },
+        "run_ended" => match facts.word("outcome") {
+            "completed" => (Plain, "the run is over: completed".to_owned()),
+            outcome => (Odd, facts.with_reason(&format!("the run is over: {outcome}"))),
+        },
+        "workspace_ready" if facts.flag("created") => (Plain, "the workspace is made".to_owned()),
+        "workspace_ready" => (Plain, "the workspace is there".to_owned()),
+        "workspace_removed" => (Plain, "the workspace is removed".to_owned()),
+        "workspace_kept" => (Odd, facts.with_reason("the workspace stays")),
+        "hook_ended" if facts.has("failure") => (Bad, format!("hook {} failed", facts.word("hook"))),
+        "hook_ended" => (Plain, format!("hook {} ended", facts.word("hook"))),
+        "session_started" => (Plain, "the agent has a session".to_owned()),
+        "session_resumed" => (Plain, "the agent goes on in its old session".to_owned()),
+        "session_rehydrated" => (Odd, "a new session takes over from a lost one".to_owned()),
+        "turn_started" if facts.flag("repeated") => {
+            (Odd, format!("turn {}: the prompt had not arrived, and is sent again", facts.number("turn")))
+        }
+        "turn_started" => (Plain, format!("turn {}", facts.number("turn"))),
+        "turn_ended" if facts.flag("cut") => {
+            (Odd, format!("turn {} was cut, and its prompt is not sent again", facts.number("turn")))
+        }
+        "turn_ended" => turn_ended(&facts),
+        "rate_limited" => (Odd, "the model's provider refuses for a while".to_owned()),
+        "question_asked" => (Odd, format!("the agent asks: {}", facts.foreign("question"))),
+        "check_ended" if facts.flag("passed") => {
+            (Good, format!("check `{}` passes on a clean checkout", facts.foreign("command")))
+        }
+        "check_ended" => (Odd, format!("check `{}` fails", facts.foreign("command"))),
+        "handoff_missing" => match facts.inner("missing", "what") {
+            "no_commit" => (Odd, "nothing is committed yet: the agent gets another turn".to_owned()),
+            "uncommitted" => (Odd, "files are not committed: the agent gets another turn".to_owned()),
+            "check_failed" => (Plain, "the agent gets another turn, with the check's output".to_owned()),
+            _ => return None,
+        },
+        "saga_started" => (Plain, format!("commit {} is handed over", commit(facts.word("commit")))),
+        "saga_step" => return saga_step(&facts),
+        "saga_ended" if !facts.flag("committed") => (Bad, "the handoff was given up".to_owned()),
+        "effect_in_doubt" => (Odd, facts.with_reason("nobody knows whether an effect took place")),
+        "recovery_step" => (Odd, "what the dead daemon left running is swept".to_owned()),
+        "parked" => (Bad, facts.with_reason("PARKED")),
+        _ => return None,
+    };
+    Some((tone, text))
+}
+
+/// Only what no other event tells.
+fn status(facts: &Facts<'_>) -> Option<(Tone, String)> {
+    Some(match facts.word("to") {
+        "handed_off" => (Tone::Good, "HANDED OFF".to_owned()),
+        "waiting_retry" => (Tone::Odd, facts.with_reason("tries again later")),
+        "waiting_quota" => (Tone::Odd, "waits for the quota".to_owned()),
+        "waiting_question" | "waiting_approval" => (Tone::Bad, "waits for an answer".to_owned()),
+        "failed" => (Tone::Bad, facts.with_reason("failed")),
+        "canceled" => (Tone::Odd, facts.with_reason("canceled")),
+        "completed" => (Tone::Good, "the tracker says that it is done".to_owned()),
+        _ => return None,
+    })
+}
+
+fn turn_ended(facts: &Facts<'_>) -> (Tone, String) {
+    let outcome = match facts.word("outcome") {
+        "" => facts.inner("turn_outcome", "outcome"),
+        outcome => outcome,
+    };
+    let code = facts.get("failure").or_else(|| facts.get("turn_outcome")?.get("failure"));
+    let code = code.and_then(|failure| failure.get("code")).and_then(Value::as_str);
+    let turn = facts.number("turn");
+    match (outcome, code) {
+        ("completed", _) => (Tone::Plain, format!("turn {turn} is over")),
+        (outcome, Some(code)) => (Tone::Odd, format!("turn {turn} {}: {}", clean(outcome), clean(code))),
+        (outcome, None) => (Tone::Odd, format!("turn {turn} {}", clean(outcome))),
+    }
+}
+
+fn saga_step(facts: &Facts<'_>) -> Option<(Tone, String)> {
+    let step = facts.word("step");
+    Some(match (facts.inner("state", "state"), step) {
+        ("done", "push") => (Tone::Plain, "the branch is pushed".to_owned()),
+        ("done", "comment") => (Tone::Plain, "the issue has its comment".to_owned()),
+        ("done", "move") => (Tone::Plain, "the issue is moved".to_owned()),
+        ("waiting", _) => (Tone::Odd, format!("{} failed and is tried again", clean(step))),
+        ("parked", _) => (Tone::Bad, format!("{} needs somebody", clean(step))),
+        _ => return None,
+    })
+}
+
+/// The facts of an event, none of which is sure to be there.
+pub(crate) struct Facts<'a>(pub(crate) &'a Value);
+
+impl<'a> Facts<'a> {
+    fn get(&self, name: &str) -> Option<&'a Value> {
+        self.0.get(name)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.get(name).is_some_and(|value| !value.is_null())
+    }
+
+    /// A text, or nothing.
+    pub(crate) fn word(&self, name: &str) -> &'a str {
+        self.get(name).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// The text of a tag inside a nested fact.
+    pub(crate) fn inner(&self, name: &str, tag: &str) -> &'a str {
+        self.get(name).and_then(|value| value.get(tag)).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    fn number(&self, name: &str) -> u64 {
+        self.get(name).and_then(Value::as_u64).unwrap_or(0)
+    }
+
+    /// Whether it is said to be so.
+    pub(crate) fn flag(&self, name: &str) -> bool {
+        self.get(name).and_then(Value::as_bool).unwrap_or(false)
+    }
+
+    fn foreign(&self, name: &str) -> String {
+        short(&clean(self.word(name)), FOREIGN)
+    }
+
+    fn with_reason(&self, text: &str) -> String {
+        match self.foreign("reason") {
+            reason if reason.is_empty() => text.to_owned(),
+            reason => format!("{text}: {reason}"),
+        }
+    }
+}
+
+/// The tokens that an event of kind `usage` tells.
+pub(crate) fn tokens(event: &Event) -> Option<String> {
+    let usage = event.data.get("usage").filter(|_| event.kind == "usage")?;
+    let number = |name: &str| usage.get(name).and_then(Value::as_u64).unwrap_or(0);
+    Some(format!("{} tokens in, {} out", count(number("input_tokens")), count(number("output_tokens"))))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn event(kind: &str, data: Value) -> Event {
+        Event {
+            cursor: String::new(),
+            seq: 1,
+            at: "2026-01-01T00:00:00.000Z".to_owned(),
+            kind: kind.to_owned(),
+            issue: None,
+            run: None,
+            action_id: None,
+            correlation_id: None,
+            caused_by: None,
+            data,
+            content_withheld: false,
+        }
+    }
+
+    #[test]
+    fn what_matters_has_a_sentence_and_machinery_has_none() {
+        let told = |kind: &str, data: Value| tell(&event(kind, data));
+        assert_eq!(
+            told("parked", json!({"reason": "no\u{1b}[2J way\nout"})),
+            Some((Tone::Bad, "PARKED: no[2J way out".to_owned()))
+        );
+        assert_eq!(
+            told("issue_status", json!({"from": "handing_off", "to": "handed_off"})),
+            Some((Tone::Good, "HANDED OFF".to_owned()))
+        );
+        for data in [
+            json!({"turn": 2, "outcome": "failed", "failure": {"code": "agent_exit"}}),
+            json!({"turn": 2, "turn_outcome": {"outcome": "failed", "failure": {"code": "agent_exit"}}}),
+        ] {
+            assert_eq!(told("turn_ended", data), Some((Tone::Odd, "turn 2 failed: agent_exit".to_owned())));
+        }
+        assert_eq!(told("effect_intended", json!({"effect_id": 1})), None);
+        assert_eq!(told("issue_status", json!({"from": "idle", "to": "running"})), None);
+        assert_eq!(told("unheard_of", json!(null)), None);
+    }
+
+    #[test]
+    fn a_sentence_is_painted_only_in_colour() {
+        assert_eq!(Tone::Bad.paint("x", true), "\u{1b}[31mx\u{1b}[0m");
+        assert_eq!(Tone::Bad.paint("x", false), "x");
+        assert_eq!(Tone::Plain.paint("x", true), "x");
+    }
+}
