@@ -548,3 +548,14 @@ pub fn failure_line(failure: &Failure) -> String {
         None => failure.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_of_the_machine_is_an_error_with_its_words() {
+        let failed: Result<(), DriverError> = decide(|| panic!("illegal decision"));
+        assert!(matches!(failed, Err(DriverError::Decision(why)) if why == "illegal decision"));
+    }
+}
