@@ -104,7 +104,7 @@ async fn an_agent_whose_end_panics_does_not_keep_the_others() {
 async fn nothing_outlives_a_loop_that_is_dropped() {
     let stage = Stage::default();
     stage.tracker().put(issue("A"));
-    stage.workspaces.check.next(Act::Late(Duration::from_secs(3), true));
+    stage.workspaces.check.next(Act::Hang);
     let life = start(&stage, false);
     called(&stage, "run_check", "A").await;
     assert_eq!(stage.agents.alive(), 1);
@@ -112,6 +112,7 @@ async fn nothing_outlives_a_loop_that_is_dropped() {
     life.drop_it().await;
     let (calls, appends) = (stage.record.calls().len(), stage.journal.appends());
     crate::support::pass(60).await;
+    assert_eq!(stage.agents.alive(), 0);
     assert_eq!(stage.record.calls().len(), calls);
     assert_eq!(stage.journal.appends(), appends);
     assert_eq!(handle.explain("A").await, None);

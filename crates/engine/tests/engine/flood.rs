@@ -45,17 +45,15 @@ async fn a_flood_of_signs_costs_a_few_entries_and_loses_no_figures() {
 
 #[tokio::test(start_paused = true)]
 async fn figures_of_a_turn_are_not_counted_to_the_next_one() {
-    let mut policy = policy();
-    policy.handoff.as_mut().unwrap().checks = vec!["./test".to_owned()];
-    let stage = Stage::new(policy);
+    let stage = Stage::default();
     stage.tracker().put(issue("A"));
-    stage.agents.turns.next(Act::Late(Duration::from_secs(5), TurnOutcome::Completed));
+    stage.agents.turns.next(Act::Late(Duration::from_millis(5_200), TurnOutcome::Completed));
     stage.agents.turns.next(Act::Hang);
     stage.workspaces.check.next(Act::Answer(false));
     let life = start(&stage, false);
     called(&stage, "prompt", "A").await;
     let sink = stage.agents.sink("A").unwrap();
-    tokio::time::sleep(Duration::from_millis(4_990)).await;
+    tokio::time::sleep(Duration::from_millis(5_100)).await;
     sink.usage(Usage::new(500, 5));
     event(&stage, |event| matches!(event, Event::TurnStarted { turn: 2, .. })).await;
     // A late word of the first turn.
