@@ -4,20 +4,23 @@
 //! other way to get at one.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dalsegno_core::{
-    Batch, Committed, CorruptJournal, Effect, EffectId, EffectRequest, Explanation, Failure, Input, Machine, Output,
-    Query, QueryId, Signal, Timestamp,
+    Answer, Batch, Committed, CorruptJournal, Effect, EffectId, EffectRequest, Explanation, Failure, Input, Machine,
+    Output, Policy, Query, QueryId, Signal, Timestamp,
 };
+use futures::FutureExt;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use crate::clocks::Clocks;
 use crate::executor::{Executor, World};
 use crate::live::LastSign;
-use crate::ports::{AppendError, Journal, Loaded};
+use crate::ports::{AppendError, Journal, Loaded, Workflow};
 use crate::{crash, journal_log, policy_hash};
 
 /// Inputs that wait for the machine, at most; who brings more waits.
@@ -28,8 +31,10 @@ const REQUESTS: usize = 256;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// The machine is asked at least this often.
 const IDLE: Duration = Duration::from_secs(60);
-/// A difference between two clocks that means a suspend or a jump.
-const JUMP_MS: u64 = 5_000;
+/// Longest wait for the last words to reach the disk.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// Longest wait for canceled effects at the end.
+const TASKS_END: Duration = Duration::from_secs(2);
 
 /// What the loop is told at its start.
 #[derive(Debug, Clone)]
@@ -62,6 +67,18 @@ pub enum DriverError {
     /// An append failed: nothing may be performed any more. A restart recovers.
     #[error("the journal could not be written, so the daemon ends before it does anything unrecorded: {0}")]
     Append(#[from] AppendError),
+    /// The machine broke a rule of its own: nothing more may be decided. The journal is as good as its last batch.
+    #[error("a decision failed, so the daemon ends before it does anything that cannot be replayed: {0}")]
+    Decision(String),
+}
+
+/// What comes to the loop from its own tasks.
+#[derive(Debug)]
+enum Inward {
+    /// Something for the machine.
+    Input(Input),
+    /// WORKFLOW.md was looked at; nothing: it is as it was.
+    Workflow(Option<Result<Policy, Failure>>),
 }
 
 /// A question from outside the loop.
@@ -113,16 +130,25 @@ pub struct Driver {
     executor: Arc<Executor>,
     journal: Arc<dyn Journal>,
     options: DriverOptions,
-    inbox: mpsc::Receiver<Input>,
-    inbox_sender: mpsc::Sender<Input>,
+    inbox: mpsc::Receiver<Inward>,
+    inbox_sender: mpsc::Sender<Inward>,
     requests: mpsc::Receiver<Request>,
     head: watch::Sender<u64>,
     appended: mpsc::Receiver<Result<Committed, AppendError>>,
     appended_sender: mpsc::Sender<Result<Committed, AppendError>>,
     cancels: BTreeMap<EffectId, CancellationToken>,
     tasks: TaskTracker,
+    /// Canceled when the loop is no more, whatever ended it: no task outlives it.
+    over: CancellationToken,
+    _over: DropGuard,
+    /// A wish to read the tracker waits for its poll.
     refreshing: bool,
+    /// A wish to read the tracker waits for the look at WORKFLOW.md.
+    refresh_next: bool,
+    /// WORKFLOW.md is being looked at.
+    reading: bool,
     draining: bool,
+    drain_until: Option<tokio::time::Instant>,
     next_epoch: u64,
     clocks: Clocks,
 }
@@ -147,7 +173,8 @@ impl Driver {
         let (request_sender, requests) = mpsc::channel(REQUESTS);
         let (appended_sender, appended) = mpsc::channel(1);
         let (head, head_receiver) = watch::channel(state.seq);
-        let clocks = Clocks::new(&world);
+        let clocks = Clocks::new(Arc::clone(&world.clock), state.at);
+        let over = CancellationToken::new();
         let executor = Arc::new(Executor::new(world, known));
         let handle = DriverHandle { requests: request_sender, head: head_receiver, live: Arc::clone(&executor.live) };
         let driver = Self {
@@ -163,8 +190,13 @@ impl Driver {
             appended_sender,
             cancels: BTreeMap::new(),
             tasks: TaskTracker::new(),
+            _over: over.clone().drop_guard(),
+            over,
             refreshing: false,
+            refresh_next: false,
+            reading: false,
             draining: false,
+            drain_until: None,
             next_epoch,
             clocks,
         };
@@ -173,77 +205,120 @@ impl Driver {
 
     /// Runs until it is asked to end, or with `once` until nothing is left to do.
     ///
+    /// `stop` asks for an end in good order: no new work, and what is under way may end within the limit. `stop_now`
+    /// ends without that wait. Either way the agents are ended, and what is under way is left to recovery.
+    ///
     /// # Errors
-    /// [`DriverError::Append`] when the journal cannot be written; agents have been ended by then.
+    /// [`DriverError::Append`] when the journal cannot be written, [`DriverError::Decision`] when the machine fails.
+    /// Agents have been ended by then.
     pub async fn run(mut self, stop: CancellationToken, stop_now: CancellationToken) -> Result<DriverEnd, DriverError> {
+        let result = match self.turn_over(&stop, &stop_now).await {
+            Ok(end) => self.last_words(end).await.map(|()| end),
+            Err(error) => Err(error),
+        };
+        self.end_everything().await;
+        result
+    }
+
+    async fn turn_over(
+        &mut self,
+        stop: &CancellationToken,
+        stop_now: &CancellationToken,
+    ) -> Result<DriverEnd, DriverError> {
+        // The policy comes before the first look at the tracker, which is judged by it.
+        let policy = read_workflow(Arc::clone(&self.executor.world().workflow), false).await;
         let version = self.options.version.clone();
-        self.feed(Input::Started { epoch: self.next_epoch, version, pid: self.options.pid });
-        self.load_workflow();
+        self.feed(Input::Started { epoch: self.next_epoch, version, pid: self.options.pid })?;
+        self.take(Inward::Workflow(policy))?;
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut drain_until: Option<tokio::time::Instant> = None;
-        let end = loop {
-            let due = self.carry_out();
+        loop {
+            let due = self.carry_out()?;
             if self.options.once && self.machine.is_quiet() && self.cancels.is_empty() {
-                break DriverEnd::Quiet;
+                return Ok(DriverEnd::Quiet);
             }
-            if self.draining && (self.cancels.is_empty() || stop_now.is_cancelled()) {
-                break DriverEnd::Stopped;
+            // While an append is out, the next effect may be about to be performed.
+            let idle = self.cancels.is_empty() && !self.machine.is_appending();
+            if stop_now.is_cancelled() || (self.draining && idle) {
+                return Ok(DriverEnd::Stopped);
             }
             let nap = self.until(due);
+            // In this order, because what is rare must not wait for what may come in a flood.
             tokio::select! {
                 biased;
-                Some(appended) = self.appended.recv() => match appended {
-                    Ok(committed) => {
-                        crash::point("append.after");
-                        self.feed(Input::Committed(committed));
-                        self.head.send_replace(self.machine.durable());
-                    }
-                    Err(error) => {
-                        self.executor.end_agents().await;
-                        return Err(error.into());
-                    }
-                },
-                Some(input) = self.inbox.recv() => self.take(input),
-                Some(request) = self.requests.recv() => self.answer(request),
+                () = stop_now.cancelled() => {}
                 () = stop.cancelled(), if !self.draining => {
                     let limit_s = self.options.drain_limit.as_secs();
                     tracing::info!(
                         "ending: no new work; up to {limit_s} s for what is under way, or at once when asked again"
                     );
                     self.draining = true;
-                    drain_until = Some(tokio::time::Instant::now() + self.options.drain_limit);
-                    self.feed(Input::Drain);
+                    self.drain_until = Some(tokio::time::Instant::now() + self.options.drain_limit);
+                    self.feed(Input::Drain)?;
                 }
-                () = stop_now.cancelled(), if self.draining => {}
-                () = sleep_until(drain_until), if drain_until.is_some() => break DriverEnd::Stopped,
-                _ = look.tick() => self.look(),
-                () = tokio::time::sleep(nap) => self.feed(Input::Tick),
+                () = sleep_until(self.drain_until) => return Ok(DriverEnd::Stopped),
+                _ = look.tick() => self.look()?,
+                Some(appended) = self.appended.recv() => {
+                    crash::point("append.after");
+                    self.committed(appended?)?;
+                }
+                outside = outside(&mut self.inbox, &mut self.requests) => match outside {
+                    Outside::Inward(inward) => self.take(inward)?,
+                    Outside::Request(request) => self.answer(request)?,
+                },
+                () = tokio::time::sleep(nap) => self.feed(Input::Tick)?,
             }
-        };
-        self.finish(end).await?;
-        Ok(end)
+        }
     }
 
-    fn feed(&mut self, input: Input) {
-        let now = self.executor.world().clock.now();
-        self.machine.handle(input, now);
+    fn feed(&mut self, input: Input) -> Result<(), DriverError> {
+        let now = self.clocks.now();
+        decide(|| self.machine.handle(input, now))
     }
 
-    fn take(&mut self, input: Input) {
-        if let Input::EffectEnded { id, .. } = &input {
-            self.cancels.remove(id);
+    fn committed(&mut self, committed: Committed) -> Result<(), DriverError> {
+        self.feed(Input::Committed(committed))?;
+        self.head.send_replace(self.machine.durable());
+        Ok(())
+    }
+
+    fn take(&mut self, inward: Inward) -> Result<(), DriverError> {
+        match inward {
+            Inward::Input(input) => {
+                if let Input::EffectEnded { id, .. } = &input {
+                    self.cancels.remove(id);
+                }
+                if matches!(input, Input::Answered { answer: Answer::Poll { .. }, .. }) {
+                    self.refreshing = false;
+                }
+                self.feed(input)
+            }
+            Inward::Workflow(read) => {
+                self.reading = false;
+                match read {
+                    Some(Ok(policy)) => {
+                        let hash = policy_hash(&policy);
+                        self.feed(Input::PolicyLoaded { hash, policy: Box::new(policy) })?;
+                    }
+                    Some(Err(failure)) => {
+                        tracing::error!(
+                            outcome = "rejected",
+                            reason = failure_line(&failure),
+                            "WORKFLOW.md is broken; the last good one stays in force, and nothing new starts"
+                        );
+                        self.feed(Input::PolicyRejected(failure))?;
+                    }
+                    None => {}
+                }
+                if std::mem::take(&mut self.refresh_next) { self.feed(Input::Refresh) } else { Ok(()) }
+            }
         }
-        if matches!(input, Input::Answered { .. }) {
-            self.refreshing = false;
-        }
-        self.feed(input);
     }
 
     /// Does everything that the machine wants done now; answers when it wants to be asked again.
-    fn carry_out(&mut self) -> Option<Timestamp> {
+    fn carry_out(&mut self) -> Result<Option<Timestamp>, DriverError> {
         loop {
-            match self.machine.poll_output() {
+            match decide(|| self.machine.poll_output())? {
                 Output::Append(batch) => self.append(batch),
                 Output::Perform(request) => self.perform(*request),
                 Output::Cancel(id) => {
@@ -252,17 +327,29 @@ impl Driver {
                     }
                 }
                 Output::Ask(id, query) => self.ask(id, query),
-                Output::Wait(due) => return due,
+                Output::Wait(due) => return Ok(due),
             }
         }
     }
 
-    fn append(&mut self, batch: Batch) {
+    /// Starts a task that ends with the loop at the latest.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let over = self.over.clone();
+        self.tasks.spawn(async move {
+            // Cut off, its effect is in doubt, as after a crash.
+            over.run_until_cancelled(task).await;
+        });
+    }
+
+    fn append(&self, batch: Batch) {
         let (journal, appended) = (Arc::clone(&self.journal), self.appended_sender.clone());
         let lines = journal_log::lines(&batch, self.machine.state());
         crash::point("append.before");
-        self.tasks.spawn(async move {
-            let answer = journal.append(batch).await;
+        self.spawn(async move {
+            let answer = AssertUnwindSafe(journal.append(batch)).catch_unwind().await;
+            let answer = answer.unwrap_or_else(|panic| {
+                Err(AppendError::Storage(format!("the journal panicked: {}", panic_text(&*panic))))
+            });
             if answer.is_ok() {
                 lines.iter().for_each(journal_log::Line::log);
             }
@@ -283,115 +370,150 @@ impl Driver {
         let (id, cancel) = (request.id, CancellationToken::new());
         self.cancels.insert(id, cancel.clone());
         let (executor, inbox) = (Arc::clone(&self.executor), self.inbox_sender.clone());
-        self.tasks.spawn(async move {
+        self.spawn(async move {
             let outcome = executor.perform(request, cancel).await;
             // The loop may have ended; then the effect is in doubt, and recovery settles it.
-            let _ = inbox.send(Input::EffectEnded { id, outcome }).await;
+            let _ = inbox.send(Inward::Input(Input::EffectEnded { id, outcome })).await;
         });
     }
 
-    fn ask(&mut self, id: QueryId, query: Query) {
+    fn ask(&self, id: QueryId, query: Query) {
         let (executor, inbox) = (Arc::clone(&self.executor), self.inbox_sender.clone());
-        self.tasks.spawn(async move {
+        self.spawn(async move {
             let answer = executor.answer(query).await;
-            let _ = inbox.send(Input::Answered { id, answer }).await;
+            let _ = inbox.send(Inward::Input(Input::Answered { id, answer })).await;
         });
     }
 
-    fn answer(&mut self, request: Request) {
+    fn answer(&mut self, request: Request) -> Result<(), DriverError> {
         match request {
             Request::Explain { key, answer } => {
+                let explanation = decide(|| self.machine.explain(&key))?;
                 // Whoever asked may have gone away; then nobody needs the answer.
-                let _ = answer.send(self.machine.explain(&key));
+                let _ = answer.send(explanation);
             }
             Request::Refresh { answer } => {
                 let _ = answer.send(std::mem::replace(&mut self.refreshing, true));
-                self.load_workflow_if_changed();
-                self.feed(Input::Refresh);
+                // The tracker is read under the workflow as it stands now.
+                self.refresh_next = true;
+                self.look_at_workflow();
             }
         }
+        Ok(())
     }
 
     /// Looks at what changes without telling: clocks, signs of agents, the workflow file.
-    fn look(&mut self) {
-        if self.clocks.jumped(self.executor.world()) {
-            tracing::warn!("the machine was suspended or the clock was set; clocks that measure silence start over");
-            self.feed(Input::ClockJumped);
+    fn look(&mut self) -> Result<(), DriverError> {
+        if self.clocks.jumped() {
+            tracing::warn!(
+                "the machine or this process stood still, or the clock was set; clocks that measure silence start over"
+            );
+            self.feed(Input::ClockJumped)?;
         }
         for (run, usage) in self.executor.live.take() {
             let signal = usage.map_or(Signal::Activity, Signal::Usage);
-            self.feed(Input::Signal { run, signal });
+            self.feed(Input::Signal { run, signal })?;
         }
-        self.load_workflow_if_changed();
+        self.look_at_workflow();
+        Ok(())
     }
 
-    fn load_workflow_if_changed(&mut self) {
-        if self.executor.world().workflow.changed() {
-            self.load_workflow();
+    /// One look at a time: a file system that hangs costs one thread.
+    fn look_at_workflow(&mut self) {
+        if std::mem::replace(&mut self.reading, true) {
+            return;
         }
-    }
-
-    fn load_workflow(&mut self) {
-        match self.executor.world().workflow.load() {
-            Ok(policy) => {
-                let hash = policy_hash(&policy);
-                self.feed(Input::PolicyLoaded { hash, policy: Box::new(policy) });
-            }
-            Err(failure) => {
-                tracing::error!(
-                    outcome = "rejected",
-                    reason = failure_line(&failure),
-                    "WORKFLOW.md is broken; the last good one stays in force, and nothing new starts"
-                );
-                self.feed(Input::PolicyRejected(failure));
-            }
-        }
+        let (workflow, inbox) = (Arc::clone(&self.executor.world().workflow), self.inbox_sender.clone());
+        self.spawn(async move {
+            let read = read_workflow(workflow, true).await;
+            let _ = inbox.send(Inward::Workflow(read)).await;
+        });
     }
 
     /// Time until the machine wants to be asked again.
-    fn until(&self, due: Option<Timestamp>) -> Duration {
-        let now = self.executor.world().clock.now();
+    fn until(&mut self, due: Option<Timestamp>) -> Duration {
+        let now = self.clocks.now();
         due.map_or(IDLE, |due| Duration::from_millis(due.since_ms(now).max(1))).min(IDLE)
     }
 
-    /// The last words of the journal, then the agents end; what was under way is left to recovery.
-    async fn finish(mut self, end: DriverEnd) -> Result<(), DriverError> {
+    /// The last words of the journal: what is decided, and why this daemon ends.
+    async fn last_words(&mut self, end: DriverEnd) -> Result<(), DriverError> {
         let reason = match end {
             DriverEnd::Quiet => "nothing is eligible or running",
             DriverEnd::Stopped => "asked to end",
         };
-        self.feed(Input::Stopping { reason: reason.to_owned() });
-        let result = self.flush().await;
-        self.executor.end_agents().await;
-        self.inbox.close();
-        for cancel in self.cancels.values() {
-            cancel.cancel();
-        }
-        self.tasks.close();
-        if tokio::time::timeout(Duration::from_secs(2), self.tasks.wait()).await.is_err() {
-            tracing::warn!("something is still under way; the next daemon settles it");
-        }
-        result
+        self.feed(Input::Stopping { reason: reason.to_owned() })?;
+        let late = || AppendError::Storage(format!("no answer within {LAST_WORDS:?}"));
+        tokio::time::timeout(LAST_WORDS, self.flush()).await.unwrap_or_else(|_| Err(late().into()))
     }
 
     /// Commits what is decided, and performs nothing more.
     async fn flush(&mut self) -> Result<(), DriverError> {
         loop {
-            match self.machine.poll_output() {
+            match decide(|| self.machine.poll_output())? {
                 Output::Append(batch) => self.append(batch),
                 Output::Perform(_) | Output::Cancel(_) | Output::Ask(..) => {}
                 Output::Wait(_) if !self.machine.is_appending() => return Ok(()),
                 Output::Wait(_) => match self.appended.recv().await {
-                    Some(Ok(committed)) => {
-                        self.feed(Input::Committed(committed));
-                        self.head.send_replace(self.machine.durable());
-                    }
-                    Some(Err(error)) => return Err(error.into()),
+                    Some(appended) => self.committed(appended?)?,
                     None => return Ok(()),
                 },
             }
         }
     }
+
+    /// Cancels what is under way, ends the agents, and sees that no task is left. Bounded. Nothing that comes of it
+    /// is recorded: the next daemon settles it.
+    async fn end_everything(&mut self) {
+        self.inbox.close();
+        for cancel in self.cancels.values() {
+            cancel.cancel();
+        }
+        self.executor.end_agents().await;
+        self.tasks.close();
+        if tokio::time::timeout(TASKS_END, self.tasks.wait()).await.is_err() {
+            tracing::warn!("something is still under way; the next daemon settles it");
+        }
+        self.over.cancel();
+        if tokio::time::timeout(TASKS_END, self.tasks.wait()).await.is_err() {
+            tracing::warn!("a task of this daemon does not let go");
+        }
+    }
+}
+
+/// What came first.
+enum Outside {
+    Inward(Inward),
+    Request(Request),
+}
+
+/// Neither side starves the other. Cancel-safe.
+async fn outside(inbox: &mut mpsc::Receiver<Inward>, requests: &mut mpsc::Receiver<Request>) -> Outside {
+    tokio::select! {
+        Some(inward) = inbox.recv() => Outside::Inward(inward),
+        Some(request) = requests.recv() => Outside::Request(request),
+        // Nobody is left to ask, and nothing is under way.
+        else => std::future::pending().await,
+    }
+}
+
+/// Asks the machine. It is never touched again after a panic: what it holds then follows from no journal.
+fn decide<T>(what: impl FnOnce() -> T) -> Result<T, DriverError> {
+    std::panic::catch_unwind(AssertUnwindSafe(what)).map_err(|panic| DriverError::Decision(panic_text(&*panic)))
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}
+
+/// Reads WORKFLOW.md away from the async threads: it may lie on a file system that hangs.
+async fn read_workflow(workflow: Arc<dyn Workflow>, only_if_changed: bool) -> Option<Result<Policy, Failure>> {
+    let look = move || (!only_if_changed || workflow.changed()).then(|| workflow.load());
+    tokio::task::spawn_blocking(look).await.unwrap_or_else(|error| {
+        let why = format!("WORKFLOW.md could not be read: {error}");
+        Some(Err(Failure::permanent("workflow_unreadable", why).hint("this is a defect of the daemon; report it")))
+    })
 }
 
 async fn sleep_until(deadline: Option<tokio::time::Instant>) {
@@ -401,33 +523,22 @@ async fn sleep_until(deadline: Option<tokio::time::Instant>) {
     }
 }
 
-/// Three clocks whose difference tells of suspends and of set clocks.
-struct Clocks {
-    wall: Timestamp,
-    boottime_ms: u64,
-    monotonic: Instant,
-}
-
-impl Clocks {
-    fn new(world: &World) -> Self {
-        Self { wall: world.clock.now(), boottime_ms: world.clock.boottime_ms(), monotonic: Instant::now() }
-    }
-
-    fn jumped(&mut self, world: &World) -> bool {
-        let last = std::mem::replace(self, Self::new(world));
-        let boot = self.boottime_ms.saturating_sub(last.boottime_ms);
-        let awake = u64::try_from(self.monotonic.duration_since(last.monotonic).as_millis()).unwrap_or(u64::MAX);
-        let wall = self.wall.0.saturating_sub(last.wall.0);
-        let wall_off = wall.abs_diff(i64::try_from(boot).unwrap_or(i64::MAX));
-        boot.saturating_sub(awake) > JUMP_MS || wall_off > JUMP_MS
-    }
-}
-
 /// A failure as one line for logs and errors.
 #[must_use]
 pub fn failure_line(failure: &Failure) -> String {
     match &failure.hint {
         Some(hint) => format!("{failure} (hint: {hint})"),
         None => failure.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_of_the_machine_is_an_error_with_its_words() {
+        let failed: Result<(), DriverError> = decide(|| panic!("illegal decision"));
+        assert!(matches!(failed, Err(DriverError::Decision(why)) if why == "illegal decision"));
     }
 }

@@ -1,6 +1,6 @@
 //! Performs effects and answers queries over the ports. Every effect ends: with an outcome, or in doubt.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,6 +21,14 @@ use crate::{crash, prompt};
 
 /// Trackers that are kept open; one per tracker configuration that a live run or the current policy names.
 const TRACKERS_KEPT: usize = 8;
+/// Issues whose names are kept for trackers that are opened later; beyond it only those of the last look are.
+const KNOWN_KEPT: usize = 20_000;
+/// Longest wait for one answer of a tracker or a look at a workspace.
+const QUERY_LIMIT: Duration = Duration::from_secs(120);
+/// Longest wait for an agent to be closed when the daemon ends; what is left is swept.
+const CLOSE_LIMIT: Duration = Duration::from_secs(4);
+/// Longest wait for the sweep after that.
+const SWEEP_LIMIT: Duration = Duration::from_secs(6);
 
 /// The outside world, as ports.
 pub struct World {
@@ -75,6 +83,10 @@ impl Executor {
     pub(crate) async fn perform(&self, request: EffectRequest, cancel: CancellationToken) -> Outcome {
         let kind = request.effect.kind();
         let limit = deadline(&request);
+        if cancel.is_cancelled() {
+            let failure = Failure::retryable("canceled", "given up before it was performed");
+            return Outcome::Failed { failure };
+        }
         let request = Arc::new(request);
         crash::point(&format!("effect.{kind}.before"));
         let ended = attempt(self.try_effect(Arc::clone(&request), cancel.clone()), limit, &cancel).await;
@@ -93,6 +105,10 @@ impl Executor {
     ) -> Result<EffectOutput, Failure> {
         let context = self.context(&request, &cancel)?;
         let workspaces = &self.world.workspaces;
+        if request.run.is_none() && request.attempt > 1 {
+            // No run, so no recovery swept what the earlier attempt may have left running.
+            self.world.processes.sweep(&context.mark).await?;
+        }
         match &request.effect {
             Effect::PrepareWorkspace { fresh } => {
                 let (workspace, created) = workspaces.prepare(&context, *fresh).await?;
@@ -149,7 +165,11 @@ impl Executor {
             Some(run) => run.to_string(),
             None => format!("issue-{}", request.issue.id),
         };
-        let secret_names = self.tracker(&request.policy)?.secret_environment_names();
+        // Agents must be ended even if the tracker's settings hold no more; that starts no child.
+        let secret_names = match request.effect {
+            Effect::StopAgent | Effect::Sweep => Vec::new(),
+            _ => self.tracker(&request.policy)?.secret_environment_names(),
+        };
         Ok(Context {
             request: Arc::clone(request),
             mark: format!("{}/{owner}", self.world.journal_id),
@@ -170,6 +190,7 @@ impl Executor {
         if let Some(old) = agent.take() {
             old.close().await;
         }
+        self.live.begin(&run);
         let launch = Launch {
             context,
             resume,
@@ -199,21 +220,25 @@ impl Executor {
         let Some(session) = agent.as_mut() else {
             return Err(Failure::retryable("agent_exit", "the agent is gone"));
         };
-        self.live.set_turn(&run, turn);
+        self.live.begin_turn(&run, turn);
         crash::point("effect.prompt.sending");
-        let end = session.prompt(turn, &text, &context.cancel).await?;
+        let end = session.prompt(turn, &text, &context.cancel).await;
+        self.live.end_turn(&run);
+        let end = end?;
         Ok(EffectOutput::TurnEnded { turn: end.turn, usage: end.usage, summary: end.summary })
     }
 
     async fn stop_agent(&self, context: &Context) -> Result<EffectOutput, Failure> {
         let run = run_of(context)?;
         let slot = self.slot(&run);
-        let session = slot.lock().await.take();
-        if let Some(session) = session {
+        // Held until the sweep is through, so that nothing starts in between.
+        let mut agent = slot.lock().await;
+        if let Some(session) = agent.take() {
             session.close().await;
         }
         let killed = self.world.processes.sweep(&context.mark).await?;
-        self.lock_agents().remove(&run);
+        drop(agent);
+        self.release_slot(&run, &slot);
         self.live.forget(&run);
         if let Some(workspace) = &context.request.workspace
             && let Err(failure) = self.world.workspaces.unlock(&context.request.policy, workspace).await
@@ -224,22 +249,31 @@ impl Executor {
         Ok(EffectOutput::Swept { killed })
     }
 
-    /// Ends every agent; for the end of the daemon. What is left, the next one sweeps.
+    /// Ends every agent; for the end of the daemon. Bounded. What is left, the next daemon sweeps.
     pub(crate) async fn end_agents(&self) {
-        let slots: Vec<(RunId, AgentSlot)> = std::mem::take(&mut *self.lock_agents()).into_iter().collect();
-        let mut runs = Vec::new();
-        for (run, slot) in slots {
-            if let Ok(mut agent) = tokio::time::timeout(Duration::from_secs(2), slot.lock()).await
-                && let Some(session) = agent.take()
-            {
+        let slots = std::mem::take(&mut *self.lock_agents());
+        futures::future::join_all(slots.into_iter().map(|(run, slot)| self.end_agent(run, slot))).await;
+    }
+
+    async fn end_agent(&self, run: RunId, slot: AgentSlot) {
+        let never = CancellationToken::new();
+        let close = async {
+            if let Some(session) = slot.lock().await.take() {
                 session.close().await;
             }
-            runs.push(run);
+        };
+        if let Ended::InDoubt(doubt) = attempt(close, Some(CLOSE_LIMIT), &never).await {
+            tracing::warn!(%run, %doubt, "an agent could not be closed; it is killed");
         }
-        for run in runs {
-            let mark = format!("{}/{run}", self.world.journal_id);
-            if let Err(failure) = self.world.processes.sweep(&mark).await {
+        let mark = format!("{}/{run}", self.world.journal_id);
+        let never = CancellationToken::new();
+        match attempt(self.world.processes.sweep(&mark), Some(SWEEP_LIMIT), &never).await {
+            Ended::Answered(Ok(_)) => {}
+            Ended::Answered(Err(failure)) => {
                 tracing::warn!(%run, %failure, "processes outlive the daemon; the next one sweeps again");
+            }
+            Ended::InDoubt(doubt) => {
+                tracing::warn!(%run, %doubt, "processes may outlive the daemon; the next one sweeps again");
             }
         }
     }
@@ -265,27 +299,46 @@ impl Executor {
     /// Looks something up.
     pub(crate) async fn answer(&self, query: Query) -> Answer {
         match query {
-            Query::Poll { states, ids, policy } => match self.tracker(&policy) {
-                Ok(tracker) => {
-                    let by_states = tracker.fetch_issues_by_states(&states).await;
-                    let by_ids = tracker.fetch_issues_by_ids(&ids).await;
-                    for issue in by_states.iter().flatten().chain(by_ids.iter().flatten()) {
-                        self.remember(issue);
-                    }
-                    Answer::Poll { by_states, by_ids }
-                }
-                Err(failure) => Answer::Poll { by_states: Err(failure.clone()), by_ids: Err(failure) },
-            },
-            Query::Assess { run: _, issue, workspace, since, policy } => {
-                let now = match self.tracker(&policy) {
-                    Ok(tracker) => tracker.fetch_issues_by_ids(std::slice::from_ref(&issue.id)).await,
-                    Err(failure) => Err(failure),
+            Query::Poll { states, ids, policy } => {
+                let by_states = self.look("tracker_request", self.issues_in(&policy, &states)).await;
+                let by_ids = match &by_states {
+                    Ok(_) => self.look("tracker_request", self.issues_named(&policy, &ids)).await,
+                    // One failure is enough for one look.
+                    Err(failure) => Err(failure.clone()),
                 };
-                let work = self.world.workspaces.inspect(&policy, &workspace, since.as_ref()).await;
+                if let (Ok(active), Ok(known)) = (&by_states, &by_ids) {
+                    self.remember(&ids, active.iter().chain(known));
+                }
+                Answer::Poll { by_states, by_ids }
+            }
+            Query::Assess { run: _, issue, workspace, since, policy } => {
+                let now =
+                    self.look("tracker_request", self.issues_named(&policy, std::slice::from_ref(&issue.id))).await;
+                let work = self.world.workspaces.inspect(&policy, &workspace, since.as_ref());
+                let work = self.look("workspace_unreadable", work).await;
                 Answer::Assess { issue: now.map(|issues| issues.into_iter().next()), work }
             }
-            Query::Probe { request } => Answer::Probe(self.probe(*request).await),
+            Query::Probe { request } => {
+                let probed = self.look("probe_failed", async { Ok(self.probe(*request).await) }).await;
+                Answer::Probe(probed.unwrap_or_else(ProbeAnswer::Inconclusive))
+            }
         }
+    }
+
+    /// A look always ends: silence and panics are failures, and it is asked again.
+    async fn look<T>(&self, code: &str, look: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        match attempt(look, Some(QUERY_LIMIT), &CancellationToken::new()).await {
+            Ended::Answered(answer) => answer,
+            Ended::InDoubt(doubt) => Err(Failure::retryable(code, doubt.to_string())),
+        }
+    }
+
+    async fn issues_in(&self, policy: &Policy, states: &[String]) -> Result<Vec<Issue>, Failure> {
+        self.tracker(policy)?.fetch_issues_by_states(states).await
+    }
+
+    async fn issues_named(&self, policy: &Policy, ids: &[IssueId]) -> Result<Vec<Issue>, Failure> {
+        self.tracker(policy)?.fetch_issues_by_ids(ids).await
     }
 
     async fn probe(&self, request: EffectRequest) -> ProbeAnswer {
@@ -334,26 +387,53 @@ impl Executor {
     }
 
     fn tracker(&self, policy: &Policy) -> Result<Arc<dyn Tracker>, Failure> {
-        let mut trackers = self.trackers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, tracker)) = trackers.iter().find(|(known, _)| *known == policy.tracker) {
-            return Ok(Arc::clone(tracker));
+        if let Some(tracker) = self.open_tracker(&policy.tracker) {
+            return Ok(tracker);
         }
-        let tracker = self.world.trackers.open(policy)?;
+        // Without the lock: it may take its time, and others have their trackers.
+        let opened = self.world.trackers.open(policy)?;
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let known: Vec<(IssueId, String)> = known.iter().map(|(id, name)| (id.clone(), name.clone())).collect();
-        tracker.remember(&known);
-        trackers.insert(0, (policy.tracker.clone(), Arc::clone(&tracker)));
+        opened.remember(&known);
+        if let Some(tracker) = self.open_tracker(&policy.tracker) {
+            // Somebody was faster; one tracker knows what its polls told.
+            return Ok(tracker);
+        }
+        let mut trackers = self.trackers.lock().unwrap_or_else(PoisonError::into_inner);
+        trackers.insert(0, (policy.tracker.clone(), Arc::clone(&opened)));
         trackers.truncate(TRACKERS_KEPT);
-        Ok(tracker)
+        Ok(opened)
     }
 
-    fn remember(&self, issue: &Issue) {
+    /// The open tracker of this configuration, which becomes the latest in use.
+    fn open_tracker(&self, policy: &TrackerPolicy) -> Option<Arc<dyn Tracker>> {
+        let mut trackers = self.trackers.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = trackers.iter().position(|(known, _)| known == policy)?;
+        trackers.get_mut(..=at)?.rotate_right(1);
+        trackers.first().map(|(_, tracker)| Arc::clone(tracker))
+    }
+
+    /// Keeps the names of issues that were seen; `asked` are those that the journal still knows.
+    fn remember<'a>(&self, asked: &[IssueId], seen: impl Iterator<Item = &'a Issue>) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(issue.id.clone(), issue.identifier.clone());
+        if known.len() > KNOWN_KEPT {
+            let asked: BTreeSet<&IssueId> = asked.iter().collect();
+            known.retain(|id, _| asked.contains(id));
+        }
+        known.extend(seen.map(|issue| (issue.id.clone(), issue.identifier.clone())));
     }
 
     fn slot(&self, run: &RunId) -> AgentSlot {
         Arc::clone(self.lock_agents().entry(run.clone()).or_default())
+    }
+
+    /// Forgets the slot, unless somebody waits for it: then an agent may come into it that has to be found.
+    fn release_slot(&self, run: &RunId, slot: &AgentSlot) {
+        let mut agents = self.lock_agents();
+        // Ours and the map's; others can be had from the map alone.
+        if Arc::strong_count(slot) <= 2 {
+            agents.remove(run);
+        }
     }
 
     fn lock_agents(&self) -> MutexGuard<'_, BTreeMap<RunId, AgentSlot>> {

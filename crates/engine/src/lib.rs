@@ -6,6 +6,7 @@
 //! - Every effect ends: outcome or in doubt. One failing effect never holds up another.
 //! - Every channel is bounded; whoever brings more waits.
 
+mod clocks;
 pub mod crash;
 mod driver;
 mod executor;

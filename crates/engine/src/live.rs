@@ -3,8 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use dalsegno_core::{RunId, Timestamp, Usage};
+
+use tokio::time::Instant;
 
 use crate::ports::{AgentSink, Clock, TranscriptEntry, TranscriptKind, Transcripts};
 
@@ -12,6 +15,8 @@ use crate::ports::{AgentSink, Clock, TranscriptEntry, TranscriptKind, Transcript
 const ENTRY_BYTES: usize = 16 * 1024;
 /// Longest last words that are kept for a look at a live run, in bytes.
 const MESSAGE_BYTES: usize = 200;
+/// The machine takes a run's usage at most once a second; a report that comes sooner waits here.
+const USAGE_EVERY: Duration = Duration::from_millis(1_200);
 
 /// Signs of all live agents.
 #[derive(Debug, Default)]
@@ -36,10 +41,14 @@ struct Signs {
     last: LastSign,
     /// Something came since it was last looked at.
     fresh: bool,
-    /// Usage report that was not looked at yet.
+    /// Usage of the open turn that was not told yet.
     usage: Option<Usage>,
-    /// Turn that is open.
+    /// When usage was told last.
+    told: Option<Instant>,
+    /// Number of the latest turn.
     turn: u32,
+    /// It is open; usage that comes outside a turn belongs to none.
+    open: bool,
 }
 
 impl Live {
@@ -51,8 +60,13 @@ impl Live {
     pub(crate) fn take(&self) -> Vec<(RunId, Option<Usage>)> {
         let mut taken = Vec::new();
         for (run, signs) in self.lock().iter_mut() {
-            if std::mem::take(&mut signs.fresh) {
-                taken.push((run.clone(), signs.usage.take()));
+            let rested = signs.told.is_none_or(|told| told.elapsed() >= USAGE_EVERY);
+            let usage = if rested { signs.usage.take() } else { None };
+            if usage.is_some() {
+                signs.told = Some(Instant::now());
+            }
+            if std::mem::take(&mut signs.fresh) || usage.is_some() {
+                taken.push((run.clone(), usage));
             }
         }
         taken
@@ -62,17 +76,32 @@ impl Live {
         self.lock().get(&RunId(run.to_owned())).map(|signs| signs.last.clone())
     }
 
-    fn sign(&self, run: &RunId, at: Timestamp, what: &'static str) -> MutexGuard<'_, BTreeMap<RunId, Signs>> {
-        let mut runs = self.lock();
-        let signs = runs.entry(run.clone()).or_default();
-        signs.last.at = Some(at);
-        signs.last.what = what;
-        signs.fresh = true;
-        runs
+    /// Changes the signs of a run whose agent is known: what a dying one still says must not bring it back.
+    fn with(&self, run: &RunId, change: impl FnOnce(&mut Signs)) {
+        if let Some(signs) = self.lock().get_mut(run) {
+            change(signs);
+        }
     }
 
-    pub(crate) fn set_turn(&self, run: &RunId, turn: u32) {
-        self.lock().entry(run.clone()).or_default().turn = turn;
+    /// An agent of the run is about to start.
+    pub(crate) fn begin(&self, run: &RunId) {
+        self.lock().entry(run.clone()).or_default();
+    }
+
+    pub(crate) fn begin_turn(&self, run: &RunId, turn: u32) {
+        self.with(run, |signs| {
+            signs.turn = turn;
+            signs.open = true;
+            signs.usage = None;
+        });
+    }
+
+    /// What was reported of the turn is no business of the next one; its answer has the final figures.
+    pub(crate) fn end_turn(&self, run: &RunId) {
+        self.with(run, |signs| {
+            signs.open = false;
+            signs.usage = None;
+        });
     }
 
     pub(crate) fn forget(&self, run: &RunId) {
@@ -88,28 +117,40 @@ pub(crate) struct Sink {
     pub(crate) transcripts: Arc<dyn Transcripts>,
 }
 
+impl Signs {
+    fn sign(&mut self, at: Timestamp, what: &'static str) {
+        self.last.at = Some(at);
+        self.last.what = what;
+        self.fresh = true;
+    }
+}
+
 impl AgentSink for Sink {
     fn activity(&self) {
-        drop(self.live.sign(&self.run, self.clock.now(), "activity"));
+        let at = self.clock.now();
+        self.live.with(&self.run, |signs| signs.sign(at, "activity"));
     }
 
     fn usage(&self, usage: Usage) {
-        let mut runs = self.live.sign(&self.run, self.clock.now(), "usage");
-        if let Some(signs) = runs.get_mut(&self.run) {
-            signs.usage = Some(signs.usage.map_or(usage, |before| before.max(usage)));
-        }
+        let at = self.clock.now();
+        self.live.with(&self.run, |signs| {
+            signs.sign(at, "usage");
+            if signs.open {
+                signs.usage = Some(signs.usage.map_or(usage, |before| before.max(usage)));
+            }
+        });
     }
 
     fn transcript(&self, kind: TranscriptKind, text: &str) {
         let at = self.clock.now();
-        let mut runs = self.live.lock();
-        let signs = runs.entry(self.run.clone()).or_default();
-        signs.last.what = kind.as_str();
-        if kind == TranscriptKind::Message {
-            clip(text.trim(), MESSAGE_BYTES).clone_into(&mut signs.last.message);
-        }
-        let turn = signs.turn;
-        drop(runs);
+        let mut turn = 0;
+        self.live.with(&self.run, |signs| {
+            turn = signs.turn;
+            signs.last.what = kind.as_str();
+            if kind == TranscriptKind::Message {
+                clip(text.trim(), MESSAGE_BYTES).clone_into(&mut signs.last.message);
+            }
+        });
         let text = clip(text, ENTRY_BYTES).to_owned();
         self.transcripts.append(&self.run, TranscriptEntry { at, turn, kind, text });
     }

@@ -91,7 +91,9 @@ pub fn walk<S: Send>(
     let scene = fresh();
     let total = match run(&scene, Kill::Never) {
         Ran::ToItsEnd { points: Some(total) } => total,
-        ran => panic!("a run without a kill must come to its end and count its points, and it ended with {ran:?}"),
+        ran @ (Ran::ToItsEnd { points: None } | Ran::Killed) => {
+            panic!("a run without a kill must come to its end and count its points, and it ended with {ran:?}")
+        }
     };
     judge(&scene, Kill::Never);
     drop(scene);

@@ -2,5 +2,6 @@
 
 pub mod conformance;
 pub mod crash;
+pub mod doubles;
 pub mod memory_reads;
 pub mod sim;

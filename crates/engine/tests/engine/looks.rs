@@ -1,0 +1,134 @@
+//! Looks at the tracker and at WORKFLOW.md: they may hang, panic, fail and change, and work goes on.
+
+use std::time::Duration;
+
+use dalsegno_engine::DriverEnd;
+use dalsegno_engine::core::{Event, Failure, IssueStatus, TurnOutcome};
+use dalsegno_testkit::doubles::{Act, Stage, issue, policy};
+
+use crate::support::{called, event, had_status, pass, start, status};
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_that_hangs_stops_no_run_and_is_asked_again() {
+    for hangs in [Act::Hang, Act::Panic] {
+        let stage = Stage::default();
+        stage.tracker().put(issue("A"));
+        stage.agents.turns.next(Act::Late(Duration::from_secs(40), TurnOutcome::Completed));
+        let life = start(&stage, false);
+        called(&stage, "prompt", "A").await;
+        stage.tracker().by_states.next(hangs);
+        stage.tracker().put(issue("B"));
+        status(&stage, "A", IssueStatus::HandedOff).await;
+        event(&stage, |event| matches!(event, Event::TrackerHealth { failure: Some(_) })).await;
+        status(&stage, "B", IssueStatus::HandedOff).await;
+        event(&stage, |event| matches!(event, Event::TrackerHealth { failure: None })).await;
+        assert_eq!(life.stop().await.unwrap(), DriverEnd::Stopped);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_at_the_work_that_hangs_or_panics_is_made_again() {
+    let stage = Stage::default();
+    stage.tracker().put(issue("A"));
+    stage.workspaces.inspect.next(Act::Panic);
+    let life = start(&stage, false);
+    event(&stage, |event| matches!(event, Event::RunEnded { .. })).await;
+    assert_eq!(life.stop().await.unwrap(), DriverEnd::Stopped);
+    // A look that fails is a failure of the run, and the next run succeeds; it is never silence.
+    assert!(stage.record.count("workspaces.inspect") > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_keeps_the_tracker_of_its_own_policy() {
+    let stage = Stage::default();
+    stage.tracker().put(issue("A"));
+    stage.agents.turns.next(Act::Late(Duration::from_secs(40), TurnOutcome::Completed));
+    let life = start(&stage, false);
+    called(&stage, "prompt", "A").await;
+    let mut other = policy();
+    other.tracker.provider.insert("name".to_owned(), "other".into());
+    stage.trackers.named("other").by_states.always(Act::Fail(Failure::retryable("tracker_request", "down")));
+    stage.workflow.save(Ok(other));
+    event(&stage, |event| matches!(event, Event::TrackerHealth { failure: Some(_) })).await;
+    status(&stage, "A", IssueStatus::HandedOff).await;
+    assert_eq!(stage.tracker().state("A").as_deref(), Some("Human Review"));
+    assert_eq!(stage.record.count_of("trackers.open", "main"), 1);
+    assert_eq!(life.stop().await.unwrap(), DriverEnd::Stopped);
+}
+
+#[tokio::test(start_paused = true)]
+async fn wishes_to_read_the_tracker_coalesce_until_it_was_read() {
+    let stage = Stage::default();
+    stage.tracker().put(issue("A"));
+    stage.agents.turns.next(Act::Late(Duration::from_secs(10), TurnOutcome::Completed));
+    let life = start(&stage, false);
+    called(&stage, "prompt", "A").await;
+    stage.tracker().by_states.next(Act::Late(Duration::from_secs(60), Vec::new()));
+    stage.workspaces.check.next(Act::Late(Duration::from_secs(600), true));
+    assert_eq!(life.handle.refresh().await, Some(false));
+    pass(1).await;
+    assert_eq!(life.handle.refresh().await, Some(true));
+    // The look at the turn's work is an answer too, and not the one that was wished for.
+    called(&stage, "run_check", "A").await;
+    assert_eq!(life.handle.refresh().await, Some(true));
+    pass(60).await;
+    assert_eq!(life.handle.refresh().await, Some(false));
+    life.stop_now.cancel();
+    assert_eq!(life.end().await.unwrap(), DriverEnd::Stopped);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rules_are_explained_while_everything_is_busy() {
+    let stage = Stage::default();
+    stage.tracker().put(issue("A"));
+    stage.agents.turns.next(Act::Hang);
+    let life = start(&stage, false);
+    called(&stage, "prompt", "A").await;
+    stage.tracker().by_states.next(Act::Hang);
+    life.handle.refresh().await;
+    pass(1).await;
+    let explanation = life.handle.explain("a").await.expect("A is known");
+    assert_eq!(explanation.status, IssueStatus::Running);
+    assert!(life.handle.explain("unknown").await.is_none());
+    life.stop_now.cancel();
+    assert_eq!(life.end().await.unwrap(), DriverEnd::Stopped);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_workflow_starts_nothing_and_stops_nothing_and_a_good_one_goes_on() {
+    let stage = Stage::default();
+    stage.tracker().put(issue("A"));
+    stage.agents.turns.next(Act::Late(Duration::from_secs(100), TurnOutcome::Completed));
+    let life = start(&stage, false);
+    called(&stage, "prompt", "A").await;
+    stage.workflow.save(Err(Failure::permanent("workflow_parse_error", "line 3")));
+    stage.tracker().put(issue("B"));
+    event(&stage, |event| matches!(event, Event::WorkflowRejected { .. })).await;
+    status(&stage, "A", IssueStatus::HandedOff).await;
+    pass(120).await;
+    assert_eq!(stage.record.count_of("prepare_workspace", "B"), 0);
+    let mut good = policy();
+    good.prompt_template = "Work well.".to_owned();
+    stage.workflow.save(Ok(good));
+    status(&stage, "B", IssueStatus::HandedOff).await;
+    assert!(had_status(&stage, "A", IssueStatus::HandedOff));
+    let said = stage.transcripts.entries();
+    assert!(said.iter().any(|(run, entry)| run.as_str() == "run-2" && entry.text.starts_with("Work well.")));
+    assert_eq!(life.stop().await.unwrap(), DriverEnd::Stopped);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wish_to_read_the_tracker_takes_a_saved_workflow_along() {
+    let stage = Stage::default();
+    let life = start(&stage, false);
+    called(&stage, "tracker.fetch_issues_by_ids", "main").await;
+    pass(2).await;
+    let mut other = policy();
+    other.tracker.provider.insert("name".to_owned(), "other".into());
+    stage.workflow.save(Ok(other));
+    let before = stage.record.count_of("tracker.fetch_issues_by_states", "main");
+    life.handle.refresh().await;
+    called(&stage, "tracker.fetch_issues_by_states", "other").await;
+    assert_eq!(stage.record.count_of("tracker.fetch_issues_by_states", "main"), before);
+    assert_eq!(life.stop().await.unwrap(), DriverEnd::Stopped);
+}

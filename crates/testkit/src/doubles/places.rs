@@ -1,0 +1,210 @@
+//! Workspaces, processes, transcripts and WORKFLOW.md in memory.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use dalsegno_core::{CommitId, EffectOutput, Failure, Hook, Issue, Policy, ProbeAnswer, RunId, Work, Workspace};
+use dalsegno_engine::{Context, Processes, TranscriptEntry, Transcripts, Workflow, Workspaces};
+
+use super::record::Record;
+use super::script::Script;
+
+/// Workspaces in which every turn makes a commit.
+#[derive(Debug)]
+pub struct ScriptedWorkspaces {
+    record: Arc<Record>,
+    /// What making one does.
+    pub prepare: Script<()>,
+    /// What a hook does.
+    pub hook: Script<String>,
+    /// What a look at the work does.
+    pub inspect: Script<Work>,
+    /// What taking the commit does.
+    pub fetch: Script<()>,
+    /// What a check does: passed or not.
+    pub check: Script<bool>,
+    /// What a push does.
+    pub push: Script<()>,
+    /// What the remote says about a push in doubt: done or not.
+    pub probe_push: Script<bool>,
+    /// What removing one does.
+    pub remove: Script<()>,
+}
+
+impl ScriptedWorkspaces {
+    pub(super) fn new(record: Arc<Record>) -> Self {
+        Self {
+            record,
+            prepare: Script::default(),
+            hook: Script::default(),
+            inspect: Script::default(),
+            fetch: Script::default(),
+            check: Script::default(),
+            push: Script::default(),
+            probe_push: Script::default(),
+            remove: Script::default(),
+        }
+    }
+
+    fn note(&self, context: &Context) -> String {
+        let issue = &context.request.issue.id;
+        self.record.effect(context.request.effect.kind(), issue);
+        issue.0.clone()
+    }
+}
+
+fn head() -> CommitId {
+    CommitId("c".repeat(40))
+}
+
+#[async_trait]
+impl Workspaces for ScriptedWorkspaces {
+    async fn prepare(&self, context: &Context, _fresh: bool) -> Result<(Workspace, bool), Failure> {
+        let issue = self.note(context);
+        self.prepare.play(&issue, || Ok(())).await?;
+        let workspace = Workspace {
+            path: format!("/workspaces/{issue}"),
+            branch: Some(format!("dalsegno/{issue}")),
+            base_commit: Some(CommitId("b".repeat(40))),
+        };
+        Ok((workspace, context.request.workspace.is_none()))
+    }
+
+    async fn run_hook(&self, context: &Context, _hook: Hook) -> Result<String, Failure> {
+        let issue = self.note(context);
+        self.hook.play(&issue, || Ok(String::new())).await
+    }
+
+    async fn commit_leftovers(&self, context: &Context) -> Result<bool, Failure> {
+        self.note(context);
+        Ok(false)
+    }
+
+    async fn fetch_commit(&self, context: &Context) -> Result<CommitId, Failure> {
+        let issue = self.note(context);
+        self.fetch.play(&issue, || Ok(())).await?;
+        Ok(head())
+    }
+
+    async fn run_check(
+        &self,
+        context: &Context,
+        _commit: &CommitId,
+        _command: &str,
+    ) -> Result<(bool, String), Failure> {
+        let issue = self.note(context);
+        Ok((self.check.play(&issue, || Ok(true)).await?, String::new()))
+    }
+
+    async fn push(&self, context: &Context, _commit: &CommitId, _expected: Option<&CommitId>) -> Result<(), Failure> {
+        let issue = self.note(context);
+        self.push.play(&issue, || Ok(())).await
+    }
+
+    async fn probe_push(&self, context: &Context, _commit: &CommitId) -> ProbeAnswer {
+        self.record.look("workspaces.probe_push", context.request.issue.id.as_str());
+        match self.probe_push.play(context.request.issue.id.as_str(), || Ok(false)).await {
+            Ok(true) => ProbeAnswer::Applied(EffectOutput::Pushed),
+            Ok(false) => ProbeAnswer::NotApplied,
+            Err(failure) => ProbeAnswer::Inconclusive(failure),
+        }
+    }
+
+    async fn remove(&self, context: &Context, _handed_off: Option<&CommitId>) -> Result<Option<String>, Failure> {
+        let issue = self.note(context);
+        self.remove.play(&issue, || Ok(())).await.map(|()| None)
+    }
+
+    async fn unlock(&self, _policy: &Policy, workspace: &Workspace) -> Result<(), Failure> {
+        self.record.look("workspaces.unlock", &workspace.path);
+        Ok(())
+    }
+
+    async fn inspect(
+        &self,
+        _policy: &Policy,
+        workspace: &Workspace,
+        _since: Option<&CommitId>,
+    ) -> Result<Work, Failure> {
+        self.record.look("workspaces.inspect", &workspace.path);
+        let there = || Ok(Work { head: Some(head()), has_commits: true, uncommitted: Vec::new() });
+        self.inspect.play("", there).await
+    }
+}
+
+/// A machine on which nothing has to be killed.
+#[derive(Debug)]
+pub struct ScriptedProcesses {
+    record: Arc<Record>,
+    /// What a sweep does, by mark: how many it killed.
+    pub sweep: Script<u32>,
+}
+
+impl ScriptedProcesses {
+    pub(super) fn new(record: Arc<Record>) -> Self {
+        Self { record, sweep: Script::default() }
+    }
+}
+
+#[async_trait]
+impl Processes for ScriptedProcesses {
+    async fn sweep(&self, mark: &str) -> Result<u32, Failure> {
+        self.record.look("processes.sweep", mark);
+        self.sweep.play(mark, || Ok(0)).await
+    }
+}
+
+/// Transcripts in memory.
+#[derive(Debug, Default)]
+pub struct TranscriptMemory {
+    entries: Mutex<Vec<(RunId, TranscriptEntry)>>,
+}
+
+impl TranscriptMemory {
+    /// Everything that was written.
+    #[must_use]
+    pub fn entries(&self) -> Vec<(RunId, TranscriptEntry)> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Transcripts for TranscriptMemory {
+    fn append(&self, run: &RunId, entry: TranscriptEntry) {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).push((run.clone(), entry));
+    }
+}
+
+/// WORKFLOW.md as it was set last; templates are rendered to themselves.
+#[derive(Debug)]
+pub struct ScriptedWorkflow {
+    policy: Mutex<Result<Policy, Failure>>,
+    changed: AtomicBool,
+}
+
+impl ScriptedWorkflow {
+    pub(super) fn new(policy: Policy) -> Self {
+        Self { policy: Mutex::new(Ok(policy)), changed: AtomicBool::new(false) }
+    }
+
+    /// Somebody saves the file: a good one or a broken one.
+    pub fn save(&self, policy: Result<Policy, Failure>) {
+        *self.policy.lock().unwrap_or_else(PoisonError::into_inner) = policy;
+        self.changed.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Workflow for ScriptedWorkflow {
+    fn load(&self) -> Result<Policy, Failure> {
+        self.changed.store(false, Ordering::SeqCst);
+        self.policy.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn changed(&self) -> bool {
+        self.changed.load(Ordering::SeqCst)
+    }
+
+    fn render(&self, template: &str, _issue: &Issue, _attempt: Option<u32>) -> Result<String, Failure> {
+        Ok(template.to_owned())
+    }
+}
