@@ -40,6 +40,11 @@ pub(crate) fn touch(path: &Path) -> Result<File, StoreError> {
         .map_err(|error| StoreError::io(path, &error))
 }
 
+/// Tries to take the hold before somebody else is believed to have it.
+const LOCK_TRIES: u32 = 10;
+/// Pause between two of them.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
 /// The exclusive hold on a state directory. The operating system ends it with the process, and children
 /// do not inherit it.
 #[derive(Debug)]
@@ -52,10 +57,16 @@ impl DirLock {
     pub(crate) fn take(state_dir: &Path) -> Result<Self, StoreError> {
         let path = state_dir.join(LOCK);
         let mut file = touch(&path)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(StoreError::DaemonRunning { pid: holder(&path) }),
-            Err(TryLockError::Error(error)) => return Err(StoreError::io(&path, &error)),
+        // A child that a dead holder was just starting has the lock until it becomes another program.
+        for tries_left in (0..LOCK_TRIES).rev() {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if tries_left == 0 => {
+                    return Err(StoreError::DaemonRunning { pid: holder(&path) });
+                }
+                Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+                Err(TryLockError::Error(error)) => return Err(StoreError::io(&path, &error)),
+            }
         }
         let write = |file: &mut File| {
             file.set_len(0)?;
