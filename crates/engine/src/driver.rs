@@ -76,9 +76,9 @@ pub enum DriverError {
 #[derive(Debug)]
 enum Inward {
     /// Something for the machine.
-    Input(Input),
+    Input(Box<Input>),
     /// WORKFLOW.md was looked at; nothing: it is as it was.
-    Workflow(Option<Result<Policy, Failure>>),
+    Workflow(Option<Box<Result<Policy, Failure>>>),
 }
 
 /// A question from outside the loop.
@@ -285,17 +285,17 @@ impl Driver {
     fn take(&mut self, inward: Inward) -> Result<(), DriverError> {
         match inward {
             Inward::Input(input) => {
-                if let Input::EffectEnded { id, .. } = &input {
+                if let Input::EffectEnded { id, .. } = &*input {
                     self.cancels.remove(id);
                 }
-                if matches!(input, Input::Answered { answer: Answer::Poll { .. }, .. }) {
+                if matches!(*input, Input::Answered { answer: Answer::Poll { .. }, .. }) {
                     self.refreshing = false;
                 }
-                self.feed(input)
+                self.feed(*input)
             }
             Inward::Workflow(read) => {
                 self.reading = false;
-                match read {
+                match read.map(|read| *read) {
                     Some(Ok(policy)) => {
                         let hash = policy_hash(&policy);
                         self.feed(Input::PolicyLoaded { hash, policy: Box::new(policy) })?;
@@ -373,7 +373,7 @@ impl Driver {
         self.spawn(async move {
             let outcome = executor.perform(request, cancel).await;
             // The loop may have ended; then the effect is in doubt, and recovery settles it.
-            let _ = inbox.send(Inward::Input(Input::EffectEnded { id, outcome })).await;
+            let _ = inbox.send(Inward::Input(Box::new(Input::EffectEnded { id, outcome }))).await;
         });
     }
 
@@ -381,7 +381,7 @@ impl Driver {
         let (executor, inbox) = (Arc::clone(&self.executor), self.inbox_sender.clone());
         self.spawn(async move {
             let answer = executor.answer(query).await;
-            let _ = inbox.send(Inward::Input(Input::Answered { id, answer })).await;
+            let _ = inbox.send(Inward::Input(Box::new(Input::Answered { id, answer }))).await;
         });
     }
 
@@ -508,11 +508,12 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 /// Reads WORKFLOW.md away from the async threads: it may lie on a file system that hangs.
-async fn read_workflow(workflow: Arc<dyn Workflow>, only_if_changed: bool) -> Option<Result<Policy, Failure>> {
-    let look = move || (!only_if_changed || workflow.changed()).then(|| workflow.load());
+async fn read_workflow(workflow: Arc<dyn Workflow>, only_if_changed: bool) -> Option<Box<Result<Policy, Failure>>> {
+    let look = move || (!only_if_changed || workflow.changed()).then(|| Box::new(workflow.load()));
     tokio::task::spawn_blocking(look).await.unwrap_or_else(|error| {
         let why = format!("WORKFLOW.md could not be read: {error}");
-        Some(Err(Failure::permanent("workflow_unreadable", why).hint("this is a defect of the daemon; report it")))
+        let failure = Failure::permanent("workflow_unreadable", why).hint("this is a defect of the daemon; report it");
+        Some(Box::new(Err(failure)))
     })
 }
 

@@ -168,7 +168,17 @@ impl Executor {
         // Agents must be ended even if the tracker's settings hold no more; that starts no child.
         let secret_names = match request.effect {
             Effect::StopAgent | Effect::Sweep => Vec::new(),
-            _ => self.tracker(&request.policy)?.secret_environment_names(),
+            Effect::PrepareWorkspace { .. }
+            | Effect::RunHook { .. }
+            | Effect::MoveIssue { .. }
+            | Effect::StartSession { .. }
+            | Effect::Prompt { .. }
+            | Effect::CommitLeftovers
+            | Effect::FetchCommit
+            | Effect::RunCheck { .. }
+            | Effect::PushBranch { .. }
+            | Effect::Comment { .. }
+            | Effect::RemoveWorkspace { .. } => self.tracker(&request.policy)?.secret_environment_names(),
         };
         Ok(Context {
             request: Arc::clone(request),

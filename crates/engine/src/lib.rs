@@ -4,6 +4,8 @@
 //! - Nothing is performed before its intent is committed: the machine releases effects only then.
 //! - A failed append ends the daemon before anything else is performed.
 //! - Every effect ends: outcome or in doubt. One failing effect never holds up another.
+//! - Every look ends: answer or failure, and is made again.
+//! - No task outlives the loop, and the loop's end is bounded.
 //! - Every channel is bounded; whoever brings more waits.
 
 mod clocks;
@@ -17,6 +19,7 @@ mod ports;
 mod prompt;
 
 pub use dalsegno_core as core;
+pub use dalsegno_durable::attempt::CANCEL_GRACE;
 pub use driver::{Driver, DriverEnd, DriverError, DriverHandle, DriverOptions, failure_line};
 pub use executor::World;
 pub use live::LastSign;

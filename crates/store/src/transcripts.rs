@@ -7,7 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
 use dalsegno_core::RunId;
@@ -81,9 +81,13 @@ impl TranscriptFiles {
     }
 
     fn send(&self, message: Message) {
-        if let Some(queue) = &self.queue
-            && queue.send(message).is_err()
-        {
+        let Some(queue) = &self.queue else { return };
+        let sent = match queue.try_send(message) {
+            Ok(()) => true,
+            Err(TrySendError::Full(message)) => wait(|| queue.send(message).is_ok()),
+            Err(TrySendError::Disconnected(_)) => false,
+        };
+        if !sent {
             tracing::error!("the writer of transcripts has ended; an entry is lost");
         }
     }
@@ -104,6 +108,15 @@ impl Drop for TranscriptFiles {
         {
             tracing::error!("the writer of transcripts panicked");
         }
+    }
+}
+
+/// Waits for the disk. A worker of the runtime lets its other tasks go to another thread first: a slow disk holds up
+/// whoever writes transcripts, and nobody else.
+fn wait<T>(work: impl FnOnce() -> T) -> T {
+    match tokio::runtime::Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(tokio::runtime::RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        Ok(_) | Err(_) => work(),
     }
 }
 

@@ -16,7 +16,8 @@ pub const RUN_VARIABLE: &str = "DALSEGNO_RUN";
 /// Names one start in the environment of everything that came of it; random.
 pub const CALL_VARIABLE: &str = "DALSEGNO_CALL";
 
-/// What a child gets of its surroundings: the inherited environment without secrets, and the mark.
+/// What a child gets of its surroundings: the inherited environment without secrets and without the daemon's own
+/// settings (`DALSEGNO_*`), and the mark.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Surroundings {
     /// Value of [`RUN_VARIABLE`].
@@ -39,6 +40,10 @@ impl Surroundings {
 pub fn command(program: impl AsRef<OsStr>, surroundings: &Surroundings) -> Command {
     let mut command = Command::new(program);
     command.process_group(0).kill_on_drop(true).stdin(Stdio::null());
+    // The daemon's own settings say where its state and its token are; a child has no business there.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"DALSEGNO_")) {
+        command.env_remove(name);
+    }
     for name in &surroundings.secret_names {
         command.env_remove(name);
     }

@@ -201,3 +201,24 @@ async fn the_sweep_finds_what_left_its_parent_its_session_and_its_pipes() {
     assert!(alive(i32::try_from(bystander.id().unwrap()).unwrap()));
     bystander.end().await.unwrap();
 }
+
+/// The inner half of the next test: a daemon with settings of its own.
+#[tokio::test]
+#[ignore = "is run by the next test, in a process of its own"]
+async fn inner_daemon_with_settings() {
+    assert!(std::env::var_os("DALSEGNO_DIR").is_some(), "the outer test sets it");
+    let finished = run("env", LONG, 100_000).await;
+    assert!(!finished.tail.contains("DALSEGNO_DIR"), "{}", finished.tail);
+    assert!(finished.tail.contains("DALSEGNO_RUN=test-"), "{}", finished.tail);
+}
+
+#[test]
+fn a_child_learns_nothing_of_the_daemons_own_settings() {
+    let inner = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "process::tests::inner_daemon_with_settings", "--ignored"])
+        .env("DALSEGNO_DIR", "/somewhere/.dalsegno")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&inner.stdout);
+    assert!(inner.status.success() && said.contains("1 passed"), "{said}");
+}

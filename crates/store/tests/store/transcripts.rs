@@ -144,3 +144,33 @@ fn a_failing_file_does_not_stop_the_others() {
     files.flush();
     assert_eq!(texts(&page(&store, 0, 10)), ["here", "here", "here"]);
 }
+
+#[test]
+fn a_disk_that_hangs_holds_up_the_writer_and_no_other_task() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = TranscriptFiles::open(dir.path()).unwrap();
+    // A pipe takes 64 KiB and then makes its writer wait until somebody reads.
+    let pipe = dir.path().join("transcripts/run-1.jsonl");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let writing = tokio::spawn(async move {
+            for _ in 0..2_000 {
+                files.append(&RunId::from("run-1"), entry(&"x".repeat(1_000)));
+                tokio::task::yield_now().await;
+            }
+        });
+        // The only worker is with the writer until it waits; a task that is answered after that was not held up.
+        let mut held_up = false;
+        for _ in 0..10 {
+            let other = tokio::spawn(tokio::time::sleep(std::time::Duration::from_millis(200)));
+            held_up |= tokio::time::timeout(std::time::Duration::from_secs(10), other).await.is_err();
+        }
+        let hangs = !writing.is_finished();
+        // Also open for writing, so that it never ends; it goes with the process.
+        let mut reader = fs::OpenOptions::new().read(true).write(true).open(pipe).unwrap();
+        std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
+        tokio::time::timeout(std::time::Duration::from_secs(30), writing).await.expect("the disk goes on").unwrap();
+        assert!(hangs && !held_up, "hangs: {hangs}, others held up: {held_up}");
+    });
+}

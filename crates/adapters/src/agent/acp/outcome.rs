@@ -8,8 +8,10 @@ use super::fold::clip;
 
 /// Longest message taken over from an agent.
 const MAX_MESSAGE_BYTES: usize = 2 * 1024;
-/// Longest wait that is believed: seven days.
+/// Longest wait that is believed: seven days. A point in time beyond it is a mistake (milliseconds taken for seconds),
+/// and the run is tried again by its own backoff.
 const MAX_RETRY_AFTER_S: f64 = 604_800.0;
+const MAX_WAIT_MS: u64 = 604_800_000;
 
 /// The turn as the agent reports it to have ended.
 pub(super) fn of_answer(answer: &Value) -> TurnOutcome {
@@ -35,7 +37,8 @@ pub(super) fn of_answer(answer: &Value) -> TurnOutcome {
 pub(super) fn of_error(error: &Error, now: Timestamp) -> TurnOutcome {
     let data = error.data.as_ref();
     if limited(error) {
-        return TurnOutcome::RateLimited { reset_at: data.and_then(|data| reset_at(data, now)) };
+        let reset_at = data.and_then(|data| reset_at(data, now)).filter(|at| at.since_ms(now) <= MAX_WAIT_MS);
+        return TurnOutcome::RateLimited { reset_at };
     }
     let detail = match data {
         None | Some(Value::Null) => String::new(),
@@ -116,6 +119,8 @@ mod tests {
         assert_eq!(reset("Too Many Requests", json!(null)), Some(None));
         assert_eq!(reset("no", json!({"errorKind": "rate_limit_exceeded", "retry_after": -1})), Some(None));
         assert_eq!(reset("Internal error", json!({"errorName": "APIError"})), None);
+        // Milliseconds where seconds are meant: the issue would wait for a thousand years.
+        assert_eq!(reset("no", json!({"kind": "rate_limit", "resetsAt": 1_800_000_000_000_i64})), Some(None));
     }
 
     #[test]

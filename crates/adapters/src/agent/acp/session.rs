@@ -12,19 +12,25 @@ use agent_client_protocol::v1::schema::{
 use agent_client_protocol::{Error, ErrorCode, UntypedMessage};
 use async_trait::async_trait;
 use dalsegno_engine::core::{Failure, SessionId, SessionStart, Timestamp, TurnOutcome};
-use dalsegno_engine::{AgentSession, Launch, Started, TurnEnd};
+use dalsegno_engine::{AgentSession, CANCEL_GRACE, Launch, Started, TurnEnd};
 use serde_json::Value;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::fold::usage_of;
+use super::fold::{clip, usage_of};
 use super::link::{Link, lost};
 use super::outcome;
 use super::permission::Gate;
 
-/// How long the agent has to end a turn that we interrupt.
-const INTERRUPT_GRACE: Duration = Duration::from_secs(5);
+/// How long the agent has to end a turn that we interrupt: less than the driver waits, so that an agent that does not
+/// is a failure with words and not a doubt.
+const INTERRUPT_GRACE: Duration = Duration::from_secs(3);
+const _: () = assert!(INTERRUPT_GRACE.as_secs() < CANCEL_GRACE.as_secs(), "the driver would give up first");
+/// Longest message taken over from an agent.
+const MAX_MESSAGE_BYTES: usize = 2 * 1024;
+/// Longest name of a session: it is journaled, and handed back to the agent.
+const MAX_SESSION_BYTES: usize = 1024;
 
 /// Starts the program, shakes hands, and makes or resumes the session. After a failure nothing of it is left.
 pub(super) async fn start(command: Command, launch: Launch, workspace: String) -> Result<Started, Failure> {
@@ -109,7 +115,7 @@ impl Handshake<'_> {
             .short("session/new", sent, self.limit, false, &self.launch.context.cancel)
             .await?
             .map_err(|error| refused("session/new", &error))?;
-        Ok(SessionId(answer.session_id.to_string()))
+        session_named(answer.session_id.to_string())
     }
 
     /// Resumes the old session; `None`: the agent does not know it.
@@ -147,10 +153,20 @@ fn unknown_session(error: &Error) -> bool {
         .any(|words| text.contains(words))
 }
 
+fn session_named(name: String) -> Result<SessionId, Failure> {
+    if name.is_empty() || name.len() > MAX_SESSION_BYTES {
+        let message = format!("the agent named its session with {} bytes; 1 to {MAX_SESSION_BYTES} fit", name.len());
+        return Err(
+            Failure::permanent("agent_protocol", message).hint("use a version of the agent without that defect")
+        );
+    }
+    Ok(SessionId(name))
+}
+
 /// The agent answered a request of the start with an error.
 fn refused(what: &str, error: &Error) -> Failure {
     let detail = error.data.as_ref().map(|data| format!(" ({data})")).unwrap_or_default();
-    let message = format!("the agent refused {what}: {}{detail}", error.message);
+    let message = clip(&format!("the agent refused {what}: {}{detail}", error.message), MAX_MESSAGE_BYTES);
     if error.code == ErrorCode::AUTH_REQUIRED {
         return Failure::permanent("agent_start_failed", message)
             .hint("log in with the agent's own program, as the user of the daemon");
@@ -280,4 +296,20 @@ fn usage_in(answer: &Value) -> Option<dalsegno_engine::core::Usage> {
 
 fn now() -> Timestamp {
     Timestamp(jiff::Timestamp::now().as_millisecond())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_agent_says_at_its_start_is_bounded() {
+        let long = "x".repeat(1 << 20);
+        let failure = refused("session/new", &Error::new(-32603, long.clone()).data(Value::String(long.clone())));
+        assert!(failure.message.len() <= MAX_MESSAGE_BYTES, "{}", failure.message.len());
+        assert!(failure.message.starts_with("the agent refused session/new: xxx"));
+        assert_eq!(session_named(long).map_err(|failure| failure.code), Err("agent_protocol".to_owned()));
+        assert_eq!(session_named(String::new()).map_err(|failure| failure.code), Err("agent_protocol".to_owned()));
+        assert_eq!(session_named("s-1".to_owned()), Ok(SessionId::from("s-1")));
+    }
 }
