@@ -1,5 +1,6 @@
 //! How long a daemon takes from its start to its first answer on an empty store, and what it needs when idle.
-//! Prints one JSON object per line. `DALSEGNO_IDLE_S` is how long it idles before its memory is read (30).
+//! Prints one JSON object per line. `DALSEGNO_IDLE_S` is how long it idles before its memory is read (30);
+//! `DALSEGNO_BIN` measures another build of the program.
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on should stop where it is")]
 #![allow(clippy::print_stdout, reason = "the figures are what it is for")]
 
@@ -50,7 +51,8 @@ fn project() -> tempfile::TempDir {
 }
 
 fn daemon(dir: &Path, port: u16) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_dalsegno"))
+    let program = std::env::var_os("DALSEGNO_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_dalsegno").into());
+    Command::new(program)
         .args(["run", "--port", &port.to_string()])
         .current_dir(dir)
         .env("HOME", dir)

@@ -4,23 +4,16 @@ use std::io::BufRead;
 use std::path::Path;
 use std::sync::Arc;
 
-use axum::Router;
-use axum::body::{Body, to_bytes};
-use axum::http::Request as HttpRequest;
 use dalsegno_api::{Client, ClientError, Reply, Request, Transport, code};
 use dalsegno_core::{Explanation, Failure, Machine, Rule};
 use dalsegno_engine::Reads;
-use dalsegno_gateway::{Access, App, Control, LiveRun, RefreshAnswer, router};
+use dalsegno_gateway::{Access, App, Control, Inside, LiveRun, RefreshAnswer};
 use dalsegno_store::{Store, StoreError};
 use futures::future::BoxFuture;
 use tokio::sync::watch;
-use tower::ServiceExt;
 
 use crate::daemon::SystemClock;
 use crate::error::CliError;
-
-/// Largest answer that is read.
-const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
 /// A client of the store in the state directory.
 ///
@@ -43,7 +36,7 @@ fn open(state_dir: &Path) -> Result<Arc<Store>, CliError> {
 
 /// Hands requests to the routes without a socket. Who can open the store is trusted with what is in it.
 struct InProcess {
-    router: Router,
+    routes: Inside,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -54,21 +47,15 @@ impl InProcess {
             .enable_time()
             .build()
             .map_err(|error| CliError::io("runtime_unavailable", &error))?;
-        Ok(Self { router: router(app), runtime })
+        Ok(Self { routes: Inside::new(app), runtime })
     }
 }
 
 impl Transport for InProcess {
     fn send(&self, request: &Request) -> Result<Reply, ClientError> {
-        let broken = |why: String| ClientError::local(code::INVALID_ANSWER, why);
-        let request = HttpRequest::builder().method(request.method).uri(&request.target).header("host", "localhost");
-        let request = request.body(Body::empty()).map_err(|error| broken(error.to_string()))?;
-        self.runtime.block_on(async {
-            let Ok(response) = self.router.clone().oneshot(request).await;
-            let status = response.status().as_u16();
-            let body = to_bytes(response.into_body(), MAX_ANSWER).await.map_err(|error| broken(error.to_string()))?;
-            Ok(Reply { status, body: body.to_vec() })
-        })
+        let answered = self.runtime.block_on(self.routes.answer(request.method, &request.target));
+        let (status, body) = answered.map_err(|why| ClientError::local(code::INVALID_ANSWER, why))?;
+        Ok(Reply { status, body })
     }
 
     fn open(&self, _: &str, _: Option<&str>) -> Result<Box<dyn BufRead + Send>, ClientError> {

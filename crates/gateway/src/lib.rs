@@ -12,6 +12,7 @@
 mod app;
 mod convert;
 mod guard;
+mod inside;
 mod listen;
 mod params;
 mod problem;
@@ -19,5 +20,6 @@ mod routes;
 mod withhold;
 
 pub use app::{Access, App, Control, Limits, LiveRun, RefreshAnswer};
+pub use inside::Inside;
 pub use listen::serve;
 pub use routes::router;

@@ -47,6 +47,12 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
         )),
         None => out::line("\nA scripted agent works on them, two at a time. No key, no network.\n"),
     }
+    let place = project.dir().join("project");
+    super::end_on_ctrl_c_after(move || {
+        // The daemon gets the same signal from the terminal, and ends in good order by itself.
+        out::line("\nStopped. The same work goes on from where it stands with");
+        out::line(&format!("  dalsegno run --once --dir {}", place.display()));
+    })?;
     let watched = watch::watch(&project, kills)?;
     report::report(&project, &watched)
 }

@@ -42,6 +42,11 @@ pub(crate) fn dispatch(cli: Cli) -> Result<(), CliError> {
 
 /// Ends the program quietly with exit code 130 when Ctrl-C comes, for verbs that follow something.
 pub(crate) fn end_on_ctrl_c() -> Result<(), CliError> {
+    end_on_ctrl_c_after(|| {})
+}
+
+/// The same, after a last word.
+pub(crate) fn end_on_ctrl_c_after(last_word: impl FnOnce() + Send + 'static) -> Result<(), CliError> {
     let unavailable = |error: std::io::Error| CliError::io("signals_unavailable", &error);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(unavailable)?;
     let interrupt = {
@@ -51,6 +56,7 @@ pub(crate) fn end_on_ctrl_c() -> Result<(), CliError> {
     let wait = move || {
         let mut interrupt = interrupt;
         runtime.block_on(interrupt.recv());
+        last_word();
         std::process::exit(i32::from(dalsegno_api::exit::INTERRUPTED));
     };
     std::thread::Builder::new().name("ctrl-c".to_owned()).spawn(wait).map_err(unavailable)?;

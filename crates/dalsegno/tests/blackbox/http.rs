@@ -230,7 +230,7 @@ fn a_stream_goes_on_after_sigkill_without_gap_or_repeat() {
     let api = Api::of(&project, &daemon);
     // One client that resumes by hand, and one that does it by itself.
     let client = Client::discover(&project.state_dir()).unwrap();
-    let (sender, seen_by_client) = std::sync::mpsc::channel();
+    let (sender, seen_by_client) = std::sync::mpsc::sync_channel(100_000);
     std::thread::spawn(move || {
         for event in client.stream(&EventQuery::default()) {
             if sender.send(event).is_err() {

@@ -91,7 +91,7 @@ default:
   - [ {sh: "date +%N >> work.txt && git add -A && git commit -qm work"} ]
 "#;
     // The handoff state is active here: nothing but stickiness keeps the issue from running again.
-    let front = HANDOFF.replace("polling:", "polling:").replace("state: Human Review", "state: In Progress");
+    let front = HANDOFF.replace("state: Human Review", "state: In Progress");
     let project = Project::new(&front, agent);
     project.issue("DS-1", "state: Todo");
     let mut daemon = project.daemon();
