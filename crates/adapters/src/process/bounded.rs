@@ -6,7 +6,8 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use dalsegno_engine::core::Failure;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::unix::pipe::Receiver;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -23,7 +24,7 @@ const DRAIN_GRACE: Duration = Duration::from_millis(500);
 pub struct Finished {
     /// What the main process ended with; `None` when it could not be collected.
     pub exit: Option<ExitStatus>,
-    /// The end of standard output and standard error, interleaved as they came; invalid UTF-8 replaced.
+    /// The end of standard output and standard error, in the order in which they were written; invalid UTF-8 replaced.
     pub tail: String,
     /// It took too long and was killed.
     pub timed_out: bool,
@@ -77,10 +78,9 @@ pub async fn run_bounded(
     cancel: &CancellationToken,
     max_output: usize,
 ) -> Result<Finished, Failure> {
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut pipe = OutputPipe::attach(&mut command, max_output)?;
     command.stdin(if stdin.is_some() { Stdio::piped() } else { Stdio::null() });
     let mut child = spawn(command)?;
-    let mut pipes = Pipes::of(&mut child, max_output);
     let feed = feed(child.stdin.take(), stdin);
     tokio::pin!(feed);
 
@@ -89,7 +89,7 @@ pub async fn run_bounded(
     let mut exit = None;
     let mut grace = deadline;
     let (mut timed_out, mut canceled, mut held) = (false, false, false);
-    while exit.is_none() || pipes.open() {
+    while exit.is_none() || pipe.open() {
         tokio::select! {
             biased;
             () = cancel.cancelled() => { canceled = true; break; }
@@ -101,7 +101,7 @@ pub async fn run_bounded(
                 grace = Instant::now() + PIPE_GRACE;
             }
             () = &mut feed, if !fed => fed = true,
-            () = pipes.read(), if pipes.open() => {}
+            () = pipe.read(), if pipe.open() => {}
         }
     }
     if exit.is_none() || held || canceled {
@@ -112,16 +112,16 @@ pub async fn run_bounded(
             exit = child.try_wait().ok().flatten();
         }
         let until = Instant::now() + DRAIN_GRACE;
-        while pipes.open() {
+        while pipe.open() {
             tokio::select! {
                 () = sleep_until(until) => break,
-                () = pipes.read() => {}
+                () = pipe.read() => {}
             }
         }
     } else {
         child.release();
     }
-    Ok(Finished { exit, tail: pipes.tail.text(), timed_out, canceled })
+    Ok(Finished { exit, tail: pipe.tail.text(), timed_out, canceled })
 }
 
 /// A script need not read what it is given: a closed pipe is its choice.
@@ -133,53 +133,36 @@ async fn feed(pipe: Option<tokio::process::ChildStdin>, bytes: Option<Vec<u8>>) 
     }
 }
 
-/// Both output pipes, read into one tail.
-pub(crate) struct Pipes {
-    out: Option<tokio::process::ChildStdout>,
-    err: Option<tokio::process::ChildStderr>,
-    out_buffer: Box<[u8]>,
-    err_buffer: Box<[u8]>,
+/// One pipe for standard output and standard error, so that their order is the one in which they were written.
+pub(crate) struct OutputPipe {
+    pipe: Option<Receiver>,
+    buffer: Box<[u8]>,
     pub(crate) tail: Tail,
 }
 
-impl Pipes {
-    /// Takes the pipes of `child`; those that are not there count as ended.
-    pub(crate) fn of(child: &mut tokio::process::Child, max_output: usize) -> Self {
-        Self {
-            out: child.stdout.take(),
-            err: child.stderr.take(),
-            out_buffer: vec![0; 8192].into_boxed_slice(),
-            err_buffer: vec![0; 8192].into_boxed_slice(),
-            tail: Tail::new(max_output),
-        }
+impl OutputPipe {
+    /// Gives the command a pipe of its own for all output. The command must be dropped once it is spawned, or its end
+    /// of the pipe stays open.
+    pub(crate) fn attach(command: &mut Command, max_output: usize) -> Result<Self, Failure> {
+        let failed =
+            |error: std::io::Error| Failure::retryable("spawn_failed", format!("no pipe can be made: {error}"));
+        let (reader, writer) = std::io::pipe().map_err(failed)?;
+        command.stdout(writer.try_clone().map_err(failed)?).stderr(writer);
+        let pipe = Receiver::from_owned_fd(reader.into()).map_err(failed)?;
+        Ok(Self { pipe: Some(pipe), buffer: vec![0; 8192].into_boxed_slice(), tail: Tail::new(max_output) })
     }
 
     pub(crate) fn open(&self) -> bool {
-        self.out.is_some() || self.err.is_some()
+        self.pipe.is_some()
     }
 
-    /// One read from whichever pipe has something; cancel-safe.
+    /// One read; cancel-safe. A pipe that cannot be read any more has ended as far as we are concerned.
     pub(crate) async fn read(&mut self) {
-        let (out_open, err_open) = (self.out.is_some(), self.err.is_some());
-        tokio::select! {
-            got = read_some(self.out.as_mut(), &mut self.out_buffer), if out_open => match got {
-                0 => self.out = None,
-                length => self.tail.push(self.out_buffer.get(..length).unwrap_or_default()),
-            },
-            got = read_some(self.err.as_mut(), &mut self.err_buffer), if err_open => match got {
-                0 => self.err = None,
-                length => self.tail.push(self.err_buffer.get(..length).unwrap_or_default()),
-            },
-            else => {}
+        let Some(pipe) = &mut self.pipe else { return };
+        match pipe.read(&mut self.buffer).await.unwrap_or(0) {
+            0 => self.pipe = None,
+            length => self.tail.push(self.buffer.get(..length).unwrap_or_default()),
         }
-    }
-}
-
-/// A pipe that cannot be read any more has ended as far as we are concerned.
-async fn read_some(pipe: Option<&mut (impl AsyncRead + Unpin)>, buffer: &mut [u8]) -> usize {
-    match pipe {
-        Some(pipe) => pipe.read(buffer).await.unwrap_or(0),
-        None => 0,
     }
 }
 

@@ -21,6 +21,6 @@ mod table;
 mod tests;
 
 pub use bounded::{Finished, run_bounded};
-pub(crate) use bounded::{Pipes, Tail, describe};
+pub(crate) use bounded::{OutputPipe, Tail, describe};
 pub use spawn::{CALL_VARIABLE, Child, RUN_VARIABLE, Surroundings, command, shell, spawn};
 pub use sweep::Sweeper;

@@ -11,8 +11,6 @@ mod permission;
 mod session;
 mod wire;
 
-use std::path::Path;
-
 use async_trait::async_trait;
 use dalsegno_engine::core::Failure;
 use dalsegno_engine::{Agents, Launch, Started};

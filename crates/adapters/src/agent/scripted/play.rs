@@ -26,7 +26,7 @@ use super::internal;
 use super::out::Out;
 use super::record::{Record, SessionFile};
 use super::script::{Script, Step};
-use crate::process::{Pipes, describe};
+use crate::process::{OutputPipe, describe};
 
 /// How much of a command's output is told.
 const OUTPUT_TAIL_BYTES: usize = 4 * 1024;
@@ -257,19 +257,21 @@ impl Player {
         let mut command = Command::new("sh");
         // A variable, not text that is put into the script: an answer is data.
         command.arg("-c").arg(script).current_dir(&self.cwd).env("answer", &self.file.answer);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
-        let mut child = match command.spawn() {
-            Ok(child) => child,
-            Err(error) => {
-                self.tell(turn, finished(call, false, &error.to_string())).await?;
+        command.stdin(Stdio::null()).process_group(0).kill_on_drop(true);
+        let piped = OutputPipe::attach(&mut command, OUTPUT_TAIL_BYTES).map_err(|failure| failure.to_string());
+        let spawned = piped.and_then(|pipe| Ok((command.spawn().map_err(|error| error.to_string())?, pipe)));
+        drop(command);
+        let (mut child, mut pipe) = match spawned {
+            Ok(spawned) => spawned,
+            Err(why) => {
+                self.tell(turn, finished(call, false, &why)).await?;
                 return Ok(Done::Next);
             }
         };
         let group = child.id().and_then(|id| i32::try_from(id).ok());
-        let mut pipes = Pipes::of(&mut child, OUTPUT_TAIL_BYTES);
         let mut exit = None;
         let mut grace = Instant::now();
-        while exit.is_none() || pipes.open() {
+        while exit.is_none() || pipe.open() {
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => {
@@ -285,11 +287,11 @@ impl Player {
                     exit = Some(status.unwrap_or_else(|_| std::process::ExitStatus::from_raw(-1)));
                     grace = Instant::now() + PIPE_GRACE;
                 }
-                () = pipes.read(), if pipes.open() => {}
+                () = pipe.read(), if pipe.open() => {}
             }
         }
         let success = exit.is_some_and(|exit| exit.success());
-        let mut text = pipes.tail.text();
+        let mut text = pipe.tail.text();
         if !success {
             text.push_str(&format!("\n({})", describe(exit)));
         }
