@@ -69,6 +69,8 @@ async fn contained(root: &str, workspace: &str) -> Result<(), Failure> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+    use std::path::Path;
+
     use super::*;
 
     #[tokio::test]
