@@ -1,4 +1,4 @@
-//! `bench`: the benchmarks of the store, with their results as JSON lines.
+//! `bench`: the benchmarks of store and start, with their results as JSON lines.
 
 use std::fs;
 use std::path::PathBuf;
@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use crate::metadata::Metadata;
 use crate::shell::{Done, cargo, run_lines, say};
 
-/// Run the benchmarks of the store and keep the results as JSON, one object per line.
+/// Run the benchmarks of store and start, and keep the results as JSON, one object per line.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Where the results go; `bench/store.jsonl` in the target directory without it.
+    /// Where the results go; `bench/results.jsonl` in the target directory without it.
     #[arg(long)]
     out: Option<PathBuf>,
 }
@@ -17,15 +17,17 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Done {
     let out = match &arguments.out {
         Some(out) => out.clone(),
-        None => Metadata::load()?.target_directory.join("bench/store.jsonl"),
+        None => Metadata::load()?.target_directory.join("bench/results.jsonl"),
     };
     let mut results = String::new();
-    run_lines(&mut cargo(&["bench", "--locked", "--package", "dalsegno-store", "--bench", "*"]), |line| {
-        if serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(line).is_ok() {
-            results.push_str(line);
-            results.push('\n');
-        }
-    })?;
+    for package in ["dalsegno-store", "dalsegno"] {
+        run_lines(&mut cargo(&["bench", "--locked", "--package", package, "--bench", "*"]), |line| {
+            if serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(line).is_ok() {
+                results.push_str(line);
+                results.push('\n');
+            }
+        })?;
+    }
     if results.is_empty() {
         return Err("the benchmarks printed no JSON object".to_owned());
     }

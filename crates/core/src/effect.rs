@@ -438,6 +438,8 @@ pub enum Answer {
         by_states: Result<Vec<Issue>, Failure>,
         /// Snapshots of the asked issues; those that are not visible any more are left out.
         by_ids: Result<Vec<Issue>, Failure>,
+        /// Asked issues that are there and cannot be read now; what was known of them stays.
+        unreadable: Vec<IssueId>,
     },
     /// To [`Query::Assess`].
     Assess {

@@ -287,7 +287,7 @@ impl Machine {
                 }
             }
             Input::Signal { run, signal } => self.signal(&run, &signal),
-            Input::Refresh => self.poll.due_at = self.now,
+            Input::Refresh => self.poll_soon(),
             Input::ClockJumped => {
                 for last in self.activity.values_mut() {
                     *last = self.now;
@@ -539,7 +539,9 @@ impl Machine {
 
     fn answered(&mut self, purpose: Purpose, answer: Answer) {
         match (purpose, answer) {
-            (Purpose::Poll { number }, Answer::Poll { by_states, by_ids }) => self.polled(number, by_states, by_ids),
+            (Purpose::Poll { number }, Answer::Poll { by_states, by_ids, unreadable }) => {
+                self.polled(number, by_states, by_ids, &unreadable);
+            }
             (Purpose::Assess { run, polls }, Answer::Assess { issue, work }) => {
                 let issue = self.newest(&run, polls, issue);
                 self.assessed(&run, issue, work);

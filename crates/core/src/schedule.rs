@@ -164,6 +164,7 @@ impl Machine {
         number: u64,
         by_states: Result<Vec<Issue>, Failure>,
         by_ids: Result<Vec<Issue>, Failure>,
+        unreadable: &[IssueId],
     ) {
         let Some(policy) = self.state.policy_of(None) else { return };
         self.poll.in_flight = None;
@@ -187,7 +188,7 @@ impl Machine {
         }
         let seen: BTreeMap<IssueId, Issue> =
             known.into_iter().chain(active).map(|issue| (issue.id.clone(), issue)).collect();
-        self.take_snapshots(number, seen, &policy);
+        self.take_snapshots(number, seen, unreadable, &policy);
         self.poll.writes.retain(|_, written| *written > number);
         self.reconcile(&policy);
         self.forget_completed();
@@ -195,13 +196,13 @@ impl Machine {
         self.dispatch(&policy);
     }
 
-    fn take_snapshots(&mut self, number: u64, seen: BTreeMap<IssueId, Issue>, policy: &Policy) {
+    fn take_snapshots(&mut self, number: u64, seen: BTreeMap<IssueId, Issue>, unreadable: &[IssueId], policy: &Policy) {
         let missing: Vec<IssueId> = self
             .state
             .issues
             .iter()
             .filter(|(id, entry)| entry.status != IssueStatus::Completed && !seen.contains_key(*id))
-            .filter(|(id, _)| !self.is_own_write(id, number))
+            .filter(|(id, _)| !self.is_own_write(id, number) && !unreadable.contains(id))
             .map(|(id, _)| id.clone())
             .collect();
         for (id, issue) in seen {
@@ -490,7 +491,7 @@ impl Machine {
                 status_remedy(entry.status).to_owned(),
             ),
             Check::StateActive => (
-                format!("state is {:?}, active states are {:?}", issue.state, policy.tracker.active_states),
+                format!("state is {}; active states are {}", issue.state, listed(&policy.tracker.active_states)),
                 "move the issue to an active state".to_owned(),
             ),
             Check::Dispatchable => (
@@ -498,7 +499,7 @@ impl Machine {
                 "see to what the tracker names".to_owned(),
             ),
             Check::Labels => (
-                format!("labels are {:?}, required are {:?}", issue.labels, policy.tracker.required_labels),
+                format!("labels: {}; required: {}", listed(&issue.labels), listed(&policy.tracker.required_labels)),
                 "add the missing labels".to_owned(),
             ),
             Check::RunsLeft => (
@@ -604,6 +605,10 @@ impl Machine {
 
 fn released(reason: &str, clean_up: bool) -> Ending {
     Ending { outcome: RunOutcome::Canceled, reason: reason.to_owned(), then: Then::Release { clean_up } }
+}
+
+fn listed(words: &[String]) -> String {
+    if words.is_empty() { "none".to_owned() } else { words.join(", ") }
 }
 
 fn has_labels(issue: &Issue, policy: &Policy) -> bool {

@@ -12,7 +12,7 @@ use dalsegno_adapters::tracker::LocalTrackers;
 use dalsegno_adapters::workflow::WorkflowFile;
 use dalsegno_adapters::workspace::LocalWorkspaces;
 use dalsegno_core::{Explanation, Failure, Policy, Timestamp};
-use dalsegno_engine::{Clock, Driver, DriverEnd, DriverHandle, DriverOptions, Trackers, World};
+use dalsegno_engine::{Clock, Driver, DriverEnd, DriverError, DriverHandle, DriverOptions, Trackers, World};
 use dalsegno_gateway::{Access, App, Control, LiveRun, RefreshAnswer};
 use dalsegno_store::{OpenOptions, Store, TranscriptFiles};
 use futures::future::BoxFuture;
@@ -99,9 +99,11 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
     }
     transcripts.flush();
     presence::withdraw(&options.state_dir);
-    end.map_err(|error| {
-        CliError::new("journal_failed", error.to_string())
-            .hint("free disk space or repair the disk, then start again: everything acknowledged is kept")
+    end.map_err(|error| match &error {
+        DriverError::Append(_) => CliError::new("journal_failed", error.to_string())
+            .hint("free disk space or repair the disk, then start again: everything acknowledged is kept"),
+        DriverError::Corrupt(_) | DriverError::Decision(_) => CliError::new("decision_failed", error.to_string())
+            .hint("this is a defect; start again, and report it with the log if it comes back"),
     })
 }
 

@@ -27,6 +27,8 @@ const KNOWN_KEPT: usize = 20_000;
 const QUERY_LIMIT: Duration = Duration::from_secs(120);
 /// Longest wait for an agent to be closed when the daemon ends; what is left is swept.
 const CLOSE_LIMIT: Duration = Duration::from_secs(4);
+/// Issues that are asked one by one when one of them cannot be read, at most.
+const ASKED_ONE_BY_ONE: usize = 1_000;
 /// Longest wait for the sweep after that.
 const SWEEP_LIMIT: Duration = Duration::from_secs(6);
 
@@ -306,20 +308,43 @@ impl Executor {
         Ok(body)
     }
 
+    /// The asked issues, and those of them that are there and cannot be read. A refresh fails as a whole for one
+    /// malformed issue (Symphony §11.1); then each is asked by itself, so that one half-saved file holds up nobody
+    /// else.
+    async fn readable(&self, policy: &Policy, ids: &[IssueId]) -> (Result<Vec<Issue>, Failure>, Vec<IssueId>) {
+        let whole = self.look("tracker_request", self.issues_named(policy, ids)).await;
+        let malformed = whole.as_ref().err().is_some_and(|failure| failure.code == "tracker_response");
+        if !malformed || ids.len() > ASKED_ONE_BY_ONE {
+            return (whole, Vec::new());
+        }
+        let (mut read, mut unreadable) = (Vec::new(), Vec::new());
+        for id in ids {
+            match self.look("tracker_request", self.issues_named(policy, std::slice::from_ref(id))).await {
+                Ok(issues) => read.extend(issues),
+                Err(failure) if failure.code == "tracker_response" => {
+                    tracing::warn!(issue_id = %id, %failure, "an issue cannot be read; what was known of it stays");
+                    unreadable.push(id.clone());
+                }
+                Err(failure) => return (Err(failure), Vec::new()),
+            }
+        }
+        (Ok(read), unreadable)
+    }
+
     /// Looks something up.
     pub(crate) async fn answer(&self, query: Query) -> Answer {
         match query {
             Query::Poll { states, ids, policy } => {
                 let by_states = self.look("tracker_request", self.issues_in(&policy, &states)).await;
-                let by_ids = match &by_states {
-                    Ok(_) => self.look("tracker_request", self.issues_named(&policy, &ids)).await,
+                let (by_ids, unreadable) = match &by_states {
+                    Ok(_) => self.readable(&policy, &ids).await,
                     // One failure is enough for one look.
-                    Err(failure) => Err(failure.clone()),
+                    Err(failure) => (Err(failure.clone()), Vec::new()),
                 };
                 if let (Ok(active), Ok(known)) = (&by_states, &by_ids) {
                     self.remember(&ids, active.iter().chain(known));
                 }
-                Answer::Poll { by_states, by_ids }
+                Answer::Poll { by_states, by_ids, unreadable }
             }
             Query::Assess { run: _, issue, workspace, since, policy } => {
                 let now =

@@ -54,8 +54,9 @@ fn continuation(policy: &Policy, issue: &Issue, missing: &Missing) -> String {
         ),
         Missing::CheckFailed { command, output_tail } => format!(
             "The work on {} is not ready to be handed over: the check `{command}` fails on a clean checkout of your \
-             last commit. The end of its output:\n\n```\n{output_tail}\n```\n\nMend it. {branch_rule}",
-            issue.identifier
+             last commit. The end of its output:\n\n{fence}\n{output_tail}\n{fence}\n\nMend it. {branch_rule}",
+            issue.identifier,
+            fence = fence(output_tail)
         ),
         Missing::StillActive => format!(
             "The issue {} is still active ({}). Go on with it; this run has at most {} turns. If you are through, say \
@@ -85,4 +86,21 @@ fn account(turns: u32, work: Option<&Work>) -> String {
         }
     }
     text
+}
+
+/// A code fence that nothing inside can close.
+fn fence(text: &str) -> String {
+    let longest = text.split(|letter| letter != '`').map(str::len).max().unwrap_or(0);
+    "`".repeat(longest.max(2) + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fence;
+
+    #[test]
+    fn a_fence_is_longer_than_any_inside() {
+        assert_eq!(fence("plain"), "```");
+        assert_eq!(fence("a ``` b ````` c"), "``````");
+    }
 }

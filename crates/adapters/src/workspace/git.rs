@@ -348,7 +348,7 @@ fn git_not_found(failure: &Failure) -> Failure {
     let mut failure = failure.clone();
     if !failure.retryable {
         "git_not_found".clone_into(&mut failure.code);
-        failure.hint = Some("install git (2.40 or newer) and see that it is on PATH".to_owned());
+        failure.hint = Some("install git (2.32 or newer) and see that it is on PATH".to_owned());
     }
     failure
 }

@@ -188,7 +188,7 @@ impl Desk {
 
     pub(crate) fn poll_answer(&self, issues: &[Issue]) -> Answer {
         let active = issues.iter().filter(|issue| state_in(&issue.state, &self.policy.tracker.active_states));
-        Answer::Poll { by_states: Ok(active.cloned().collect()), by_ids: Ok(issues.to_vec()) }
+        Answer::Poll { by_states: Ok(active.cloned().collect()), by_ids: Ok(issues.to_vec()), unreadable: Vec::new() }
     }
 
     pub(crate) fn answer_assess(&mut self, issue: Option<Issue>, work: Work) {

@@ -160,10 +160,40 @@ fn s8_5_a_failed_refresh_leaves_runs_alone() {
     desk.reach_turn();
     desk.hand(Input::Refresh);
     let (id, _) = desk.asks.remove(0);
-    let answer = Answer::Poll { by_states: Err(retryable()), by_ids: Ok(Vec::new()) };
+    let answer = Answer::Poll { by_states: Err(retryable()), by_ids: Ok(Vec::new()), unreadable: Vec::new() };
     desk.hand(Input::Answered { id, answer });
     assert_eq!(desk.phase(), Some(Phase::Prompting));
     assert!(desk.machine.state().tracker_failure.is_some());
+    assert!(desk.cancels.is_empty());
+}
+
+#[test]
+fn a_refresh_during_a_poll_is_followed_by_another_poll() {
+    let mut desk = Desk::new(policy());
+    desk.poll(&[]);
+    desk.hand(Input::Refresh);
+    let (id, _) = desk.asks.remove(0);
+    assert!(desk.asks.is_empty());
+    desk.hand(Input::Refresh);
+    let answer = Answer::Poll { by_states: Ok(Vec::new()), by_ids: Ok(Vec::new()), unreadable: Vec::new() };
+    desk.hand(Input::Answered { id, answer });
+    assert_eq!(desk.asks.len(), 1, "what was asked for during the poll is lost");
+}
+
+#[test]
+fn an_issue_that_cannot_be_read_is_neither_gone_nor_changed() {
+    let mut desk = Desk::new(policy());
+    desk.reach_turn();
+    let (known, runs) = (desk.machine.state().issues.clone(), desk.machine.state().runs.len());
+    desk.hand(Input::Refresh);
+    let (id, _) = desk.asks.remove(0);
+    let unreadable = known.keys().cloned().collect();
+    desk.hand(Input::Answered {
+        id,
+        answer: Answer::Poll { by_states: Ok(Vec::new()), by_ids: Ok(Vec::new()), unreadable },
+    });
+    assert_eq!(desk.machine.state().issues, known);
+    assert_eq!(desk.machine.state().runs.len(), runs);
     assert!(desk.cancels.is_empty());
 }
 

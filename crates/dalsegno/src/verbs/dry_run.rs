@@ -49,7 +49,10 @@ pub(crate) async fn run(workflow: &Path, state_dir: &Path) -> Result<(), CliErro
                 if let Some(failure) = by_states.as_ref().err().or(by_ids.as_ref().err()) {
                     return Err(CliError::failure(failure));
                 }
-                machine.handle(Input::Answered { id, answer: Answer::Poll { by_states, by_ids } }, now);
+                machine.handle(
+                    Input::Answered { id, answer: Answer::Poll { by_states, by_ids, unreadable: Vec::new() } },
+                    now,
+                );
             }
             Output::Ask(..) | Output::Perform(_) | Output::Cancel(_) => {}
             Output::Wait(_) => break,

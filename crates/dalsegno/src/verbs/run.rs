@@ -1,6 +1,7 @@
 //! `dalsegno run`
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use dalsegno_adapters::workflow::WorkflowFile;
 use dalsegno_engine::DriverEnd;
@@ -9,6 +10,9 @@ use crate::cli::Common;
 use crate::daemon::{self, DaemonOptions};
 use crate::error::CliError;
 use crate::{crash, logging, out, settings};
+
+/// Longest wait for threads that are still busy when everything else has ended.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(3);
 
 /// Run the daemon: take issues from the tracker and drive agents through them until asked to end
 ///
@@ -44,7 +48,10 @@ pub(crate) fn run(args: Args, common: &Common) -> Result<(), CliError> {
     WorkflowFile::new(&workflow).load_full().map_err(|failure| CliError::failure(&failure))?;
     let options = DaemonOptions { workflow, state_dir: state_dir.clone(), once: args.once, port: args.port };
     let _log = logging::start(&state_dir, common.json)?;
-    let end = runtime.block_on(daemon::run(options))?;
+    let end = runtime.block_on(daemon::run(options));
+    // A blocked thread (a hung disk) is left behind; what it was doing is in doubt, and the next start settles it.
+    runtime.shutdown_timeout(SHUTDOWN_LIMIT);
+    let end = end?;
     crash::count();
     match end {
         DriverEnd::Quiet => out::line("Nothing is eligible or running any more."),

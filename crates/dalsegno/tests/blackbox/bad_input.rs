@@ -261,3 +261,25 @@ fn issue_text_is_data_everywhere() {
     assert!(!project.dir.join("pwned").exists() && !project.dir.join("workspaces/pwned").exists());
     assert!(!project.root().join("../pwned").exists());
 }
+
+#[test]
+fn a_half_saved_issue_holds_up_nobody_else_and_is_not_gone() {
+    let project = Project::new(FRONT, AGENT);
+    project.issue("HALF-1", "state: Backlog");
+    project.issue("SEEN-1", "state: Todo");
+    let mut daemon = project.daemon();
+    project.wait_for("SEEN-1", "handed_off");
+    // An issue that the journal knows is cut in the middle of its front matter, as an editor may leave it for a while.
+    let whole = project.issue_text("SEEN-1");
+    fs::write(project.issue_file("SEEN-1"), "---\ntitle: \"cut").unwrap();
+    project.issue("GOOD-1", "state: Todo");
+    project.wait_for("GOOD-1", "handed_off");
+    assert_eq!(project.status("SEEN-1").unwrap().0, "handed_off", "it was taken for gone or for changed");
+    fs::write(project.issue_file("SEEN-1"), whole).unwrap();
+    project.issue("GOOD-2", "state: Todo");
+    project.wait_for("GOOD-2", "handed_off");
+    daemon.stop();
+    let gone = project.events().iter().filter(|event| event.kind == "issue_gone").count();
+    assert_eq!(gone, 0);
+    judge::all_handed_off(&project, &["SEEN-1", "GOOD-1", "GOOD-2"]);
+}

@@ -151,6 +151,33 @@ DIRTY-1:
 }
 
 #[test]
+fn a_before_remove_script_that_outlived_its_daemon_is_ended_before_it_runs_again() {
+    let hooks = "hooks: {before_remove: 'echo x >> ../before_remove.log; sleep 61', timeout_ms: 90000}\n";
+    let project = Project::new(&format!("{HANDOFF}{hooks}"), "default:\n  - [ {sleep: 60s} ]\n");
+    project.issue("DS-1", "state: Todo");
+    let mut daemon = project.daemon();
+    project.wait_for_event("turn_started");
+    project.set_state("DS-1", "Done");
+    let begun = |times: usize| {
+        let log = fs::read_to_string(project.dir.join("workspaces/before_remove.log")).unwrap_or_default();
+        log.lines().count() >= times && sleepers(&project) > 0
+    };
+    project.wait_until("the script", || begun(1));
+    daemon.kill();
+    let mut daemon = project.daemon();
+    project.wait_until("the script again", || begun(2));
+    assert_eq!(sleepers(&project), 1, "{:?}", project.strays());
+    daemon.signal(nix::sys::signal::Signal::SIGTERM);
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    daemon.signal(nix::sys::signal::Signal::SIGTERM);
+    daemon.wait();
+}
+
+fn sleepers(project: &Project) -> usize {
+    project.strays().iter().filter(|line| line.starts_with("sleep 61")).count()
+}
+
+#[test]
 fn an_inactive_state_stops_the_run_and_keeps_the_workspace() {
     let project = Project::new(HANDOFF, "default:\n  - [ {sleep: 60s} ]\n");
     project.issue("DS-1", "state: Todo");

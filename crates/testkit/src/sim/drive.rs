@@ -266,7 +266,7 @@ impl Sim {
             Item::Work { run, issue, work } => self.work(&run, &issue, &work),
             Item::Read { id, query } => self.read(id, &query),
             Item::Answer { id, answer } => {
-                let fresh = matches!(&answer, Answer::Poll { by_states: Ok(_), by_ids: Ok(_) });
+                let fresh = matches!(&answer, Answer::Poll { by_states: Ok(_), by_ids: Ok(_), .. });
                 self.note(|_| format!("answer {} {}", id.0, told(&answer)));
                 self.hand_in_with(Input::Answered { id, answer }, fresh)?;
             }
@@ -500,7 +500,7 @@ fn brief(event: &Event) -> String {
 
 fn told(answer: &Answer) -> String {
     match answer {
-        Answer::Poll { by_states: Ok(active), by_ids: Ok(known) } => {
+        Answer::Poll { by_states: Ok(active), by_ids: Ok(known), .. } => {
             let list = |issues: &[Issue]| -> Vec<String> {
                 issues
                     .iter()
