@@ -373,7 +373,7 @@ pub struct Started {
 /// A running agent with a session.
 #[async_trait]
 pub trait AgentSession: Send {
-    /// Sends a prompt and waits for the end of the turn. Canceled: interrupts the turn and answers `Interrupted` soon.
+    /// Notes the prompt in the transcript, sends it and waits for the end of the turn. Canceled: interrupts the turn and answers `Interrupted` soon.
     ///
     /// # Errors
     /// `agent_exit`, `agent_protocol`, `response_timeout`, `turn_timeout`: the agent is of no use any more.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use dalsegno_core::{Failure, IssueId, SessionId, SessionStart, TurnOutcome, Usage};
-use dalsegno_engine::{AgentSession, AgentSink, Agents, Launch, Started, TurnEnd};
+use dalsegno_engine::{AgentSession, AgentSink, Agents, Launch, Started, TranscriptKind, TurnEnd};
 use tokio_util::sync::CancellationToken;
 
 use super::record::Record;
@@ -64,10 +64,11 @@ impl Agents for ScriptedAgents {
             (Some(session), None) => (session, SessionStart::Resumed),
             (Some(session), Some(_)) => (session, SessionStart::ResumedPromptFound),
         };
-        self.sinks.lock().unwrap_or_else(PoisonError::into_inner).push((issue.clone(), launch.sink));
+        self.sinks.lock().unwrap_or_else(PoisonError::into_inner).push((issue.clone(), Arc::clone(&launch.sink)));
         self.alive.fetch_add(1, Ordering::SeqCst);
         let agent = ScriptedSession {
             issue,
+            sink: launch.sink,
             record: Arc::clone(&self.record),
             turns: Arc::clone(&self.turns),
             close: Arc::clone(&self.close),
@@ -88,6 +89,7 @@ impl Drop for Alive {
 
 struct ScriptedSession {
     issue: IssueId,
+    sink: Arc<dyn AgentSink>,
     record: Arc<Record>,
     turns: Arc<Script<TurnOutcome>>,
     close: Arc<Script<()>>,
@@ -97,8 +99,9 @@ struct ScriptedSession {
 
 #[async_trait]
 impl AgentSession for ScriptedSession {
-    async fn prompt(&mut self, _turn: u32, _text: &str, cancel: &CancellationToken) -> Result<TurnEnd, Failure> {
+    async fn prompt(&mut self, _turn: u32, text: &str, cancel: &CancellationToken) -> Result<TurnEnd, Failure> {
         self.record.effect("prompt", &self.issue);
+        self.sink.transcript(TranscriptKind::Prompt, text);
         let end = |turn| TurnEnd { turn, usage: Usage::default(), summary: String::new() };
         let turn = self.turns.play(self.issue.as_str(), || Ok(TurnOutcome::Completed));
         tokio::pin!(turn);
