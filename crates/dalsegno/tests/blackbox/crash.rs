@@ -75,6 +75,25 @@ fn kill_at_random_moments_with_work_in_flight() {
     println!("random kills: {kills} SIGKILLs, {} events, nothing lost and nothing twice", project.events().len());
 }
 
+#[test]
+fn what_an_agent_left_running_is_swept_after_a_kill_and_after_a_run() {
+    let agent = r#"
+default:
+  - [ {sh: "setsid sleep 301 >/dev/null 2>&1 </dev/null &"}, {sleep: 60s} ]
+  - [ {sh: "setsid sleep 302 >/dev/null 2>&1 </dev/null & echo second > work.txt && git add -A && git commit -qm work"} ]
+"#;
+    let project = Project::new(FRONT, agent);
+    project.issue("DS-1", "state: Todo");
+    let runs = |line: &str| project.strays().iter().any(|stray| stray.starts_with(line));
+    let mut daemon = project.once(&[]);
+    project.wait_for_event("turn_started");
+    project.wait_until("the detached command", || runs("sleep 301"));
+    daemon.kill();
+    assert!(runs("sleep 301"), "the command was to outlive daemon and agent");
+    assert!(project.once(&[]).wait().success());
+    judge::all_handed_off(&project, &["DS-1"]);
+}
+
 fn progress(project: &Project) -> usize {
     project.events().len()
 }
