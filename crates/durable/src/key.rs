@@ -1,17 +1,10 @@
-//! Idempotency keys and the markers made from them.
+//! Markers made from idempotency keys.
 //!
-//! A key names one effect across all attempts; a marker is what of it is shown to the outside
+//! A key names one effect across all attempts (the machine gives it with the intent); a marker is what of it is shown to the outside
 //! (in a prompt, in a comment) so that it can be found again and not be forged.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-
-/// The key of an effect: the same for every attempt, another for every generation (a new generation
-/// begins only when the earlier one is known not to have been applied, or was undone).
-#[must_use]
-pub fn idempotency_key(scope: &str, name: &str, generation: u32) -> String {
-    format!("{scope}/{name}/{generation}")
-}
 
 /// The secret of one store. Never logged, never printed.
 #[derive(Clone)]
@@ -49,11 +42,11 @@ mod tests {
     #[test]
     fn a_marker_depends_on_key_and_secret_alone() {
         let ours = Secret::new([7; 32]);
-        let key = idempotency_key("run-1", "prompt-1", 1);
-        assert_eq!(marker(&ours, &key), marker(&ours, &key));
-        assert_ne!(marker(&ours, &key), marker(&Secret::new([8; 32]), &key));
-        assert_ne!(marker(&ours, &key), marker(&ours, &idempotency_key("run-1", "prompt-1", 2)));
-        assert_eq!(marker(&ours, &key).len(), 32);
+        let key = "run-1/prompt/1";
+        assert_eq!(marker(&ours, key), marker(&ours, key));
+        assert_ne!(marker(&ours, key), marker(&Secret::new([8; 32]), key));
+        assert_ne!(marker(&ours, key), marker(&ours, "run-1/prompt/2"));
+        assert_eq!(marker(&ours, key).len(), 32);
         assert_eq!(format!("{ours:?}"), "Secret(…)");
     }
 }

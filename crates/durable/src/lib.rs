@@ -1,6 +1,6 @@
 //! Durable effects: the rules that do not depend on what the effects are about.
 //!
-//! [`key`]: idempotency keys and markers that are the same on every attempt.
+//! [`key`]: markers of effects, the same on every attempt.
 //! [`attempt`]: one try of an effect, which always ends: with its value, or in doubt.
 
 pub mod attempt;

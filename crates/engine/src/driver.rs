@@ -524,9 +524,8 @@ async fn sleep_until(deadline: Option<tokio::time::Instant>) {
     }
 }
 
-/// A failure as one line for logs and errors.
-#[must_use]
-pub fn failure_line(failure: &Failure) -> String {
+/// A failure as one line for the log.
+fn failure_line(failure: &Failure) -> String {
     match &failure.hint {
         Some(hint) => format!("{failure} (hint: {hint})"),
         None => failure.to_string(),

@@ -20,7 +20,7 @@ mod prompt;
 
 pub use dalsegno_core as core;
 pub use dalsegno_durable::attempt::CANCEL_GRACE;
-pub use driver::{Driver, DriverEnd, DriverError, DriverHandle, DriverOptions, failure_line};
+pub use driver::{Driver, DriverEnd, DriverError, DriverHandle, DriverOptions};
 pub use executor::World;
 pub use live::LastSign;
 pub use policy_hash::policy_hash;
