@@ -295,6 +295,9 @@ pub enum EffectOutput {
         session: SessionId,
         /// How it came about.
         how: SessionStart,
+        /// Tokens of the whole session by its own count, for one that was resumed and says so.
+        #[serde(default)]
+        usage: Option<Usage>,
     },
     /// The turn is over.
     TurnEnded {
@@ -304,6 +307,12 @@ pub enum EffectOutput {
         usage: Usage,
         /// The agent's last words, at most 2 KiB.
         summary: String,
+        /// The model that was asked, as far as known.
+        #[serde(default)]
+        model: Option<String>,
+        /// Hash over all tool results of the turn; `None` when there were none.
+        #[serde(default)]
+        tool_digest: Option<String>,
     },
     /// Nothing of the run's runs any more.
     Swept {
@@ -461,6 +470,8 @@ pub struct Work {
     pub has_commits: bool,
     /// Uncommitted paths, at most 50.
     pub uncommitted: Vec<String>,
+    /// Hash over what is uncommitted, paths and content; `None` when nothing is, or without git.
+    pub diff_digest: Option<String>,
 }
 
 /// What the world says of an effect in doubt.

@@ -37,8 +37,9 @@ pub use ids::{CommitId, EffectId, IssueId, PolicyHash, RunId, SessionId};
 pub use issue::{BlockerRef, Fingerprint, Issue, IssueEntry, IssueStatus, Workspace, normalized_state, state_in};
 pub use machine::{Batch, Committed, CorruptJournal, Input, Machine, Output, QueryId, SNAPSHOT_EVERY, Signal};
 pub use policy::{
-    AgentKind, AgentPolicy, AutoApprove, BudgetPolicy, CommitMode, HandoffPolicy, Hook, HooksPolicy, Policy,
-    TrackerPolicy, WorkspacePolicy, WorkspaceStrategy,
+    AgentKind, AgentPolicy, AutoApprove, BreakerPolicy, BudgetPolicy, CodexPolicy, CommitMode, HandoffPolicy, Hook,
+    HooksPolicy, Limits, Policy, Price, QuotaPolicy, Sandbox, SandboxNetwork, TrackerPolicy, WorkspacePolicy,
+    WorkspaceStrategy,
 };
 pub use run::{Ending, Handoff, Phase, Run, RunOutcome, SagaStep, StepState, Then};
 pub use state::{IllegalEvent, OpenEffect, SNAPSHOT_FORMAT, Snapshot, State};

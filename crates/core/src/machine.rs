@@ -83,7 +83,12 @@ pub enum Signal {
     /// It is alive.
     Activity,
     /// Tokens of the turn so far.
-    Usage(Usage),
+    Usage {
+        /// How many.
+        usage: Usage,
+        /// The model that was asked, as far as known.
+        model: Option<String>,
+    },
 }
 
 /// What is to be done.
@@ -567,7 +572,7 @@ impl Machine {
         self.activity.insert(run.clone(), self.now);
         match signal {
             Signal::Activity => {}
-            Signal::Usage(usage) => {
+            Signal::Usage { usage, model: _ } => {
                 let grew = live.turn_usage.max(*usage) != live.turn_usage;
                 let rested = self.usage_at.get(run).is_none_or(|last| self.now.since_ms(*last) >= USAGE_EVERY_MS);
                 if live.turn_open && grew && rested {

@@ -23,6 +23,12 @@ pub struct Policy {
     pub handoff: Option<HandoffPolicy>,
     /// Ceilings.
     pub budget: BudgetPolicy,
+    /// What stops work that leads nowhere.
+    #[serde(default)]
+    pub breaker: BreakerPolicy,
+    /// What happens when a provider's quota is used up.
+    #[serde(default)]
+    pub quota: QuotaPolicy,
     /// Which permission requests are answered without a person.
     pub auto_approve: AutoApprove,
     /// Liquid template of the first prompt.
@@ -65,6 +71,8 @@ pub struct WorkspacePolicy {
 pub enum WorkspaceStrategy {
     /// A clone from the daemon's own bare repository.
     Clone,
+    /// A worktree of a repository that the daemon keeps for worktrees alone.
+    Worktree,
     /// An empty directory; hooks fill it.
     Empty,
 }
@@ -147,12 +155,90 @@ pub struct AgentPolicy {
     pub read_timeout_ms: u64,
     /// Longest time without any sign of life before a run counts as stalled, in milliseconds; zero or less: never.
     pub stall_timeout_ms: i64,
+    /// The model to ask for; `None`: the agent's own choice.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// What contains the agent, the checks and git's upload side.
+    #[serde(default)]
+    pub sandbox: Sandbox,
+    /// Who in the sandbox reaches the network.
+    #[serde(default)]
+    pub sandbox_network: SandboxNetwork,
+    /// Absolute paths outside the workspace that the agent may write in the sandbox.
+    #[serde(default)]
+    pub sandbox_write: Vec<String>,
+    /// What only Codex understands, passed through as it is (Symphony §5.3.6).
+    #[serde(default)]
+    pub codex: CodexPolicy,
+}
+
+impl AgentPolicy {
+    /// The defaults of WORKFLOW.md for this kind.
+    #[must_use]
+    pub fn of(kind: AgentKind) -> Self {
+        Self {
+            kind,
+            command: None,
+            script: None,
+            max_concurrent_agents: 10,
+            max_turns: 20,
+            max_retry_backoff_ms: 300_000,
+            max_concurrent_agents_by_state: BTreeMap::new(),
+            turn_timeout_ms: 3_600_000,
+            read_timeout_ms: 5_000,
+            stall_timeout_ms: 300_000,
+            model: None,
+            sandbox: Sandbox::None,
+            sandbox_network: SandboxNetwork::All,
+            sandbox_write: Vec::new(),
+            codex: CodexPolicy::default(),
+        }
+    }
+}
+
+/// What contains an agent, the checks and git's upload side.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sandbox {
+    /// Nothing: they run as the daemon's user, with all its rights.
+    #[default]
+    None,
+    /// Bubblewrap: the workspace is writable, the rest read-only, the state directory hidden.
+    Bubblewrap,
+    /// A shell command that gets the program and its arguments as its own, and contains them.
+    Command(String),
+}
+
+/// Who in the sandbox reaches the network. Without a sandbox everybody does; git's upload side never does in one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SandboxNetwork {
+    /// The agent and the checks.
+    #[default]
+    All,
+    /// The agent; checks do not.
+    Agent,
+    /// Nobody.
+    None,
+}
+
+/// `codex:` of WORKFLOW.md without its timeouts; absent keys mean this program's own safe choice.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CodexPolicy {
+    /// `approvalPolicy` of a thread and its turns.
+    pub approval_policy: Option<serde_json::Value>,
+    /// `sandbox` of a thread.
+    pub thread_sandbox: Option<serde_json::Value>,
+    /// `sandboxPolicy` of a turn.
+    pub turn_sandbox_policy: Option<serde_json::Value>,
 }
 
 /// Which adapter drives the agent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AgentKind {
+    /// Codex, through its app-server.
+    Codex,
     /// Any agent that speaks the Agent Client Protocol over stdio.
     Acp,
     /// The scripted agent inside this binary.
@@ -188,11 +274,93 @@ pub enum CommitMode {
     Require,
 }
 
-/// `budget:` of WORKFLOW.md, as far as it is enforced.
+impl AgentKind {
+    /// The word of WORKFLOW.md.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Codex => "codex",
+            Self::Acp => "acp",
+            Self::Scripted => "scripted",
+        }
+    }
+}
+
+/// `budget:` of WORKFLOW.md. What is absent has no limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BudgetPolicy {
     /// Runs on one issue before it parks.
     pub issue_runs: u32,
+    /// What one issue may use.
+    #[serde(default)]
+    pub issue: Limits,
+    /// What all issues together may use in one UTC day.
+    #[serde(default)]
+    pub day: Limits,
+    /// What a token costs, by model.
+    #[serde(default)]
+    pub prices: BTreeMap<String, Price>,
+}
+
+impl Default for BudgetPolicy {
+    fn default() -> Self {
+        Self { issue_runs: 20, issue: Limits::default(), day: Limits::default(), prices: BTreeMap::new() }
+    }
+}
+
+/// Limits of an issue or a day; `None`: no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Limits {
+    /// Tokens in and out.
+    pub tokens: Option<u64>,
+    /// Cost, in billionths of a US dollar.
+    pub cost_nanousd: Option<u64>,
+    /// Turns. Not for a day.
+    pub turns: Option<u32>,
+    /// Time that runs took, in milliseconds. Not for a day.
+    pub wall_clock_ms: Option<u64>,
+}
+
+/// What a token of a model costs, in billionths of a US dollar (a dollar for a million tokens is 1,000).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Price {
+    /// A token that the model reads.
+    pub input_nanousd: u64,
+    /// A token that the model reads from its cache.
+    pub cached_input_nanousd: u64,
+    /// A token that the model writes.
+    pub output_nanousd: u64,
+}
+
+/// `breaker:` of WORKFLOW.md.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BreakerPolicy {
+    /// Runs in a row that fail the same way before the issue parks.
+    pub same_failure: u32,
+    /// Turns in a row without a commit, a change of the diff or a new tool result before the issue parks.
+    pub no_progress_turns: u32,
+    /// How long somebody else's change of the issue does not undo what a breaker parked, in milliseconds. An operator's
+    /// action always does.
+    pub cooldown_ms: u64,
+}
+
+impl Default for BreakerPolicy {
+    fn default() -> Self {
+        Self { same_failure: 3, no_progress_turns: 5, cooldown_ms: 1_800_000 }
+    }
+}
+
+/// `quota:` of WORKFLOW.md.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotaPolicy {
+    /// A refusal with a reset time suspends that kind of agent until then; otherwise the issue parks.
+    pub resume_at_reset: bool,
+}
+
+impl Default for QuotaPolicy {
+    fn default() -> Self {
+        Self { resume_at_reset: true }
+    }
 }
 
 /// Which permission requests of an agent are granted without a person.

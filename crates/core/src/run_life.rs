@@ -88,10 +88,10 @@ impl Machine {
                 self.note_own_move(&run.issue, state);
                 self.after_claim(run);
             }
-            (Effect::StartSession { .. }, Ok(EffectOutput::SessionStarted { session, how })) => {
+            (Effect::StartSession { .. }, Ok(EffectOutput::SessionStarted { session, how, usage: _ })) => {
                 self.after_launch(run, session, how);
             }
-            (Effect::Prompt { .. }, Ok(EffectOutput::TurnEnded { turn, usage, summary })) => {
+            (Effect::Prompt { .. }, Ok(EffectOutput::TurnEnded { turn, usage, summary, model: _, tool_digest: _ })) => {
                 self.after_turn(run, turn, usage, summary);
             }
             (Effect::Prompt { .. }, Err(failure)) => {
@@ -218,6 +218,8 @@ impl Machine {
                     turn: TurnOutcome::Interrupted,
                     usage: Usage::default(),
                     summary: String::new(),
+                    model: None,
+                    tool_digest: None,
                 };
                 self.conclude(effect, &open, Outcome::Done { output });
                 self.end_turn(run, TurnOutcome::Interrupted, Usage::default(), String::new(), true);
@@ -539,7 +541,7 @@ impl Machine {
     /// Something of a run that is ending came to its end.
     fn after_stopping(&mut self, run: &Run, effect: &Effect, result: Result<EffectOutput, Failure>) {
         match (effect, &result) {
-            (Effect::Prompt { .. }, Ok(EffectOutput::TurnEnded { turn, usage, summary })) => {
+            (Effect::Prompt { .. }, Ok(EffectOutput::TurnEnded { turn, usage, summary, model: _, tool_digest: _ })) => {
                 self.end_turn(run, turn.clone(), *usage, summary.clone(), false);
             }
             (Effect::Prompt { .. }, _) => {

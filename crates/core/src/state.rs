@@ -393,11 +393,7 @@ impl State {
         let run = self.run(run)?;
         let before = run.turn_usage;
         let now = before.max(usage);
-        let growth = Usage {
-            input_tokens: now.input_tokens - before.input_tokens,
-            output_tokens: now.output_tokens - before.output_tokens,
-            total_tokens: now.total_tokens - before.total_tokens,
-        };
+        let growth = now.growth_over(before);
         run.turn_usage = now;
         run.usage = run.usage.plus(growth);
         let issue = run.issue.clone();

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 pub struct Usage {
     /// Tokens read by the model.
     pub input_tokens: u64,
+    /// Those of them that came from the provider's cache.
+    #[serde(default)]
+    pub cached_input_tokens: u64,
     /// Tokens written by the model.
     pub output_tokens: u64,
     /// What the agent calls the total; at least the sum of both.
@@ -17,7 +20,12 @@ impl Usage {
     /// A usage of `input` and `output` tokens.
     #[must_use]
     pub fn new(input: u64, output: u64) -> Self {
-        Self { input_tokens: input, output_tokens: output, total_tokens: input.saturating_add(output) }
+        Self {
+            input_tokens: input,
+            cached_input_tokens: 0,
+            output_tokens: output,
+            total_tokens: input.saturating_add(output),
+        }
     }
 
     /// Both together.
@@ -25,6 +33,7 @@ impl Usage {
     pub fn plus(self, other: Self) -> Self {
         Self {
             input_tokens: self.input_tokens.saturating_add(other.input_tokens),
+            cached_input_tokens: self.cached_input_tokens.saturating_add(other.cached_input_tokens),
             output_tokens: self.output_tokens.saturating_add(other.output_tokens),
             total_tokens: self.total_tokens.saturating_add(other.total_tokens),
         }
@@ -35,8 +44,20 @@ impl Usage {
     pub fn max(self, other: Self) -> Self {
         Self {
             input_tokens: self.input_tokens.max(other.input_tokens),
+            cached_input_tokens: self.cached_input_tokens.max(other.cached_input_tokens),
             output_tokens: self.output_tokens.max(other.output_tokens),
             total_tokens: self.total_tokens.max(other.total_tokens),
+        }
+    }
+
+    /// What this adds to `before`; nothing where it is smaller.
+    #[must_use]
+    pub fn growth_over(self, before: Self) -> Self {
+        Self {
+            input_tokens: self.input_tokens.saturating_sub(before.input_tokens),
+            cached_input_tokens: self.cached_input_tokens.saturating_sub(before.cached_input_tokens),
+            output_tokens: self.output_tokens.saturating_sub(before.output_tokens),
+            total_tokens: self.total_tokens.saturating_sub(before.total_tokens),
         }
     }
 }

@@ -411,7 +411,7 @@ impl Driver {
             self.feed(Input::ClockJumped)?;
         }
         for (run, usage) in self.executor.live.take() {
-            let signal = usage.map_or(Signal::Activity, Signal::Usage);
+            let signal = usage.map_or(Signal::Activity, |(usage, model)| Signal::Usage { usage, model });
             self.feed(Input::Signal { run, signal })?;
         }
         self.look_at_workflow();

@@ -15,8 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::live::{Live, Sink};
 use crate::ports::{
-    AgentSession, Agents, Clock, Context, Launch, Processes, Tracker, Trackers, Transcripts, Workflow, Workspaces,
+    AgentSession, Agents, Clock, Context, Launch, Processes, Tracker, Trackers, Transcripts, TurnEnd, Workflow,
+    Workspaces,
 };
+use crate::toolbox::DaemonTools;
 use crate::{crash, prompt};
 
 /// Trackers that are kept open; one per tracker configuration that a live run or the current policy names.
@@ -203,16 +205,24 @@ impl Executor {
             old.close().await;
         }
         self.live.begin(&run);
+        let tools = self.toolbox(&context.request, &run)?;
         let launch = Launch {
             context,
             resume,
             seek: seek.map(|key| marker(&self.world.secret, key)),
             sink: Arc::new(self.sink(&run)),
+            tools,
             state_dir: self.world.state_dir.clone(),
         };
         let started = self.world.agents.start(launch).await?;
         *agent = Some(started.agent);
-        Ok(EffectOutput::SessionStarted { session: started.session, how: started.how })
+        Ok(EffectOutput::SessionStarted { session: started.session, how: started.how, usage: started.usage })
+    }
+
+    fn toolbox(&self, request: &EffectRequest, run: &RunId) -> Result<Arc<DaemonTools>, Failure> {
+        let tracker = self.tracker(&request.policy)?;
+        let sink = self.sink(run);
+        Ok(Arc::new(DaemonTools::new(tracker, request.issue.id.clone(), sink)))
     }
 
     async fn prompt(&self, context: &Context, turn: u32, spec: &PromptSpec) -> Result<EffectOutput, Failure> {
@@ -237,7 +247,8 @@ impl Executor {
         let end = session.prompt(turn, &text, &context.cancel).await;
         self.live.end_turn(&run);
         let end = end?;
-        Ok(EffectOutput::TurnEnded { turn: end.turn, usage: end.usage, summary: end.summary })
+        let TurnEnd { turn, usage, summary, model, tool_digest } = end;
+        Ok(EffectOutput::TurnEnded { turn, usage, summary, model, tool_digest })
     }
 
     async fn stop_agent(&self, context: &Context) -> Result<EffectOutput, Failure> {

@@ -17,6 +17,7 @@ mod live;
 mod policy_hash;
 mod ports;
 mod prompt;
+mod toolbox;
 
 pub use dalsegno_core as core;
 pub use dalsegno_durable::attempt::CANCEL_GRACE;

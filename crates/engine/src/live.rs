@@ -42,7 +42,7 @@ struct Signs {
     /// Something came since it was last looked at.
     fresh: bool,
     /// Usage of the open turn that was not told yet.
-    usage: Option<Usage>,
+    usage: Option<(Usage, Option<String>)>,
     /// When usage was told last.
     told: Option<Instant>,
     /// Number of the latest turn.
@@ -57,7 +57,7 @@ impl Live {
     }
 
     /// What came since the last look.
-    pub(crate) fn take(&self) -> Vec<(RunId, Option<Usage>)> {
+    pub(crate) fn take(&self) -> Vec<(RunId, Option<(Usage, Option<String>)>)> {
         let mut taken = Vec::new();
         for (run, signs) in self.lock().iter_mut() {
             let rested = signs.told.is_none_or(|told| told.elapsed() >= USAGE_EVERY);
@@ -131,12 +131,13 @@ impl AgentSink for Sink {
         self.live.with(&self.run, |signs| signs.sign(at, "activity"));
     }
 
-    fn usage(&self, usage: Usage) {
+    fn usage(&self, usage: Usage, model: Option<&str>) {
         let at = self.clock.now();
         self.live.with(&self.run, |signs| {
             signs.sign(at, "usage");
             if signs.open {
-                signs.usage = Some(signs.usage.map_or(usage, |before| before.max(usage)));
+                let (before, known) = signs.usage.take().unwrap_or_default();
+                signs.usage = Some((before.max(usage), model.map(str::to_owned).or(known)));
             }
         });
     }

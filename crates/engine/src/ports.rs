@@ -356,6 +356,8 @@ pub struct Launch {
     pub seek: Option<String>,
     /// Where signs of life, usage and the transcript go.
     pub sink: Arc<dyn AgentSink>,
+    /// Tools that the agent may call, executed by the daemon.
+    pub tools: Arc<dyn Toolbox>,
     /// State directory of the daemon; an agent that needs a place for its own sessions gets one below it.
     pub state_dir: PathBuf,
 }
@@ -366,6 +368,8 @@ pub struct Started {
     pub session: SessionId,
     /// How the session came about.
     pub how: SessionStart,
+    /// Tokens of the whole session by its own count, for one that was resumed and says so.
+    pub usage: Option<Usage>,
     /// The agent.
     pub agent: Box<dyn AgentSession>,
 }
@@ -381,6 +385,51 @@ pub trait AgentSession: Send {
 
     /// Ends the agent's process and everything that hangs on it. Never fails; what is left the sweep takes.
     async fn close(self: Box<Self>);
+
+    /// A way to speak into the turn that is under way, where the protocol has one.
+    fn steering(&self) -> Option<Arc<dyn Steering>> {
+        None
+    }
+}
+
+/// Speaks into a turn that is under way.
+#[async_trait]
+pub trait Steering: Send + Sync {
+    /// Adds the text to the open turn.
+    ///
+    /// # Errors
+    /// `no_turn` when none is open: the text belongs into the next prompt. Else as for [`AgentSession::prompt`].
+    async fn steer(&self, text: &str) -> Result<(), Failure>;
+}
+
+/// Tools that an agent may call and the daemon executes.
+#[async_trait]
+pub trait Toolbox: Send + Sync {
+    /// What there is, in a fixed order.
+    fn tools(&self) -> Vec<ToolSpec>;
+
+    /// Executes one call. Never fails: what went wrong is told to the agent.
+    async fn call(&self, name: &str, arguments: serde_json::Value) -> ToolAnswer;
+}
+
+/// A tool, as an agent is told of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToolSpec {
+    /// Stable name.
+    pub name: String,
+    /// What it does, for the model.
+    pub description: String,
+    /// JSON schema of its arguments, an object.
+    pub input_schema: serde_json::Value,
+}
+
+/// What a tool call came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolAnswer {
+    /// For the model, at most 16 KiB.
+    pub text: String,
+    /// It did what it is for.
+    pub success: bool,
 }
 
 /// How a turn ended.
@@ -392,14 +441,18 @@ pub struct TurnEnd {
     pub usage: Usage,
     /// The agent's last words, at most 2 KiB.
     pub summary: String,
+    /// The model that was asked, as far as known.
+    pub model: Option<String>,
+    /// Hash over all tool results of the turn; `None` when there were none.
+    pub tool_digest: Option<String>,
 }
 
 /// Where an agent's signs go. Calls may wait when the daemon is behind, and lose nothing.
 pub trait AgentSink: Send + Sync {
     /// It is alive.
     fn activity(&self);
-    /// Tokens of the turn so far.
-    fn usage(&self, usage: Usage);
+    /// Tokens of the turn so far, and the model that was asked, as far as known.
+    fn usage(&self, usage: Usage, model: Option<&str>);
     /// A line for the transcript.
     fn transcript(&self, kind: TranscriptKind, text: &str);
 }

@@ -22,17 +22,17 @@ pub(crate) fn time(at: Timestamp) -> String {
 }
 
 fn usage(usage: Usage) -> api::Usage {
-    let Usage { input_tokens, output_tokens, total_tokens } = usage;
+    let Usage { input_tokens, cached_input_tokens: _, output_tokens, total_tokens } = usage;
     api::Usage { input_tokens, output_tokens, total_tokens, cost_usd: None }
 }
 
 fn tokens(usage: Usage) -> api::Tokens {
-    let Usage { input_tokens, output_tokens, total_tokens } = usage;
+    let Usage { input_tokens, cached_input_tokens: _, output_tokens, total_tokens } = usage;
     api::Tokens { input_tokens, output_tokens, total_tokens }
 }
 
 pub(crate) fn totals(usage: Usage, run_ms: u64) -> api::Totals {
-    let Usage { input_tokens, output_tokens, total_tokens } = usage;
+    let Usage { input_tokens, cached_input_tokens: _, output_tokens, total_tokens } = usage;
     let seconds_running = std::time::Duration::from_millis(run_ms).as_secs_f64();
     api::Totals { input_tokens, output_tokens, total_tokens, seconds_running }
 }

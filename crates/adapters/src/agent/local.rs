@@ -42,6 +42,7 @@ impl LocalAgents {
 impl Agents for LocalAgents {
     async fn start(&self, launch: Launch) -> Result<Started, Failure> {
         match launch.context.request.policy.agent.kind {
+            AgentKind::Codex => Err(Failure::permanent("not_available", "this version cannot drive codex yet")),
             AgentKind::Acp => AcpAgents.start(launch).await,
             AgentKind::Scripted => self.scripted(launch).await,
         }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use dalsegno_core::{
-    AgentKind, AgentPolicy, AutoApprove, BudgetPolicy, CommitMode, Failure, HandoffPolicy, HooksPolicy, Policy,
-    TrackerPolicy, WorkspacePolicy, WorkspaceStrategy, normalized_state,
+    AgentKind, AgentPolicy, AutoApprove, BreakerPolicy, BudgetPolicy, CommitMode, Failure, HandoffPolicy, HooksPolicy,
+    Policy, QuotaPolicy, TrackerPolicy, WorkspacePolicy, WorkspaceStrategy, normalized_state,
 };
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -41,7 +41,12 @@ pub(super) fn policy(config: &Map<String, Value>, body: &str, place: &Place<'_>)
         hooks: hooks(&Section::of(config, "hooks")?)?,
         agent: agent(config, place)?,
         handoff: handoff(config)?,
-        budget: BudgetPolicy { issue_runs: Section::of(config, "budget")?.inner("issue")?.count("runs", 20)? },
+        budget: BudgetPolicy {
+            issue_runs: Section::of(config, "budget")?.inner("issue")?.count("runs", 20)?,
+            ..BudgetPolicy::default()
+        },
+        breaker: BreakerPolicy::default(),
+        quota: QuotaPolicy::default(),
         auto_approve: Section::of(config, "questions")?
             .word(
                 "auto_approve",
@@ -174,7 +179,7 @@ fn agent(config: &Map<String, Value>, place: &Place<'_>) -> Result<AgentPolicy, 
         AgentKind::Scripted if script.is_none() => {
             return Err(invalid("agent.script", "not set", "the path of the scripted agent's YAML file"));
         }
-        AgentKind::Acp | AgentKind::Scripted => {}
+        AgentKind::Codex | AgentKind::Acp | AgentKind::Scripted => {}
     }
     Ok(AgentPolicy {
         kind,
@@ -187,6 +192,7 @@ fn agent(config: &Map<String, Value>, place: &Place<'_>) -> Result<AgentPolicy, 
         turn_timeout_ms: codex.millis("turn_timeout_ms", 3_600_000)?,
         read_timeout_ms: codex.millis("read_timeout_ms", 5_000)?,
         stall_timeout_ms: codex.integer("stall_timeout_ms", i64::MIN, i64::MAX)?.unwrap_or(300_000),
+        ..AgentPolicy::of(kind)
     })
 }
 

@@ -65,7 +65,9 @@ impl LocalWorkspaces {
         resolved_root(policy).await?;
         match policy.workspace.strategy {
             WorkspaceStrategy::Empty => Ok(()),
-            WorkspaceStrategy::Clone => Remote::of(&Caller::look(), policy).await.map(drop),
+            WorkspaceStrategy::Clone | WorkspaceStrategy::Worktree => {
+                Remote::of(&Caller::look(), policy).await.map(drop)
+            }
         }
     }
 
@@ -189,13 +191,18 @@ impl Workspaces for LocalWorkspaces {
         let caller = Caller::look();
         let path = contained(policy, &workspace.path).await?;
         let Some(work) = self.open(&caller, workspace, &path).await? else {
-            return Ok(dalsegno_engine::core::Work { head: None, has_commits: false, uncommitted: Vec::new() });
+            return Ok(dalsegno_engine::core::Work {
+                head: None,
+                has_commits: false,
+                uncommitted: Vec::new(),
+                diff_digest: None,
+            });
         };
         let head = work.head().await?;
         // A branch that was made anew need not hold `since`; then the base is what counts.
         let known: Vec<&str> = since.into_iter().chain(&workspace.base_commit).map(CommitId::as_str).collect();
         let has_commits = head.is_some() && work.beyond(&["HEAD"], &known).await?.is_some();
-        Ok(dalsegno_engine::core::Work { head, has_commits, uncommitted: work.uncommitted().await? })
+        Ok(dalsegno_engine::core::Work { head, has_commits, uncommitted: work.uncommitted().await?, diff_digest: None })
     }
 }
 

@@ -52,7 +52,7 @@ impl LocalWorkspaces {
                 place.begin().await?;
                 Marker::new(identifier, None, None)
             }
-            WorkspaceStrategy::Clone => self.clone_into(context, &caller, &place).await?,
+            WorkspaceStrategy::Clone | WorkspaceStrategy::Worktree => self.clone_into(context, &caller, &place).await?,
         };
         place.finish(&marker).await?;
         Ok((workspace(&place, &marker), true))
@@ -136,7 +136,9 @@ fn whole(
     Ok(match policy.workspace.strategy {
         // Symphony §9.2: a directory that is there is reused.
         WorkspaceStrategy::Empty => Some(candidate.unwrap_or_else(|| Marker::new(identifier, None, None))),
-        WorkspaceStrategy::Clone => candidate.filter(|it| it.branch.is_some() && place.path().join(".git").exists()),
+        WorkspaceStrategy::Clone | WorkspaceStrategy::Worktree => {
+            candidate.filter(|it| it.branch.is_some() && place.path().join(".git").exists())
+        }
     })
 }
 

@@ -221,7 +221,7 @@ mod acp {
         let prompt = r#"update '{"sessionUpdate":"usage_update","used":100,"size":100000}'
             answer '{"stopReason":"end_turn","usage":{"inputTokens":100,"outputTokens":10,"totalTokens":120}}'"#;
         let (end, _) = turn(Bash { prompt, ..Bash::default() }).await;
-        assert_eq!(end.usage, Usage { input_tokens: 100, output_tokens: 10, total_tokens: 120 });
+        assert_eq!(end.usage, Usage { total_tokens: 120, ..Usage::new(100, 10) });
     }
 
     #[tokio::test(flavor = "multi_thread")]

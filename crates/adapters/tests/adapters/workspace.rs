@@ -1,6 +1,5 @@
 //! A remote, a project that was cloned from it, and a daemon's workspaces.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,9 +7,9 @@ use std::sync::Arc;
 
 use dalsegno_adapters::workspace::LocalWorkspaces;
 use dalsegno_engine::core::{
-    AgentKind, AgentPolicy, AutoApprove, BudgetPolicy, CommitId, CommitMode, Effect, EffectId, EffectRequest, Failure,
-    HandoffPolicy, HooksPolicy, Issue, IssueId, KnownBranch, Policy, RunId, TrackerPolicy, Workspace, WorkspacePolicy,
-    WorkspaceStrategy,
+    AgentKind, AgentPolicy, AutoApprove, BreakerPolicy, BudgetPolicy, CommitId, CommitMode, Effect, EffectId,
+    EffectRequest, Failure, HandoffPolicy, HooksPolicy, Issue, IssueId, KnownBranch, Policy, QuotaPolicy, RunId,
+    TrackerPolicy, Workspace, WorkspacePolicy, WorkspaceStrategy,
 };
 use dalsegno_engine::{Context, Workflow, Workspaces as _};
 use tempfile::TempDir;
@@ -206,16 +205,13 @@ fn policy(at: &Path) -> Policy {
             timeout_ms: 60_000,
         },
         agent: AgentPolicy {
-            kind: AgentKind::Scripted,
-            command: None,
-            script: None,
             max_concurrent_agents: 1,
             max_turns: 1,
             max_retry_backoff_ms: 1000,
-            max_concurrent_agents_by_state: BTreeMap::new(),
             turn_timeout_ms: 1000,
             read_timeout_ms: 1000,
             stall_timeout_ms: 0,
+            ..AgentPolicy::of(AgentKind::Scripted)
         },
         handoff: Some(HandoffPolicy {
             remote: "origin".to_owned(),
@@ -226,7 +222,9 @@ fn policy(at: &Path) -> Policy {
             state: None,
             comment: None,
         }),
-        budget: BudgetPolicy { issue_runs: 20 },
+        budget: BudgetPolicy::default(),
+        breaker: BreakerPolicy::default(),
+        quota: QuotaPolicy::default(),
         auto_approve: AutoApprove::None,
         prompt_template: String::new(),
     }

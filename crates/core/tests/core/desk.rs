@@ -1,7 +1,5 @@
 //! A machine on a desk: batches are committed at once, effects and queries wait for the test.
 
-use std::collections::BTreeMap;
-
 use dalsegno_core::*;
 
 pub(crate) struct Desk {
@@ -41,18 +39,7 @@ pub(crate) fn policy() -> Policy {
             before_remove: None,
             timeout_ms: 60_000,
         },
-        agent: AgentPolicy {
-            kind: AgentKind::Acp,
-            command: Some("agent".into()),
-            script: None,
-            max_concurrent_agents: 10,
-            max_turns: 3,
-            max_retry_backoff_ms: 300_000,
-            max_concurrent_agents_by_state: BTreeMap::new(),
-            turn_timeout_ms: 3_600_000,
-            read_timeout_ms: 5_000,
-            stall_timeout_ms: 300_000,
-        },
+        agent: AgentPolicy { command: Some("agent".into()), max_turns: 3, ..AgentPolicy::of(AgentKind::Acp) },
         handoff: Some(HandoffPolicy {
             remote: "origin".into(),
             checks: vec!["./test".into()],
@@ -62,7 +49,9 @@ pub(crate) fn policy() -> Policy {
             state: Some("Human Review".into()),
             comment: Some("done".into()),
         }),
-        budget: BudgetPolicy { issue_runs: 20 },
+        budget: BudgetPolicy::default(),
+        breaker: BreakerPolicy::default(),
+        quota: QuotaPolicy::default(),
         auto_approve: AutoApprove::None,
         prompt_template: "Do it.".into(),
     }
@@ -102,11 +91,17 @@ pub(crate) fn workspace_ready(created: bool) -> EffectOutput {
 }
 
 pub(crate) fn turn_ended(turn: TurnOutcome) -> EffectOutput {
-    EffectOutput::TurnEnded { turn, usage: Usage::new(100, 10), summary: "words".into() }
+    EffectOutput::TurnEnded {
+        turn,
+        usage: Usage::new(100, 10),
+        summary: "words".into(),
+        model: None,
+        tool_digest: None,
+    }
 }
 
 pub(crate) fn session(how: SessionStart) -> EffectOutput {
-    EffectOutput::SessionStarted { session: "s1".into(), how }
+    EffectOutput::SessionStarted { session: "s1".into(), how, usage: None }
 }
 
 pub(crate) fn retryable() -> Failure {
@@ -298,11 +293,11 @@ impl Desk {
 }
 
 pub(crate) fn with_commit() -> Work {
-    Work { head: Some("c1".into()), has_commits: true, uncommitted: Vec::new() }
+    Work { head: Some("c1".into()), has_commits: true, uncommitted: Vec::new(), diff_digest: None }
 }
 
 pub(crate) fn without_commit() -> Work {
-    Work { head: Some("base".into()), has_commits: false, uncommitted: Vec::new() }
+    Work { head: Some("base".into()), has_commits: false, uncommitted: Vec::new(), diff_digest: None }
 }
 
 pub(crate) fn dirty() -> Work {

@@ -251,7 +251,7 @@ impl Slow {
             }
             Happening::Signal { tokens } => {
                 let Some(run) = self.machine.state().runs.keys().next().cloned() else { return };
-                self.hand(Input::Signal { run, signal: Signal::Usage(Usage::new(tokens, 1)) });
+                self.hand(Input::Signal { run, signal: Signal::Usage { usage: Usage::new(tokens, 1), model: None } });
             }
             Happening::Edit { issue: number, how } => self.edit(number, how),
             Happening::Passes { ms } => {

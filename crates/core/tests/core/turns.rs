@@ -130,8 +130,8 @@ fn s13_5_usage_is_the_largest_report_of_each_turn() {
     let run = desk.machine.state().runs.keys().next().unwrap().clone();
     for total in [50, 30, 50, 90] {
         desk.now += 2_000;
-        let usage = Usage { input_tokens: total, output_tokens: 0, total_tokens: total };
-        desk.hand(Input::Signal { run: run.clone(), signal: Signal::Usage(usage) });
+        let usage = Usage::new(total, 0);
+        desk.hand(Input::Signal { run: run.clone(), signal: Signal::Usage { usage, model: None } });
     }
     assert_eq!(desk.machine.state().usage.total_tokens, 90);
     desk.turn(TurnOutcome::Completed);

@@ -27,7 +27,7 @@ async fn a_flood_of_signs_costs_a_few_entries_and_loses_no_figures() {
     let before = stage.journal.events().len();
     for number in 1..=100_000_u64 {
         sink.activity();
-        sink.usage(Usage::new(number, 1));
+        sink.usage(Usage::new(number, 1), None);
         if number % 1_000 == 0 {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -54,12 +54,12 @@ async fn figures_of_a_turn_are_not_counted_to_the_next_one() {
     called(&stage, "prompt", "A").await;
     let sink = stage.agents.sink("A").unwrap();
     tokio::time::sleep(Duration::from_millis(5_100)).await;
-    sink.usage(Usage::new(500, 5));
+    sink.usage(Usage::new(500, 5), None);
     event(&stage, |event| matches!(event, Event::TurnStarted { turn: 2, .. })).await;
     // A late word of the first turn.
     pass(3).await;
     assert!(usages(&stage).iter().all(|(turn, _)| *turn == 1), "{:?}", usages(&stage));
-    sink.usage(Usage::new(7, 7));
+    sink.usage(Usage::new(7, 7), None);
     pass(3).await;
     assert_eq!(usages(&stage).last(), Some(&(2, Usage::new(7, 7))));
     assert_eq!(life.stop().await.unwrap(), DriverEnd::Stopped);
@@ -73,7 +73,7 @@ async fn signs_of_an_agent_that_is_gone_keep_nothing() {
     event(&stage, |event| matches!(event, Event::RunEnded { .. })).await;
     let sink = stage.agents.sink("A").unwrap();
     sink.activity();
-    sink.usage(Usage::new(1, 1));
+    sink.usage(Usage::new(1, 1), None);
     assert_eq!(life.handle.last_sign("run-1"), None);
     assert_eq!(life.stop().await.unwrap(), DriverEnd::Stopped);
 }

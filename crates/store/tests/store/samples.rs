@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use dalsegno_core::{
-    AgentKind, AgentPolicy, AutoApprove, BudgetPolicy, CommitId, CommitMode, Effect, EffectId, EffectOutput, Ending,
-    Event, Failure, HandoffPolicy, Hook, HooksPolicy, IssueId, IssueStatus, Missing, Outcome, Phase, Policy,
-    PolicyHash, PromptSpec, RunId, RunOutcome, SagaStep, SessionId, StepState, Then, Timestamp, TrackerPolicy,
-    TurnOutcome, Usage, Workspace, WorkspacePolicy, WorkspaceStrategy,
+    AgentKind, AgentPolicy, AutoApprove, BreakerPolicy, BudgetPolicy, CommitId, CommitMode, Effect, EffectId,
+    EffectOutput, Ending, Event, Failure, HandoffPolicy, Hook, HooksPolicy, IssueId, IssueStatus, Missing, Outcome,
+    Phase, Policy, PolicyHash, PromptSpec, QuotaPolicy, RunId, RunOutcome, SagaStep, SessionId, StepState, Then,
+    Timestamp, TrackerPolicy, TurnOutcome, Usage, Workspace, WorkspacePolicy, WorkspaceStrategy,
 };
 
 use crate::support::issue;
@@ -96,16 +96,10 @@ pub(crate) fn policy() -> Policy {
             timeout_ms: 60_000,
         },
         agent: AgentPolicy {
-            kind: AgentKind::Scripted,
-            command: None,
             script: Some("/project/agent.yaml".to_owned()),
-            max_concurrent_agents: 10,
-            max_turns: 20,
-            max_retry_backoff_ms: 300_000,
             max_concurrent_agents_by_state: BTreeMap::from([("todo".to_owned(), 2)]),
-            turn_timeout_ms: 3_600_000,
-            read_timeout_ms: 5_000,
             stall_timeout_ms: -1,
+            ..AgentPolicy::of(AgentKind::Scripted)
         },
         handoff: Some(HandoffPolicy {
             remote: "origin".to_owned(),
@@ -116,7 +110,9 @@ pub(crate) fn policy() -> Policy {
             state: Some("Human Review".to_owned()),
             comment: Some("Pushed {{ branch }}".to_owned()),
         }),
-        budget: BudgetPolicy { issue_runs: 20 },
+        budget: BudgetPolicy::default(),
+        breaker: BreakerPolicy::default(),
+        quota: QuotaPolicy::default(),
         auto_approve: AutoApprove::Workspace,
         prompt_template: "Do {{ issue.title }}.".to_owned(),
     }
@@ -177,6 +173,8 @@ pub(crate) fn foldable() -> Vec<Event> {
                 turn: TurnOutcome::Completed,
                 usage: Usage::new(1_200, 80),
                 summary: "done".to_owned(),
+                model: Some("m-1".to_owned()),
+                tool_digest: Some("0f".to_owned()),
             },
         ),
         Event::TurnEnded {

@@ -4,18 +4,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a case ends at the first surprise")]
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dalsegno_core::{
-    AgentPolicy, AutoApprove, BudgetPolicy, Effect, EffectId, EffectRequest, Failure, HooksPolicy, Issue, IssueId,
-    Policy, RunId, SessionId, SessionStart, TrackerPolicy, TurnOutcome, Usage, Workspace, WorkspacePolicy,
-    WorkspaceStrategy,
+    AgentPolicy, AutoApprove, BreakerPolicy, BudgetPolicy, Effect, EffectId, EffectRequest, Failure, HooksPolicy,
+    Issue, IssueId, Policy, QuotaPolicy, RunId, SessionId, SessionStart, TrackerPolicy, TurnOutcome, Usage, Workspace,
+    WorkspacePolicy, WorkspaceStrategy,
 };
-use dalsegno_engine::{AgentSession, AgentSink, Agents, Context, Launch, Processes, Started, TranscriptKind, TurnEnd};
+use dalsegno_engine::{
+    AgentSession, AgentSink, Agents, Context, Launch, Processes, Started, ToolAnswer, ToolSpec, Toolbox,
+    TranscriptKind, TurnEnd,
+};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -103,7 +105,7 @@ impl AgentSink for Heard {
         *self.activity.lock().unwrap() += 1;
     }
 
-    fn usage(&self, usage: Usage) {
+    fn usage(&self, usage: Usage, _model: Option<&str>) {
         self.usage.lock().unwrap().push(usage);
     }
 
@@ -145,6 +147,41 @@ pub struct World<'a> {
     pub secret_names: Vec<String>,
     /// Cancels the start.
     pub cancel: CancellationToken,
+    /// The tools that agents are told of.
+    pub tools: Arc<EchoTools>,
+}
+
+/// One tool, `echo`: answers with its argument `text`.
+#[derive(Debug, Default)]
+pub struct EchoTools {
+    calls: Mutex<Vec<String>>,
+}
+
+impl EchoTools {
+    /// Texts that were asked for, in order.
+    #[must_use]
+    pub fn calls(&self) -> Vec<String> {
+        self.calls.lock().unwrap().clone()
+    }
+}
+
+#[async_trait::async_trait]
+impl Toolbox for EchoTools {
+    fn tools(&self) -> Vec<ToolSpec> {
+        let input_schema = serde_json::json!({
+            "type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"],
+            "additionalProperties": false,
+        });
+        vec![ToolSpec { name: "echo".to_owned(), description: "Says it again.".to_owned(), input_schema }]
+    }
+
+    async fn call(&self, name: &str, arguments: serde_json::Value) -> ToolAnswer {
+        let Some(text) = arguments.get("text").and_then(|text| text.as_str()).filter(|_| name == "echo") else {
+            return ToolAnswer { text: format!("no tool {name}, or no text"), success: false };
+        };
+        self.calls.lock().unwrap().push(text.to_owned());
+        ToolAnswer { text: format!("echo: {text}"), success: true }
+    }
 }
 
 impl<'a> World<'a> {
@@ -165,6 +202,7 @@ impl<'a> World<'a> {
             turn_timeout_ms: 30_000,
             secret_names: Vec::new(),
             cancel: CancellationToken::new(),
+            tools: Arc::default(),
         }
     }
 
@@ -198,6 +236,7 @@ impl<'a> World<'a> {
             resume: resume.cloned(),
             seek: seek.map(str::to_owned),
             sink: self.heard.clone(),
+            tools: self.tools.clone(),
             state_dir: self.dir.path().join("state"),
         };
         agents.start(launch).await
@@ -279,7 +318,9 @@ fn request(
         },
         agent,
         handoff: None,
-        budget: BudgetPolicy { issue_runs: 1 },
+        budget: BudgetPolicy { issue_runs: 1, ..BudgetPolicy::default() },
+        breaker: BreakerPolicy::default(),
+        quota: QuotaPolicy::default(),
         auto_approve,
         prompt_template: String::new(),
     };
@@ -319,16 +360,15 @@ fn request(
 #[must_use]
 pub fn agent_policy(kind: dalsegno_core::AgentKind, command: Option<String>, script: Option<String>) -> AgentPolicy {
     AgentPolicy {
-        kind,
         command,
         script,
         max_concurrent_agents: 1,
         max_turns: 10,
         max_retry_backoff_ms: 1000,
-        max_concurrent_agents_by_state: BTreeMap::new(),
         turn_timeout_ms: 1000,
         read_timeout_ms: 1000,
         stall_timeout_ms: 1000,
+        ..AgentPolicy::of(kind)
     }
 }
 

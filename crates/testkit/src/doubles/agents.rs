@@ -75,7 +75,7 @@ impl Agents for ScriptedAgents {
             deaf: Arc::clone(&self.deaf),
             _alive: Alive(Arc::clone(&self.alive)),
         };
-        Ok(Started { session, how, agent: Box::new(agent) })
+        Ok(Started { session, how, usage: None, agent: Box::new(agent) })
     }
 }
 
@@ -102,7 +102,8 @@ impl AgentSession for ScriptedSession {
     async fn prompt(&mut self, _turn: u32, text: &str, cancel: &CancellationToken) -> Result<TurnEnd, Failure> {
         self.record.effect("prompt", &self.issue);
         self.sink.transcript(TranscriptKind::Prompt, text);
-        let end = |turn| TurnEnd { turn, usage: Usage::default(), summary: String::new() };
+        let end =
+            |turn| TurnEnd { turn, usage: Usage::default(), summary: String::new(), model: None, tool_digest: None };
         let turn = self.turns.play(self.issue.as_str(), || Ok(TurnOutcome::Completed));
         tokio::pin!(turn);
         tokio::select! {

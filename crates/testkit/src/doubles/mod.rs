@@ -17,8 +17,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use dalsegno_core::{
-    AgentKind, AgentPolicy, AutoApprove, BudgetPolicy, CommitMode, HandoffPolicy, HooksPolicy, Issue, IssueId, Policy,
-    Timestamp, TrackerPolicy, WorkspacePolicy, WorkspaceStrategy,
+    AgentKind, AgentPolicy, AutoApprove, BreakerPolicy, BudgetPolicy, CommitMode, HandoffPolicy, HooksPolicy, Issue,
+    IssueId, Policy, QuotaPolicy, Timestamp, TrackerPolicy, WorkspacePolicy, WorkspaceStrategy,
 };
 use dalsegno_durable::key::Secret;
 use dalsegno_engine::World;
@@ -132,18 +132,7 @@ pub fn policy() -> Policy {
             before_remove: None,
             timeout_ms: 60_000,
         },
-        agent: AgentPolicy {
-            kind: AgentKind::Acp,
-            command: Some("agent".to_owned()),
-            script: None,
-            max_concurrent_agents: 10,
-            max_turns: 5,
-            max_retry_backoff_ms: 300_000,
-            max_concurrent_agents_by_state: std::collections::BTreeMap::new(),
-            turn_timeout_ms: 3_600_000,
-            read_timeout_ms: 5_000,
-            stall_timeout_ms: 300_000,
-        },
+        agent: AgentPolicy { command: Some("agent".to_owned()), max_turns: 5, ..AgentPolicy::of(AgentKind::Acp) },
         handoff: Some(HandoffPolicy {
             remote: "origin".to_owned(),
             checks: vec!["./test".to_owned()],
@@ -153,7 +142,9 @@ pub fn policy() -> Policy {
             state: Some("Human Review".to_owned()),
             comment: Some("Done.".to_owned()),
         }),
-        budget: BudgetPolicy { issue_runs: 20 },
+        budget: BudgetPolicy::default(),
+        breaker: BreakerPolicy::default(),
+        quota: QuotaPolicy::default(),
         auto_approve: AutoApprove::None,
         prompt_template: "Work.".to_owned(),
     }

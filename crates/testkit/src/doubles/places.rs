@@ -128,7 +128,7 @@ impl Workspaces for ScriptedWorkspaces {
         _since: Option<&CommitId>,
     ) -> Result<Work, Failure> {
         self.record.look("workspaces.inspect", &workspace.path);
-        let there = || Ok(Work { head: Some(head()), has_commits: true, uncommitted: Vec::new() });
+        let there = || Ok(Work { head: Some(head()), has_commits: true, uncommitted: Vec::new(), diff_digest: None });
         self.inspect.play("", there).await
     }
 }

@@ -195,7 +195,7 @@ impl World {
             },
         };
         self.processes.push(Process { run, issue: id, session: session.clone(), alive: true, stray: false });
-        Ok(EffectOutput::SessionStarted { session: SessionId(session), how })
+        Ok(EffectOutput::SessionStarted { session: SessionId(session), how, usage: None })
     }
 
     /// A prompt arrives. Nothing when there is no agent to hear it.

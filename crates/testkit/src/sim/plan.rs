@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use dalsegno_core::{
-    AgentKind, AgentPolicy, AutoApprove, BlockerRef, BudgetPolicy, CommitMode, HandoffPolicy, HooksPolicy, Issue,
-    IssueId, Policy, Timestamp, TrackerPolicy, WorkspacePolicy, WorkspaceStrategy,
+    AgentKind, AgentPolicy, AutoApprove, BlockerRef, BreakerPolicy, BudgetPolicy, CommitMode, HandoffPolicy,
+    HooksPolicy, Issue, IssueId, Policy, QuotaPolicy, Timestamp, TrackerPolicy, WorkspacePolicy, WorkspaceStrategy,
 };
 
 use super::Knobs;
@@ -134,19 +134,18 @@ fn policy(dice: &mut Dice) -> Policy {
             timeout_ms: 60_000,
         },
         agent: AgentPolicy {
-            kind: AgentKind::Acp,
             command: Some("agent".to_owned()),
-            script: None,
             max_concurrent_agents: dice.pick([1, 1, 2, 3]),
             max_turns: dice.pick([1, 2, 3, 8]),
             max_retry_backoff_ms: dice.pick([10_000, 60_000, 300_000]),
             max_concurrent_agents_by_state: by_state,
-            turn_timeout_ms: 3_600_000,
-            read_timeout_ms: 5_000,
             stall_timeout_ms: dice.pick([0, 60_000, 300_000]),
+            ..AgentPolicy::of(AgentKind::Acp)
         },
         handoff,
-        budget: BudgetPolicy { issue_runs: dice.pick([1, 2, 4, 8]) },
+        budget: BudgetPolicy { issue_runs: dice.pick([1, 2, 4, 8]), ..BudgetPolicy::default() },
+        breaker: BreakerPolicy::default(),
+        quota: QuotaPolicy::default(),
         auto_approve: AutoApprove::None,
         prompt_template: "Do it.".to_owned(),
     }

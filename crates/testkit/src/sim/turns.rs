@@ -88,7 +88,9 @@ impl Sim {
             _ if fate == Fate::DoneInDoubt => (takes, Outcome::InDoubt { reason: "nobody knows".to_owned() }),
             _ if exits => (takes, failed("agent_exit")),
             Some(turn) => {
-                (takes, Outcome::Done { output: EffectOutput::TurnEnded { turn, usage, summary: String::new() } })
+                let output =
+                    EffectOutput::TurnEnded { turn, usage, summary: String::new(), model: None, tool_digest: None };
+                (takes, Outcome::Done { output })
             }
             None => (DEADLINE_MS, Outcome::InDoubt { reason: "the deadline is over".to_owned() }),
         };
@@ -100,7 +102,7 @@ impl Sim {
         while at < takes {
             let signal = match self.fates.coin() {
                 true => Signal::Activity,
-                false => Signal::Usage(Usage::new(self.fates.below(4_000), 10)),
+                false => Signal::Usage { usage: Usage::new(self.fates.below(4_000), 10), model: None },
             };
             self.schedule(at, Item::Signal { run: run.clone(), signal });
             at += 25_000;
@@ -245,8 +247,13 @@ impl Sim {
 }
 
 fn interrupted() -> Outcome {
-    let output =
-        EffectOutput::TurnEnded { turn: TurnOutcome::Interrupted, usage: Usage::default(), summary: String::new() };
+    let output = EffectOutput::TurnEnded {
+        turn: TurnOutcome::Interrupted,
+        usage: Usage::default(),
+        summary: String::new(),
+        model: None,
+        tool_digest: None,
+    };
     Outcome::Done { output }
 }
 

@@ -209,7 +209,8 @@ impl World {
             None => tree.commits.len() > 1,
         };
         let uncommitted = if tree.dirty { vec!["a.txt".to_owned()] } else { Vec::new() };
-        Some(Work { head: Some(head), has_commits, uncommitted })
+        let diff_digest = tree.dirty.then(|| "dirty".to_owned());
+        Some(Work { head: Some(head), has_commits, uncommitted, diff_digest })
     }
 
     pub(crate) fn verdict(&mut self, commit: &CommitId, index: u32, dice: &mut Dice, calm: bool) -> bool {

@@ -106,7 +106,7 @@ impl Listener {
         };
         self.write(lines);
         if usage != Usage::default() {
-            self.sink.usage(usage);
+            self.sink.usage(usage, None);
         }
         (usage, words)
     }
@@ -136,7 +136,7 @@ impl Listener {
         let usage = self.fold().update(update, &mut lines);
         self.write(lines);
         if let Some(usage) = usage {
-            self.sink.usage(usage);
+            self.sink.usage(usage, None);
         }
     }
 

@@ -47,7 +47,7 @@ pub(super) async fn start(command: Command, launch: Launch, workspace: String) -
             link.listener.note(&format!("session {session} ({})", word(how)));
             let silence = Duration::from_millis(policy.agent.turn_timeout_ms);
             let agent = Box::new(AcpSession { link, session: session.clone(), silence });
-            Ok(Started { session, how, agent })
+            Ok(Started { session, how, usage: None, agent })
         }
         Err(failure) => {
             link.end().await;
@@ -194,7 +194,7 @@ impl AgentSession for AcpSession {
         let (usage, summary) = listener.end_turn(reported);
         let (outcome, _) = ended?;
         listener.note(&format!("turn {turn}: {}", outcome.as_str()));
-        Ok(TurnEnd { turn: outcome, usage, summary })
+        Ok(TurnEnd { turn: outcome, usage, summary, model: None, tool_digest: None })
     }
 
     async fn close(self: Box<Self>) {
