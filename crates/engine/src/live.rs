@@ -18,6 +18,9 @@ const MESSAGE_BYTES: usize = 200;
 /// The machine takes a run's usage at most once a second; a report that comes sooner waits here.
 const USAGE_EVERY: Duration = Duration::from_millis(1_200);
 
+/// Tokens of a turn so far, and the model that was asked.
+type Reported = (Usage, Option<String>);
+
 /// Signs of all live agents.
 #[derive(Debug, Default)]
 pub(crate) struct Live {
@@ -42,7 +45,7 @@ struct Signs {
     /// Something came since it was last looked at.
     fresh: bool,
     /// Usage of the open turn that was not told yet.
-    usage: Option<(Usage, Option<String>)>,
+    usage: Option<Reported>,
     /// When usage was told last.
     told: Option<Instant>,
     /// Number of the latest turn.
@@ -57,7 +60,7 @@ impl Live {
     }
 
     /// What came since the last look.
-    pub(crate) fn take(&self) -> Vec<(RunId, Option<(Usage, Option<String>)>)> {
+    pub(crate) fn take(&self) -> Vec<(RunId, Option<Reported>)> {
         let mut taken = Vec::new();
         for (run, signs) in self.lock().iter_mut() {
             let rested = signs.told.is_none_or(|told| told.elapsed() >= USAGE_EVERY);

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use dalsegno_core::{
-    AgentKind, AgentPolicy, AutoApprove, BreakerPolicy, BudgetPolicy, CommitMode, Failure, HandoffPolicy, HooksPolicy,
-    Policy, QuotaPolicy, TrackerPolicy, WorkspacePolicy, WorkspaceStrategy, normalized_state,
+    AgentKind, AgentPolicy, AutoApprove, CommitMode, Failure, HandoffPolicy, HooksPolicy, Policy, TrackerPolicy,
+    WorkspacePolicy, WorkspaceStrategy, normalized_state,
 };
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use super::governance;
 use super::paths::{self, Environment};
 use super::section::{Section, invalid, shown};
 use super::template::DEFAULT_PROMPT;
@@ -41,12 +42,9 @@ pub(super) fn policy(config: &Map<String, Value>, body: &str, place: &Place<'_>)
         hooks: hooks(&Section::of(config, "hooks")?)?,
         agent: agent(config, place)?,
         handoff: handoff(config)?,
-        budget: BudgetPolicy {
-            issue_runs: Section::of(config, "budget")?.inner("issue")?.count("runs", 20)?,
-            ..BudgetPolicy::default()
-        },
-        breaker: BreakerPolicy::default(),
-        quota: QuotaPolicy::default(),
+        budget: governance::budget(config)?,
+        breaker: governance::breaker(config)?,
+        quota: governance::quota(config)?,
         auto_approve: Section::of(config, "questions")?
             .word(
                 "auto_approve",
