@@ -256,7 +256,12 @@ fn strategy_depends_on_what_is_around() {
     assert_eq!(policy.workspace.strategy, WorkspaceStrategy::Clone);
     assert_eq!(policy.workspace.repo, "https://example.org/a.git");
     let project = Project::new();
-    fs::create_dir(project.dir.path().join(".git")).unwrap();
+    let git = project.dir.path().join(".git");
+    fs::create_dir(&git).unwrap();
+    fs::write(project.dir.path().join("WORKFLOW.md"), format!("---\n{MINIMAL}workspace: {{root: /w}}\n---\n")).unwrap();
+    let policy = WorkflowFile::new(project.dir.path().join("WORKFLOW.md")).load().unwrap();
+    assert_eq!(policy.workspace.strategy, WorkspaceStrategy::Empty, "an empty .git is no repository");
+    fs::write(git.join("HEAD"), "ref: refs/heads/main\n").unwrap();
     let sub = project.dir.path().join("ops");
     fs::create_dir(&sub).unwrap();
     fs::write(sub.join("WORKFLOW.md"), format!("---\n{MINIMAL}workspace: {{root: /w}}\n---\n")).unwrap();
