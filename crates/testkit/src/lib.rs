@@ -4,4 +4,5 @@ pub mod conformance;
 pub mod crash;
 pub mod doubles;
 pub mod memory_reads;
+pub mod parts;
 pub mod sim;
