@@ -23,6 +23,9 @@ impl Part {
 
 /// The Codex agent. `None`: it is not here, and the test should return.
 ///
+/// Its home must not be below the system's temporary folder: there Codex makes no links for itself, and every command
+/// in its sandbox fails (`execvp codex-linux-sandbox`). `CARGO_TARGET_TMPDIR` is a good place.
+///
 /// # Panics
 /// When it is not here and `CI` is set, or when its variable names no program.
 #[must_use]

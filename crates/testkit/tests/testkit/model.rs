@@ -1,5 +1,7 @@
 //! The scripted model, asked as agents ask it.
 
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
 use std::time::Duration;
 
 use dalsegno_testkit::model::{ModelServer, Script, Tokens};
