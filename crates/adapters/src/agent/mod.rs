@@ -2,8 +2,26 @@
 //! own scripted agent, which speaks it too.
 
 mod acp;
+mod ear;
+mod inside;
+mod lines;
 mod local;
+mod program;
 pub mod scripted;
+mod text;
 
 pub use acp::AcpAgents;
 pub use local::LocalAgents;
+
+use dalsegno_engine::core::SessionStart;
+
+/// How a session came about, for the transcript.
+fn word(how: SessionStart) -> &'static str {
+    match how {
+        SessionStart::New => "new",
+        SessionStart::Resumed => "resumed",
+        SessionStart::ResumedPromptFound => "resumed; the last prompt is in its history",
+        SessionStart::ResumedPromptMissing => "resumed; the last prompt is not in its history",
+        SessionStart::Gone => "new, because the agent does not know the old one",
+    }
+}
