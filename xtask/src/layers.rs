@@ -8,15 +8,16 @@ use crate::shell::{Done, say};
 pub(crate) struct Arguments {}
 
 /// Each crate, and those of ours that it may depend on.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("dalsegno-core", &[]),
     ("dalsegno-durable", &[]),
     ("dalsegno-api", &[]),
+    ("dalsegno-parts", &[]),
     ("dalsegno-engine", &["dalsegno-core", "dalsegno-durable"]),
     ("dalsegno-store", &["dalsegno-engine", "dalsegno-core", "dalsegno-durable"]),
     ("dalsegno-adapters", &["dalsegno-engine", "dalsegno-core"]),
     ("dalsegno-gateway", &["dalsegno-engine", "dalsegno-core", "dalsegno-api"]),
-    ("dalsegno-testkit", &["dalsegno-core", "dalsegno-durable", "dalsegno-engine", "dalsegno-api"]),
+    ("dalsegno-testkit", &["dalsegno-core", "dalsegno-durable", "dalsegno-engine", "dalsegno-api", "dalsegno-parts"]),
     (
         "dalsegno",
         &[
@@ -29,7 +30,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
             "dalsegno-gateway",
         ],
     ),
-    ("xtask", &[]),
+    ("xtask", &["dalsegno-parts"]),
 ];
 
 /// What tests may use besides: the test kit, which shows every port's contract.
@@ -42,12 +43,20 @@ const CORE_MAY_USE: [&str; 4] = ["serde", "serde_json", "sha2", "thiserror"];
 /// Packages that make a layer what it is, and who may use them outside tests.
 const CONFINED: [(&str, &[&str], &str); 9] = [
     ("rusqlite", &["dalsegno-store"], "only the store speaks SQL"),
-    ("axum", &["dalsegno-gateway", "dalsegno"], "only the gateway serves HTTP; without a daemon its routes are called"),
+    (
+        "axum",
+        &["dalsegno-gateway", "dalsegno", "dalsegno-testkit"],
+        "only the gateway serves HTTP; without a daemon its routes are called; the test kit plays the language model",
+    ),
     ("hyper", &["dalsegno-gateway"], "only the gateway serves HTTP"),
     ("ureq", &["dalsegno-api", "dalsegno-adapters"], "the daemon is reached through api, remotes through adapters"),
     ("agent-client-protocol", &["dalsegno-adapters"], "agents are adapters"),
     ("liquid", &["dalsegno-adapters"], "templates are rendered by the workflow adapter"),
-    ("serde-saphyr", &["dalsegno-adapters"], "YAML is read by adapters"),
+    (
+        "serde-saphyr",
+        &["dalsegno-adapters", "dalsegno-testkit"],
+        "YAML is read by adapters, and scripts of the test kit",
+    ),
     ("clap", &["dalsegno", "xtask"], "arguments are the binary's"),
     ("tracing-subscriber", &["dalsegno", "dalsegno-testkit"], "where logs go is the binary's choice"),
 ];

@@ -1,7 +1,8 @@
 //! The project's own chores: one verb, one file.
 //!
 //! `cargo xtask test` is the whole test suite, `cargo xtask ci` is everything that continuous integration looks at.
-//! This crate stays cheap to compile: nothing but clap, serde and the standard library.
+//! This crate stays cheap to compile: nothing but clap, serde, the list of parts
+//! and the standard library.
 
 mod bench;
 mod ci;
@@ -47,6 +48,7 @@ enum Verb {
     Crash(crash::Arguments),
     Kill(kill::Arguments),
     Sim(sim::Arguments),
+    Parts(parts::Arguments),
     Newcomer(newcomer::Arguments),
 }
 
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Crash(arguments) => crash::run(&arguments),
         Verb::Kill(arguments) => kill::run(&arguments),
+        Verb::Parts(arguments) => parts::run(&arguments),
         Verb::Sim(arguments) => sim::run(&arguments),
         Verb::Newcomer(arguments) => newcomer::run(&arguments),
     };

@@ -4,8 +4,11 @@ use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+
+/// How often a line says that something long still runs.
+const STILL_RUNNING: Duration = Duration::from_secs(20);
 
 /// What a chore ends with: nothing, or what went wrong and what to do.
 pub(crate) type Done = Result<(), String>;
@@ -58,15 +61,37 @@ pub(crate) fn run(command: &mut Command) -> Done {
     judged(command, status)
 }
 
-/// Runs the command, and ends it when it takes longer than `limit`.
+/// Runs the command, and ends it when it takes longer than `limit`. Now and then a line says that it still runs.
 pub(crate) fn run_within(command: &mut Command, limit: Duration) -> Done {
     say(format_args!("$ {}   (at most {} s)", shown(command), limit.as_secs()));
     let mut child = command.spawn().map_err(|error| cannot_start(command, &error))?;
+    wait_within(command, &mut child, limit, true)
+}
+
+/// Runs the command silently, within `limit`, and answers its standard output.
+pub(crate) fn output_within(command: &mut Command, limit: Duration) -> Result<String, String> {
+    let kept = TempDir::new("output")?;
+    let path = kept.path().join("stdout");
+    let file = std::fs::File::create(&path).map_err(|error| format!("{} cannot be made: {error}", path.display()))?;
+    let spawned = command.stdout(file).stderr(Stdio::null()).spawn();
+    let mut child = spawned.map_err(|error| cannot_start(command, &error))?;
+    wait_within(command, &mut child, limit, false)?;
+    std::fs::read_to_string(&path).map_err(|error| format!("the output of `{}`: {error}", shown(command)))
+}
+
+fn wait_within(command: &Command, child: &mut Child, limit: Duration, aloud: bool) -> Done {
     let began = Instant::now();
+    let mut next_word = STILL_RUNNING;
     loop {
         match child.try_wait() {
             Ok(Some(status)) => return judged(command, status),
-            Ok(None) if began.elapsed() < limit => std::thread::sleep(Duration::from_millis(50)),
+            Ok(None) if began.elapsed() < limit => {
+                if aloud && began.elapsed() >= next_word {
+                    say(format_args!("… still running after {} s", next_word.as_secs()));
+                    next_word += STILL_RUNNING;
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
             Ok(None) => {
                 let ended = child.kill().and_then(|()| child.wait());
                 let left = ended.err().map(|error| format!("; it could not be ended: {error}")).unwrap_or_default();
@@ -155,11 +180,15 @@ impl Drop for TempDir {
     }
 }
 
-/// Gives the command a home of its own. Cargo and rustup keep theirs, or nothing could be built there.
+/// Gives the command a home of its own. Cargo, rustup and the real parts keep theirs, or nothing could be built and all
+/// parts would be fetched again.
 pub(crate) fn with_empty_home(command: &mut Command, home: &Path) {
     let old_home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
     for (name, folder) in [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")] {
         command.env(name, std::env::var_os(name).unwrap_or_else(|| old_home.join(folder).into_os_string()));
+    }
+    if let Ok(places) = dalsegno_parts::Places::from_env() {
+        command.env(dalsegno_parts::FOLDER_VARIABLE, places.folder);
     }
     for name in ["XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "GIT_CONFIG_GLOBAL"] {
         command.env_remove(name);

@@ -4,4 +4,6 @@ pub mod conformance;
 pub mod crash;
 pub mod doubles;
 pub mod memory_reads;
+pub mod model;
+pub mod parts;
 pub mod sim;
