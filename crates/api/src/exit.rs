@@ -12,17 +12,20 @@ pub const NOT_FOUND: u8 = 3;
 pub const NO_DAEMON: u8 = 4;
 /// The daemon refused: token, conflict, a cursor that is gone.
 pub const REFUSED: u8 = 5;
+/// `doctor` found something that ought to be seen to, and nothing that keeps a daemon from running.
+pub const WARNINGS: u8 = 6;
 /// Ended by Ctrl-C.
 pub const INTERRUPTED: u8 = 130;
 
 /// All codes with their meaning, for the reference.
-pub const ALL: [(u8, &str); 7] = [
+pub const ALL: [(u8, &str); 8] = [
     (OK, "it worked; also when the reader of the output went away"),
     (FAILURE, "it failed, and no other code says it better"),
     (USAGE, "the arguments make no sense"),
     (NOT_FOUND, "no such issue, run or project"),
     (NO_DAEMON, "no daemon answers, and one is needed"),
     (REFUSED, "the daemon refused: wrong token, conflict, a cursor that is gone"),
+    (WARNINGS, "`doctor` found something to see to, and nothing that keeps a daemon from running"),
     (INTERRUPTED, "ended by Ctrl-C"),
 ];
 

@@ -38,6 +38,8 @@ pub(crate) struct Common {
 pub(crate) enum Verb {
     Run(verbs::run::Args),
     Demo(verbs::demo::Args),
+    Init(verbs::init::Args),
+    Doctor(verbs::doctor::Args),
     Validate(verbs::validate::Args),
     Status(verbs::status::Args),
     Issues(verbs::issues::Args),

@@ -12,6 +12,7 @@ mod reader;
 mod reference;
 mod settings;
 mod story;
+mod survey;
 mod text;
 mod verbs;
 

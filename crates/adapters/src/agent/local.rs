@@ -29,7 +29,7 @@ impl LocalAgents {
             return Err(Failure::permanent("agent_start_failed", "the scripted agent has no script")
                 .hint("set `agent.script` in WORKFLOW.md to a YAML file with its turns"));
         };
-        let mut command = command(&self.program, &Surroundings::of(&request.context));
+        let mut command = command(&self.program, &Surroundings::of_agent(&request)?);
         command.args(["agent", "scripted", "--script"]).arg(script);
         // One argument: an identifier that begins with a dash is no option.
         command.arg(format!("--issue={}", request.context.request.issue.identifier));

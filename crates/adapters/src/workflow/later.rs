@@ -15,14 +15,6 @@ fn refuse(key: &str, value: &Value, instead: &str) -> Failure {
 pub(super) fn refuse_unavailable(config: &Map<String, Value>) -> Result<(), Failure> {
     agent(&Section::of(config, "agent")?)?;
     workspace_and_handoff(config)?;
-    budget(&Section::of(config, "budget")?)?;
-    other_than(
-        &Section::of(config, "quota")?,
-        "resume_at_reset",
-        &[Value::Bool(true)],
-        "Remove quota.resume_at_reset.",
-    )?;
-    breaker(config)?;
     let questions = Section::of(config, "questions")?;
     if questions.duration_ms("expire")?.is_some() {
         set(&questions, "expire", "Remove questions.expire: questions wait until they are answered.")?;
@@ -55,7 +47,6 @@ fn agent(agent: &Section<'_>) -> Result<(), Failure> {
             Err(invalid("agent.kind", &shown(value), "acp, scripted (codex, claude, opencode, openhands come later)"))
         }
     }?;
-    other_than(agent, "sandbox", &["none".into()], "Set agent.sandbox to none, or remove it.")?;
     set(agent, "model", "Remove agent.model and choose the model in the agent's own configuration or command.")
 }
 
@@ -74,33 +65,6 @@ fn workspace_and_handoff(config: &Map<String, Value>) -> Result<(), Failure> {
     other_than(&handoff, "forge", &["git".into()], "Set handoff.forge to git: the branch is pushed and nothing more.")?;
     handoff.word("approval", &[("none", ()), ("required", ())])?;
     other_than(&handoff, "approval", &["none".into()], "Set handoff.approval to none.")
-}
-
-fn budget(budget: &Section<'_>) -> Result<(), Failure> {
-    let issue = budget.inner("issue")?;
-    issue.duration_ms("wall_clock")?;
-    for key in ["tokens", "cost_usd", "turns", "wall_clock"] {
-        set(&issue, key, "Remove it; budget.issue.runs is what is enforced.")?;
-    }
-    for key in ["day", "prices"] {
-        if budget.get(key).is_some_and(|value| !is_nothing(value)) {
-            set(budget, key, "Remove it; budget.issue.runs is what is enforced.")?;
-        }
-    }
-    Ok(())
-}
-
-fn breaker(config: &Map<String, Value>) -> Result<(), Failure> {
-    let breaker = Section::of(config, "breaker")?;
-    breaker.integer("same_failure", 1, i64::MAX)?;
-    breaker.integer("no_progress_turns", 1, i64::MAX)?;
-    breaker.duration_ms("cooldown")?;
-    match config.get("breaker").filter(|value| !is_nothing(value)) {
-        Some(value) => {
-            Err(refuse("breaker", value, "Remove breaker; budget.issue.runs bounds how often an issue runs."))
-        }
-        None => Ok(()),
-    }
 }
 
 fn set(section: &Section<'_>, key: &str, instead: &str) -> Result<(), Failure> {

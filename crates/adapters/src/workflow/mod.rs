@@ -1,6 +1,7 @@
 //! WORKFLOW.md: reading, validating, rendering (Symphony §5, §6, §12).
 
 pub(crate) mod front_matter;
+mod governance;
 mod keys;
 mod later;
 pub(crate) mod paths;

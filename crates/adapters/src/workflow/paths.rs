@@ -90,7 +90,10 @@ pub(crate) fn enclosing_repository(dir: &Path) -> Option<PathBuf> {
 }
 
 fn is_repository(dir: &Path) -> bool {
-    dir.join(".git").exists()
+    // An empty `.git` is none: sandboxes leave such directories where they keep a repository from being made.
+    let git = dir.join(".git");
+    git.is_file()
+        || git.join("HEAD").symlink_metadata().is_ok()
         || (dir.join("HEAD").is_file() && dir.join("objects").is_dir() && dir.join("refs").is_dir())
 }
 

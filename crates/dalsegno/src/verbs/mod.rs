@@ -3,9 +3,11 @@
 pub(crate) mod agent;
 pub(crate) mod completions;
 pub(crate) mod demo;
+pub(crate) mod doctor;
 mod dry_run;
 pub(crate) mod events;
 pub(crate) mod explain;
+pub(crate) mod init;
 pub(crate) mod issue;
 pub(crate) mod issues;
 pub(crate) mod logs;
@@ -26,6 +28,8 @@ pub(crate) fn dispatch(cli: Cli) -> Result<(), CliError> {
     match verb {
         Verb::Run(args) => run::run(args, &common),
         Verb::Demo(args) => demo::run(args),
+        Verb::Init(args) => init::run(args, &common),
+        Verb::Doctor(args) => doctor::run(args, &common),
         Verb::Validate(args) => validate::run(args, &common),
         Verb::Agent(args) => agent::run(args),
         Verb::Status(args) => status::run(args, &settings()?),

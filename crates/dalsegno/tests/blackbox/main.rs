@@ -12,6 +12,7 @@ mod project;
 mod reads;
 mod scheduling;
 mod served;
+mod setup;
 mod symphony_agent;
 mod symphony_dispatch;
 mod symphony_workflow;

@@ -31,7 +31,7 @@ impl Agents for AcpAgents {
             return Err(Failure::permanent("agent_not_found", "there is no command that starts the agent")
                 .hint("set `agent.command` in WORKFLOW.md, for example `gemini --acp`"));
         }
-        let command = shell(&text, &Surroundings::of(&request.context));
+        let command = shell(&text, &Surroundings::of_agent(&request)?);
         launch(command, request).await
     }
 }
