@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dalsegno_engine::core::{Failure, Usage};
-use dalsegno_engine::{AgentSink, TranscriptKind};
+use dalsegno_engine::{AgentSink, RateWindow, TranscriptKind};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -122,6 +122,11 @@ impl Ear {
     /// Tokens of the turn so far.
     pub(super) fn usage(&self, usage: Usage, model: Option<&str>) {
         self.sink.usage(usage, model);
+    }
+
+    /// How much of the provider's quota is used.
+    pub(super) fn rate_limits(&self, windows: &[RateWindow]) {
+        self.sink.rate_limits(windows);
     }
 
     /// A piece of something that is said bit by bit.

@@ -1,7 +1,8 @@
-//! Agents: one client for everything that speaks the Agent Client Protocol over standard input and output, and our
-//! own scripted agent, which speaks it too.
+//! Agents: one client for everything that speaks the Agent Client Protocol over standard input and output, one for
+//! Codex, and our own scripted agent, which speaks the first.
 
 mod acp;
+mod codex;
 mod ear;
 mod inside;
 mod lines;
@@ -11,6 +12,7 @@ pub mod scripted;
 mod text;
 
 pub use acp::AcpAgents;
+pub use codex::CodexAgents;
 pub use local::LocalAgents;
 
 use dalsegno_engine::core::SessionStart;
