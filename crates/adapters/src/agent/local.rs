@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use dalsegno_engine::core::{AgentKind, Failure};
 use dalsegno_engine::{Agents, Launch, Started};
 
-use super::AcpAgents;
 use super::acp::launch;
+use super::{AcpAgents, CodexAgents};
 use crate::process::{Surroundings, command};
 
 /// Looks at `agent.kind` and starts what it names.
@@ -42,7 +42,7 @@ impl LocalAgents {
 impl Agents for LocalAgents {
     async fn start(&self, launch: Launch) -> Result<Started, Failure> {
         match launch.context.request.policy.agent.kind {
-            AgentKind::Codex => Err(Failure::permanent("not_available", "this version cannot drive codex yet")),
+            AgentKind::Codex => CodexAgents::default().start(launch).await,
             AgentKind::Acp => AcpAgents.start(launch).await,
             AgentKind::Scripted => self.scripted(launch).await,
         }
