@@ -65,6 +65,8 @@ pub enum Effect {
         /// Where the remote branch is known to be; `None`: it must not exist, or already hold `commit`.
         expected: Option<CommitId>,
     },
+    /// Bring what the remote's branch is at into the workspace, so that the agent can merge it.
+    BringRemote,
     /// Comment on the issue; carries a marker made from the effect's key.
     Comment {
         /// The commit that the comment speaks of.
@@ -109,6 +111,7 @@ impl Effect {
             Self::FetchCommit => "fetch_commit",
             Self::RunCheck { .. } => "run_check",
             Self::PushBranch { .. } => "push_branch",
+            Self::BringRemote => "bring_remote",
             Self::Comment { .. } => "comment",
             Self::RemoveWorkspace { .. } => "remove_workspace",
         }
@@ -128,6 +131,7 @@ impl Effect {
             | Self::CommitLeftovers
             | Self::FetchCommit
             | Self::RunCheck { .. }
+            | Self::BringRemote
             | Self::RemoveWorkspace { .. } => InDoubtPolicy::Rerun,
         }
     }
@@ -175,6 +179,11 @@ pub enum Missing {
         command: String,
         /// End of its output, at most 4 KiB.
         output_tail: String,
+    },
+    /// The branch on the remote has commits that the work does not contain.
+    Diverged {
+        /// What it is at; in the workspace as the branch's remote-tracking ref.
+        remote: CommitId,
     },
     /// There is no handoff; the issue is still active in the tracker.
     StillActive,
@@ -338,6 +347,11 @@ pub enum EffectOutput {
     },
     /// The remote branch holds the commit.
     Pushed,
+    /// What the remote's branch is at is in the workspace.
+    RemoteBrought {
+        /// Its commit.
+        commit: CommitId,
+    },
     /// The comment is on the issue.
     Commented,
     /// The directory is gone.

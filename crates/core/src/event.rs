@@ -127,6 +127,9 @@ pub enum Event {
     SagaStarted { run: RunId, commit: CommitId, evidence: String },
     /// A step of the handoff changed.
     SagaStep { run: RunId, step: SagaStep, state: StepState },
+    /// The push was refused, because the remote's branch has commits that ours does not contain; they are in the
+    /// workspace now. The handoff is off until the agent merged them.
+    BranchDiverged { run: RunId, remote: CommitId },
     /// The handoff ended.
     SagaEnded { run: RunId, committed: bool },
     /// An effect is about to be performed.
@@ -195,6 +198,7 @@ impl Event {
             Self::HandoffMissing { .. } => "handoff_missing",
             Self::SagaStarted { .. } => "saga_started",
             Self::SagaStep { .. } => "saga_step",
+            Self::BranchDiverged { .. } => "branch_diverged",
             Self::SagaEnded { .. } => "saga_ended",
             Self::EffectIntended { .. } => "effect_intended",
             Self::EffectEnded { .. } => "effect_ended",
@@ -245,6 +249,7 @@ impl Event {
             | Self::HandoffMissing { .. }
             | Self::SagaStarted { .. }
             | Self::SagaStep { .. }
+            | Self::BranchDiverged { .. }
             | Self::SagaEnded { .. } => None,
         }
     }
@@ -272,6 +277,7 @@ impl Event {
             | Self::HandoffMissing { run, .. }
             | Self::SagaStarted { run, .. }
             | Self::SagaStep { run, .. }
+            | Self::BranchDiverged { run, .. }
             | Self::SagaEnded { run, .. } => Some(run),
             Self::HookEnded { run, .. }
             | Self::EffectIntended { run, .. }

@@ -1,7 +1,7 @@
 //! The handoff of a run to a plain git remote: push (the pivot), then comment and move, which hang on the
 //! push and not on each other. Each step is an effect with intent, outcome, key and probe.
 
-use crate::effect::{Effect, EffectOutput, Failure};
+use crate::effect::{Effect, EffectOutput, Failure, Missing, PromptSpec};
 use crate::event::Event;
 use crate::ids::{CommitId, RunId};
 use crate::issue::IssueStatus;
@@ -11,6 +11,8 @@ use crate::time::Timestamp;
 
 /// Failures of one step before it parks.
 const STEP_FAILURES: u32 = 8;
+/// Turns in a run to merge what somebody else pushed to the branch.
+const MERGE_TURNS: u32 = 1;
 /// First wait after a failed step; doubles with each further one.
 const STEP_BASE_MS: u64 = 1_000;
 /// Longest wait between two tries of a step.
@@ -48,8 +50,13 @@ impl Machine {
                 None => return,
             },
         };
+        // A handoff after a merge is another one.
+        let name = match run.merges {
+            0 => step.as_str().to_owned(),
+            merges => format!("{}/{merges}", step.as_str()),
+        };
         self.emit(Event::SagaStep { run: id.clone(), step, state: StepState::Intended });
-        self.intend(&issue, Some(id), step.as_str(), effect);
+        self.intend(&issue, Some(id), &name, effect);
     }
 
     /// A step's effect is settled.
@@ -89,6 +96,9 @@ impl Machine {
             return;
         }
         if let Some(reason) = pivot_parked(&handoff) {
+            if self.merge_first(&run.id.clone(), &reason) {
+                return;
+            }
             self.end_handoff(id, RunOutcome::Interrupted, code_of(&reason), Then::Park { detail: reason, limit: None });
             return;
         }
@@ -115,6 +125,31 @@ impl Machine {
             let then = Then::Park { detail, limit: None };
             self.end_handoff(id, RunOutcome::Interrupted, "handoff_step_failed".to_owned(), then);
         }
+    }
+
+    /// Somebody else went on with our branch, and the push was refused for certain: nothing was delivered. Once in a
+    /// run, the agent gets a turn to merge that; tells whether it does.
+    fn merge_first(&mut self, id: &RunId, reason: &str) -> bool {
+        let Some(run) = self.state.runs.get(id) else { return false };
+        let Some(policy) = self.state.policy_of(Some(id)) else { return false };
+        let turns_left = run.counted_turns < policy.agent.max_turns;
+        if code_of(reason) != "branch_diverged" || run.merges >= MERGE_TURNS || !turns_left {
+            return false;
+        }
+        let (issue, turn) = (run.issue.clone(), run.turn);
+        self.emit(Event::SagaEnded { run: id.clone(), committed: false });
+        self.set_status(&issue, IssueStatus::Running, None, None);
+        self.enter(id, Phase::Bringing);
+        self.intend(&issue, Some(id), &format!("bring/{turn}"), Effect::BringRemote);
+        true
+    }
+
+    /// The remote's commits are in the workspace: the agent merges them.
+    pub(crate) fn after_bring(&mut self, run: &Run, remote: CommitId) {
+        self.emit(Event::BranchDiverged { run: run.id.clone(), remote: remote.clone() });
+        let missing = Missing::Diverged { remote };
+        self.emit(Event::HandoffMissing { run: run.id.clone(), missing: missing.clone() });
+        self.next_turn(&run.id, PromptSpec::Continue { missing });
     }
 
     fn end_handoff(&mut self, id: &RunId, outcome: RunOutcome, reason: String, then: Then) {
@@ -164,6 +199,7 @@ pub(crate) fn step_of(effect: &Effect) -> Option<SagaStep> {
         | Effect::CommitLeftovers
         | Effect::FetchCommit
         | Effect::RunCheck { .. }
+        | Effect::BringRemote
         | Effect::RemoveWorkspace { .. } => None,
     }
 }

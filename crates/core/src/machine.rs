@@ -292,8 +292,10 @@ impl Machine {
                 self.in_flight = None;
             }
             Input::EffectEnded { id, outcome } => {
-                self.performing.remove(&id);
-                self.effect_ended(id, outcome);
+                // Only what is under way can end: an outcome that comes twice belongs to no later attempt.
+                if self.performing.remove(&id) {
+                    self.effect_ended(id, outcome);
+                }
             }
             Input::Answered { id, answer } => {
                 if let Some(purpose) = self.queries.remove(&id) {

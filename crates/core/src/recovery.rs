@@ -128,6 +128,7 @@ impl Machine {
             | Phase::Fetching
             | Phase::Checking { .. }
             | Phase::Closing
+            | Phase::Bringing
             | Phase::Stopping
             | Phase::Ended => self.park_run(&id, "sweep_failed", failure.to_string()),
         }

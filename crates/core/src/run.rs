@@ -52,6 +52,9 @@ pub struct Run {
     pub sweeping: bool,
     /// The handoff, once it has begun.
     pub handoff: Option<Handoff>,
+    /// Turns that the agent got to merge what somebody else pushed to the branch.
+    #[serde(default)]
+    pub merges: u32,
     /// Tokens of all turns.
     pub usage: Usage,
     /// The same by model.
@@ -102,6 +105,8 @@ pub enum Phase {
     Closing,
     /// The handoff's steps run.
     Delivering,
+    /// What somebody else pushed to the branch is brought into the workspace.
+    Bringing,
     /// The run is going to end; the agent is being ended.
     Stopping,
     /// The script after the run runs.
@@ -133,6 +138,7 @@ impl Phase {
             Self::Checking { .. } => "checking",
             Self::Closing => "closing",
             Self::Delivering => "delivering",
+            Self::Bringing => "bringing",
             Self::Stopping => "stopping",
             Self::AfterRun => "after_run",
             Self::Ended => "ended",

@@ -108,6 +108,7 @@ impl Machine {
             (Effect::RunCheck { commit, index }, Ok(EffectOutput::CheckEnded { passed, output_tail })) => {
                 self.after_check(run, commit, *index, passed, output_tail);
             }
+            (Effect::BringRemote, Ok(EffectOutput::RemoteBrought { commit })) => self.after_bring(run, commit),
             (Effect::StopAgent, Ok(_)) if run.phase == Phase::Closing => self.deliver(&run.id),
             (Effect::Sweep, Ok(_)) => self.resume(&run.id),
             (Effect::Sweep, Err(failure)) => self.sweep_failed(run, &failure),
@@ -292,7 +293,7 @@ impl Machine {
     }
 
     /// Opens the next turn, if the run may have one and the agent is there; starts the agent first if it is not.
-    fn next_turn(&mut self, id: &RunId, prompt: PromptSpec) {
+    pub(crate) fn next_turn(&mut self, id: &RunId, prompt: PromptSpec) {
         if self.too_many_cuts(id) {
             return;
         }
@@ -543,7 +544,8 @@ impl Machine {
             return;
         }
         let issue = run.issue.clone();
-        if run.handoff.is_some() {
+        // While the remote's commits are brought, the handoff has ended already.
+        if run.handoff.is_some() && run.phase != Phase::Bringing {
             self.emit(Event::SagaEnded { run: id.clone(), committed: false });
         }
         self.emit(Event::RunEnding { run: id.clone(), ending });
@@ -777,6 +779,7 @@ fn missing_text(missing: &Missing) -> String {
         Missing::NoCommit => "nothing was committed".to_owned(),
         Missing::Uncommitted { files } => format!("{} uncommitted files", files.len()),
         Missing::CheckFailed { command, output_tail } => format!("the check `{command}` fails: {output_tail}"),
+        Missing::Diverged { remote } => format!("the remote's branch is at {remote}, which is not merged"),
         Missing::StillActive => "the issue is active".to_owned(),
     }
 }

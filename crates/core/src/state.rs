@@ -130,6 +130,12 @@ impl State {
             | Event::RateLimited { .. }
             | Event::QuestionAsked { .. }
             | Event::SagaEnded { .. } => {}
+            Event::BranchDiverged { run, remote: _ } => {
+                let run = self.run(run)?;
+                run.handoff = None;
+                run.evidence = None;
+                run.merges += 1;
+            }
             Event::Parked { issue, run: _, reason, detail: _, limit, held_until } => {
                 let parked = Parking { code: reason.clone(), limit: *limit, at, held_until: *held_until };
                 self.entry(issue)?.parked = Some(parked);
@@ -415,6 +421,7 @@ impl State {
             doubts: 0,
             sweeping: false,
             handoff: None,
+            merges: 0,
             usage: Usage::default(),
             models: ByModel::default(),
             turn_usage: Usage::default(),

@@ -205,6 +205,7 @@ impl RunView {
             doubts: _,
             sweeping: _,
             handoff,
+            merges: _,
             usage,
             models: _,
             turn_usage: _,

@@ -151,6 +151,10 @@ impl Executor {
                 workspaces.push(&context, commit, expected.as_ref()).await?;
                 Ok(EffectOutput::Pushed)
             }
+            Effect::BringRemote => {
+                let commit = workspaces.bring_remote(&context).await?;
+                Ok(EffectOutput::RemoteBrought { commit })
+            }
             Effect::Comment { commit, checks } => {
                 let body = self.comment_body(&request, commit, checks)?;
                 let marker = marker(&self.world.secret, &request.key);
@@ -181,6 +185,7 @@ impl Executor {
             | Effect::FetchCommit
             | Effect::RunCheck { .. }
             | Effect::PushBranch { .. }
+            | Effect::BringRemote
             | Effect::Comment { .. }
             | Effect::RemoveWorkspace { .. } => self.tracker(&request.policy)?.secret_environment_names(),
         };
@@ -406,6 +411,7 @@ impl Executor {
             | Effect::CommitLeftovers
             | Effect::FetchCommit
             | Effect::RunCheck { .. }
+            | Effect::BringRemote
             | Effect::RemoveWorkspace { .. } => {
                 Err(Failure::permanent("no_probe", format!("{} cannot be probed", request.effect.kind())))
             }
@@ -516,6 +522,7 @@ fn deadline(request: &EffectRequest) -> Option<Duration> {
         | Effect::CommitLeftovers
         | Effect::FetchCommit
         | Effect::PushBranch { .. }
+        | Effect::BringRemote
         | Effect::RemoveWorkspace { .. } => 15 * MINUTE,
     };
     Some(Duration::from_millis(ms))

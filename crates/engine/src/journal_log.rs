@@ -237,6 +237,7 @@ fn say(event: &Event, at: Timestamp) -> Said {
         | Event::HandoffMissing { .. }
         | Event::SagaStarted { .. }
         | Event::SagaStep { .. }
+        | Event::BranchDiverged { .. }
         | Event::SagaEnded { .. } => say_of_run(event, at),
     }
 }
@@ -296,6 +297,7 @@ fn say_of_run(event: &Event, at: Timestamp) -> Said {
                 Said::info(format!("{} files are not committed; the agent gets another turn", files.len()))
             }
             Missing::CheckFailed { .. } => Said::info("the agent gets another turn with the check's output"),
+            Missing::Diverged { .. } => Said::info("the agent gets a turn to merge what others pushed"),
             Missing::StillActive => Said::debug("the issue is still active; the agent gets another turn"),
         }
         .outcome("continued"),
@@ -303,6 +305,10 @@ fn say_of_run(event: &Event, at: Timestamp) -> Said {
             Said::info(format!("commit {} is handed over", short(commit.as_str()))).outcome("started")
         }
         Event::SagaStep { step, state, .. } => saga_step(*step, state, at),
+        Event::BranchDiverged { remote, .. } => {
+            let remote = short(remote.as_str());
+            Said::warn(format!("somebody else pushed {remote} to the branch; the agent merges it")).outcome("diverged")
+        }
         Event::SagaEnded { committed: true, .. } => Said::debug("the handoff is complete").outcome("completed"),
         Event::SagaEnded { committed: false, .. } => Said::warn("the handoff was given up").outcome("failed"),
         Event::DaemonStarted { .. }

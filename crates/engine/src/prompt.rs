@@ -58,6 +58,12 @@ fn continuation(policy: &Policy, issue: &Issue, missing: &Missing) -> String {
             issue.identifier,
             fence = fence(output_tail)
         ),
+        Missing::Diverged { remote } => format!(
+            "The work on {} cannot be handed over yet: somebody else pushed commits to its branch. They are in this \
+             repository: {remote}, the tip of the branch's remote-tracking ref. Merge that commit (`git merge {remote}`), \
+             keep what it is meant to do, and see that everything still works. Do not rebase. {branch_rule}",
+            issue.identifier
+        ),
         Missing::StillActive => format!(
             "The issue {} is still active ({}). Go on with it; this run has at most {} turns. If you are through, say \
              so and move the issue on.",

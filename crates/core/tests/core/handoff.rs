@@ -65,11 +65,90 @@ fn a_failed_step_is_tried_again_with_a_growing_wait_and_parks_in_the_end() {
 fn a_push_that_cannot_be_parks_under_its_own_code() {
     let mut desk = Desk::new(policy());
     desk.reach_delivery();
-    desk.fail("push_branch", Failure::permanent("branch_diverged", "somebody else pushed"));
+    desk.fail("push_branch", Failure::permanent("branch_in_use", "somebody else has it"));
     assert_eq!(desk.status(1), IssueStatus::Parked);
-    assert!(desk.entry(1).reason.as_deref().unwrap().starts_with("branch_diverged"));
+    assert!(desk.entry(1).reason.as_deref().unwrap().starts_with("branch_in_use"));
     assert!(!desk.kinds().contains(&"issue_reopened"));
     assert_eq!(desk.entry(1).handed_off, None);
+}
+
+fn diverged() -> Failure {
+    Failure::permanent("branch_diverged", "somebody else pushed")
+}
+
+/// To the second delivery, with what somebody else pushed merged.
+fn merged(desk: &mut Desk) {
+    desk.reach_delivery();
+    desk.fail("push_branch", diverged());
+    assert_eq!((desk.phase(), desk.status(1)), (Some(Phase::Bringing), IssueStatus::Running));
+    desk.done("bring_remote", EffectOutput::RemoteBrought { commit: "theirs".into() });
+    let resumed = desk.done("start_session", session(SessionStart::Resumed));
+    assert!(matches!(resumed.effect, Effect::StartSession { resume: Some(_), seek: None }));
+    let prompt = desk.done("prompt", turn_ended(TurnOutcome::Completed));
+    let missing = Missing::Diverged { remote: "theirs".into() };
+    assert_eq!(prompt.effect, Effect::Prompt { turn: 2, prompt: PromptSpec::Continue { missing } });
+    desk.answer_assess(Some(issue(1)), Work { head: Some("merge".into()), ..with_commit() });
+    desk.done("fetch_commit", EffectOutput::CommitFetched { commit: "merge".into() });
+    desk.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new() });
+    desk.done("stop_agent", EffectOutput::Swept { killed: 0 });
+}
+
+#[test]
+fn what_somebody_else_pushed_is_merged_and_handed_over() {
+    let mut desk = Desk::new(policy());
+    merged(&mut desk);
+    let push = desk.done("push_branch", EffectOutput::Pushed);
+    assert!(matches!(&push.effect, Effect::PushBranch { commit, .. } if commit.as_str() == "merge"));
+    assert_ne!(push.key, "run-1/push", "the refused push is another one");
+    desk.done("comment", EffectOutput::Commented);
+    desk.done("move_issue", EffectOutput::Moved { state: "Human Review".into() });
+    assert_eq!(desk.status(1), IssueStatus::HandedOff);
+    assert_eq!(desk.entry(1).handed_off.as_ref().map(|commit| commit.as_str()), Some("merge"));
+}
+
+#[test]
+fn diverged_again_after_the_merge_parks() {
+    let mut desk = Desk::new(policy());
+    merged(&mut desk);
+    desk.fail("push_branch", diverged());
+    assert_eq!(desk.status(1), IssueStatus::Parked);
+    assert!(desk.entry(1).reason.as_deref().unwrap().starts_with("branch_diverged"));
+}
+
+#[test]
+fn without_a_turn_left_a_diverged_branch_parks_at_once() {
+    let mut policy = policy();
+    policy.agent.max_turns = 1;
+    let mut desk = Desk::new(policy);
+    desk.reach_delivery();
+    desk.fail("push_branch", diverged());
+    assert_eq!(desk.status(1), IssueStatus::Parked);
+    assert!(desk.entry(1).reason.as_deref().unwrap().starts_with("branch_diverged"));
+}
+
+#[test]
+fn a_restart_while_the_remotes_commits_are_brought_brings_them_again() {
+    let mut desk = Desk::new(policy());
+    desk.reach_delivery();
+    desk.fail("push_branch", diverged());
+    desk.restart();
+    desk.done("sweep", EffectOutput::Swept { killed: 0 });
+    let again = desk.done("bring_remote", EffectOutput::RemoteBrought { commit: "theirs".into() });
+    assert_eq!(again.attempt, 2);
+    desk.done("start_session", session(SessionStart::Resumed));
+    assert_eq!(desk.open(), ["prompt"]);
+}
+
+#[test]
+fn before_the_merge_the_trackers_word_stops_the_run() {
+    let mut desk = Desk::new(policy());
+    desk.reach_delivery();
+    desk.fail("push_branch", diverged());
+    desk.poll(&[in_state(1, "Backlog")]);
+    desk.fail("bring_remote", retryable());
+    desk.done("stop_agent", EffectOutput::Swept { killed: 0 });
+    assert_eq!(desk.status(1), IssueStatus::Idle);
+    assert_eq!(desk.kinds().iter().filter(|kind| **kind == "saga_ended").count(), 1);
 }
 
 #[test]

@@ -96,6 +96,7 @@ fn output(effect: Option<&Effect>, how: u8) -> EffectOutput {
         Some(Effect::FetchCommit) => EffectOutput::CommitFetched { commit: CommitId(format!("c{small}")) },
         Some(Effect::RunCheck { .. }) => EffectOutput::CheckEnded { passed: small > 4, output_tail: String::new() },
         Some(Effect::PushBranch { .. }) => EffectOutput::Pushed,
+        Some(Effect::BringRemote) => EffectOutput::RemoteBrought { commit: CommitId(format!("r{small}")) },
         Some(Effect::Comment { .. }) => EffectOutput::Commented,
         Some(Effect::RemoveWorkspace { .. }) if small % 2 == 0 => EffectOutput::WorkspaceRemoved,
         Some(Effect::RemoveWorkspace { .. }) => EffectOutput::WorkspaceKept { reason: "dirty".into() },
@@ -105,6 +106,9 @@ fn output(effect: Option<&Effect>, how: u8) -> EffectOutput {
 fn outcome(effect: Option<&Effect>, how: u8) -> Outcome {
     match how % 16 {
         0 => Outcome::Failed { failure: retryable() },
+        1 if matches!(effect, Some(Effect::PushBranch { .. })) => {
+            Outcome::Failed { failure: Failure::permanent("branch_diverged", "somebody else pushed") }
+        }
         1 => Outcome::Failed { failure: Failure::permanent("for_good", "no") },
         2 => Outcome::InDoubt { reason: "?".into() },
         _ => Outcome::Done { output: output(effect, how) },

@@ -237,3 +237,37 @@ default:
 fn runs(project: &Project) -> usize {
     project.events().iter().filter(|event| event.kind == "run_started").count()
 }
+
+#[test]
+fn what_somebody_else_pushed_to_the_branch_is_merged_before_it_is_handed_over() {
+    let agent = r#"
+default:
+  - [ {sh: "echo work > work.txt && git add -A && git commit -qm work"} ]
+DS-1:
+  - [ {sh: "echo one > one.txt && git add -A && git commit -qm one"} ]
+  - [ {sh: "echo two > two.txt && git add -A && git commit -qm two"} ]
+  - [ {sh: "git merge -q --no-edit refs/remotes/origin/dalsegno/DS-1"} ]
+"#;
+    let front =
+        "polling: {interval_ms: 200}\nagent: {kind: scripted, script: agent.yaml}\nhandoff: {state: Human Review}\n";
+    let project = Project::new(front, agent);
+    project.issue("DS-1", "state: Todo");
+    assert!(project.once(&[]).wait().success());
+    assert_eq!(project.status("DS-1").unwrap().0, "handed_off");
+    // A reviewer adds a commit to our branch, and asks for more.
+    let review = project.dir.join("review");
+    project.git(&project.dir, &["clone", "-q", "-b", "dalsegno/DS-1", "remote.git", "review"]);
+    std::fs::write(review.join("theirs.txt"), "theirs\n").unwrap();
+    project.git(&review, &["add", "-A"]);
+    project.git(&review, &["commit", "-qm", "theirs"]);
+    project.git(&review, &["push", "-q"]);
+    project.set_state("DS-1", "Rework");
+    assert!(project.once(&[]).wait().success());
+    assert_eq!(project.status("DS-1").unwrap().0, "handed_off", "{:?}", project.status("DS-1"));
+    let files = project.git(&project.remote(), &["ls-tree", "--name-only", "dalsegno/DS-1"]);
+    for file in ["one.txt", "two.txt", "theirs.txt"] {
+        assert!(files.lines().any(|line| line == file), "{file} is not in\n{files}");
+    }
+    let kinds: Vec<String> = project.events().into_iter().map(|event| event.kind).collect();
+    assert_eq!(kinds.iter().filter(|kind| *kind == "branch_diverged").count(), 1);
+}

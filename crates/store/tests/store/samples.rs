@@ -12,7 +12,7 @@ use dalsegno_core::{
 use crate::support::issue;
 
 /// How many kinds of events there are.
-pub(crate) const KINDS: usize = 39;
+pub(crate) const KINDS: usize = 40;
 
 /// The number of an event's kind. A new kind does not compile until it has one here, [`KINDS`] counts it,
 /// and the golden file has a line of it.
@@ -57,6 +57,7 @@ pub(crate) fn number(event: &Event) -> usize {
         Event::Progress { .. } => 36,
         Event::AgentSuspended { .. } => 37,
         Event::AgentResumed { .. } => 38,
+        Event::BranchDiverged { .. } => 39,
     }
 }
 
@@ -249,6 +250,7 @@ fn others() -> Vec<Event> {
             step: SagaStep::Move,
             state: StepState::Waiting { failures: 2, due_at: at },
         },
+        Event::BranchDiverged { run: run.clone(), remote: CommitId::from("7e1e") },
         Event::SagaEnded { run: run.clone(), committed: true },
         Event::EffectEnded {
             effect_id: EffectId(4),

@@ -99,6 +99,10 @@ impl World {
                 Ok(EffectOutput::CheckEnded { passed, output_tail: "output".to_owned() })
             }
             Effect::PushBranch { commit, expected } => self.push(request, commit, expected.as_ref()),
+            Effect::BringRemote => match self.remote.get(&format!("dalsegno/{}", request.issue.identifier)) {
+                Some(commit) => Ok(EffectOutput::RemoteBrought { commit: commit.clone() }),
+                None => Err(Failure::permanent("branch_gone", "there is no such branch")),
+            },
             Effect::Comment { .. } => {
                 if self.comment(id, &request.key) {
                     Ok(EffectOutput::Commented)
@@ -290,6 +294,7 @@ impl World {
             | Effect::CommitLeftovers
             | Effect::FetchCommit
             | Effect::RunCheck { .. }
+            | Effect::BringRemote
             | Effect::RemoveWorkspace { .. } => None,
         };
         applied.map_or(ProbeAnswer::NotApplied, ProbeAnswer::Applied)
