@@ -14,3 +14,4 @@ mod workspace_plants;
 mod workspace_prepare;
 mod workspace_remove;
 mod workspace_scripts;
+mod worktree;
