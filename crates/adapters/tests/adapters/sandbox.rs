@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::workspace::{World, commit_file, git};
 
 /// Whether the sandbox can be had here. Without it a test is skipped loudly, and fails in CI.
+#[allow(clippy::print_stderr, reason = "a skipped test says so where the person sees it")]
 pub(crate) async fn there() -> bool {
     let verdict = probe().await.verdict();
     if let Err(failure) = &verdict {
@@ -290,9 +291,13 @@ async fn a_sandbox_outlives_the_thread_that_asked_for_it() {
         while !up.exists() {
             std::thread::sleep(Duration::from_millis(5));
         }
-        agent
+        (agent, fs::read_link("/proc/thread-self").unwrap())
     });
-    let mut agent = asked.join().unwrap();
+    let (mut agent, thread) = asked.join().unwrap();
+    // Joined is not yet gone; its children are told when it is.
+    while Path::new("/proc").join(&thread).exists() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     agent.stdin.take().unwrap().write_all(b"still here\n").await.unwrap();
     let mut said = String::new();
     agent.stdout.take().unwrap().read_to_string(&mut said).await.unwrap();

@@ -10,7 +10,7 @@ use crate::workspace::{World, commit_file, git, within};
 
 /// Plants a program wherever a git configuration can name one.
 fn plant(path: &Path, proof: &Path) {
-    let script = within(&path, "evil.sh");
+    let script = within(path, "evil.sh");
     fs::write(&script, format!("#!/bin/sh\necho \"$0 $*\" >> '{}'\ncat\n", proof.display())).unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
     let evil = script.display().to_string();
@@ -39,7 +39,7 @@ fn plant(path: &Path, proof: &Path) {
     git(path, &["config", "filter.evil.required", "true"]);
     git(path, &["config", "remote.origin.url", "/nowhere"]);
     git(path, &["config", "remote.origin.promisor", "true"]);
-    let hooks = within(&path, "hooks");
+    let hooks = within(path, "hooks");
     fs::create_dir_all(&hooks).unwrap();
     for name in [
         "pre-commit",
