@@ -17,11 +17,12 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use dalsegno_engine::core::{AgentKind, Failure, Policy, Sandbox, SandboxNetwork};
+use dalsegno_engine::core::{AgentKind, Failure, Policy, Sandbox, SandboxNetwork, WorkspaceStrategy};
 use dalsegno_engine::{Context, Launch};
 
 use super::mounts::other_paths;
 use super::spawn::Surroundings;
+use crate::workspace::SHARED_REPOSITORIES;
 
 /// Places in which every program may write, and where sockets of other programs are.
 const PRIVATE: &[&str] = &["/tmp", "/var/tmp", "/run", "/var/run"];
@@ -165,6 +166,10 @@ impl Cell {
             return Err(unusable("what has to be hidden is the top of a file system".to_owned())
                 .hint("put workspaces and state into directories of their own"));
         }
+        let mut own = own_places(policy.agent.kind, inmate, state_dir, home.as_deref())?;
+        if policy.workspace.strategy == WorkspaceStrategy::Worktree && inmate != Inmate::Check {
+            own.extend(there([root.join(SHARED_REPOSITORIES)]));
+        }
         let private = there(PRIVATE.iter().map(PathBuf::from));
         let policy_places = [Some(&policy.project_dir), Some(&policy.workspace.repo), policy.agent.script.as_ref()];
         let seen = policy_places.into_iter().flatten().map(PathBuf::from).filter(|path| path.is_absolute());
@@ -177,7 +182,7 @@ impl Cell {
             wall,
             inmate,
             network: inmate.has_network(policy.agent.sandbox_network),
-            own: own_places(policy.agent.kind, inmate, state_dir, home.as_deref())?,
+            own,
             reshown: reshown.collect(),
             shown: shown.into_iter().filter(|path| hidden.iter().any(|it| path.starts_with(it))).collect(),
             hidden: hidden.into_iter().collect(),

@@ -52,9 +52,6 @@ fn agent(agent: &Section<'_>) -> Result<(), Failure> {
 
 fn workspace_and_handoff(config: &Map<String, Value>) -> Result<(), Failure> {
     let workspace = Section::of(config, "workspace")?;
-    if workspace.text("strategy")?.is_some_and(|strategy| strategy.trim() == "worktree") {
-        set(&workspace, "strategy", "Set workspace.strategy to clone or empty.")?;
-    }
     workspace.integer("disk_limit_gb", 1, i64::MAX)?;
     set(&workspace, "disk_limit_gb", "Remove workspace.disk_limit_gb: the disk is not watched yet.")?;
     if !matches!(config.get("handoff"), Some(Value::Object(_))) {

@@ -102,8 +102,14 @@ fn workspace(config: &Map<String, Value>, place: &Place<'_>) -> Result<Workspace
             .join(".dalsegno/workspaces")
             .join(project_name(place.project_dir)),
     };
-    let strategy =
-        section.word("strategy", &[("clone", WorkspaceStrategy::Clone), ("empty", WorkspaceStrategy::Empty)])?;
+    let strategy = section.word(
+        "strategy",
+        &[
+            ("clone", WorkspaceStrategy::Clone),
+            ("worktree", WorkspaceStrategy::Worktree),
+            ("empty", WorkspaceStrategy::Empty),
+        ],
+    )?;
     let given = section.text("repo")?;
     let (repo, found) = match &given {
         Some(url) if paths::is_url(url) => (url.clone(), true),

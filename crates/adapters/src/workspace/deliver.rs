@@ -68,7 +68,7 @@ impl LocalWorkspaces {
         };
         // Refuses borrowed objects: what is fetched has to be in the workspace itself.
         let inside = caller.shut_in(&context.request.policy, &self.state_dir, &path)?;
-        let work = self.open(&inside, &workspace, &path).await?.ok_or_else(no_commit)?;
+        let work = self.open(&inside, &context.request.policy, &workspace, &path).await?.ok_or_else(no_commit)?;
         let head = work.head().await?.ok_or_else(no_commit)?;
         let remote = Remote::of(&caller, &context.request.policy).await?;
         let bare = self.repositories.hold(&caller, &self.state_dir, &remote).await?;
@@ -92,7 +92,12 @@ impl LocalWorkspaces {
             upload.push(cell.shell_line(&["git", "upload-pack"]));
             fetch = fetch.arg(upload);
         }
-        let said = fetch.arg("--").arg(&path).arg(format!("+HEAD:{into}")).run().await?;
+        // The HEAD of a shared repository is nobody's.
+        let (from, what) = match work.shared() {
+            Some(shared) => (shared, head.as_str()),
+            None => (path.as_path(), "HEAD"),
+        };
+        let said = fetch.arg("--").arg(from).arg(format!("+{what}:{into}")).run().await?;
         if !said.ok() {
             let failure = said.failure("fetch_failed", &format!("{head} cannot be fetched from {}", path.display()));
             // What git refuses to take, it refuses for ever.
@@ -184,7 +189,7 @@ impl LocalWorkspaces {
         }
         let tip = target.fetched(&caller).await?;
         let inside = caller.shut_in(&context.request.policy, &self.state_dir, &path)?.reading(&target.bare.dir)?;
-        let Some(work) = self.open(&inside, &workspace, &path).await? else {
+        let Some(work) = self.open(&inside, &context.request.policy, &workspace, &path).await? else {
             return Err(Failure::permanent("workspace_unreadable", format!("{} has no repository", path.display()))
                 .hint("a new run makes it anew"));
         };
@@ -217,7 +222,7 @@ impl LocalWorkspaces {
                 "push_failed",
                 format!("{} has no branch to push", request.issue.identifier),
             )
-            .hint("a handoff needs workspace.strategy: clone"));
+            .hint("a handoff needs workspace.strategy: clone or worktree"));
         };
         let remote = Remote::of(caller, &request.policy).await?;
         let bare = self.repositories.hold(caller, &self.state_dir, &remote).await?;

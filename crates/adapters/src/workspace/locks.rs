@@ -6,14 +6,22 @@ use std::path::{Path, PathBuf};
 /// Directories below `refs/` that are looked into, at most: a repository with more has other worries.
 const DIRECTORIES: usize = 10_000;
 
-/// Removes git's lock files from the repository of the work tree at `path`. Follows no symbolic link: the
-/// repository belongs to an agent, and a link may lead anywhere.
-pub(super) fn remove_locks(path: &Path) -> io::Result<()> {
-    let repository = path.join(".git");
-    if !is_directory(&repository) {
+/// Removes git's lock files from a git directory. Follows no symbolic link: it belongs to an agent, and a link may lead
+/// anywhere. With `branch` it is one of a shared repository, of which that branch alone is looked at as well.
+pub(super) fn remove_locks(repository: &Path, branch: Option<&str>) -> io::Result<()> {
+    if !is_directory(repository) {
         return Ok(());
     }
-    remove_in(&repository)?;
+    remove_in(repository)?;
+    if let Some(branch) = branch {
+        let common = repository.ancestors().nth(2).unwrap_or(repository);
+        let lock = common.join("refs/heads").join(format!("{branch}.lock"));
+        // What leads there is looked at when the workspace is opened, and a lock by that name is nothing else.
+        return match std::fs::remove_file(lock) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        };
+    }
     let mut folders = vec![repository.join("refs")];
     let mut looked = 0;
     while let Some(folder) = folders.pop() {
@@ -64,10 +72,10 @@ mod tests {
         }
         fs::write(outside.join("precious.lock"), "x").unwrap();
         std::os::unix::fs::symlink(&outside, work.join(".git/refs/away")).unwrap();
-        remove_locks(&work).unwrap();
+        remove_locks(&work.join(".git"), None).unwrap();
         assert!(!work.join(".git/index.lock").exists() && !work.join(".git/refs/heads/dalsegno/DS-1.lock").exists());
         assert!(work.join(".git/index").exists() && work.join("package.lock").exists());
         assert!(outside.join("precious.lock").exists());
-        remove_locks(dir.path()).unwrap();
+        remove_locks(&dir.path().join(".git"), None).unwrap();
     }
 }

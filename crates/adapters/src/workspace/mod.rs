@@ -15,6 +15,7 @@ mod digest;
 mod git;
 mod hook;
 mod key;
+mod layout;
 mod links;
 mod locks;
 mod place;
@@ -32,8 +33,12 @@ use tokio::sync::OnceCell;
 
 pub use key::{branch_name, workspace_key};
 
+/// Below the root: the repositories of worktrees, which agents write.
+pub(crate) const SHARED_REPOSITORIES: &str = ".dalsegno/shared";
+
 use crate::process::ready;
 use git::Caller;
+use layout::Layout;
 use locks::remove_locks;
 use place::{Found, Place, blocking, contained, remove_tree, resolved_root};
 use repository::{Remote, Repositories};
@@ -108,10 +113,11 @@ impl LocalWorkspaces {
     async fn open<'a>(
         &self,
         caller: &'a Caller,
+        policy: &Policy,
         workspace: &Workspace,
         path: &Path,
     ) -> Result<Option<Work<'a>>, Failure> {
-        let work = Work::open(caller, path, &self.scratch()).await?;
+        let work = Work::open(caller, policy, path, &self.scratch()).await?;
         if work.is_none() && workspace.branch.is_some() {
             return Err(Failure::permanent(
                 "workspace_unreadable",
@@ -141,7 +147,7 @@ impl Workspaces for LocalWorkspaces {
         let (workspace, path) = self.workspace_dir(context).await?;
         let request = &context.request;
         let inside = caller.shut_in(&request.policy, &self.state_dir, &path)?;
-        let Some(work) = self.open(&inside, &workspace, &path).await? else { return Ok(false) };
+        let Some(work) = self.open(&inside, &request.policy, &workspace, &path).await? else { return Ok(false) };
         let identity = prepare::identity(&caller, Path::new(&request.policy.workspace.repo)).await?;
         let message = format!("{}: {}", one_line(&request.issue.identifier), one_line(&request.issue.title));
         work.commit_all(&message, &identity).await
@@ -182,13 +188,26 @@ impl Workspaces for LocalWorkspaces {
         {
             return Ok(Some(loss));
         }
+        let layout = Layout::of(&request.policy, &place.path());
         place.remove().await?;
+        if layout.is_shared() && layout.common.is_dir() {
+            let inside = Caller::of(context).shut_in(&request.policy, &self.state_dir, &layout.common)?;
+            let branch = request.workspace.as_ref().and_then(|workspace| workspace.branch.as_deref());
+            layout.forget(&inside, branch).await?;
+        }
         Ok(None)
     }
 
     async fn unlock(&self, policy: &Policy, workspace: &Workspace) -> Result<(), Failure> {
         let path = contained(policy, &workspace.path).await?;
-        blocking("workspace_unwritable", "lock files in the workspace's repository", move || remove_locks(&path)).await
+        let layout = Layout::of(policy, &path);
+        // In a shared repository others may be at work: only what is this workspace's alone is touched.
+        let branch = workspace.branch.clone().filter(|_| layout.is_shared());
+        let git_dir = layout.git_dir;
+        blocking("workspace_unwritable", "lock files in the workspace's repository", move || {
+            remove_locks(&git_dir, branch.as_deref())
+        })
+        .await
     }
 
     async fn inspect(
@@ -200,7 +219,7 @@ impl Workspaces for LocalWorkspaces {
         self.tidy().await?;
         let path = contained(policy, &workspace.path).await?;
         let caller = Caller::look().shut_in(policy, &self.state_dir, &path)?;
-        let Some(work) = self.open(&caller, workspace, &path).await? else {
+        let Some(work) = self.open(&caller, policy, workspace, &path).await? else {
             let diff_digest =
                 blocking("workspace_unreadable", "the workspace", move || Ok(digest::of_directory(&path))).await?;
             let nothing =
@@ -235,7 +254,7 @@ impl LocalWorkspaces {
             Ok(caller) => caller,
             Err(failure) => return Some(failure.to_string()),
         };
-        match Work::open(&caller, &place.path(), &self.scratch()).await {
+        match Work::open(&caller, &request.policy, &place.path(), &self.scratch()).await {
             Ok(Some(work)) => {
                 if ours.is_none() {
                     // A hook cloned it; what its remotes have is not lost.

@@ -6,6 +6,7 @@
 //! <root>/.dalsegno/<key>.json    marker: the workspace is whole, and what it was made from
 //! <root>/.dalsegno/new/<key>/    one that is being made
 //! <root>/.dalsegno/old/<key>/    one that is being removed
+//! <root>/.dalsegno/shared/       repositories of worktrees: see `layout.rs`
 //! ```
 
 use std::fs::{self, Permissions};
@@ -23,8 +24,10 @@ use super::key::{KEPT, workspace_key};
 const MARKER_FORMAT: u32 = 1;
 /// Copies of one workspace that are kept aside before somebody has to look.
 const MAX_KEPT: u32 = 100;
+/// Directory below ours that holds the repositories of worktrees.
+pub(super) const SHARED: &str = "shared";
 /// Directory below the root that is ours.
-const OURS: &str = ".dalsegno";
+pub(super) const OURS: &str = ".dalsegno";
 
 /// Says that a workspace is whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -249,7 +252,7 @@ impl Place {
         let root = self.root.clone();
         run_blocking(move || {
             let ours = root.join(OURS);
-            for path in [ours.clone(), ours.join("new"), ours.join("old")] {
+            for path in [ours.clone(), ours.join("new"), ours.join("old"), ours.join(SHARED)] {
                 if let Ok(meta) = fs::symlink_metadata(&path)
                     && !meta.is_dir()
                 {
@@ -356,7 +359,7 @@ async fn run_blocking<T: Send + 'static>(
     }
 }
 
-fn sync_parent(path: &Path) -> io::Result<()> {
+pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(parent) => fs::File::open(parent)?.sync_all(),
         None => Ok(()),

@@ -8,6 +8,7 @@ use dalsegno_engine::core::{CommitId, Failure, KnownBranch, Policy, Workspace, W
 use super::LocalWorkspaces;
 use super::git::{Caller, Reach, git};
 use super::key::{branch_name, workspace_key};
+use super::layout::Layout;
 use super::place::{Found, Marker, Place, blocking};
 use super::repository::{Bare, Remote, RemoteRefs};
 use super::work::{Identity, Work};
@@ -69,12 +70,12 @@ impl LocalWorkspaces {
         known: Option<&KnownBranch>,
     ) -> Result<(), Failure> {
         let path = place.path();
-        let loss = if fresh && marker.is_some() && policy.workspace.strategy == WorkspaceStrategy::Clone {
+        let loss = if fresh && marker.is_some() && policy.workspace.strategy != WorkspaceStrategy::Empty {
             let base = marker.and_then(|marker| marker.base_commit.as_ref()).map(CommitId::as_str);
             let pushed = known.and_then(|known| known.commit.as_ref()).map(CommitId::as_str);
             let safe: Vec<&str> = base.into_iter().chain(pushed).collect();
             let caller = caller.shut_in(policy, &self.state_dir, &path)?;
-            match Work::open(&caller, &path, &self.scratch()).await {
+            match Work::open(&caller, policy, &path, &self.scratch()).await {
                 Ok(Some(work)) => work.loss(&safe).await.unwrap_or_else(|failure| Some(failure.to_string())),
                 Ok(None) => Some("files without a repository".to_owned()),
                 Err(failure) => Some(failure.to_string()),
@@ -85,11 +86,48 @@ impl LocalWorkspaces {
         match loss {
             None => place.remove().await,
             Some(loss) => {
+                let layout = Layout::of(policy, &path);
+                let head = match (layout.is_shared(), caller.shut_in(policy, &self.state_dir, &path)) {
+                    (true, Ok(caller)) => match Work::open(&caller, policy, &path, &self.scratch()).await {
+                        Ok(Some(work)) => work.head().await.ok().flatten(),
+                        Ok(None) | Err(_) => None,
+                    },
+                    (true, Err(_)) | (false, _) => None,
+                };
                 let kept = place.move_aside().await?;
+                layout.move_aside(head.as_ref().map(CommitId::as_str), &kept).await?;
                 tracing::warn!(workspace = %path.display(), kept = %kept.display(), %loss, "a workspace was moved aside");
                 Ok(())
             }
         }
+    }
+
+    /// A worktree in `dir`, which will be at `path`, of the repository that all worktrees of the root share.
+    async fn populate_worktree(
+        &self,
+        caller: &Caller,
+        policy: &Policy,
+        bare: &Bare,
+        (dir, path): (&Path, &Path),
+        source: &Source,
+    ) -> Result<(), Failure> {
+        let what = "the new workspace cannot be filled";
+        let format =
+            bare.local(caller).args(["rev-parse", "--show-object-format"]).must("workspace_unwritable", what).await?;
+        let layout = Layout::of(policy, path);
+        layout.make(caller, dir, path, &format.text()).await?;
+        let inside = caller.shut_in(policy, &self.state_dir, dir)?.reading(&bare.dir)?;
+        let work = Work::beginning(&inside, layout, dir, &self.scratch());
+        if let Some(base) = &source.base_branch
+            && let Some(commit) = bare.commit_at(caller, &source.base_ref).await?
+        {
+            work.bring(&bare.dir, &commit, &format!("refs/remotes/origin/{base}")).await?;
+        }
+        let Some(start) = bare.commit_at(caller, &source.start_ref).await? else {
+            return Err(Failure::retryable("workspace_unwritable", format!("{what}: its first commit is not there")));
+        };
+        work.bring(&bare.dir, &start, &format!("refs/heads/{}", source.branch)).await?;
+        work.fill(&source.branch).await
     }
 
     async fn clone_into(&self, context: &Context, caller: &Caller, place: &Place) -> Result<Marker, Failure> {
@@ -103,12 +141,19 @@ impl LocalWorkspaces {
         let bare = self.repositories.hold(caller, &self.state_dir, &remote).await?;
         let source = fetch_source(caller, &bare, &remote, policy, branch, request.known_branch.as_ref()).await?;
         let dir = place.begin().await?;
-        populate(caller, &bare, &dir, &source).await?;
+        let layout = Layout::of(policy, &place.path());
+        let config = if layout.is_shared() {
+            self.populate_worktree(caller, policy, &bare, (&dir, &place.path()), &source).await?;
+            layout.common
+        } else {
+            populate(caller, &bare, &dir, &source).await?;
+            dir.join(".git")
+        };
         drop(bare);
         if let Some(identity) = own_identity(caller, &remote).await? {
             for (name, value) in [("user.name", &identity.name), ("user.email", &identity.email)] {
-                git(caller, Reach::Local, &dir)
-                    .args(["--git-dir=.git", "config", name, value])
+                git(caller, Reach::Local, &config)
+                    .args(["--git-dir=.", "config", name, value])
                     .must("workspace_unwritable", "the new workspace cannot be set up")
                     .await?;
             }

@@ -4,16 +4,17 @@
 //! work tree get a git directory of ours (a [`Shadow`]) with a configuration of ours; only the objects are the
 //! workspace's, and the index is a copy. Calls on the workspace's own git directory read and move refs, nothing else.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use dalsegno_engine::core::{CommitId, Failure};
+use dalsegno_engine::core::{CommitId, Failure, Policy};
 use tempfile::TempDir;
 
 use super::digest;
 use super::git::{Caller, Git, Reach, git, io_failure};
-use super::links;
+use super::layout::Layout;
 use super::place::blocking;
 
 /// Paths that are named when something is uncommitted.
@@ -32,6 +33,7 @@ pub(super) struct Identity {
 pub(super) struct Work<'a> {
     caller: &'a Caller,
     path: PathBuf,
+    layout: Layout,
     scratch: PathBuf,
 }
 
@@ -40,33 +42,18 @@ impl<'a> Work<'a> {
     ///
     /// # Errors
     /// `workspace_unreadable` when the git directory is not a plain one of its own.
-    pub(super) async fn open(caller: &'a Caller, path: &Path, scratch: &Path) -> Result<Option<Self>, Failure> {
-        let git_dir = path.join(".git");
-        let shown = path.display().to_string();
-        let verdict = blocking("workspace_unreadable", "the workspace's git directory", move || {
-            match fs::symlink_metadata(&git_dir) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(None)),
-                Err(error) => return Err(error),
-                Ok(meta) if !meta.is_dir() => return Ok(Some(Some(".git is no directory"))),
-                Ok(_) => {}
-            }
-            if !fs::symlink_metadata(git_dir.join("objects")).is_ok_and(|meta| meta.is_dir()) {
-                return Ok(Some(Some(".git/objects is no directory")));
-            }
-            for (name, why) in [
-                ("objects/info/alternates", "it borrows objects from another repository"),
-                ("objects/info/http-alternates", "it borrows objects from another repository"),
-                ("commondir", "its refs are in another repository"),
-            ] {
-                if fs::symlink_metadata(git_dir.join(name)).is_ok() {
-                    return Ok(Some(Some(why)));
-                }
-            }
-            links::refused(&git_dir).map(|why| why.map(Some))
-        })
-        .await?;
+    pub(super) async fn open(
+        caller: &'a Caller,
+        policy: &Policy,
+        path: &Path,
+        scratch: &Path,
+    ) -> Result<Option<Self>, Failure> {
+        let layout = Layout::of(policy, path);
+        let (shown, top, look) = (path.display().to_string(), path.to_owned(), layout.clone());
+        let verdict =
+            blocking("workspace_unreadable", "the workspace's git directory", move || look.refused(&top)).await?;
         match verdict {
-            None => Ok(Some(Self { caller, path: path.to_owned(), scratch: scratch.to_owned() })),
+            None => Ok(Some(Self { caller, path: path.to_owned(), layout, scratch: scratch.to_owned() })),
             Some(None) => Ok(None),
             Some(Some(why)) => {
                 Err(Failure::permanent("workspace_unreadable", format!("the repository in {shown} is refused: {why}"))
@@ -75,9 +62,17 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// The repository of a workspace that is being made in `path`.
+    pub(super) fn beginning(caller: &'a Caller, layout: Layout, path: &Path, scratch: &Path) -> Self {
+        Self { caller, path: path.to_owned(), layout, scratch: scratch.to_owned() }
+    }
+
     /// A call on the workspace's own git directory: for refs and history only.
     fn refs(&self) -> Git<'a> {
-        git(self.caller, Reach::Local, &self.path).arg("--git-dir=.git")
+        let mut option = OsString::from("--git-dir=");
+        option.push(&self.layout.git_dir);
+        let call = git(self.caller, Reach::Local, &self.path).arg(option);
+        if self.layout.is_shared() { call.env("GIT_COMMON_DIR", &self.layout.common) } else { call }
     }
 
     /// The head commit; `None` before the first.
@@ -148,16 +143,39 @@ impl<'a> Work<'a> {
         shadow
             .git(self)
             .allow_directories()
-            .args(["-c", "fetch.unpackLimit=1", "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--"])
+            .args(["-c", "fetch.unpackLimit=1", "fetch", "--quiet", "--no-write-fetch-head", "--"])
             .arg(bare)
             .arg(format!("{commit}:refs/dalsegno/brought"))
             .must("workspace_unwritable", what)
             .await?;
+        // The tags of the history come along, as with a clone.
+        let tags = ["for-each-ref", "--format=update %(refname) %(objectname)", "refs/tags"];
+        let mut updates = shadow.git(self).args(tags).must("workspace_unwritable", what).await?.out;
+        updates.extend_from_slice(format!("update {name} {commit}\n").as_bytes());
         self.refs()
-            .args(["update-ref", "--no-deref", name, commit.as_str()])
+            .args(["update-ref", "--no-deref", "--stdin"])
+            .stdin(updates)
             .must("workspace_unwritable", what)
             .await
             .map(drop)
+    }
+
+    /// Fills the empty work tree with the commit, and makes it the head of `branch`.
+    ///
+    /// # Errors
+    /// `workspace_unwritable`, `disk_full`.
+    pub(super) async fn fill(&self, branch: &str) -> Result<(), Failure> {
+        let what = "the new workspace cannot be filled";
+        let name = format!("refs/heads/{branch}");
+        self.refs().args(["symbolic-ref", "HEAD", &name]).must("workspace_unwritable", what).await?;
+        let shadow = Shadow::make(self).await?;
+        shadow.git(self).args(["reset", "--quiet", "--hard"]).must("workspace_unwritable", what).await?;
+        shadow.install_index(self).await
+    }
+
+    /// Where its objects, refs and configuration are, when others have them too.
+    pub(super) fn shared(&self) -> Option<&Path> {
+        self.layout.is_shared().then_some(self.layout.common.as_path())
     }
 
     /// What of this workspace is in none of `known`, in words.
@@ -168,9 +186,13 @@ impl<'a> Work<'a> {
             let named: Vec<&str> = files.iter().take(5).map(String::as_str).collect();
             return Ok(Some(format!("{}{more} uncommitted paths: {}", files.len(), named.join(", "))));
         }
-        let mut from = vec!["--branches", "--glob=refs/stash*"];
+        // The branches of a shared repository stay when a workspace goes.
+        let mut from = if self.layout.is_shared() { Vec::new() } else { vec!["--branches", "--glob=refs/stash*"] };
         if self.head().await?.is_some() {
             from.push("HEAD");
+        }
+        if from.is_empty() {
+            return Ok(None);
         }
         let commit = self.beyond(&from, known).await?;
         Ok(commit.map(|commit| format!("commits that were not handed over, the newest is {commit}")))
@@ -228,7 +250,7 @@ impl<'a> Work<'a> {
 
     /// A sequence of commits that the agent began and did not end.
     fn under_way(&self) -> Option<&'static str> {
-        let git_dir = self.path.join(".git");
+        let git_dir = &self.layout.git_dir;
         [("rebase-merge", "rebase"), ("rebase-apply", "rebase"), ("sequencer", "cherry-pick or revert")]
             .into_iter()
             .find(|(name, _)| git_dir.join(name).exists())
@@ -237,7 +259,7 @@ impl<'a> Work<'a> {
 
     /// The other side of a merge that only needs its commit.
     async fn merge_head(&self) -> Result<Option<CommitId>, Failure> {
-        if fs::symlink_metadata(self.path.join(".git").join("MERGE_HEAD")).is_err() {
+        if fs::symlink_metadata(self.layout.git_dir.join("MERGE_HEAD")).is_err() {
             return Ok(None);
         }
         let said = self
@@ -249,7 +271,7 @@ impl<'a> Work<'a> {
     }
 
     async fn forget_merge(&self) -> Result<(), Failure> {
-        let git_dir = self.path.join(".git");
+        let git_dir = self.layout.git_dir.clone();
         blocking("commit_failed", "the merge in the workspace", move || {
             for name in ["MERGE_HEAD", "MERGE_MSG", "MERGE_MODE", "AUTO_MERGE"] {
                 match fs::remove_file(git_dir.join(name)) {
@@ -271,7 +293,7 @@ struct Shadow {
 impl Shadow {
     async fn make(work: &Work<'_>) -> Result<Self, Failure> {
         let head = work.head().await?;
-        let (git_dir, scratch) = (work.path.join(".git"), work.scratch.clone());
+        let (layout, scratch) = (work.layout.clone(), work.scratch.clone());
         blocking("workspace_unreadable", "the place for a look at the workspace", move || {
             fs::create_dir_all(&scratch)?;
             let dir = tempfile::Builder::new().prefix("look-").tempdir_in(&scratch)?;
@@ -290,13 +312,13 @@ impl Shadow {
             let head = head.map_or_else(|| "ref: refs/heads/unborn\n".to_owned(), |head| format!("{head}\n"));
             fs::write(at.join("HEAD"), head)?;
             for name in ["info/exclude", "info/attributes"] {
-                copy_plain(&git_dir.join(name), &at.join(name), MAX_SMALL_FILE_BYTES)?;
+                copy_plain(&layout.common.join(name), &at.join(name), MAX_SMALL_FILE_BYTES)?;
             }
-            copy_plain(&git_dir.join("index"), &at.join("index"), u64::MAX)?;
-            for entry in fs::read_dir(&git_dir)? {
+            copy_plain(&layout.git_dir.join("index"), &at.join("index"), u64::MAX)?;
+            for entry in fs::read_dir(&layout.git_dir)? {
                 let name = entry?.file_name();
                 if name.to_string_lossy().starts_with("sharedindex.") {
-                    copy_plain(&git_dir.join(&name), &at.join(&name), u64::MAX)?;
+                    copy_plain(&layout.git_dir.join(&name), &at.join(&name), u64::MAX)?;
                 }
             }
             Ok(Self { dir })
@@ -309,7 +331,7 @@ impl Shadow {
             .env("GIT_DIR", self.dir.path())
             .env("GIT_WORK_TREE", &work.path)
             .env("GIT_INDEX_FILE", self.dir.path().join("index"))
-            .env("GIT_OBJECT_DIRECTORY", work.path.join(".git").join("objects"))
+            .env("GIT_OBJECT_DIRECTORY", work.layout.common.join("objects"))
     }
 
     async fn must(&self, work: &Work<'_>, args: &[&str]) -> Result<String, Failure> {
@@ -374,7 +396,7 @@ impl Shadow {
 
     /// Puts our index in the place of the workspace's.
     async fn install_index(&self, work: &Work<'_>) -> Result<(), Failure> {
-        let (from, to) = (self.dir.path().join("index"), work.path.join(".git").join("index"));
+        let (from, to) = (self.dir.path().join("index"), work.layout.git_dir.join("index"));
         tokio::task::spawn_blocking(move || {
             let half = to.with_extension("dalsegno");
             match fs::remove_file(&half) {
@@ -383,7 +405,9 @@ impl Shadow {
             }
             // Made anew: a link that an agent left under this name is not followed.
             let mut new = fs::OpenOptions::new().write(true).create_new(true).open(&half)?;
-            io::copy(&mut fs::File::open(&from)?, &mut new)?;
+            let mut index = fs::File::open(&from)?;
+            io::copy(&mut index, &mut new)?;
+            new.set_modified(index.metadata()?.modified()?)?;
             fs::rename(&half, &to)
         })
         .await
@@ -402,7 +426,11 @@ fn paths(status: &[u8]) -> Vec<String> {
 /// Copies a plain file if there is one; links and whatever else is in its place do not count.
 fn copy_plain(from: &Path, to: &Path, max: u64) -> io::Result<()> {
     match fs::symlink_metadata(from) {
-        Ok(meta) if meta.is_file() && meta.len() <= max => fs::copy(from, to).map(drop),
+        Ok(meta) if meta.is_file() && meta.len() <= max => {
+            fs::copy(from, to)?;
+            // By the time of an index git knows which files may have changed in the very moment it was written.
+            fs::File::options().write(true).open(to)?.set_modified(meta.modified()?)
+        }
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),

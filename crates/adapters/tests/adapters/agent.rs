@@ -120,6 +120,32 @@ mod in_the_sandbox {
         };
     }
 
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_agent_is_where_it_may_write_its_workspace_alone() {
+        struct Tries;
+        impl AgentFixture for Tries {
+            fn agent(&self, behaviour: Behaviour, place: &Path) -> (Arc<dyn Agents>, AgentPolicy) {
+                let tries = Plays("default: [ [ {sh: 'echo x > mine; echo x > ../theirs; ls ..'} ] ]");
+                let (agents, policy) = tries.agent(behaviour, place);
+                (agents, AgentPolicy { sandbox: Sandbox::Bubblewrap, ..policy })
+            }
+
+            fn processes(&self) -> Arc<dyn Processes> {
+                Arc::new(Sweeper)
+            }
+        }
+        if crate::sandbox::there().await {
+            let world = World::new(&Tries);
+            let (agent, end) = world.one_turn(Behaviour::Speaks).await;
+            assert_eq!(end.unwrap().turn, TurnOutcome::Completed);
+            agent.close().await;
+            assert!(world.workspace().join("mine").exists());
+            assert!(!world.workspace().join("../theirs").exists());
+            let seen = world.heard.text(TranscriptKind::Tool);
+            assert!(seen.contains("script.yaml\nstate\nworkspace\n") && !seen.contains("theirs\n"), "{seen}");
+        }
+    }
+
     cases! {
         start, launch_timeout, launch_canceled, prompt, stream, interrupt, resume_after_kill_with_the_prompt,
         resume_after_kill_without_the_prompt, resume_of_a_session_that_is_gone, exit, silence, flood, secrets, close,

@@ -15,3 +15,4 @@ mod workspace_plants;
 mod workspace_prepare;
 mod workspace_remove;
 mod workspace_scripts;
+mod worktree;

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::workspace::{World, commit_file, git};
 
 /// Whether the sandbox can be had here. Without it a test is skipped loudly, and fails in CI.
+#[allow(clippy::print_stderr, reason = "a skipped test says so where the person sees it")]
 pub(crate) async fn there() -> bool {
     let verdict = probe().await.verdict();
     if let Err(failure) = &verdict {
@@ -199,8 +200,14 @@ async fn what_runs_in_it_is_found_by_its_mark_and_dies_with_its_first_process() 
     agent.start_kill().unwrap();
     agent.wait().await.unwrap();
     agent.release();
-    while running(&jail.place) > 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
+    let gone = async {
+        while running(&jail.place) > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    if tokio::time::timeout(Duration::from_secs(20), gone).await.is_err() {
+        Sweeper.sweep(&mark).await.unwrap();
+        panic!("it lives on");
     }
 }
 
@@ -244,7 +251,7 @@ async fn a_wrapper_of_the_users_own_gets_program_and_arguments() {
     let place = world.prepare().await;
     let seen = world.at("seen");
     world.policy.agent.sandbox =
-        Sandbox::Command(format!("echo \"$DALSEGNO_SANDBOX_FOR $1\" >> '{}';", seen.display()));
+        Sandbox::Command(format!("echo \"$DALSEGNO_SANDBOX_FOR $*\" >> '{}';", seen.display()));
     ready(&world.policy).await.unwrap();
     let cell = Cell::of(&world.policy, &world.at("state"), Inmate::Agent, &place).unwrap();
     let mut agent = command("printf", &Surroundings { cell, ..Surroundings::of(&world.context()) });
@@ -254,7 +261,10 @@ async fn a_wrapper_of_the_users_own_gets_program_and_arguments() {
     commit_file(&place, "work.txt", "done\n");
     world.workspaces.fetch_commit(&world.context()).await.unwrap();
     let seen = fs::read_to_string(seen).unwrap();
-    assert!(seen.contains("agent printf\n") && seen.contains("git git\n"), "{seen}");
+    assert!(
+        seen.contains("agent printf %s") && seen.contains("git git -c") && seen.contains("git git upload-pack"),
+        "{seen}"
+    );
     world.policy.agent.sandbox = Sandbox::Command("false;".to_owned() + " exit 3;");
     assert_eq!(world.workspaces.preflight(&world.policy).await.unwrap_err().code, "sandbox_unavailable");
 }
@@ -271,14 +281,23 @@ async fn a_root_that_holds_the_project_cannot_be_hidden() {
 #[tokio::test]
 async fn a_sandbox_outlives_the_thread_that_asked_for_it() {
     let Some(jail) = Jail::new().await else { return };
-    let mut agent = command("head", &jail.surroundings(Inmate::Agent));
-    agent.args(["-n1"]).current_dir(&jail.place).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let runtime = tokio::runtime::Handle::current();
+    let mut agent = command("sh", &jail.surroundings(Inmate::Agent));
+    agent.args(["-c", "echo > up; exec head -n1"]).current_dir(&jail.place);
+    agent.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let (runtime, up) = (tokio::runtime::Handle::current(), jail.place.join("up"));
     let asked = std::thread::spawn(move || {
         let _inside = runtime.enter();
-        spawn(agent).unwrap()
+        let agent = spawn(agent).unwrap();
+        while !up.exists() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        (agent, fs::read_link("/proc/thread-self").unwrap())
     });
-    let mut agent = asked.join().unwrap();
+    let (mut agent, thread) = asked.join().unwrap();
+    // Joined is not yet gone; its children are told when it is.
+    while Path::new("/proc").join(&thread).exists() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     agent.stdin.take().unwrap().write_all(b"still here\n").await.unwrap();
     let mut said = String::new();
     agent.stdout.take().unwrap().read_to_string(&mut said).await.unwrap();

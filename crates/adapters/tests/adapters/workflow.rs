@@ -192,7 +192,7 @@ fn s5_3_invalid_values_name_key_and_what_is_allowed() {
         ("polling: {interval_ms: soon}\n", "polling.interval_ms", "whole number"),
         ("polling: 5\n", "polling", "a map"),
         ("hooks: {timeout_ms: 0}\n", "hooks.timeout_ms", "1 or more"),
-        ("workspace: {strategy: magic}\n", "workspace.strategy", "clone, empty"),
+        ("workspace: {strategy: magic}\n", "workspace.strategy", "clone, worktree, empty"),
         ("handoff: {commit: maybe}\n", "handoff.commit", "auto, require"),
         ("handoff: {checks: cargo test}\n", "handoff.checks", "list"),
         ("questions: {auto_approve: yes please}\n", "questions.auto_approve", "none, workspace, all"),
@@ -212,7 +212,6 @@ fn s5_3_invalid_values_name_key_and_what_is_allowed() {
 #[test]
 fn later_features_are_refused_by_name_with_a_remedy() {
     for (front, key) in [
-        ("workspace: {strategy: worktree}\n", "workspace.strategy"),
         ("handoff: {forge: github}\n", "handoff.forge"),
         ("handoff: {approval: required}\n", "handoff.approval"),
         ("notify: [{command: say}]\n", "notify"),

@@ -1,5 +1,6 @@
 //! A remote, a project that was cloned from it, and a daemon's workspaces.
 
+use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,6 +15,17 @@ use dalsegno_engine::core::{
 use dalsegno_engine::{Context, Workflow, Workspaces as _};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
+
+thread_local! {
+    /// Of the worlds that are made in this thread.
+    static STRATEGY: Cell<WorkspaceStrategy> = const { Cell::new(WorkspaceStrategy::Clone) };
+}
+
+/// Runs a test in worlds whose workspaces are worktrees.
+pub(crate) fn on_worktrees(test: impl FnOnce()) {
+    STRATEGY.set(WorkspaceStrategy::Worktree);
+    test();
+}
 
 /// Renders the one variable that the tests use.
 struct PlainWorkflow;
@@ -44,6 +56,20 @@ pub(crate) fn git(dir: &Path, args: &[&str]) -> String {
         .unwrap();
     assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+}
+
+/// What git calls `.git/<name>` in a workspace, wherever that is.
+pub(crate) fn within(workspace: &Path, name: impl AsRef<Path>) -> PathBuf {
+    let (dot_git, name) = (workspace.join(".git"), name.as_ref());
+    if dot_git.is_dir() {
+        return dot_git.join(name);
+    }
+    let git_dir = PathBuf::from(fs::read_to_string(dot_git).unwrap().trim().strip_prefix("gitdir: ").unwrap());
+    let own = ["HEAD", "index", "index.lock", "HEAD.lock", "index.dalsegno", "MERGE_HEAD", "logs/HEAD"];
+    if own.iter().any(|own| Path::new(own) == name) {
+        return git_dir.join(name);
+    }
+    git_dir.ancestors().nth(2).unwrap().join(name)
 }
 
 /// Commits a file in a repository with a work tree; answers the commit.
@@ -192,7 +218,7 @@ fn policy(at: &Path) -> Policy {
         poll_interval_ms: 1000,
         workspace: WorkspacePolicy {
             root: text("workspaces"),
-            strategy: WorkspaceStrategy::Clone,
+            strategy: STRATEGY.get(),
             repo: text("project"),
             base: None,
             branch: "dalsegno/{{ issue.identifier }}".to_owned(),

@@ -5,12 +5,12 @@ use std::fs;
 use dalsegno_engine::Workspaces as _;
 use dalsegno_engine::core::{CommitId, EffectOutput, ProbeAnswer, WorkspaceStrategy};
 
-use crate::workspace::{World, commit_file, git};
+use crate::workspace::{World, commit_file, git, within};
 
 const BRANCH: &str = "dalsegno/DS-1";
 
 #[tokio::test]
-async fn leftovers_are_committed_once_with_the_issues_text_as_data() {
+pub(crate) async fn leftovers_are_committed_once_with_the_issues_text_as_data() {
     let mut world = World::new();
     let path = world.prepare().await;
     let proof = world.at("proof");
@@ -32,7 +32,7 @@ async fn leftovers_are_committed_once_with_the_issues_text_as_data() {
 }
 
 #[tokio::test]
-async fn leftovers_without_any_commit_before_are_the_first_commit() {
+pub(crate) async fn leftovers_without_any_commit_before_are_the_first_commit() {
     let mut world = World::new();
     world.policy.workspace.strategy = WorkspaceStrategy::Empty;
     let path = world.prepare().await;
@@ -47,7 +47,7 @@ async fn leftovers_without_any_commit_before_are_the_first_commit() {
 }
 
 #[tokio::test]
-async fn a_finished_merge_is_committed_as_one_and_an_unfinished_one_is_not() {
+pub(crate) async fn a_finished_merge_is_committed_as_one_and_an_unfinished_one_is_not() {
     let mut world = World::new();
     let path = world.prepare().await;
     let ours = commit_file(&path, "ours.txt", "x");
@@ -58,7 +58,7 @@ async fn a_finished_merge_is_committed_as_one_and_an_unfinished_one_is_not() {
     assert!(world.workspaces.commit_leftovers(&world.context()).await.unwrap());
     assert_eq!(git(&path, &["log", "-1", "--format=%P"]), format!("{ours} {side}"));
     assert_eq!(git(&path, &["status", "--porcelain"]), "");
-    assert!(!path.join(".git/MERGE_HEAD").exists());
+    assert!(!within(&path, "MERGE_HEAD").exists());
 
     git(&path, &["checkout", "-q", "side"]);
     commit_file(&path, "both.txt", "one");
@@ -72,7 +72,7 @@ async fn a_finished_merge_is_committed_as_one_and_an_unfinished_one_is_not() {
 }
 
 #[tokio::test]
-async fn a_repository_inside_the_workspace_is_not_committed_as_an_empty_link() {
+pub(crate) async fn a_repository_inside_the_workspace_is_not_committed_as_an_empty_link() {
     let mut world = World::new();
     let path = world.prepare().await;
     fs::create_dir(path.join("dep")).unwrap();
@@ -84,7 +84,7 @@ async fn a_repository_inside_the_workspace_is_not_committed_as_an_empty_link() {
 }
 
 #[tokio::test]
-async fn the_head_is_fetched_under_the_name_of_the_run() {
+pub(crate) async fn the_head_is_fetched_under_the_name_of_the_run() {
     let mut world = World::new();
     let (path, commit) = world.worked().await;
     assert_eq!(git(&world.bare(), &["rev-parse", "refs/dalsegno/runs/run-1"]), commit.to_string());
@@ -97,7 +97,7 @@ async fn the_head_is_fetched_under_the_name_of_the_run() {
 }
 
 #[tokio::test]
-async fn a_push_is_idempotent_and_the_probe_tells() {
+pub(crate) async fn a_push_is_idempotent_and_the_probe_tells() {
     let mut world = World::new();
     let (path, commit) = world.worked().await;
     let context = world.context();
@@ -117,7 +117,7 @@ async fn a_push_is_idempotent_and_the_probe_tells() {
 }
 
 #[tokio::test]
-async fn what_somebody_put_on_top_of_our_push_does_not_undo_it() {
+pub(crate) async fn what_somebody_put_on_top_of_our_push_does_not_undo_it() {
     let mut world = World::new();
     let (_, commit) = world.worked().await;
     world.workspaces.push(&world.context(), &commit, None).await.unwrap();
@@ -129,7 +129,7 @@ async fn what_somebody_put_on_top_of_our_push_does_not_undo_it() {
 }
 
 #[tokio::test]
-async fn a_branch_of_somebody_else_is_in_use_and_stays() {
+pub(crate) async fn a_branch_of_somebody_else_is_in_use_and_stays() {
     let mut world = World::new();
     let (_, commit) = world.worked().await;
     let theirs = world.somebody_pushes(BRANCH, "origin/main", "theirs.txt");
@@ -140,7 +140,7 @@ async fn a_branch_of_somebody_else_is_in_use_and_stays() {
 }
 
 #[tokio::test]
-async fn somebody_elses_branch_is_not_moved_even_where_git_would() {
+pub(crate) async fn somebody_elses_branch_is_not_moved_even_where_git_would() {
     let mut world = World::new();
     let (_, commit) = world.worked().await;
     // At the base: our commit would be a fast-forward.
@@ -151,7 +151,7 @@ async fn somebody_elses_branch_is_not_moved_even_where_git_would() {
 }
 
 #[tokio::test]
-async fn a_diverged_branch_is_never_overwritten() {
+pub(crate) async fn a_diverged_branch_is_never_overwritten() {
     let mut world = World::new();
     let (path, commit) = world.worked().await;
     world.workspaces.push(&world.context(), &commit, None).await.unwrap();
@@ -164,7 +164,7 @@ async fn a_diverged_branch_is_never_overwritten() {
 }
 
 #[tokio::test]
-async fn a_rewritten_history_is_not_forced() {
+pub(crate) async fn a_rewritten_history_is_not_forced() {
     let mut world = World::new();
     let (path, commit) = world.worked().await;
     world.workspaces.push(&world.context(), &commit, None).await.unwrap();
@@ -176,7 +176,7 @@ async fn a_rewritten_history_is_not_forced() {
 }
 
 #[tokio::test]
-async fn a_branch_that_was_deleted_meanwhile_is_made_again() {
+pub(crate) async fn a_branch_that_was_deleted_meanwhile_is_made_again() {
     let mut world = World::new();
     let (path, commit) = world.worked().await;
     world.workspaces.push(&world.context(), &commit, None).await.unwrap();
@@ -188,7 +188,7 @@ async fn a_branch_that_was_deleted_meanwhile_is_made_again() {
 }
 
 #[tokio::test]
-async fn a_remote_that_refuses_or_is_away_is_told_apart() {
+pub(crate) async fn a_remote_that_refuses_or_is_away_is_told_apart() {
     use std::os::unix::fs::PermissionsExt as _;
     let mut world = World::new();
     let (_, commit) = world.worked().await;
@@ -209,7 +209,7 @@ async fn a_remote_that_refuses_or_is_away_is_told_apart() {
 }
 
 #[tokio::test]
-async fn a_commit_that_was_never_fetched_is_not_pushed() {
+pub(crate) async fn a_commit_that_was_never_fetched_is_not_pushed() {
     let mut world = World::new();
     let path = world.prepare().await;
     let commit = commit_file(&path, "work.txt", "x");
@@ -221,7 +221,7 @@ async fn a_commit_that_was_never_fetched_is_not_pushed() {
 }
 
 #[tokio::test]
-async fn passwords_in_the_remotes_url_are_in_no_message() {
+pub(crate) async fn passwords_in_the_remotes_url_are_in_no_message() {
     let mut world = World::new();
     git(&world.at("project"), &["config", "remote.origin.url", "https://me:s3cret@localhost:1/x.git"]);
     let failure = world.workspaces.prepare(&world.context(), false).await.unwrap_err();

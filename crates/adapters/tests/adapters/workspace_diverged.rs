@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use dalsegno_engine::Workspaces as _;
 use dalsegno_engine::core::CommitId;
 
-use crate::workspace::{World, commit_file, git};
+use crate::workspace::{World, commit_file, git, within};
 
 /// Our branch is on the remote, and somebody committed on it since; answers our commit, and theirs.
 async fn diverged(world: &mut World) -> (CommitId, CommitId) {
@@ -17,7 +17,7 @@ async fn diverged(world: &mut World) -> (CommitId, CommitId) {
 }
 
 #[tokio::test]
-async fn the_remotes_commits_are_brought_merged_and_pushed() {
+pub(crate) async fn the_remotes_commits_are_brought_merged_and_pushed() {
     let mut world = World::new();
     let (ours, theirs) = diverged(&mut world).await;
     let path = std::path::PathBuf::from(&world.workspace.as_ref().unwrap().path);
@@ -37,7 +37,7 @@ async fn the_remotes_commits_are_brought_merged_and_pushed() {
 }
 
 #[tokio::test]
-async fn bringing_runs_nothing_of_the_workspace() {
+pub(crate) async fn bringing_runs_nothing_of_the_workspace() {
     let mut world = World::new();
     diverged(&mut world).await;
     let path = std::path::PathBuf::from(&world.workspace.as_ref().unwrap().path);
@@ -51,16 +51,16 @@ async fn bringing_runs_nothing_of_the_workspace() {
         git(&path, &["config", &format!("remote.{name}.url"), &format!("ext::{run}")]);
     }
     git(&path, &["config", &format!("url.ext::{run} .insteadOf"), "/"]);
-    fs::create_dir_all(path.join(".git/hooks")).unwrap();
+    fs::create_dir_all(within(&path, "hooks")).unwrap();
     for name in ["reference-transaction", "post-merge", "post-checkout"] {
-        fs::copy(&evil, path.join(".git/hooks").join(name)).unwrap();
+        fs::copy(&evil, within(&path, "hooks").join(name)).unwrap();
     }
     world.workspaces.bring_remote(&world.context()).await.unwrap();
     assert!(!proof.exists(), "{}", fs::read_to_string(&proof).unwrap());
 }
 
 #[tokio::test]
-async fn a_branch_that_is_gone_cannot_be_brought() {
+pub(crate) async fn a_branch_that_is_gone_cannot_be_brought() {
     let mut world = World::new();
     diverged(&mut world).await;
     git(&world.remote(), &["update-ref", "-d", "refs/heads/dalsegno/DS-1"]);
@@ -69,7 +69,7 @@ async fn a_branch_that_is_gone_cannot_be_brought() {
 }
 
 #[tokio::test]
-async fn a_diverged_branch_is_brought_from_inside_the_sandbox() {
+pub(crate) async fn a_diverged_branch_is_brought_from_inside_the_sandbox() {
     if !crate::sandbox::there().await {
         return;
     }
@@ -92,7 +92,7 @@ fn meddle(world: &World, meanwhile: &str) {
 }
 
 #[tokio::test]
-async fn a_branch_made_between_look_and_push_is_not_moved_on() {
+pub(crate) async fn a_branch_made_between_look_and_push_is_not_moved_on() {
     let mut world = World::new();
     let (_, commit) = world.worked().await;
     let base = world.workspace.clone().unwrap().base_commit;
@@ -104,7 +104,7 @@ async fn a_branch_made_between_look_and_push_is_not_moved_on() {
 }
 
 #[tokio::test]
-async fn a_branch_moved_between_look_and_push_is_not_overwritten() {
+pub(crate) async fn a_branch_moved_between_look_and_push_is_not_overwritten() {
     let mut world = World::new();
     let (path, first) = world.worked().await;
     world.workspaces.push(&world.context(), &first, None).await.unwrap();

@@ -6,11 +6,11 @@ use std::path::Path;
 
 use dalsegno_engine::Workspaces as _;
 
-use crate::workspace::{World, commit_file, git};
+use crate::workspace::{World, commit_file, git, within};
 
 /// Plants a program wherever a git configuration can name one.
 fn plant(path: &Path, proof: &Path) {
-    let script = path.join(".git/evil.sh");
+    let script = within(path, "evil.sh");
     fs::write(&script, format!("#!/bin/sh\necho \"$0 $*\" >> '{}'\ncat\n", proof.display())).unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
     let evil = script.display().to_string();
@@ -39,7 +39,7 @@ fn plant(path: &Path, proof: &Path) {
     git(path, &["config", "filter.evil.required", "true"]);
     git(path, &["config", "remote.origin.url", "/nowhere"]);
     git(path, &["config", "remote.origin.promisor", "true"]);
-    let hooks = path.join(".git/hooks");
+    let hooks = within(path, "hooks");
     fs::create_dir_all(&hooks).unwrap();
     for name in [
         "pre-commit",
@@ -58,7 +58,7 @@ fn plant(path: &Path, proof: &Path) {
 }
 
 #[tokio::test]
-async fn nothing_that_an_agent_configured_is_run() {
+pub(crate) async fn nothing_that_an_agent_configured_is_run() {
     let mut world = World::new();
     let path = world.prepare().await;
     let proof = world.at("proof");
@@ -92,7 +92,7 @@ async fn nothing_that_an_agent_configured_is_run() {
 }
 
 #[tokio::test]
-async fn nested_repositories_are_not_entered() {
+pub(crate) async fn nested_repositories_are_not_entered() {
     let mut world = World::new();
     let path = world.prepare().await;
     let proof = world.at("proof");
@@ -113,12 +113,12 @@ async fn nested_repositories_are_not_entered() {
 }
 
 #[tokio::test]
-async fn borrowed_objects_and_borrowed_refs_are_refused() {
+pub(crate) async fn borrowed_objects_and_borrowed_refs_are_refused() {
     let mut world = World::new();
     let (path, commit) = world.worked().await;
     let workspace = world.workspace.clone().unwrap();
     for (name, text) in [("objects/info/alternates", "/tmp"), ("commondir", "/tmp")] {
-        let file = path.join(".git").join(name);
+        let file = within(&path, name);
         fs::write(&file, text).unwrap();
         let context = world.context();
         assert_eq!(world.workspaces.fetch_commit(&context).await.unwrap_err().code, "workspace_unreadable", "{name}");
@@ -133,7 +133,7 @@ async fn borrowed_objects_and_borrowed_refs_are_refused() {
 }
 
 #[tokio::test]
-async fn a_git_directory_that_leads_elsewhere_is_refused() {
+pub(crate) async fn a_git_directory_that_leads_elsewhere_is_refused() {
     let mut world = World::new();
     let path = world.prepare().await;
     fs::rename(path.join(".git"), world.at("moved.git")).unwrap();
@@ -148,13 +148,13 @@ async fn a_git_directory_that_leads_elsewhere_is_refused() {
 }
 
 #[tokio::test]
-async fn a_missing_object_is_a_failed_fetch_and_not_a_broken_repository_of_ours() {
+pub(crate) async fn a_missing_object_is_a_failed_fetch_and_not_a_broken_repository_of_ours() {
     let mut world = World::new();
     let path = world.prepare().await;
     commit_file(&path, "work.txt", "done\n");
     let blob = git(&path, &["rev-parse", "HEAD:work.txt"]);
     let (dir, file) = blob.split_at(2);
-    fs::remove_file(path.join(".git/objects").join(dir).join(file)).unwrap();
+    fs::remove_file(within(&path, "objects").join(dir).join(file)).unwrap();
     assert_eq!(world.workspaces.fetch_commit(&world.context()).await.unwrap_err().code, "fetch_failed");
     git(&world.bare(), &["fsck", "--connectivity-only"]);
 }

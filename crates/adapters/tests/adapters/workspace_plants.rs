@@ -10,7 +10,7 @@ use std::path::Path;
 use dalsegno_engine::Workspaces as _;
 use dalsegno_engine::core::{CommitId, Failure};
 
-use crate::workspace::{World, commit_file, git};
+use crate::workspace::{World, commit_file, git, within};
 
 /// Everything that the daemon does with a workspace after a turn; answers the commit that was pushed.
 async fn all_of_it(world: &World) -> Result<CommitId, Failure> {
@@ -45,7 +45,7 @@ fn assert_nothing_ran(world: &World) {
 }
 
 #[tokio::test]
-async fn urls_that_are_rewritten_lead_nowhere() {
+pub(crate) async fn urls_that_are_rewritten_lead_nowhere() {
     let mut world = World::new();
     let path = world.prepare().await;
     let elsewhere = world.at("elsewhere.git");
@@ -63,7 +63,7 @@ async fn urls_that_are_rewritten_lead_nowhere() {
 }
 
 #[tokio::test]
-async fn included_configuration_and_a_hooks_path_are_not_run() {
+pub(crate) async fn included_configuration_and_a_hooks_path_are_not_run() {
     let mut world = World::new();
     let path = world.prepare().await;
     let evil = evil(&world);
@@ -93,7 +93,7 @@ async fn included_configuration_and_a_hooks_path_are_not_run() {
 }
 
 #[tokio::test]
-async fn a_work_tree_that_is_said_to_be_elsewhere_is_the_workspace_nevertheless() {
+pub(crate) async fn a_work_tree_that_is_said_to_be_elsewhere_is_the_workspace_nevertheless() {
     let mut world = World::new();
     let path = world.prepare().await;
     fs::create_dir(world.at("private")).unwrap();
@@ -105,20 +105,19 @@ async fn a_work_tree_that_is_said_to_be_elsewhere_is_the_workspace_nevertheless(
 }
 
 #[tokio::test]
-async fn objects_behind_an_alternate_or_a_link_are_refused() {
+pub(crate) async fn objects_behind_an_alternate_or_a_link_are_refused() {
     let mut world = World::new();
     let (path, _) = world.worked().await;
     let workspace = world.workspace.clone().unwrap();
-    let git_dir = path.join(".git");
     for name in ["objects/info/alternates", "objects/info/http-alternates"] {
-        fs::create_dir_all(git_dir.join("objects/info")).unwrap();
-        fs::write(git_dir.join(name), world.at("project/.git/objects").display().to_string()).unwrap();
+        fs::create_dir_all(within(&path, "objects/info")).unwrap();
+        fs::write(within(&path, name), world.at("project/.git/objects").display().to_string()).unwrap();
         let refused = world.workspaces.fetch_commit(&world.context()).await.unwrap_err();
         assert_eq!((refused.code.as_str(), refused.retryable), ("workspace_unreadable", false), "{name}");
-        fs::remove_file(git_dir.join(name)).unwrap();
+        fs::remove_file(within(&path, name)).unwrap();
     }
     for name in ["refs/heads", "logs/HEAD", "objects/pack", "HEAD", "packed-refs", "index", "config"] {
-        let (there, aside) = (git_dir.join(name), world.at("aside"));
+        let (there, aside) = (within(&path, name), world.at("aside"));
         let was = there.exists();
         if was {
             fs::rename(&there, &aside).unwrap();
@@ -136,17 +135,17 @@ async fn objects_behind_an_alternate_or_a_link_are_refused() {
 }
 
 #[tokio::test]
-async fn a_pipe_in_the_git_directory_is_not_waited_for() {
+pub(crate) async fn a_pipe_in_the_git_directory_is_not_waited_for() {
     let mut world = World::new();
     let (path, _) = world.worked().await;
-    let made = std::process::Command::new("mkfifo").arg(path.join(".git/refs/heads/pipe")).status().unwrap();
+    let made = std::process::Command::new("mkfifo").arg(within(&path, "refs/heads/pipe")).status().unwrap();
     assert!(made.success());
     let refused = world.workspaces.fetch_commit(&world.context()).await.unwrap_err();
     assert_eq!(refused.code, "workspace_unreadable");
 }
 
 #[tokio::test]
-async fn submodules_stay_as_they_are_and_nothing_of_theirs_is_run() {
+pub(crate) async fn submodules_stay_as_they_are_and_nothing_of_theirs_is_run() {
     let mut world = World::new();
     let evil = evil(&world);
     let library = world.at("library");
@@ -178,7 +177,7 @@ async fn submodules_stay_as_they_are_and_nothing_of_theirs_is_run() {
 }
 
 #[tokio::test]
-async fn links_in_the_work_tree_are_committed_as_links_and_read_by_nobody() {
+pub(crate) async fn links_in_the_work_tree_are_committed_as_links_and_read_by_nobody() {
     let mut world = World::new();
     let path = world.prepare().await;
     let secret = world.at("state/token");
@@ -187,7 +186,7 @@ async fn links_in_the_work_tree_are_committed_as_links_and_read_by_nobody() {
     symlink(world.at("state"), path.join("directory")).unwrap();
     fs::remove_file(path.join(".gitignore")).unwrap();
     symlink(&secret, path.join(".gitignore")).unwrap();
-    symlink(&secret, path.join(".git/index.dalsegno")).unwrap();
+    symlink(&secret, within(&path, "index.dalsegno")).unwrap();
     let commit = all_of_it(&world).await.unwrap();
     let shown = git(&world.remote(), &["show", &format!("{commit}:file")]);
     assert_eq!(shown, secret.display().to_string());
@@ -196,7 +195,7 @@ async fn links_in_the_work_tree_are_committed_as_links_and_read_by_nobody() {
 }
 
 #[tokio::test]
-async fn a_workspace_that_became_a_link_is_refused() {
+pub(crate) async fn a_workspace_that_became_a_link_is_refused() {
     let mut world = World::new();
     let (path, commit) = world.worked().await;
     fs::rename(&path, world.at("moved")).unwrap();
@@ -215,7 +214,7 @@ async fn a_workspace_that_became_a_link_is_refused() {
 }
 
 #[tokio::test]
-async fn branches_below_ours_are_in_the_way_of_its_name() {
+pub(crate) async fn branches_below_ours_are_in_the_way_of_its_name() {
     let world = World::new();
     world.somebody_pushes("dalsegno/DS-1/part", "main", "b.txt");
     let refused = world.workspaces.prepare(&world.context(), false).await.unwrap_err();
@@ -230,12 +229,12 @@ async fn branches_below_ours_are_in_the_way_of_its_name() {
 }
 
 #[tokio::test]
-async fn stale_locks_in_a_workspace_are_told_and_go_after_the_sweep() {
+pub(crate) async fn stale_locks_in_a_workspace_are_told_and_go_after_the_sweep() {
     let mut world = World::new();
     let (path, _) = world.worked().await;
     let workspace = world.workspace.clone().unwrap();
     for name in ["index.lock", "HEAD.lock", "packed-refs.lock", "refs/heads/dalsegno/DS-1.lock"] {
-        fs::write(path.join(".git").join(name), "").unwrap();
+        fs::write(within(&path, name), "").unwrap();
     }
     fs::write(path.join("more.txt"), "more\n").unwrap();
     let told = world.workspaces.commit_leftovers(&world.context()).await.unwrap_err();
@@ -245,7 +244,7 @@ async fn stale_locks_in_a_workspace_are_told_and_go_after_the_sweep() {
 }
 
 #[tokio::test]
-async fn stale_locks_in_our_own_repository_go_at_the_first_use_of_a_new_daemon() {
+pub(crate) async fn stale_locks_in_our_own_repository_go_at_the_first_use_of_a_new_daemon() {
     let mut world = World::new();
     world.worked().await;
     for name in ["HEAD.lock", "packed-refs.lock", "config.lock", "shallow.lock", "refs/dalsegno/runs/run-1.lock"] {
@@ -257,7 +256,7 @@ async fn stale_locks_in_our_own_repository_go_at_the_first_use_of_a_new_daemon()
 }
 
 #[tokio::test]
-async fn replaced_and_grafted_commits_are_taken_for_what_they_are() {
+pub(crate) async fn replaced_and_grafted_commits_are_taken_for_what_they_are() {
     let mut world = World::new();
     let (path, commit) = world.worked().await;
     let base = world.workspace.clone().unwrap().base_commit.unwrap();
@@ -268,8 +267,8 @@ async fn replaced_and_grafted_commits_are_taken_for_what_they_are() {
     assert!(work.has_commits && work.head == Some(commit.clone()));
     assert_eq!(all_of_it(&world).await.unwrap(), commit);
     // A head without parents would be all new, and its history would not arrive.
-    fs::create_dir_all(path.join(".git/info")).unwrap();
-    fs::write(path.join(".git/info/grafts"), format!("{base} {commit}\n{commit}\n")).unwrap();
+    fs::create_dir_all(within(&path, "info")).unwrap();
+    fs::write(within(&path, "info/grafts"), format!("{base} {commit}\n{commit}\n")).unwrap();
     let work = world.workspaces.inspect(&world.policy, &workspace, Some(&commit)).await.unwrap();
     assert!(!work.has_commits, "{work:?}");
     fs::remove_dir_all(world.at("state/repos")).unwrap();
@@ -282,7 +281,7 @@ async fn replaced_and_grafted_commits_are_taken_for_what_they_are() {
 }
 
 #[tokio::test]
-async fn odd_and_long_file_names_are_files_like_others() {
+pub(crate) async fn odd_and_long_file_names_are_files_like_others() {
     let mut world = World::new();
     let path = world.prepare().await;
     let long = "l".repeat(255);
@@ -320,13 +319,13 @@ async fn odd_and_long_file_names_are_files_like_others() {
 }
 
 #[tokio::test]
-async fn a_shallow_workspace_makes_no_shallow_repository_of_ours() {
+pub(crate) async fn a_shallow_workspace_makes_no_shallow_repository_of_ours() {
     let mut world = World::new();
     commit_file(&world.at("project"), "second.txt", "2\n");
     git(&world.at("project"), &["push", "-q", "origin", "main"]);
     let path = world.prepare().await;
     let base = world.workspace.clone().unwrap().base_commit.unwrap();
-    fs::write(path.join(".git/shallow"), format!("{base}\n")).unwrap();
+    fs::write(within(&path, "shallow"), format!("{base}\n")).unwrap();
     let commit = commit_file(&path, "work.txt", "done\n");
     assert_eq!(all_of_it(&world).await.unwrap(), commit);
     assert!(!world.bare().join("shallow").exists());
@@ -335,16 +334,16 @@ async fn a_shallow_workspace_makes_no_shallow_repository_of_ours() {
     git(&path, &["checkout", "-q", "--orphan", "cut"]);
     let cut = commit_file(&path, "cut.txt", "cut\n");
     let last = commit_file(&path, "last.txt", "last\n");
-    fs::write(path.join(".git/shallow"), format!("{base}\n{last}\n")).unwrap();
+    fs::write(within(&path, "shallow"), format!("{base}\n{last}\n")).unwrap();
     let object = cut.as_str().split_at(2);
-    fs::remove_file(path.join(".git/objects").join(object.0).join(object.1)).unwrap();
+    fs::remove_file(within(&path, "objects").join(object.0).join(object.1)).unwrap();
     assert_eq!(world.workspaces.fetch_commit(&world.context()).await.unwrap_err().code, "fetch_failed");
     assert!(!world.bare().join("shallow").exists());
     git(&world.bare(), &["fsck", "--connectivity-only"]);
 }
 
 #[tokio::test]
-async fn a_corrupt_repository_is_a_clear_error() {
+pub(crate) async fn a_corrupt_repository_is_a_clear_error() {
     for (name, text) in [
         ("HEAD", "garbage"),
         ("config", "[core\n"),
@@ -353,7 +352,7 @@ async fn a_corrupt_repository_is_a_clear_error() {
     ] {
         let mut world = World::new();
         let (path, commit) = world.worked().await;
-        fs::write(path.join(".git").join(name), text).unwrap();
+        fs::write(within(&path, name), text).unwrap();
         let workspace = world.workspace.clone().unwrap();
         let refused = world.workspaces.inspect(&world.policy, &workspace, None).await.unwrap_err();
         assert_eq!(refused.code, "workspace_unreadable", "{name}: {refused}");
@@ -363,14 +362,14 @@ async fn a_corrupt_repository_is_a_clear_error() {
     }
     let mut world = World::new();
     let (path, _) = world.worked().await;
-    fs::write(path.join(".git/index"), "DIRC garbage").unwrap();
+    fs::write(within(&path, "index"), "DIRC garbage").unwrap();
     let workspace = world.workspace.clone().unwrap();
     let refused = world.workspaces.inspect(&world.policy, &workspace, None).await.unwrap_err();
     assert_eq!(refused.code, "workspace_unreadable");
 }
 
 #[tokio::test]
-async fn a_base_that_was_rewritten_changes_nothing_for_a_workspace_that_is_there() {
+pub(crate) async fn a_base_that_was_rewritten_changes_nothing_for_a_workspace_that_is_there() {
     let mut world = World::new();
     let path = world.prepare().await;
     let base = world.workspace.clone().unwrap().base_commit;
@@ -389,7 +388,7 @@ async fn a_base_that_was_rewritten_changes_nothing_for_a_workspace_that_is_there
 }
 
 #[tokio::test]
-async fn pointers_of_lfs_stay_pointers_without_lfs() {
+pub(crate) async fn pointers_of_lfs_stay_pointers_without_lfs() {
     let mut world = World::new();
     let project = world.at("project");
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n";
@@ -413,7 +412,7 @@ async fn pointers_of_lfs_stay_pointers_without_lfs() {
 }
 
 #[tokio::test]
-async fn the_hash_of_what_is_uncommitted_follows_its_content() {
+pub(crate) async fn the_hash_of_what_is_uncommitted_follows_its_content() {
     let mut world = World::new();
     let path = world.prepare().await;
     let workspace = world.workspace.clone().unwrap();

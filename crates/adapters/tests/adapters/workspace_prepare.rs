@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use dalsegno_engine::Workspaces as _;
 use dalsegno_engine::core::{CommitId, KnownBranch, WorkspaceStrategy};
 
-use crate::workspace::{World, commit_file, git, issue};
+use crate::workspace::{World, commit_file, git, issue, within};
 
 fn known(name: &str, commit: Option<&CommitId>) -> Option<KnownBranch> {
     Some(KnownBranch { name: name.to_owned(), commit: commit.cloned() })
@@ -26,7 +26,7 @@ fn files_below(dir: &Path) -> Vec<PathBuf> {
 }
 
 #[tokio::test]
-async fn symphony_17_2_a_missing_workspace_is_made_and_an_existing_one_reused() {
+pub(crate) async fn symphony_17_2_a_missing_workspace_is_made_and_an_existing_one_reused() {
     let world = World::new();
     let base = world.remote_branch("main").unwrap();
     let (workspace, created) = world.workspaces.prepare(&world.context(), false).await.unwrap();
@@ -49,20 +49,20 @@ async fn symphony_17_2_a_missing_workspace_is_made_and_an_existing_one_reused() 
 }
 
 #[tokio::test]
-async fn a_workspace_shares_nothing_and_knows_no_remote() {
+pub(crate) async fn a_workspace_shares_nothing_and_knows_no_remote() {
     let mut world = World::new();
     let path = world.prepare().await;
     assert_eq!(git(&path, &["remote"]), "");
-    assert!(!path.join(".git/objects/info/alternates").exists());
-    let objects = files_below(&path.join(".git/objects"));
+    assert!(!within(&path, "objects/info/alternates").exists());
+    let objects = files_below(&within(&path, "objects"));
     assert!(!objects.is_empty());
     assert!(objects.iter().all(|file| fs::metadata(file).unwrap().nlink() == 1));
-    let config = fs::read_to_string(path.join(".git/config")).unwrap();
+    let config = fs::read_to_string(within(&path, "config")).unwrap();
     assert!(!config.contains("remote.git"), "{config}");
 }
 
 #[tokio::test]
-async fn tags_of_the_base_come_along() {
+pub(crate) async fn tags_of_the_base_come_along() {
     let mut world = World::new();
     git(&world.at("project"), &["tag", "v1"]);
     git(&world.at("project"), &["push", "-q", "origin", "v1"]);
@@ -71,7 +71,7 @@ async fn tags_of_the_base_come_along() {
 }
 
 #[tokio::test]
-async fn what_a_crash_left_half_made_is_never_taken_for_whole() {
+pub(crate) async fn what_a_crash_left_half_made_is_never_taken_for_whole() {
     let world = World::new();
     // Cut while the clone was filled, and, from another life, a marker whose directory never came.
     let half = world.at("workspaces/.dalsegno/new/DS-1");
@@ -90,7 +90,7 @@ async fn what_a_crash_left_half_made_is_never_taken_for_whole() {
 }
 
 #[tokio::test]
-async fn a_directory_without_a_marker_is_moved_aside() {
+pub(crate) async fn a_directory_without_a_marker_is_moved_aside() {
     let world = World::new();
     fs::create_dir_all(world.at("workspaces/DS-1/.git")).unwrap();
     fs::write(world.at("workspaces/DS-1/somebodys.txt"), "work").unwrap();
@@ -101,7 +101,7 @@ async fn a_directory_without_a_marker_is_moved_aside() {
 }
 
 #[tokio::test]
-async fn the_journal_vouches_for_a_workspace_whose_marker_is_lost() {
+pub(crate) async fn the_journal_vouches_for_a_workspace_whose_marker_is_lost() {
     let mut world = World::new();
     let path = world.prepare().await;
     fs::remove_dir_all(world.at("workspaces/.dalsegno")).unwrap();
@@ -113,7 +113,7 @@ async fn the_journal_vouches_for_a_workspace_whose_marker_is_lost() {
 }
 
 #[tokio::test]
-async fn made_anew_it_keeps_dirty_work_aside_and_throws_clean_work_away() {
+pub(crate) async fn made_anew_it_keeps_dirty_work_aside_and_throws_clean_work_away() {
     let mut world = World::new();
     let path = world.prepare().await;
     fs::write(path.join("x.ignored"), "does not count").unwrap();
@@ -132,7 +132,7 @@ async fn made_anew_it_keeps_dirty_work_aside_and_throws_clean_work_away() {
 }
 
 #[tokio::test]
-async fn locks_of_a_dead_daemon_are_removed_at_the_first_use_only() {
+pub(crate) async fn locks_of_a_dead_daemon_are_removed_at_the_first_use_only() {
     let mut world = World::new();
     world.prepare().await;
     let lock = world.bare().join("packed-refs.lock");
@@ -151,7 +151,7 @@ async fn locks_of_a_dead_daemon_are_removed_at_the_first_use_only() {
 }
 
 #[tokio::test]
-async fn symphony_17_2_a_link_that_leads_out_of_the_root_is_refused() {
+pub(crate) async fn symphony_17_2_a_link_that_leads_out_of_the_root_is_refused() {
     let mut world = World::new();
     let outside = world.at("outside");
     fs::create_dir(&outside).unwrap();
@@ -175,7 +175,7 @@ async fn symphony_17_2_a_link_that_leads_out_of_the_root_is_refused() {
 }
 
 #[tokio::test]
-async fn our_own_directory_below_the_root_must_not_lead_out_either() {
+pub(crate) async fn our_own_directory_below_the_root_must_not_lead_out_either() {
     let world = World::new();
     let outside = world.at("outside");
     fs::create_dir(&outside).unwrap();
@@ -187,7 +187,7 @@ async fn our_own_directory_below_the_root_must_not_lead_out_either() {
 }
 
 #[tokio::test]
-async fn a_root_that_is_itself_reached_by_a_link_is_fine() {
+pub(crate) async fn a_root_that_is_itself_reached_by_a_link_is_fine() {
     let mut world = World::new();
     fs::create_dir(world.at("real")).unwrap();
     symlink(world.at("real"), world.at("workspaces")).unwrap();
@@ -197,7 +197,7 @@ async fn a_root_that_is_itself_reached_by_a_link_is_fine() {
 }
 
 #[tokio::test]
-async fn symphony_17_2_a_file_in_the_place_of_a_workspace_is_an_error() {
+pub(crate) async fn symphony_17_2_a_file_in_the_place_of_a_workspace_is_an_error() {
     let world = World::new();
     fs::create_dir_all(world.at("workspaces")).unwrap();
     fs::write(world.at("workspaces/DS-1"), "a file").unwrap();
@@ -207,7 +207,7 @@ async fn symphony_17_2_a_file_in_the_place_of_a_workspace_is_an_error() {
 }
 
 #[tokio::test]
-async fn symphony_17_2_identifiers_that_sanitise_alike_get_workspaces_of_their_own() {
+pub(crate) async fn symphony_17_2_identifiers_that_sanitise_alike_get_workspaces_of_their_own() {
     let mut world = World::new();
     let mut paths = Vec::new();
     let mut branches = Vec::new();
@@ -227,7 +227,7 @@ async fn symphony_17_2_identifiers_that_sanitise_alike_get_workspaces_of_their_o
 }
 
 #[tokio::test]
-async fn a_marker_of_another_issue_is_no_marker_of_ours() {
+pub(crate) async fn a_marker_of_another_issue_is_no_marker_of_ours() {
     let mut world = World::new();
     world.prepare().await;
     // What a file system without case does with `ds-1`.
@@ -237,7 +237,7 @@ async fn a_marker_of_another_issue_is_no_marker_of_ours() {
 }
 
 #[tokio::test]
-async fn an_existing_branch_is_adopted_only_at_the_commit_that_the_journal_knows() {
+pub(crate) async fn an_existing_branch_is_adopted_only_at_the_commit_that_the_journal_knows() {
     let mut world = World::new();
     let theirs = world.somebody_pushes("dalsegno/DS-1", "origin/main", "theirs.txt");
     let base = world.remote_branch("main").unwrap();
@@ -256,7 +256,7 @@ async fn an_existing_branch_is_adopted_only_at_the_commit_that_the_journal_knows
 }
 
 #[tokio::test]
-async fn a_known_branch_that_the_remote_lost_begins_at_the_base_again() {
+pub(crate) async fn a_known_branch_that_the_remote_lost_begins_at_the_base_again() {
     let mut world = World::new();
     let base = world.remote_branch("main").unwrap();
     world.known_branch = known("kept/name", Some(&CommitId("1".repeat(40))));
@@ -266,14 +266,14 @@ async fn a_known_branch_that_the_remote_lost_begins_at_the_base_again() {
 }
 
 #[tokio::test]
-async fn a_branch_that_is_in_the_way_of_the_name_is_seen_at_once() {
+pub(crate) async fn a_branch_that_is_in_the_way_of_the_name_is_seen_at_once() {
     let world = World::new();
     world.somebody_pushes("dalsegno", "origin/main", "x.txt");
     assert_eq!(world.workspaces.prepare(&world.context(), false).await.unwrap_err().code, "branch_in_use");
 }
 
 #[tokio::test]
-async fn the_base_may_be_a_branch_a_tag_or_a_commit_of_the_remote() {
+pub(crate) async fn the_base_may_be_a_branch_a_tag_or_a_commit_of_the_remote() {
     let mut world = World::new();
     let main = world.remote_branch("main").unwrap();
     let other = world.somebody_pushes("release/1", "origin/main", "r.txt");
@@ -303,7 +303,7 @@ async fn the_base_may_be_a_branch_a_tag_or_a_commit_of_the_remote() {
 }
 
 #[tokio::test]
-async fn the_remote_may_be_relative_the_repository_itself_or_a_url() {
+pub(crate) async fn the_remote_may_be_relative_the_repository_itself_or_a_url() {
     let mut world = World::new();
     git(&world.at("project"), &["config", "remote.origin.url", "../remote.git"]);
     fs::create_dir(world.at("project/below")).unwrap();
@@ -323,7 +323,7 @@ async fn the_remote_may_be_relative_the_repository_itself_or_a_url() {
 }
 
 #[tokio::test]
-async fn a_remote_that_does_not_answer_may_answer_later() {
+pub(crate) async fn a_remote_that_does_not_answer_may_answer_later() {
     let world = World::new();
     fs::rename(world.remote(), world.at("away.git")).unwrap();
     let failure = world.workspaces.prepare(&world.context(), false).await.unwrap_err();
@@ -334,7 +334,7 @@ async fn a_remote_that_does_not_answer_may_answer_later() {
 }
 
 #[tokio::test]
-async fn a_remote_without_commits_has_no_base() {
+pub(crate) async fn a_remote_without_commits_has_no_base() {
     let mut world = World::new();
     fs::create_dir(world.at("empty.git")).unwrap();
     git(&world.at("empty.git"), &["init", "-q", "--bare"]);
@@ -343,7 +343,7 @@ async fn a_remote_without_commits_has_no_base() {
 }
 
 #[tokio::test]
-async fn an_empty_workspace_has_no_git_and_an_existing_directory_is_reused() {
+pub(crate) async fn an_empty_workspace_has_no_git_and_an_existing_directory_is_reused() {
     let mut world = World::new();
     world.policy.workspace.strategy = WorkspaceStrategy::Empty;
     let (workspace, created) = world.workspaces.prepare(&world.context(), false).await.unwrap();
@@ -360,7 +360,7 @@ async fn an_empty_workspace_has_no_git_and_an_existing_directory_is_reused() {
 }
 
 #[tokio::test]
-async fn canceled_it_gives_up_and_leaves_nothing_that_looks_whole() {
+pub(crate) async fn canceled_it_gives_up_and_leaves_nothing_that_looks_whole() {
     let world = World::new();
     world.cancel.cancel();
     assert_eq!(world.workspaces.prepare(&world.context(), false).await.unwrap_err().code, "canceled");
@@ -368,7 +368,7 @@ async fn canceled_it_gives_up_and_leaves_nothing_that_looks_whole() {
 }
 
 #[tokio::test]
-async fn several_issues_are_prepared_at_once() {
+pub(crate) async fn several_issues_are_prepared_at_once() {
     let mut world = World::new();
     let mut contexts = Vec::new();
     for n in 0..6 {
@@ -380,7 +380,7 @@ async fn several_issues_are_prepared_at_once() {
 }
 
 #[tokio::test]
-async fn preflight_says_what_is_wrong_with_the_repository_and_the_root() {
+pub(crate) async fn preflight_says_what_is_wrong_with_the_repository_and_the_root() {
     let mut world = World::new();
     world.workspaces.preflight(&world.policy).await.unwrap();
     let good = world.policy.clone();

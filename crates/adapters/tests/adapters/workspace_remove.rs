@@ -6,10 +6,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use dalsegno_engine::Workspaces as _;
 use dalsegno_engine::core::WorkspaceStrategy;
 
-use crate::workspace::{World, commit_file, git};
+use crate::workspace::{World, commit_file, git, within};
 
 #[tokio::test]
-async fn work_is_what_is_uncommitted_and_what_is_beyond_the_point_asked_for() {
+pub(crate) async fn work_is_what_is_uncommitted_and_what_is_beyond_the_point_asked_for() {
     let mut world = World::new();
     let path = world.prepare().await;
     let workspace = world.workspace.clone().unwrap();
@@ -37,21 +37,21 @@ async fn work_is_what_is_uncommitted_and_what_is_beyond_the_point_asked_for() {
 }
 
 #[tokio::test]
-async fn a_look_leaves_the_index_and_its_lock_alone() {
+pub(crate) async fn a_look_leaves_the_index_and_its_lock_alone() {
     let mut world = World::new();
     let path = world.prepare().await;
-    fs::write(path.join(".git/index.lock"), "the agent's git is at work").unwrap();
-    let before = fs::read(path.join(".git/index")).unwrap();
+    fs::write(within(&path, "index.lock"), "the agent's git is at work").unwrap();
+    let before = fs::read(within(&path, "index")).unwrap();
     fs::write(path.join("a.txt"), "changed").unwrap();
     let workspace = world.workspace.clone().unwrap();
     let work = world.workspaces.inspect(&world.policy, &workspace, None).await.unwrap();
     assert_eq!(work.uncommitted, ["a.txt"]);
-    assert_eq!(fs::read(path.join(".git/index")).unwrap(), before);
-    assert!(path.join(".git/index.lock").exists());
+    assert_eq!(fs::read(within(&path, "index")).unwrap(), before);
+    assert!(within(&path, "index.lock").exists());
 }
 
 #[tokio::test]
-async fn a_workspace_that_is_gone_is_missing_to_who_needs_it() {
+pub(crate) async fn a_workspace_that_is_gone_is_missing_to_who_needs_it() {
     let mut world = World::new();
     let path = world.prepare().await;
     fs::remove_dir_all(&path).unwrap();
@@ -63,7 +63,7 @@ async fn a_workspace_that_is_gone_is_missing_to_who_needs_it() {
 }
 
 #[tokio::test]
-async fn a_workspace_goes_when_nothing_is_lost_with_it() {
+pub(crate) async fn a_workspace_goes_when_nothing_is_lost_with_it() {
     let mut world = World::new();
     let (path, commit) = world.worked().await;
     let why = world.workspaces.remove(&world.context(), None).await.unwrap().unwrap();
@@ -95,7 +95,7 @@ async fn a_workspace_goes_when_nothing_is_lost_with_it() {
 }
 
 #[tokio::test]
-async fn read_only_files_and_directories_do_not_stop_a_removal() {
+pub(crate) async fn read_only_files_and_directories_do_not_stop_a_removal() {
     let mut world = World::new();
     let path = world.prepare().await;
     let deep = path.join("cache.ignored/deep");
@@ -112,7 +112,7 @@ async fn read_only_files_and_directories_do_not_stop_a_removal() {
 }
 
 #[tokio::test]
-async fn a_removal_that_was_cut_is_finished_by_the_next() {
+pub(crate) async fn a_removal_that_was_cut_is_finished_by_the_next() {
     let mut world = World::new();
     let path = world.prepare().await;
     fs::create_dir_all(world.at("workspaces/.dalsegno/old")).unwrap();
@@ -122,7 +122,7 @@ async fn a_removal_that_was_cut_is_finished_by_the_next() {
 }
 
 #[tokio::test]
-async fn an_empty_workspace_goes_unless_a_repository_in_it_has_work() {
+pub(crate) async fn an_empty_workspace_goes_unless_a_repository_in_it_has_work() {
     let mut world = World::new();
     world.policy.workspace.strategy = WorkspaceStrategy::Empty;
     let path = world.prepare().await;

@@ -16,7 +16,7 @@ fn runs(file: &Path) -> bool {
 }
 
 #[tokio::test]
-async fn a_hook_runs_in_the_workspace_and_knows_its_issue_by_the_environment() {
+pub(crate) async fn a_hook_runs_in_the_workspace_and_knows_its_issue_by_the_environment() {
     let mut world = World::new();
     let path = world.prepare().await;
     let proof = world.at("proof");
@@ -35,7 +35,7 @@ async fn a_hook_runs_in_the_workspace_and_knows_its_issue_by_the_environment() {
 }
 
 #[tokio::test]
-async fn symphony_17_2_a_failing_hook_says_what_it_said() {
+pub(crate) async fn symphony_17_2_a_failing_hook_says_what_it_said() {
     let mut world = World::new();
     world.prepare().await;
     world.policy.hooks.after_create = Some("echo out; echo err >&2; exit 3".to_owned());
@@ -45,7 +45,7 @@ async fn symphony_17_2_a_failing_hook_says_what_it_said() {
 }
 
 #[tokio::test]
-async fn the_output_of_a_hook_is_bounded() {
+pub(crate) async fn the_output_of_a_hook_is_bounded() {
     let mut world = World::new();
     world.prepare().await;
     world.policy.hooks.before_run = Some("yes line | head -n 100000; echo the end".to_owned());
@@ -54,7 +54,7 @@ async fn the_output_of_a_hook_is_bounded() {
 }
 
 #[tokio::test]
-async fn symphony_17_2_the_limit_of_a_hook_holds_for_its_background_children() {
+pub(crate) async fn symphony_17_2_the_limit_of_a_hook_holds_for_its_background_children() {
     let mut world = World::new();
     world.prepare().await;
     let file = world.at("pid");
@@ -67,7 +67,7 @@ async fn symphony_17_2_the_limit_of_a_hook_holds_for_its_background_children() {
 }
 
 #[tokio::test]
-async fn a_background_child_that_holds_the_pipes_does_not_hold_up_a_hook() {
+pub(crate) async fn a_background_child_that_holds_the_pipes_does_not_hold_up_a_hook() {
     let mut world = World::new();
     world.prepare().await;
     let file = world.at("pid");
@@ -78,7 +78,7 @@ async fn a_background_child_that_holds_the_pipes_does_not_hold_up_a_hook() {
 }
 
 #[tokio::test]
-async fn a_check_sees_the_commit_and_nothing_else() {
+pub(crate) async fn a_check_sees_the_commit_and_nothing_else() {
     let mut world = World::new();
     let (path, commit) = world.worked().await;
     fs::write(path.join("uncommitted.txt"), "").unwrap();
@@ -93,7 +93,7 @@ async fn a_check_sees_the_commit_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_failing_check_answers_the_end_of_its_output() {
+pub(crate) async fn a_failing_check_answers_the_end_of_its_output() {
     let mut world = World::new();
     let (_, commit) = world.worked().await;
     let script = "seq 10000; echo the reason >&2; exit 7";
@@ -105,7 +105,7 @@ async fn a_failing_check_answers_the_end_of_its_output() {
 }
 
 #[tokio::test]
-async fn a_check_that_takes_too_long_did_not_pass_and_leaves_nothing() {
+pub(crate) async fn a_check_that_takes_too_long_did_not_pass_and_leaves_nothing() {
     let mut world = World::new();
     let (_, commit) = world.worked().await;
     let file = world.at("pid");
@@ -118,7 +118,7 @@ async fn a_check_that_takes_too_long_did_not_pass_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_check_gets_neither_secrets_nor_the_users_git() {
+pub(crate) async fn a_check_gets_neither_secrets_nor_the_users_git() {
     let mut world = World::new();
     let (_, commit) = world.worked().await;
     let mut context = world.context();
@@ -132,7 +132,7 @@ async fn a_check_gets_neither_secrets_nor_the_users_git() {
 }
 
 #[tokio::test]
-async fn a_check_of_an_unknown_commit_is_a_failure_and_not_a_verdict() {
+pub(crate) async fn a_check_of_an_unknown_commit_is_a_failure_and_not_a_verdict() {
     let mut world = World::new();
     world.prepare().await;
     let nowhere = dalsegno_engine::core::CommitId("1".repeat(40));
@@ -142,7 +142,7 @@ async fn a_check_of_an_unknown_commit_is_a_failure_and_not_a_verdict() {
 }
 
 #[tokio::test]
-async fn checkouts_of_a_dead_daemon_are_removed() {
+pub(crate) async fn checkouts_of_a_dead_daemon_are_removed() {
     let mut world = World::new();
     fs::create_dir_all(world.at("state/checks/check-old/deep")).unwrap();
     world.prepare().await;
@@ -150,7 +150,7 @@ async fn checkouts_of_a_dead_daemon_are_removed() {
 }
 
 #[tokio::test]
-async fn canceled_scripts_end_soon() {
+pub(crate) async fn canceled_scripts_end_soon() {
     let mut world = World::new();
     let (_, commit) = world.worked().await;
     world.policy.hooks.before_run = Some("sleep 1000".to_owned());
