@@ -1,7 +1,7 @@
 //! What each effect does to the simulated world, and what its performer answers.
 
 use dalsegno_core::{
-    CommitId, Effect, EffectOutput, EffectRequest, Failure, Hook, Outcome, ProbeAnswer, SessionId, SessionStart,
+    CommitId, Effect, EffectOutput, EffectRequest, Failure, Hook, Outcome, ProbeAnswer, SessionId, SessionStart, Usage,
     Workspace, state_in,
 };
 
@@ -198,8 +198,10 @@ impl World {
                 }
             },
         };
+        let resumed = !matches!(how, SessionStart::New | SessionStart::Gone);
+        let usage = (resumed && self.totals).then(|| Usage::new(self.session_total(&session), 0));
         self.processes.push(Process { run, issue: id, session: session.clone(), alive: true, stray: false });
-        Ok(EffectOutput::SessionStarted { session: SessionId(session), how, usage: None })
+        Ok(EffectOutput::SessionStarted { session: SessionId(session), how, usage })
     }
 
     /// A prompt arrives. Nothing when there is no agent to hear it.

@@ -18,7 +18,7 @@ use super::world::World;
 use super::{Mutation, Violation};
 
 /// Steps of the kind world before a history counts as stuck.
-const CALM_STEPS: u64 = 20_000;
+const CALM_STEPS: u64 = 100_000;
 /// Simulated time of the kind world before a history counts as stuck.
 const CALM_MS: i64 = 30 * 24 * 3_600_000;
 /// Outputs after one input before the machine counts as flooding.
@@ -34,7 +34,7 @@ pub(super) enum Item {
     Answer { id: QueryId, answer: Answer },
     Sync { committed: Committed },
     Ack { committed: Committed },
-    Signal { run: RunId, signal: Signal },
+    Signal { run: RunId, key: String, signal: Signal },
     Edit,
     Restart { lost: bool },
     Zombie,
@@ -94,6 +94,7 @@ impl Sim {
     pub(crate) fn new(seed: u64, plan: Plan, mutation: Option<Mutation>, traced: bool) -> Self {
         let mut world = World::new(&plan.issues);
         world.mutation = mutation;
+        world.totals = plan.totals;
         let store = Store { mutation, ..Store::default() };
         let crashes_left = plan.rates.crashes;
         let mut sim = Self {
@@ -104,7 +105,7 @@ impl Sim {
             times: Dice::new(seed, 3),
             crashes: Dice::new(seed, 4),
             people: Dice::new(seed, 5),
-            clock: 1_000_000,
+            clock: 83_000_000,
             offset: 0,
             agenda: BTreeMap::new(),
             order: 0,
@@ -113,7 +114,7 @@ impl Sim {
             zombie: None,
             world,
             store,
-            judge: Judge::default(),
+            judge: Judge::new(mutation.is_some_and(Mutation::forgets)),
             calm: false,
             calm_since: (0, 0),
             calm_polls: 0,
@@ -251,6 +252,7 @@ impl Sim {
         let (snapshot, tail) = self.store.load();
         let again = Machine::replay(snapshot, tail)
             .map_err(|corrupt| Violation { rule: "replayable", detail: corrupt.to_string() })?;
+        self.judge.ledger(&self.store, &self.world)?;
         self.judge.replayed(&self.store, &again, false)?;
         if self.sampled {
             let at = self.times.below(self.store.synced());
@@ -283,8 +285,15 @@ impl Sim {
                 }
             }
             Item::Ack { committed } => self.hand_in(Input::Committed(committed))?,
-            Item::Signal { run, signal } => {
-                if self.world.live_process(&run).is_some() {
+            Item::Signal { run, key, mut signal } => {
+                if let Some(process) = self.world.live_process(&run) {
+                    let session = process.session.clone();
+                    if let Signal::Usage { usage, .. } = &mut signal {
+                        self.world.spend(&session, &key, usage.total_tokens);
+                        if self.mutation == Some(Mutation::BudgetCountedTwice) {
+                            *usage = dalsegno_core::Usage::new(self.world.session_total(&session), 0);
+                        }
+                    }
                     self.hand_in(Input::Signal { run, signal })?;
                 }
             }
@@ -390,6 +399,7 @@ impl Sim {
             Outcome::InDoubt { .. } => around.doubted += 1,
         }
         let id = request.id;
+        self.spend_turn(&request, &outcome, 1_000);
         if matches!(outcome, Outcome::Done { .. }) {
             self.last_done = Some(request);
         }

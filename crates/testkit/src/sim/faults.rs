@@ -1,7 +1,9 @@
 //! Death and return of the daemon, and clocks that jump.
 #![allow(clippy::wildcard_enum_match_arm, reason = "a simulation looks at the cases that it needs")]
 
-use dalsegno_core::{Effect, Input, Machine, SNAPSHOT_FORMAT, Snapshot};
+use dalsegno_core::{
+    Effect, Event, Input, IssueStatus, Machine, Recorded, RunOutcome, SNAPSHOT_FORMAT, Snapshot, Timestamp,
+};
 
 use super::acts::Fate;
 use super::drive::{Item, Sim};
@@ -70,6 +72,8 @@ impl Sim {
                 }
                 Item::Outcome { request, outcome } => {
                     self.coverage.around(request.effect.kind()).crashed_after += 1;
+                    let share = self.crashes.below(1_001);
+                    self.spend_turn(&request, &outcome, share);
                     outcomes.push((request.id, outcome));
                 }
                 Item::Work { .. } | Item::Edit | Item::Zombie => {
@@ -101,6 +105,10 @@ impl Sim {
         let epoch = self.store.take_over();
         let (snapshot, tail) = self.store.load();
         self.coverage.snapshots += u64::from(snapshot.is_some());
+        let (snapshot, tail) = match self.mutation {
+            Some(mutation) if mutation.forgets() => (None, forget(self.store.events.clone(), mutation)),
+            Some(_) | None => (snapshot, tail),
+        };
         let machine = Machine::replay(snapshot, tail)
             .map_err(|corrupt| Violation { rule: "replayable", detail: corrupt.to_string() })?;
         self.judge.replayed(&self.store, &machine, lost)?;
@@ -124,4 +132,24 @@ impl Sim {
         }
         Ok(())
     }
+}
+
+/// The journal as a machine reads it that forgets.
+fn forget(mut events: Vec<Recorded>, mutation: Mutation) -> Vec<Recorded> {
+    for recorded in &mut events {
+        match (&mut recorded.event, mutation) {
+            (Event::IssueStatus { to: IssueStatus::WaitingRetry, due_at, .. }, Mutation::RetryForgets)
+            | (Event::IssueStatus { to: IssueStatus::WaitingQuota, due_at, .. }, Mutation::QuotaForgets) => {
+                *due_at = due_at.map(|_| Timestamp(0));
+            }
+            (Event::AgentSuspended { until, .. }, Mutation::QuotaForgets) => *until = Timestamp(0),
+            (Event::RunEnding { ending, .. }, Mutation::BreakerForgets) if ending.outcome == RunOutcome::Failed => {
+                ending.outcome = RunOutcome::Interrupted;
+            }
+            (Event::Progress { progressed, .. }, Mutation::BreakerForgets) => *progressed = true,
+            (Event::Parked { held_until, .. }, Mutation::BreakerForgets) => *held_until = None,
+            _ => {}
+        }
+    }
+    events
 }

@@ -10,6 +10,7 @@ mod coverage;
 mod dice;
 mod drive;
 mod faults;
+mod governed;
 mod judge;
 mod plan;
 mod store;
@@ -98,11 +99,21 @@ pub enum Mutation {
     StaleAnswers,
     /// An outcome gets lost on its way to the machine.
     OutcomeLost,
+    /// An agent reports what its session used in all as what its turn used: the budget is counted twice.
+    BudgetCountedTwice,
+    /// A prompt is sent a second time while its turn is under way.
+    PromptSentTwice,
+    /// A restart forgets until when an issue waits.
+    RetryForgets,
+    /// A restart forgets what breakers counted, and that they parked.
+    BreakerForgets,
+    /// A restart forgets that a kind of agent is suspended.
+    QuotaForgets,
 }
 
 impl Mutation {
     /// All of them that have to be caught.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 16] = [
         Self::PerformedBeforeCommit,
         Self::AcknowledgedBeforeSync,
         Self::EpochUnchecked,
@@ -114,7 +125,17 @@ impl Mutation {
         Self::DirtyWorkspaceRemoved,
         Self::StaleAnswers,
         Self::OutcomeLost,
+        Self::BudgetCountedTwice,
+        Self::PromptSentTwice,
+        Self::RetryForgets,
+        Self::BreakerForgets,
+        Self::QuotaForgets,
     ];
+
+    /// The journal is kept, and what the machine makes of it after a restart is not: only what it does shows that.
+    pub(crate) fn forgets(self) -> bool {
+        matches!(self, Self::RetryForgets | Self::BreakerForgets | Self::QuotaForgets)
+    }
 }
 
 /// One history, from beginning to end.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use dalsegno_core::{
     AgentKind, AgentPolicy, AutoApprove, BlockerRef, BreakerPolicy, BudgetPolicy, CommitMode, HandoffPolicy,
-    HooksPolicy, Issue, IssueId, Policy, QuotaPolicy, Timestamp, TrackerPolicy, WorkspacePolicy, WorkspaceStrategy,
+    HooksPolicy, Issue, IssueId, Limits, Policy, Price, QuotaPolicy, Timestamp, TrackerPolicy, WorkspacePolicy,
+    WorkspaceStrategy,
 };
 
 use super::Knobs;
@@ -15,6 +16,8 @@ use super::dice::Dice;
 pub(crate) const LABEL: &str = "agent";
 /// States of the simulated tracker that are worked on.
 pub(crate) const ACTIVE: [&str; 3] = ["Todo", "In Progress", "Rework"];
+/// Models that agents ask.
+pub(crate) const MODELS: [&str; 2] = ["m-1", "m-2"];
 /// States that end an issue.
 pub(crate) const TERMINAL: [&str; 2] = ["Done", "Canceled"];
 /// States that are neither.
@@ -48,6 +51,8 @@ pub(crate) struct Plan {
     pub(crate) policy: Policy,
     pub(crate) issues: Vec<Issue>,
     pub(crate) rates: Rates,
+    /// Sessions know what they used in all, and say so when they are resumed.
+    pub(crate) totals: bool,
 }
 
 impl Plan {
@@ -72,7 +77,8 @@ impl Plan {
             edits: if knobs.human { dice.pick([0, 0, 2, 6]) } else { 0 },
             steps: dice.pick([60, 150, 400]),
         };
-        Self { policy, issues, rates }
+        let totals = dice.coin();
+        Self { policy, issues, rates, totals }
     }
 }
 
@@ -143,11 +149,34 @@ fn policy(dice: &mut Dice) -> Policy {
             ..AgentPolicy::of(AgentKind::Acp)
         },
         handoff,
-        budget: BudgetPolicy { issue_runs: dice.pick([1, 2, 4, 8]), ..BudgetPolicy::default() },
-        breaker: BreakerPolicy::default(),
-        quota: QuotaPolicy::default(),
+        budget: budget(dice),
+        breaker: BreakerPolicy {
+            same_failure: dice.pick([0, 1, 2, 3]),
+            no_progress_turns: dice.pick([0, 1, 2, 5]),
+            cooldown_ms: dice.pick([0, 60_000, 1_800_000]),
+        },
+        quota: QuotaPolicy { resume_at_reset: dice.permille(800) },
         auto_approve: AutoApprove::None,
         prompt_template: "Do it.".to_owned(),
+    }
+}
+
+fn budget(dice: &mut Dice) -> BudgetPolicy {
+    let price = Price { input_nanousd: 1_000, cached_input_nanousd: 100, output_nanousd: 5_000 };
+    let costly = dice.permille(80);
+    BudgetPolicy {
+        issue_runs: dice.pick([1, 2, 4, 8]),
+        issue: Limits {
+            tokens: dice.pick([None, None, None, None, None, None, Some(4_000), Some(15_000)]),
+            cost_nanousd: costly.then_some(9_000_000),
+            turns: dice.pick([None, None, None, None, None, Some(1), Some(4)]),
+            wall_clock_ms: dice.pick([None, None, None, Some(60_000), Some(1_200_000)]),
+        },
+        day: Limits {
+            tokens: dice.pick([None, None, None, None, None, None, Some(10_000), Some(40_000)]),
+            ..Limits::default()
+        },
+        prices: MODELS.iter().take(dice.pick([1, 2, 2])).map(|model| ((*model).to_owned(), price)).collect(),
     }
 }
 

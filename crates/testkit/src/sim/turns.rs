@@ -9,6 +9,7 @@ use dalsegno_core::{
 use super::Mutation;
 use super::acts::Fate;
 use super::drive::{Item, Sim, Work};
+use super::plan::MODELS;
 
 /// When the driver gives up on a prompt that never ends.
 const DEADLINE_MS: i64 = 3_600_000;
@@ -73,23 +74,32 @@ impl Sim {
             self.schedule(5, Item::Outcome { request, outcome });
             return;
         }
+        if self.mutation == Some(Mutation::PromptSentTwice) && self.fates.permille(50) {
+            self.world.hear(&request);
+        }
         let issue = request.issue.id.clone();
         let slow = if self.times.permille(self.plan.rates.slow) { 20 } else { 1 };
         let takes = slow * self.times.between(100, 40_000);
-        self.signals(&run, takes);
+        let tokens = self.fates.below(5_000);
+        let model = self.fates.pick([None, Some(MODELS[0]), Some(MODELS[0]), Some(MODELS[1])]).map(str::to_owned);
+        let session = self.world.live_process(&run).map(|process| process.session.clone()).unwrap_or_default();
+        self.signals(&run, &request.key, takes, tokens, model.as_deref());
         let bad = self.fates.permille(self.plan.rates.bad_turn);
         let (turn, work) = if bad { self.bad_turn() } else { (Some(TurnOutcome::Completed), self.good_work(&request)) };
         let exits = matches!(work, Some(Work::Exit));
         if let Some(work) = work {
             self.schedule(takes / 2, Item::Work { run, issue, work });
         }
-        let usage = Usage::new(self.fates.below(5_000), self.fates.below(500));
+        let mut usage = Usage::new(tokens, 0);
+        if self.mutation == Some(Mutation::BudgetCountedTwice) {
+            usage = Usage::new(self.world.session_total(&session) + tokens, 0);
+        }
         let (takes, outcome) = match turn {
             _ if fate == Fate::DoneInDoubt => (takes, Outcome::InDoubt { reason: "nobody knows".to_owned() }),
             _ if exits => (takes, failed("agent_exit")),
             Some(turn) => {
-                let output =
-                    EffectOutput::TurnEnded { turn, usage, summary: String::new(), model: None, tool_digest: None };
+                let tool_digest = self.fates.coin().then(|| format!("t{}", self.fates.below(12)));
+                let output = EffectOutput::TurnEnded { turn, usage, summary: String::new(), model, tool_digest };
                 (takes, Outcome::Done { output })
             }
             None => (DEADLINE_MS, Outcome::InDoubt { reason: "the deadline is over".to_owned() }),
@@ -97,15 +107,39 @@ impl Sim {
         self.schedule(takes, Item::Outcome { request, outcome });
     }
 
-    fn signals(&mut self, run: &RunId, takes: i64) {
-        let mut at = 20_000;
+    /// The model took what the turn's end says, also when nobody hears of it.
+    pub(super) fn spend_turn(&mut self, request: &EffectRequest, outcome: &Outcome, share: u64) {
+        let (Effect::Prompt { .. }, Outcome::Done { output: EffectOutput::TurnEnded { usage, .. } }) =
+            (&request.effect, outcome)
+        else {
+            return;
+        };
+        if self.mutation == Some(Mutation::BudgetCountedTwice) {
+            return;
+        }
+        let sessions = &self.world.sessions;
+        let heard =
+            sessions.iter().find(|(_, history)| history.contains(&request.key)).map(|(session, _)| session.clone());
+        if let Some(session) = heard {
+            self.world.spend(&session, &request.key, usage.total_tokens * share / 1_000);
+        }
+    }
+
+    /// Signs of life while a turn goes on; its use grows to `tokens`.
+    fn signals(&mut self, run: &RunId, key: &str, takes: i64, tokens: u64, model: Option<&str>) {
+        let mut at = self.times.between(200, 20_000);
+        let mut used = 0;
         while at < takes {
+            used += self.fates.below(tokens - used + 1);
             let signal = match self.fates.coin() {
                 true => Signal::Activity,
-                false => Signal::Usage { usage: Usage::new(self.fates.below(4_000), 10), model: None },
+                false => {
+                    let model = model.filter(|_| self.fates.coin()).map(str::to_owned);
+                    Signal::Usage { usage: Usage::new(used, 0), model }
+                }
             };
-            self.schedule(at, Item::Signal { run: run.clone(), signal });
-            at += 25_000;
+            self.schedule(at, Item::Signal { run: run.clone(), key: key.to_owned(), signal });
+            at += self.times.between(100, 25_000);
         }
     }
 

@@ -63,6 +63,10 @@ pub(crate) struct World {
     pub(crate) tracked: BTreeMap<IssueId, Tracked>,
     /// Keys of the prompts in each session's history.
     pub(crate) sessions: BTreeMap<String, Vec<String>>,
+    /// Tokens that the model took for each prompt of a session: the truth that the ledger is compared with.
+    pub(crate) spent: BTreeMap<(String, String), u64>,
+    /// Sessions say what they used in all when they are resumed.
+    pub(crate) totals: bool,
     pub(crate) processes: Vec<Process>,
     pub(crate) trees: BTreeMap<IssueId, Tree>,
     pub(crate) remote: BTreeMap<String, CommitId>,
@@ -165,6 +169,17 @@ impl World {
         let session = format!("s{}", self.session_count);
         self.sessions.insert(session.clone(), Vec::new());
         session
+    }
+
+    /// The model took so many tokens for a prompt so far.
+    pub(crate) fn spend(&mut self, session: &str, key: &str, tokens: u64) {
+        let spent = self.spent.entry((session.to_owned(), key.to_owned())).or_default();
+        *spent = tokens.max(*spent);
+    }
+
+    /// Tokens that the model took for all prompts of a session.
+    pub(crate) fn session_total(&self, session: &str) -> u64 {
+        self.spent.iter().filter(|((of, _), _)| of == session).map(|(_, tokens)| tokens).sum()
     }
 
     pub(crate) fn live_process(&self, run: &RunId) -> Option<&Process> {
