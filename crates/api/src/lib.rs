@@ -23,6 +23,6 @@ pub use error::{ErrorBody, ErrorDetail, code};
 pub use sse::{EventStream, Frame, FrameReader};
 pub use types::{
     Attempts, Counts, Event, EventPage, Explanation, Handoff, HandoffStep, Health, Issue, IssueDetail, IssueList,
-    IssueRunning, LogFile, Logs, Problem, RecentEvent, Refreshed, Retry, Rule, Run, RunList, RunningIssue, State,
-    Tokens, Totals, TranscriptEntry, TranscriptPage, Usage, WaitingIssue, Workspace,
+    IssueRunning, LogFile, Logs, Problem, RateLimits, RateWindow, RecentEvent, Refreshed, Retry, Rule, Run, RunList,
+    RunningIssue, State, Tokens, Totals, TranscriptEntry, TranscriptPage, Usage, WaitingIssue, Workspace,
 };

@@ -228,6 +228,28 @@ pub struct Problem {
     pub hint: Option<String>,
 }
 
+/// What an agent's provider last said of its quotas.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RateLimits {
+    /// When it came.
+    pub at: String,
+    /// The quotas.
+    pub windows: Vec<RateWindow>,
+}
+
+/// How much of a quota is used in its window of time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RateWindow {
+    /// Which quota, as the agent names it.
+    pub name: String,
+    /// From 0 to 100.
+    pub used_percent: f64,
+    /// Length of the window.
+    pub window_minutes: Option<u64>,
+    /// When it begins anew.
+    pub resets_at: Option<String>,
+}
+
 /// `GET /api/v1/state`: the Symphony shape (§13.7.2) and ours.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct State {
@@ -254,7 +276,7 @@ pub struct State {
     /// Tokens and time of all runs.
     pub totals: Totals,
     /// The newest rate-limit report of an agent; null when there is none.
-    pub rate_limits: Option<serde_json::Value>,
+    pub rate_limits: Option<RateLimits>,
     /// WORKFLOW.md is broken; the last good one is in force.
     pub workflow_error: Option<Problem>,
     /// The tracker cannot be read.

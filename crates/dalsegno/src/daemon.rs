@@ -12,7 +12,9 @@ use dalsegno_adapters::tracker::LocalTrackers;
 use dalsegno_adapters::workflow::WorkflowFile;
 use dalsegno_adapters::workspace::LocalWorkspaces;
 use dalsegno_core::{Explanation, Failure, Policy, Timestamp};
-use dalsegno_engine::{Clock, Driver, DriverEnd, DriverError, DriverHandle, DriverOptions, Trackers, World};
+use dalsegno_engine::{
+    Clock, Driver, DriverEnd, DriverError, DriverHandle, DriverOptions, RateLimits, Trackers, World,
+};
 use dalsegno_gateway::{Access, App, Control, LiveRun, RefreshAnswer};
 use dalsegno_store::{OpenOptions, Store, TranscriptFiles};
 use futures::future::BoxFuture;
@@ -201,6 +203,10 @@ impl Control for DriverControl {
     fn live(&self, run: &str) -> Option<LiveRun> {
         let sign = self.handle.last_sign(run)?;
         Some(LiveRun { last_event: sign.what.to_owned(), last_event_at: sign.at?, last_message: sign.message })
+    }
+
+    fn rate_limits(&self) -> Option<RateLimits> {
+        self.handle.rate_limits()
     }
 
     fn ready(&self) -> bool {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use dalsegno_api::{Client, ClientError, Reply, Request, Transport, code};
 use dalsegno_core::{Explanation, Failure, Machine, Rule};
-use dalsegno_engine::Reads;
+use dalsegno_engine::{RateLimits, Reads};
 use dalsegno_gateway::{Access, App, Control, Inside, LiveRun, RefreshAnswer};
 use dalsegno_store::{Store, StoreError};
 use futures::future::BoxFuture;
@@ -104,6 +104,10 @@ impl Control for Asleep {
 
     fn head(&self) -> watch::Receiver<u64> {
         watch::channel(0).1
+    }
+
+    fn rate_limits(&self) -> Option<RateLimits> {
+        None
     }
 
     fn live(&self, _: &str) -> Option<LiveRun> {

@@ -143,7 +143,7 @@ pub(crate) async fn git(dir: &Path, arguments: &[&str]) -> Said {
 }
 
 async fn ask(program: &Path, arguments: &[&str], dir: Option<&Path>, limit: Duration) -> Said {
-    let surroundings = Surroundings { mark: "survey".to_owned(), secret_names: Vec::new() };
+    let surroundings = Surroundings { mark: "survey".to_owned(), secret_names: Vec::new(), cell: None };
     let mut command = command(program, &surroundings);
     command.args(arguments).env("GIT_TERMINAL_PROMPT", "0").env("GIT_SSH_COMMAND", "ssh -oBatchMode=yes");
     if let Some(dir) = dir {
@@ -158,14 +158,6 @@ async fn ask(program: &Path, arguments: &[&str], dir: Option<&Path>, limit: Dura
         }
         Err(failure) => Said { ok: false, text: failure.message },
     }
-}
-
-/// Whether bubblewrap can contain a program here.
-pub(crate) async fn sandboxed_true(bwrap: &Path, dir: &Path) -> Result<(), String> {
-    let arguments =
-        ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--unshare-pid", "--die-with-parent", "true"];
-    let said = ask(bwrap, &arguments, Some(dir), VERSION_LIMIT).await;
-    if said.ok { Ok(()) } else { Err(said.text) }
 }
 
 /// The command that runs the project's own tests, as far as its files tell.

@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::clocks::Clocks;
 use crate::executor::{Executor, World};
-use crate::live::LastSign;
+use crate::live::{LastSign, RateLimits};
 use crate::ports::{AppendError, Journal, Loaded, Workflow};
 use crate::{crash, journal_log, policy_hash};
 
@@ -121,6 +121,12 @@ impl DriverHandle {
     #[must_use]
     pub fn last_sign(&self, run: &str) -> Option<LastSign> {
         self.live.last_sign(run)
+    }
+
+    /// What an agent's provider last said of its quotas.
+    #[must_use]
+    pub fn rate_limits(&self) -> Option<RateLimits> {
+        self.live.rate_limits()
     }
 }
 

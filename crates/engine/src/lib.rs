@@ -23,6 +23,6 @@ pub use dalsegno_core as core;
 pub use dalsegno_durable::attempt::CANCEL_GRACE;
 pub use driver::{Driver, DriverEnd, DriverError, DriverHandle, DriverOptions};
 pub use executor::World;
-pub use live::LastSign;
+pub use live::{LastSign, RateLimits};
 pub use policy_hash::policy_hash;
 pub use ports::*;

@@ -9,12 +9,14 @@ use dalsegno_core::{RunId, Timestamp, Usage};
 
 use tokio::time::Instant;
 
-use crate::ports::{AgentSink, Clock, TranscriptEntry, TranscriptKind, Transcripts};
+use crate::ports::{AgentSink, Clock, RateWindow, TranscriptEntry, TranscriptKind, Transcripts};
 
 /// Longest text of one transcript entry, in bytes.
 const ENTRY_BYTES: usize = 16 * 1024;
 /// Longest last words that are kept for a look at a live run, in bytes.
 const MESSAGE_BYTES: usize = 200;
+/// Quotas that are kept of one report.
+const WINDOWS: usize = 8;
 /// The machine takes a run's usage at most once a second; a report that comes sooner waits here.
 const USAGE_EVERY: Duration = Duration::from_millis(1_200);
 
@@ -25,6 +27,17 @@ type Reported = (Usage, Option<String>);
 #[derive(Debug, Default)]
 pub(crate) struct Live {
     runs: Mutex<BTreeMap<RunId, Signs>>,
+    /// The latest word of any agent, and when it came.
+    rate_limits: Mutex<Option<RateLimits>>,
+}
+
+/// What a provider said of its quotas, and when. Not journaled.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RateLimits {
+    /// When it came.
+    pub at: Timestamp,
+    /// The quotas.
+    pub windows: Vec<RateWindow>,
 }
 
 /// What a live agent did last. Not journaled.
@@ -77,6 +90,10 @@ impl Live {
 
     pub(crate) fn last_sign(&self, run: &str) -> Option<LastSign> {
         self.lock().get(&RunId(run.to_owned())).map(|signs| signs.last.clone())
+    }
+
+    pub(crate) fn rate_limits(&self) -> Option<RateLimits> {
+        self.rate_limits.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Changes the signs of a run whose agent is known: what a dying one still says must not bring it back.
@@ -143,6 +160,11 @@ impl AgentSink for Sink {
                 signs.usage = Some((before.max(usage), model.map(str::to_owned).or(known)));
             }
         });
+    }
+
+    fn rate_limits(&self, windows: &[RateWindow]) {
+        let limits = RateLimits { at: self.clock.now(), windows: windows.iter().take(WINDOWS).cloned().collect() };
+        *self.live.rate_limits.lock().unwrap_or_else(PoisonError::into_inner) = Some(limits);
     }
 
     fn transcript(&self, kind: TranscriptKind, text: &str) {

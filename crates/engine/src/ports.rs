@@ -455,6 +455,21 @@ pub trait AgentSink: Send + Sync {
     fn usage(&self, usage: Usage, model: Option<&str>);
     /// A line for the transcript.
     fn transcript(&self, kind: TranscriptKind, text: &str);
+    /// How much of the provider's quota is used, for agents whose protocol tells it. For people to see.
+    fn rate_limits(&self, _windows: &[RateWindow]) {}
+}
+
+/// How much of a quota is used in its window of time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RateWindow {
+    /// Which quota.
+    pub name: String,
+    /// From 0 to 100.
+    pub used_percent: f64,
+    /// Length of the window.
+    pub window_minutes: Option<u64>,
+    /// When it begins anew.
+    pub resets_at: Option<Timestamp>,
 }
 
 /// Finds and ends processes by their mark.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dalsegno_core::{Explanation, Failure, Timestamp};
-use dalsegno_engine::{Clock, ReadError, Reads};
+use dalsegno_engine::{Clock, RateLimits, ReadError, Reads};
 use futures::future::BoxFuture;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -31,6 +31,9 @@ pub trait Control: Send + Sync + 'static {
 
     /// What a live run did last; not journaled. `None` when the run is not live.
     fn live(&self, run: &str) -> Option<LiveRun>;
+
+    /// What an agent's provider last said of its quotas; not journaled.
+    fn rate_limits(&self) -> Option<RateLimits>;
 
     /// The daemon has recovered and takes work.
     fn ready(&self) -> bool;

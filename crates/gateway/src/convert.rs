@@ -5,7 +5,7 @@ use dalsegno_core::{
     BlockerRef, Explanation, Failure, Handoff, Issue, IssueStatus, IssueView, Rule, RunView, StepState, Timestamp,
     Usage, Workspace,
 };
-use dalsegno_engine::{EventRow, TranscriptEntry, TranscriptKind};
+use dalsegno_engine::{EventRow, RateLimits, RateWindow, TranscriptEntry, TranscriptKind};
 
 use crate::app::LiveRun;
 use crate::guard::Caller;
@@ -35,6 +35,15 @@ pub(crate) fn totals(usage: Usage, run_ms: u64) -> api::Totals {
     let Usage { input_tokens, cached_input_tokens: _, output_tokens, total_tokens } = usage;
     let seconds_running = std::time::Duration::from_millis(run_ms).as_secs_f64();
     api::Totals { input_tokens, output_tokens, total_tokens, seconds_running }
+}
+
+pub(crate) fn rate_limits(limits: RateLimits) -> api::RateLimits {
+    let RateLimits { at, windows } = limits;
+    let windows = windows.into_iter().map(|window| {
+        let RateWindow { name, used_percent, window_minutes, resets_at } = window;
+        api::RateWindow { name, used_percent, window_minutes, resets_at: resets_at.map(time) }
+    });
+    api::RateLimits { at: time(at), windows: windows.collect() }
 }
 
 fn workspace(workspace: Workspace) -> api::Workspace {

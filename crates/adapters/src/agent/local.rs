@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use dalsegno_engine::core::{AgentKind, Failure};
 use dalsegno_engine::{Agents, Launch, Started};
 
-use super::AcpAgents;
 use super::acp::launch;
+use super::{AcpAgents, CodexAgents};
 use crate::process::{Surroundings, command};
 
 /// Looks at `agent.kind` and starts what it names.
@@ -29,7 +29,7 @@ impl LocalAgents {
             return Err(Failure::permanent("agent_start_failed", "the scripted agent has no script")
                 .hint("set `agent.script` in WORKFLOW.md to a YAML file with its turns"));
         };
-        let mut command = command(&self.program, &Surroundings::of(&request.context));
+        let mut command = command(&self.program, &Surroundings::of_agent(&request)?);
         command.args(["agent", "scripted", "--script"]).arg(script);
         // One argument: an identifier that begins with a dash is no option.
         command.arg(format!("--issue={}", request.context.request.issue.identifier));
@@ -42,7 +42,7 @@ impl LocalAgents {
 impl Agents for LocalAgents {
     async fn start(&self, launch: Launch) -> Result<Started, Failure> {
         match launch.context.request.policy.agent.kind {
-            AgentKind::Codex => Err(Failure::permanent("not_available", "this version cannot drive codex yet")),
+            AgentKind::Codex => CodexAgents::default().start(launch).await,
             AgentKind::Acp => AcpAgents.start(launch).await,
             AgentKind::Scripted => self.scripted(launch).await,
         }

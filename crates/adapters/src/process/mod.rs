@@ -13,6 +13,10 @@
 compile_error!("dalsegno finds and ends child processes through /proc, which only Linux has");
 
 mod bounded;
+mod mounts;
+mod nursery;
+mod probe;
+mod sandbox;
 mod spawn;
 mod sweep;
 mod table;
@@ -22,5 +26,7 @@ mod tests;
 
 pub use bounded::{Finished, run_bounded};
 pub(crate) use bounded::{OutputPipe, Tail, describe};
+pub use probe::{Probe, probe, ready};
+pub use sandbox::{Cell, Inmate};
 pub use spawn::{CALL_VARIABLE, Child, RUN_VARIABLE, Surroundings, command, shell, spawn};
 pub use sweep::Sweeper;

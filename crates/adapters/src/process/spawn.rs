@@ -9,6 +9,8 @@ use dalsegno_engine::Context;
 use dalsegno_engine::core::Failure;
 use tokio::process::Command;
 
+use super::nursery;
+use super::sandbox::Cell;
 use super::sweep::{Prey, hunt};
 
 /// Names the run in the environment of everything that is started for it.
@@ -24,21 +26,31 @@ pub struct Surroundings {
     pub mark: String,
     /// Variables that it does not get.
     pub secret_names: Vec<String>,
+    /// The sandbox that it is started in.
+    pub cell: Option<Cell>,
 }
 
 impl Surroundings {
-    /// Those that the context asks for.
+    /// Those of the project's own programs: outside of any sandbox.
     #[must_use]
     pub fn of(context: &Context) -> Self {
-        Self { mark: context.mark.clone(), secret_names: context.secret_names.clone() }
+        Self { mark: context.mark.clone(), secret_names: context.secret_names.clone(), cell: None }
     }
 }
 
-/// A command in a process group of its own, with no standard input, that dies when its handle is dropped.
+/// A command in its sandbox, in a process group of its own, with no standard input, that dies when its handle is dropped.
 /// Working directory, arguments and further variables are the caller's to add.
 #[must_use]
 pub fn command(program: impl AsRef<OsStr>, surroundings: &Surroundings) -> Command {
-    let mut command = Command::new(program);
+    let mut command = match surroundings.cell.as_ref().map(Cell::words) {
+        None => Command::new(program),
+        Some(words) => {
+            let mut words = words.into_iter();
+            let mut command = Command::new(words.next().unwrap_or_default());
+            command.args(words).arg(program);
+            command
+        }
+    };
     command.process_group(0).kill_on_drop(true).stdin(Stdio::null());
     // The daemon's own settings say where its state and its token are; a child has no business there.
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"DALSEGNO_")) {
@@ -75,7 +87,7 @@ pub struct Child {
 pub fn spawn(mut command: Command) -> Result<Child, Failure> {
     let token = token()?;
     command.env(CALL_VARIABLE, &token);
-    let child = command.spawn().map_err(|error| spawn_failed(&command, &error))?;
+    let child = nursery::born(command)?;
     let group = child.id().and_then(|id| i32::try_from(id).ok());
     Ok(Child { child, prey: Prey::call(&token, group), ended: false })
 }
@@ -141,7 +153,7 @@ fn token() -> Result<String, Failure> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-fn spawn_failed(command: &Command, error: &io::Error) -> Failure {
+pub(super) fn spawn_failed(command: &Command, error: &io::Error) -> Failure {
     let command = command.as_std();
     let program = command.get_program().to_string_lossy();
     let place = command.get_current_dir().map_or_else(String::new, |dir| format!(" in {}", dir.display()));

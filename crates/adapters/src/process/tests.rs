@@ -15,7 +15,7 @@ const LONG: Duration = Duration::from_secs(60);
 fn surroundings() -> Surroundings {
     let mut bytes = [0_u8; 8];
     getrandom::fill(&mut bytes).unwrap();
-    Surroundings { mark: format!("test-{:016x}", u64::from_ne_bytes(bytes)), secret_names: Vec::new() }
+    Surroundings { mark: format!("test-{:016x}", u64::from_ne_bytes(bytes)), secret_names: Vec::new(), cell: None }
 }
 
 /// `bash -c`, as the login shell of [`shell`] would run it. Not the login shell itself: it reads the profile of whoever

@@ -35,6 +35,8 @@ const KNOWN: &[&str] = &[
     "agent.model",
     "agent.script",
     "agent.sandbox",
+    "agent.sandbox_network",
+    "agent.sandbox_write",
     "agent.max_concurrent_agents",
     "agent.max_turns",
     "agent.max_retry_backoff_ms",

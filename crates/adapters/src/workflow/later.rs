@@ -47,7 +47,6 @@ fn agent(agent: &Section<'_>) -> Result<(), Failure> {
             Err(invalid("agent.kind", &shown(value), "acp, scripted (codex, claude, opencode, openhands come later)"))
         }
     }?;
-    other_than(agent, "sandbox", &["none".into()], "Set agent.sandbox to none, or remove it.")?;
     set(agent, "model", "Remove agent.model and choose the model in the agent's own configuration or command.")
 }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use dalsegno_core::{
-    AgentKind, AgentPolicy, AutoApprove, CommitMode, Failure, HandoffPolicy, HooksPolicy, Policy, TrackerPolicy,
-    WorkspacePolicy, WorkspaceStrategy, normalized_state,
+    AgentKind, AgentPolicy, AutoApprove, CommitMode, Failure, HandoffPolicy, HooksPolicy, Policy, Sandbox,
+    SandboxNetwork, TrackerPolicy, WorkspacePolicy, WorkspaceStrategy, normalized_state,
 };
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -190,8 +190,36 @@ fn agent(config: &Map<String, Value>, place: &Place<'_>) -> Result<AgentPolicy, 
         turn_timeout_ms: codex.millis("turn_timeout_ms", 3_600_000)?,
         read_timeout_ms: codex.millis("read_timeout_ms", 5_000)?,
         stall_timeout_ms: codex.integer("stall_timeout_ms", i64::MIN, i64::MAX)?.unwrap_or(300_000),
+        sandbox: sandbox(section.text("sandbox")?.as_deref())?,
+        sandbox_network: section
+            .word(
+                "sandbox_network",
+                &[("all", SandboxNetwork::All), ("agent", SandboxNetwork::Agent), ("none", SandboxNetwork::None)],
+            )?
+            .unwrap_or_default(),
+        sandbox_write: section
+            .texts("sandbox_write", false)?
+            .unwrap_or_default()
+            .iter()
+            .map(|path| {
+                let path = paths::resolve("agent.sandbox_write", path, place.project_dir, place.env)?;
+                utf8("agent.sandbox_write", &path)
+            })
+            .collect::<Result<_, _>>()?,
         ..AgentPolicy::of(kind)
     })
+}
+
+/// `none`, `bubblewrap`, or `command` and a shell command.
+fn sandbox(text: Option<&str>) -> Result<Sandbox, Failure> {
+    match text.map(str::trim) {
+        None | Some("none") => Ok(Sandbox::None),
+        Some("bubblewrap") => Ok(Sandbox::Bubblewrap),
+        Some(text) => match text.strip_prefix("command ").map(str::trim).filter(|command| !command.is_empty()) {
+            Some(command) => Ok(Sandbox::Command(command.to_owned())),
+            None => Err(invalid("agent.sandbox", text, "none, bubblewrap, or `command` and a command that contains")),
+        },
+    }
 }
 
 // Entries that are no positive number are ignored (Symphony §5.3.5).

@@ -49,7 +49,7 @@ impl LocalWorkspaces {
         let filled = check_out(&caller, &bare, dir.path(), commit).await;
         drop(bare);
         let ran = match filled {
-            Ok(()) => run(context, dir.path(), command).await,
+            Ok(()) => run(context, &self.state_dir, dir.path(), command).await,
             Err(failure) => Err(failure),
         };
         remove(dir).await;
@@ -85,10 +85,10 @@ async fn check_out(caller: &Caller, bare: &Bare, dir: &Path, commit: &CommitId) 
     Ok(())
 }
 
-async fn run(context: &Context, dir: &Path, script: &str) -> Result<(bool, String), Failure> {
+async fn run(context: &Context, state_dir: &Path, dir: &Path, script: &str) -> Result<(bool, String), Failure> {
     let policy = &context.request.policy;
     let limit_ms = policy.handoff.as_ref().map_or(0, |handoff| handoff.check_timeout_ms);
-    let mut command = process::command("sh", &Surroundings::of(context));
+    let mut command = process::command("sh", &Surroundings::of_check(context, state_dir, dir)?);
     for name in CREDENTIAL_NAMES.iter().chain(POINTING) {
         command.env_remove(name);
     }

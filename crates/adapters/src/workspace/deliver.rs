@@ -1,5 +1,7 @@
 //! Taking a result out of a workspace, and pushing it.
 
+use std::ffi::OsString;
+
 use dalsegno_engine::Context;
 use dalsegno_engine::core::{CommitId, EffectOutput, Failure, ProbeAnswer};
 
@@ -53,20 +55,27 @@ impl LocalWorkspaces {
                 .hint("the agent has to commit its work")
         };
         // Refuses borrowed objects: what is fetched has to be in the workspace itself.
-        let work = self.open(&caller, &workspace, &path).await?.ok_or_else(no_commit)?;
+        let inside = caller.shut_in(&context.request.policy, &self.state_dir, &path)?;
+        let work = self.open(&inside, &workspace, &path).await?.ok_or_else(no_commit)?;
         let head = work.head().await?.ok_or_else(no_commit)?;
         let remote = Remote::of(&caller, &context.request.policy).await?;
         let bare = self.repositories.hold(&caller, &self.state_dir, &remote).await?;
         let run = context.request.run.as_ref().map_or(context.request.issue.id.as_str(), |run| run.as_str());
         let into = format!("refs/dalsegno/runs/{}", workspace_key(run));
-        let said = bare
-            .local(&caller)
-            .allow_directories()
-            .args(["-c", "fetch.fsckObjects=true", "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--"])
-            .arg(&path)
-            .arg(format!("+HEAD:{into}"))
-            .run()
-            .await?;
+        let mut fetch = bare.local(&caller).allow_directories().args([
+            "-c",
+            "fetch.fsckObjects=true",
+            "fetch",
+            "--quiet",
+            "--no-tags",
+            "--no-write-fetch-head",
+        ]);
+        if let Some(cell) = &inside.surroundings.cell {
+            let mut upload = OsString::from("--upload-pack=");
+            upload.push(cell.shell_line(&["git", "upload-pack"]));
+            fetch = fetch.arg(upload);
+        }
+        let said = fetch.arg("--").arg(&path).arg(format!("+HEAD:{into}")).run().await?;
         if !said.ok() {
             return Err(said
                 .failure("fetch_failed", &format!("{head} cannot be fetched from {}", path.display()))

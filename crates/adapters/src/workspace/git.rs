@@ -10,12 +10,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use dalsegno_engine::Context;
-use dalsegno_engine::core::Failure;
+use dalsegno_engine::core::{Failure, Policy};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
-use crate::process::{self, RUN_VARIABLE, Surroundings};
+use crate::process::{self, Cell, Inmate, RUN_VARIABLE, Surroundings};
 
 /// For what happens on this machine's disk.
 const LOCAL_LIMIT: Duration = Duration::from_secs(300);
@@ -96,9 +96,28 @@ impl Caller {
         Self { surroundings: Surroundings::of(context), cancel: context.cancel.clone() }
     }
 
+    /// The same in the sandbox of git, for calls on a repository in `place` that an agent can write. Of the state
+    /// directory such a call sees `scratch`, where its own git directory is.
+    ///
+    /// # Errors
+    /// `sandbox_unavailable`.
+    pub(super) fn shut_in(&self, policy: &Policy, state_dir: &Path, place: &Path) -> Result<Self, Failure> {
+        let cell = match Cell::of(policy, state_dir, Inmate::Git, place)? {
+            None => return Ok(self.clone()),
+            Some(cell) => {
+                let scratch = state_dir.join("scratch");
+                std::fs::create_dir_all(&scratch).map_err(|error| {
+                    io_failure("state_dir_unusable", "the place for a look at the workspace", &error)
+                })?;
+                Some(cell.with(&scratch)?)
+            }
+        };
+        Ok(Self { surroundings: Surroundings { cell, ..self.surroundings.clone() }, cancel: self.cancel.clone() })
+    }
+
     /// For looks that belong to no run.
     pub(super) fn look() -> Self {
-        let surroundings = Surroundings { mark: "look".to_owned(), secret_names: Vec::new() };
+        let surroundings = Surroundings { mark: "look".to_owned(), secret_names: Vec::new(), cell: None };
         Self { surroundings, cancel: CancellationToken::new() }
     }
 }

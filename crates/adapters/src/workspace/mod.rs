@@ -6,8 +6,8 @@
 //! - No call on a workspace has credentials, reads the user's configuration, or may fetch anything.
 //! - Calls on the work tree do not read the workspace's configuration either (`work.rs`).
 //! - Results are fetched into the bare repository; checks and pushes start from there.
-//!
-//! What this does not do: it is no sandbox. An agent of the same user can reach what that user can.
+//! - With `agent.sandbox`, git in a workspace and the upload side of a fetch from it run in a sandbox, and so do checks.
+//!   The project's own scripts (hooks) do not.
 
 mod check;
 mod deliver;
@@ -30,6 +30,7 @@ use tokio::sync::OnceCell;
 
 pub use key::{branch_name, workspace_key};
 
+use crate::process::ready;
 use git::Caller;
 use locks::remove_locks;
 use place::{Found, Place, blocking, contained, remove_tree, resolved_root};
@@ -60,9 +61,10 @@ impl LocalWorkspaces {
     /// Whether workspaces can be made under this policy, as far as that can be told without the network.
     ///
     /// # Errors
-    /// `repo_not_found`, `remote_not_found`, `workspace_root_unusable`, `git_not_found`.
+    /// `repo_not_found`, `remote_not_found`, `workspace_root_unusable`, `git_not_found`, `sandbox_unavailable`.
     pub async fn preflight(&self, policy: &Policy) -> Result<(), Failure> {
         resolved_root(policy).await?;
+        ready(policy).await?;
         match policy.workspace.strategy {
             WorkspaceStrategy::Empty => Ok(()),
             WorkspaceStrategy::Clone | WorkspaceStrategy::Worktree => {
@@ -135,8 +137,9 @@ impl Workspaces for LocalWorkspaces {
         self.tidy().await?;
         let caller = Caller::of(context);
         let (workspace, path) = self.workspace_dir(context).await?;
-        let Some(work) = self.open(&caller, &workspace, &path).await? else { return Ok(false) };
         let request = &context.request;
+        let inside = caller.shut_in(&request.policy, &self.state_dir, &path)?;
+        let Some(work) = self.open(&inside, &workspace, &path).await? else { return Ok(false) };
         let identity = prepare::identity(&caller, Path::new(&request.policy.workspace.repo)).await?;
         let message = format!("{}: {}", one_line(&request.issue.identifier), one_line(&request.issue.title));
         work.commit_all(&message, &identity).await
@@ -188,8 +191,8 @@ impl Workspaces for LocalWorkspaces {
         since: Option<&CommitId>,
     ) -> Result<dalsegno_engine::core::Work, Failure> {
         self.tidy().await?;
-        let caller = Caller::look();
         let path = contained(policy, &workspace.path).await?;
+        let caller = Caller::look().shut_in(policy, &self.state_dir, &path)?;
         let Some(work) = self.open(&caller, workspace, &path).await? else {
             return Ok(dalsegno_engine::core::Work {
                 head: None,
@@ -221,7 +224,10 @@ impl LocalWorkspaces {
         let base = base.or(workspace.and_then(|it| it.base_commit.as_ref()));
         let pushed = request.known_branch.as_ref().and_then(|known| known.commit.as_ref());
         let mut known: Vec<&str> = base.into_iter().chain(handed_off).chain(pushed).map(CommitId::as_str).collect();
-        let caller = Caller::of(context);
+        let caller = match Caller::of(context).shut_in(&request.policy, &self.state_dir, &place.path()) {
+            Ok(caller) => caller,
+            Err(failure) => return Some(failure.to_string()),
+        };
         match Work::open(&caller, &place.path(), &self.scratch()).await {
             Ok(Some(work)) => {
                 if ours.is_none() {

@@ -73,7 +73,8 @@ impl LocalWorkspaces {
             let base = marker.and_then(|marker| marker.base_commit.as_ref()).map(CommitId::as_str);
             let pushed = known.and_then(|known| known.commit.as_ref()).map(CommitId::as_str);
             let safe: Vec<&str> = base.into_iter().chain(pushed).collect();
-            match Work::open(caller, &path, &self.scratch()).await {
+            let caller = caller.shut_in(policy, &self.state_dir, &path)?;
+            match Work::open(&caller, &path, &self.scratch()).await {
                 Ok(Some(work)) => work.loss(&safe).await.unwrap_or_else(|failure| Some(failure.to_string())),
                 Ok(None) => Some("files without a repository".to_owned()),
                 Err(failure) => Some(failure.to_string()),

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use dalsegno_adapters::agent::LocalAgents;
 use dalsegno_adapters::process::Sweeper;
-use dalsegno_engine::core::{AgentKind, AgentPolicy, Failure, SessionId, SessionStart, TurnOutcome, Usage};
+use dalsegno_engine::core::{
+    AgentKind, AgentPolicy, Failure, Sandbox, SandboxNetwork, SessionId, SessionStart, TurnOutcome, Usage,
+};
 use dalsegno_engine::{Agents, Processes, TranscriptKind, TurnEnd};
 use dalsegno_testkit::conformance::agent::{AgentFixture, Behaviour, Heard, World, agent_policy};
 use tokio_util::sync::CancellationToken;
@@ -83,6 +85,46 @@ mod scripted {
     use super::*;
 
     dalsegno_testkit::agent_conformance!(ScriptedFixture);
+}
+
+/// The same agents in the sandbox; without one, cases are skipped by name.
+struct ShutIn;
+
+impl AgentFixture for ShutIn {
+    fn agent(&self, behaviour: Behaviour, place: &Path) -> (Arc<dyn Agents>, AgentPolicy) {
+        let (agents, policy) = ScriptedFixture.agent(behaviour, place);
+        (agents, AgentPolicy { sandbox: Sandbox::Bubblewrap, sandbox_network: SandboxNetwork::None, ..policy })
+    }
+
+    fn processes(&self) -> Arc<dyn Processes> {
+        Arc::new(Sweeper)
+    }
+}
+
+/// The cases in which the sandbox stands between: pipes, kills, files of the agent's own.
+mod in_the_sandbox {
+    use super::*;
+
+    macro_rules! cases {
+        ($($case:ident),* $(,)?) => {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $case() {
+                    if crate::sandbox::there().await {
+                        let case = dalsegno_testkit::conformance::agent::$case(&ShutIn);
+                        let limit = dalsegno_testkit::conformance::agent::CASE_LIMIT;
+                        tokio::time::timeout(limit, case).await.expect("the case hangs");
+                    }
+                }
+            )*
+        };
+    }
+
+    cases! {
+        start, launch_timeout, launch_canceled, prompt, stream, interrupt, resume_after_kill_with_the_prompt,
+        resume_after_kill_without_the_prompt, resume_of_a_session_that_is_gone, exit, silence, flood, secrets, close,
+        drop_ends_it,
+    }
 }
 
 /// Plays this script, whatever behaviour is asked for.

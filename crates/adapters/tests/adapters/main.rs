@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod agent;
+mod codex;
+mod sandbox;
 mod symphony_tracker;
 mod tracker;
 mod workflow;

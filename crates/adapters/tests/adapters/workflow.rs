@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use dalsegno_adapters::workflow::{Environment, WorkflowFile};
 use dalsegno_core::{
-    AgentKind, AutoApprove, BlockerRef, CommitMode, Failure, Issue, Policy, Timestamp, WorkspaceStrategy,
+    AgentKind, AutoApprove, BlockerRef, CommitMode, Failure, Issue, Policy, Sandbox, SandboxNetwork, Timestamp,
+    WorkspaceStrategy,
 };
 use dalsegno_engine::{Workflow, policy_hash};
 
@@ -223,15 +224,30 @@ fn later_features_are_refused_by_name_with_a_remedy() {
         assert_eq!(failure.code, "not_available", "{front}: {failure}");
         assert!(failure.message.contains(key) && failure.hint.is_some(), "{failure}");
     }
-    for agent in
-        ["", "agent: {command: a}\n", "agent: {kind: codex}\n", "agent: {kind: acp, command: a, sandbox: bubblewrap}\n"]
-    {
+    for agent in ["", "agent: {command: a}\n", "agent: {kind: codex}\n"] {
         let failure = load(&format!("tracker: {{kind: local}}\n{agent}")).unwrap_err();
         assert_eq!(failure.code, "not_available", "{agent}");
         assert!(failure.message.contains("agent."), "{failure}");
     }
     let harmless = "workspace: {strategy: clone}\nhandoff: {forge: git, approval: none}\nbudget: {issue: {runs: 3}}\nbreaker: {}\nquota: {resume_at_reset: true}\nnotify: []\nstore: {url: sqlite}\nworker: {ssh_hosts: []}\n";
     assert_eq!(minimal_and(harmless).unwrap().budget.issue_runs, 3);
+}
+
+#[test]
+fn the_sandbox_is_read_with_its_paths_and_its_network() {
+    let agent = |keys: &str| {
+        load(&format!("tracker: {kind}\nagent: {{kind: acp, command: a{keys}}}\n", kind = "{kind: local}"))
+    };
+    let none = agent("").unwrap().agent;
+    assert_eq!((none.sandbox, none.sandbox_network), (Sandbox::None, SandboxNetwork::All));
+    let policy = agent(", sandbox: bubblewrap, sandbox_network: agent, sandbox_write: [cache, /opt/x]").unwrap();
+    assert_eq!((policy.agent.sandbox, policy.agent.sandbox_network), (Sandbox::Bubblewrap, SandboxNetwork::Agent));
+    assert_eq!(policy.agent.sandbox_write, [format!("{}/cache", policy.project_dir), "/opt/x".to_owned()]);
+    let wrapped = agent(", sandbox: 'command firejail --quiet'").unwrap().agent.sandbox;
+    assert_eq!(wrapped, Sandbox::Command("firejail --quiet".to_owned()));
+    for wrong in [", sandbox: docker", ", sandbox: command", ", sandbox_network: some", ", sandbox_write: 3"] {
+        assert_eq!(agent(wrong).unwrap_err().code, "invalid_config", "{wrong}");
+    }
 }
 
 #[test]

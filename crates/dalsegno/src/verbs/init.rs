@@ -4,6 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use dalsegno_adapters::process::probe as probe_sandbox;
 use dalsegno_adapters::workflow::WorkflowFile;
 use serde_json::json;
 
@@ -105,7 +106,18 @@ async fn look(project: &Path) -> Plan {
         let tracker = TRACKER_CREDENTIALS.iter().find(|(known, _)| *known == name).map_or("", |(_, tracker)| tracker);
         notes.push(format!("{name} is set, but this version has no tracker {tracker}: issues are files in issues/"));
     }
-    Plan { agent, sandbox: false, repository, remote, checks, notes }
+    let sandbox = match probe_sandbox().await.verdict() {
+        Ok(()) => {
+            notes.push("bubblewrap works here and contains agents and checks".to_owned());
+            true
+        }
+        Err(failure) => {
+            let hint = failure.hint.unwrap_or_default();
+            notes.push(format!("agents are not contained: {}; {hint}", failure.message));
+            false
+        }
+    };
+    Plan { agent, sandbox, repository, remote, checks, notes }
 }
 
 /// The script of the stand-in for an agent.

@@ -171,6 +171,10 @@ impl Control for Double {
         self.head.subscribe()
     }
 
+    fn rate_limits(&self) -> Option<dalsegno_engine::RateLimits> {
+        None
+    }
+
     fn live(&self, _: &str) -> Option<LiveRun> {
         None
     }

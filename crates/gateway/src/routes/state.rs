@@ -91,7 +91,7 @@ fn gather(reads: &dyn Reads, control: &dyn Control, now: Timestamp, caller: Call
         waiting,
         codex_totals: totals,
         totals,
-        rate_limits: None,
+        rate_limits: control.rate_limits().map(convert::rate_limits),
         workflow_error: workflow_failure.map(|failure| convert::problem(failure, caller)),
         tracker_error: tracker_failure.map(|failure| convert::problem(failure, caller)),
         policy: policy.map(|hash| hash.0),

@@ -46,7 +46,9 @@ async fn state_has_the_symphony_shape_and_ours() {
     let totals = json!({"input_tokens": 50, "output_tokens": 24, "total_tokens": 74, "seconds_running": 2.0});
     assert_eq!(state["codex_totals"], totals);
     assert_eq!(state["totals"], totals);
-    assert_eq!(state["rate_limits"], Value::Null);
+    let window = &state["rate_limits"]["windows"][0];
+    assert_eq!((&window["name"], &window["used_percent"]), (&json!("primary"), &json!(42.5)));
+    assert!(window["resets_at"].as_str().is_some_and(|at| at > state["generated_at"].as_str().unwrap()), "{window}");
     assert_eq!(state["workflow_error"]["code"], "workflow_parse_error");
     assert_eq!(state["workflow_error"]["message"], "secret line");
     assert_eq!(state["epoch"], 3);

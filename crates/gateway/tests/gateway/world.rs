@@ -146,6 +146,12 @@ impl Control for Driven {
         self.0.head.subscribe()
     }
 
+    fn rate_limits(&self) -> Option<dalsegno_engine::RateLimits> {
+        let (name, resets_at) = ("primary".to_owned(), Some(NOW.after_ms(60_000)));
+        let window = dalsegno_engine::RateWindow { name, used_percent: 42.5, window_minutes: Some(300), resets_at };
+        Some(dalsegno_engine::RateLimits { at: NOW, windows: vec![window] })
+    }
+
     fn live(&self, run: &str) -> Option<LiveRun> {
         (run == "run-2").then(|| LiveRun {
             last_event: "message".to_owned(),

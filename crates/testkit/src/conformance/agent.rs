@@ -24,6 +24,9 @@ use tokio_util::sync::CancellationToken;
 /// A case that takes longer than this hangs.
 pub const CASE_LIMIT: Duration = Duration::from_secs(60);
 
+/// The prompt after a cut turn. A scripted model knows it by its mark.
+pub const GO_ON: &str = "go on [[script:again]]";
+
 /// What an agent is made to do, turn by turn. Paths are relative to the workspace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Behaviour {
@@ -65,6 +68,11 @@ pub trait AgentFixture: Send + Sync {
     /// The adapter, and the part of the policy that makes it start an agent of that behaviour. `place` is a directory
     /// for scripts. Timeouts in the policy are set by the suite.
     fn agent(&self, behaviour: Behaviour, place: &Path) -> (Arc<dyn Agents>, AgentPolicy);
+
+    /// Where directories of cases are made.
+    fn place(&self) -> PathBuf {
+        std::env::temp_dir()
+    }
 
     /// The means that ends processes by their mark.
     fn processes(&self) -> Arc<dyn Processes>;
@@ -188,7 +196,7 @@ impl<'a> World<'a> {
     /// A fresh one.
     #[must_use]
     pub fn new(fixture: &'a dyn AgentFixture) -> Self {
-        let dir = TempDir::new().unwrap();
+        let dir = TempDir::new_in(fixture.place()).unwrap();
         std::fs::create_dir(dir.path().join("workspace")).unwrap();
         // The directory's name is random; so no other case has this mark.
         let mark = format!("conformance-{}", dir.path().file_name().unwrap().to_string_lossy());
@@ -272,13 +280,27 @@ impl<'a> World<'a> {
         assert_eq!(self.kill().await, 0, "processes were left behind");
     }
 
+    /// What a process of this world that calls itself `own` is called here: in a sandbox they differ.
+    fn outside(&self, own: &str) -> Option<u32> {
+        let marked = format!("DALSEGNO_RUN={}", self.mark).into_bytes();
+        std::fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let status = std::fs::read_to_string(entry.path().join("status")).ok()?;
+            let names = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+            let environment = std::fs::read(entry.path().join("environ")).ok()?;
+            let ours = environment.split(|byte| *byte == 0).any(|variable| variable == marked);
+            (ours && names.split_whitespace().last() == Some(own)).then_some(pid)
+        })
+    }
+
     /// The pid of the running command, once it runs.
     pub async fn command(&self) -> u32 {
         let file = self.workspace().join("pid");
         loop {
             // No event tells of another process's file.
-            if let Some(text) = std::fs::read_to_string(&file).ok().filter(|text| text.ends_with('\n')) {
-                return text.trim().parse().unwrap();
+            let text = std::fs::read_to_string(&file).ok().filter(|text| text.ends_with('\n'));
+            if let Some(pid) = text.and_then(|text| self.outside(text.trim())) {
+                return pid;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -303,7 +325,8 @@ fn request(
         },
         poll_interval_ms: 1000,
         workspace: WorkspacePolicy {
-            root: "/".to_owned(),
+            // Nothing but the workspace may lie where other workspaces are.
+            root: workspace.parent().unwrap().display().to_string(),
             strategy: WorkspaceStrategy::Empty,
             repo: String::new(),
             base: None,
@@ -563,7 +586,7 @@ pub async fn interrupt(fixture: &dyn AgentFixture) {
     while alive(pid) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let end = agent.prompt(2, "go on", &CancellationToken::new()).await;
+    let end = agent.prompt(2, GO_ON, &CancellationToken::new()).await;
     ended(end, &TurnOutcome::Completed);
     contains(&world.heard.text(TranscriptKind::Message), "again");
     agent.close().await;
@@ -589,7 +612,7 @@ pub async fn resume_after_kill_with_the_prompt(fixture: &dyn AgentFixture) {
     let resumed = world.launch(Behaviour::RunsCommand, Some(&session), Some("dalsegno:prompt-1")).await.unwrap();
     assert_eq!((resumed.session, resumed.how), (session, SessionStart::ResumedPromptFound));
     let mut agent = resumed.agent;
-    ended(agent.prompt(2, "go on", &cancel).await, &TurnOutcome::Completed);
+    ended(agent.prompt(2, GO_ON, &cancel).await, &TurnOutcome::Completed);
     contains(&world.heard.text(TranscriptKind::Message), "again");
     assert!(!world.workspace().join("pid").exists(), "the cut command ran again");
     agent.close().await;

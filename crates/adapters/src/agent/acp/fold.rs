@@ -1,51 +1,34 @@
-//! What an agent says, folded into transcript lines, usage and last words.
+//! What an ACP agent says, folded into transcript lines, usage and last words.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use dalsegno_engine::core::{Failure, Usage};
+use dalsegno_engine::core::Usage;
 use dalsegno_engine::{AgentSink, TranscriptKind};
 use serde_json::Value;
-use tokio::sync::watch;
-use tokio::time::Instant;
 
-/// Longest text of one transcript line.
-const MAX_LINE_BYTES: usize = 16 * 1024;
-/// Chunks of a message are gathered up to here.
-const GATHER_BYTES: usize = 4 * 1024;
-/// Longest summary of a turn.
-const MAX_WORDS_BYTES: usize = 2 * 1024;
-/// Longest shown piece of something that is no protocol.
-const MAX_MALFORMED_BYTES: usize = 512;
-/// Malformed lines that one turn may have.
-const MAX_MALFORMED: u32 = 100;
-
-type Line = (TranscriptKind, String);
+use crate::agent::ear::Ear;
+use crate::agent::text::{MAX_LINE_BYTES, clip, keep_end};
 
 /// Hears everything that comes from the agent; shared by the reader and the session.
 pub(super) struct Listener {
-    sink: Arc<dyn AgentSink>,
+    pub(super) ear: Arc<Ear>,
     fold: Mutex<Fold>,
-    began: Instant,
-    /// Milliseconds after `began` of the last sign of life.
-    last_ms: AtomicU64,
-    /// What the agent wants of a person, in this turn.
-    pub(super) asked: watch::Sender<Option<String>>,
-    /// Why the stream is of no use any more, when it is our verdict.
-    broken: Mutex<Option<Failure>>,
+}
+
+impl Deref for Listener {
+    type Target = Ear;
+
+    fn deref(&self) -> &Ear {
+        &self.ear
+    }
 }
 
 impl Listener {
     pub(super) fn new(sink: Arc<dyn AgentSink>) -> Self {
-        Self {
-            sink,
-            fold: Mutex::new(Fold::default()),
-            began: Instant::now(),
-            last_ms: AtomicU64::new(0),
-            asked: watch::Sender::new(None),
-            broken: Mutex::new(None),
-        }
+        let remedy =
+            "see that `agent.command` starts the agent in its ACP mode, and that nothing else writes to its output";
+        Self { ear: Arc::new(Ear::new(sink, remedy)), fold: Mutex::new(Fold::default()) }
     }
 
     /// The state stays whole when a holder panics: every change is a plain assignment.
@@ -53,69 +36,24 @@ impl Listener {
         self.fold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A line came.
-    pub(super) fn activity(&self) {
-        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last_ms.store(now, Ordering::Relaxed);
-        self.sink.activity();
-    }
-
-    /// The clock of silence starts over.
-    fn touch(&self) {
-        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last_ms.store(now, Ordering::Relaxed);
-    }
-
-    /// When the last line came.
-    pub(super) fn last(&self) -> Instant {
-        self.began + Duration::from_millis(self.last_ms.load(Ordering::Relaxed))
-    }
-
-    pub(super) fn note(&self, text: &str) {
-        self.write(vec![(TranscriptKind::Note, clip(text, MAX_LINE_BYTES))]);
-    }
-
-    pub(super) fn stderr(&self, text: &str) {
-        self.write(vec![(TranscriptKind::Stderr, clip(text, MAX_LINE_BYTES))]);
-    }
-
-    fn write(&self, lines: Vec<Line>) {
-        for (kind, text) in lines {
-            self.sink.transcript(kind, &text);
-        }
-    }
-
     /// A turn begins with this prompt.
     pub(super) fn begin_turn(&self, prompt: &str) {
-        let mut lines = Vec::new();
-        self.fold().begin(&mut lines);
-        lines.extend(pieces(prompt).map(|piece| (TranscriptKind::Prompt, piece)));
-        self.write(lines);
-        self.asked.send_replace(None);
-        self.touch();
+        *self.fold() = Fold::default();
+        self.ear.begin_turn(prompt);
     }
 
     /// The turn is over: usage and last words.
     pub(super) fn end_turn(&self, reported: Usage) -> (Usage, String) {
-        let mut lines = Vec::new();
-        let (usage, words) = {
+        let usage = {
             let mut fold = self.fold();
-            fold.close(&mut lines);
             fold.usage = fold.usage.max(reported);
-            (fold.usage, std::mem::take(&mut fold.words).trim().to_owned())
+            fold.usage
         };
-        self.write(lines);
+        let words = self.ear.end_turn();
         if usage != Usage::default() {
-            self.sink.usage(usage, None);
+            self.ear.usage(usage, None);
         }
         (usage, words)
-    }
-
-    /// Writes out what was gathered.
-    pub(super) fn flush(&self) {
-        let mut lines = Vec::new();
-        self.fold().close(&mut lines);
-        self.write(lines);
     }
 
     /// From here on the agent tells its session's history: it is searched, and not written down again.
@@ -132,129 +70,45 @@ impl Listener {
     /// A `session/update` came.
     pub(super) fn update(&self, params: &Value) {
         let Some(update) = params.get("update") else { return };
-        let mut lines = Vec::new();
-        let usage = self.fold().update(update, &mut lines);
-        self.write(lines);
-        if let Some(usage) = usage {
-            self.sink.usage(usage, None);
-        }
-    }
-
-    /// A line came that is no protocol. The error says that there were too many.
-    pub(super) fn malformed(&self, line: &str) -> Result<(), Failure> {
-        let mut lines = Vec::new();
-        let count = {
-            let mut fold = self.fold();
-            fold.close(&mut lines);
-            fold.malformed = fold.malformed.saturating_add(1);
-            fold.malformed
-        };
-        lines.push((TranscriptKind::Malformed, clip(line, MAX_MALFORMED_BYTES)));
-        self.write(lines);
-        if count <= MAX_MALFORMED {
-            return Ok(());
-        }
-        Err(Failure::retryable(
-            "agent_protocol",
-            format!("the agent wrote more than {MAX_MALFORMED} lines in one turn that are no JSON-RPC messages"),
-        )
-        .hint("see that `agent.command` starts the agent in its ACP mode, and that nothing else writes to its output"))
-    }
-
-    /// The stream is of no use any more; the first verdict counts.
-    pub(super) fn give_up(&self, failure: Failure) {
-        self.note(&failure.to_string());
-        self.broken.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
-    }
-
-    pub(super) fn broken(&self) -> Option<Failure> {
-        self.broken.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-/// State of what is being said.
-#[derive(Debug, Default)]
-struct Fold {
-    replay: Option<Replay>,
-    /// What is being gathered, and as what.
-    open: Option<TranscriptKind>,
-    gathered: String,
-    /// The agent's last words.
-    words: String,
-    usage: Usage,
-    malformed: u32,
-}
-
-impl Fold {
-    fn begin(&mut self, lines: &mut Vec<Line>) {
-        self.close(lines);
-        self.replay = None;
-        self.words.clear();
-        self.usage = Usage::default();
-        self.malformed = 0;
-    }
-
-    fn close(&mut self, lines: &mut Vec<Line>) {
-        if let Some(kind) = self.open.take()
-            && !self.gathered.is_empty()
-        {
-            lines.extend(pieces(self.gathered.trim_end_matches('\n')).map(|piece| (kind, piece)));
-        }
-        self.gathered.clear();
-    }
-
-    fn say(&mut self, kind: TranscriptKind, text: &str, lines: &mut Vec<Line>) {
-        if self.open != Some(kind) {
-            self.close(lines);
-            self.open = Some(kind);
-            if kind == TranscriptKind::Message {
-                self.words.clear();
-            }
-        }
-        self.gathered.push_str(text);
-        if kind == TranscriptKind::Message {
-            self.words.push_str(text);
-            keep_end(&mut self.words, MAX_WORDS_BYTES);
-        }
-        if self.gathered.len() >= GATHER_BYTES || self.gathered.ends_with('\n') {
-            lines.extend(pieces(self.gathered.trim_end_matches('\n')).map(|piece| (kind, piece)));
-            self.gathered.clear();
-        }
-    }
-
-    fn update(&mut self, update: &Value, lines: &mut Vec<Line>) -> Option<Usage> {
         let kind = update.get("sessionUpdate").and_then(Value::as_str).unwrap_or_default();
-        if let Some(replay) = &mut self.replay {
+        if let Some(replay) = &mut self.fold().replay {
             if kind == "user_message_chunk" {
                 replay.hear(&content_text(update.get("content")));
             } else {
                 replay.pause();
             }
-            return None;
+            return;
         }
         match kind {
-            "agent_message_chunk" => self.say(TranscriptKind::Message, &content_text(update.get("content")), lines),
-            "agent_thought_chunk" => self.say(TranscriptKind::Thought, &content_text(update.get("content")), lines),
-            "tool_call" | "tool_call_update" => {
-                self.close(lines);
-                lines.extend(tool_line(kind, update).map(|line| (TranscriptKind::Tool, line)));
-            }
-            "plan" => {
-                self.close(lines);
-                lines.push((TranscriptKind::Thought, plan_line(update)));
-            }
+            "agent_message_chunk" => self.say(TranscriptKind::Message, &content_text(update.get("content"))),
+            "agent_thought_chunk" => self.say(TranscriptKind::Thought, &content_text(update.get("content"))),
+            "tool_call" | "tool_call_update" => match tool_line(kind, update) {
+                Some(line) => self.line(TranscriptKind::Tool, &line),
+                None => self.flush(),
+            },
+            "plan" => self.line(TranscriptKind::Thought, &plan_line(update)),
             "usage_update" => {
                 // `used` and `size` tell how full the model's context is, not what was consumed. What counts comes in
                 // the metadata, where an agent says it at all.
-                let usage = update.pointer("/_meta/usage").and_then(usage_of)?;
-                self.usage = self.usage.max(usage);
-                return Some(self.usage);
+                let Some(usage) = update.pointer("/_meta/usage").and_then(usage_of) else { return };
+                let usage = {
+                    let mut fold = self.fold();
+                    fold.usage = fold.usage.max(usage);
+                    fold.usage
+                };
+                self.ear.usage(usage, None);
             }
             // Commands, modes, titles and what later versions add: a sign of life and no more.
             _ => {}
         }
-        None
     }
+}
+
+/// State of the turn, or of a replay.
+#[derive(Debug, Default)]
+struct Fold {
+    replay: Option<Replay>,
+    usage: Usage,
 }
 
 /// Looks for a marker in replayed user messages; a message may come in chunks.
@@ -345,46 +199,4 @@ fn plan_line(update: &Value) -> String {
         line.push_str(&format!("\n- [{}] {}", text("status"), text("content")));
     }
     clip(&line, MAX_LINE_BYTES)
-}
-
-/// The text in pieces of a transcript line's length.
-fn pieces(text: &str) -> impl Iterator<Item = String> + '_ {
-    let mut rest = text;
-    let mut first = true;
-    std::iter::from_fn(move || {
-        if rest.is_empty() && !first {
-            return None;
-        }
-        first = false;
-        let (piece, tail) = rest.split_at(floor(rest, MAX_LINE_BYTES));
-        rest = tail;
-        Some(piece.to_owned())
-    })
-}
-
-/// The begin of the text, with a word about what was left out.
-pub(super) fn clip(text: &str, max: usize) -> String {
-    if text.len() <= max {
-        return text.to_owned();
-    }
-    let (begin, rest) = text.split_at(floor(text, max.saturating_sub(40)));
-    format!("{begin}… ({} bytes more)", rest.len())
-}
-
-/// Leaves the last `max` bytes, cut between characters.
-fn keep_end(text: &mut String, max: usize) {
-    let mut cut = text.len().saturating_sub(max);
-    while !text.is_char_boundary(cut) {
-        cut += 1;
-    }
-    text.drain(..cut);
-}
-
-/// The last character boundary at or before `max`.
-fn floor(text: &str, max: usize) -> usize {
-    let mut at = max.min(text.len());
-    while !text.is_char_boundary(at) {
-        at -= 1;
-    }
-    at
 }

@@ -4,7 +4,7 @@ use agent_client_protocol::{Error, ErrorCode};
 use dalsegno_engine::core::{Failure, Timestamp, TurnOutcome};
 use serde_json::Value;
 
-use super::fold::clip;
+use crate::agent::text::clip;
 
 /// Longest message taken over from an agent.
 const MAX_MESSAGE_BYTES: usize = 2 * 1024;

@@ -1,6 +1,6 @@
 //! What the agent asks its user: permissions and questions. The policy answers what it may; the rest ends the turn.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use agent_client_protocol::v1::schema::{
     CancelNotification, CreateElicitationRequest, CreateElicitationResponse, ElicitationAction, ElicitationMode,
@@ -11,7 +11,9 @@ use agent_client_protocol::v1::{ConnectionTo, Responder};
 use agent_client_protocol::{Agent, Error};
 use dalsegno_engine::core::AutoApprove;
 
-use super::fold::{Listener, clip};
+use super::fold::Listener;
+use crate::agent::inside::contained;
+use crate::agent::text::clip;
 
 /// Longest question.
 const MAX_QUESTION_BYTES: usize = 2 * 1024;
@@ -97,35 +99,6 @@ impl Gate {
     }
 }
 
-/// Whether `path` lies in `root`, symbolic links resolved as far as the path is there.
-fn contained(root: &Path, path: &Path) -> bool {
-    let Ok(root) = root.canonicalize() else { return false };
-    let mut there = root.join(path);
-    let mut missing = Vec::new();
-    loop {
-        if let Ok(resolved) = there.canonicalize() {
-            there = resolved;
-            break;
-        }
-        // A link that leads nowhere yet may lead anywhere when it is written through.
-        if there.symlink_metadata().is_ok() {
-            return false;
-        }
-        match there.components().next_back() {
-            Some(Component::Normal(name)) => missing.push(name.to_owned()),
-            // `..` behind a directory that is not there cannot be resolved.
-            Some(Component::ParentDir | Component::CurDir | Component::RootDir | Component::Prefix(_)) | None => {
-                return false;
-            }
-        }
-        if !there.pop() {
-            return false;
-        }
-    }
-    there.extend(missing.iter().rev());
-    there.starts_with(&root)
-}
-
 /// What the agent wants to do, in its own words.
 fn wish(request: &RequestPermissionRequest) -> String {
     let fields = &request.tool_call.fields;
@@ -171,29 +144,4 @@ fn question_text(request: &CreateElicitationRequest) -> String {
         }
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
-
-    use super::*;
-
-    #[test]
-    fn only_what_resolves_into_the_workspace_is_inside() {
-        let dir = tempfile::tempdir().unwrap();
-        let root = dir.path().join("ws");
-        std::fs::create_dir_all(root.join("src")).unwrap();
-        std::fs::write(dir.path().join("secret"), "x").unwrap();
-        std::os::unix::fs::symlink(dir.path(), root.join("out")).unwrap();
-        std::os::unix::fs::symlink(dir.path().join("later"), root.join("dangling")).unwrap();
-
-        for inside in ["src", "src/new/file.rs", "a.txt", "src/../b.txt"] {
-            assert!(contained(&root, &root.join(inside)), "{inside}");
-            assert!(contained(&root, Path::new(inside)), "{inside}");
-        }
-        for outside in ["../secret", "out/secret", "out/new", "dangling", "no/../../secret", "/etc/passwd"] {
-            assert!(!contained(&root, &root.join(outside)), "{outside}");
-        }
-    }
 }

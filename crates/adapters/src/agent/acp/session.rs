@@ -18,10 +18,13 @@ use tokio::process::Command;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::fold::{clip, usage_of};
+use super::fold::usage_of;
 use super::link::{Link, lost};
 use super::outcome;
 use super::permission::Gate;
+use crate::agent::ear::next_question;
+use crate::agent::text::clip;
+use crate::agent::word;
 
 /// How long the agent has to end a turn that we interrupt: less than the driver waits, so that an agent that does not
 /// is a failure with words and not a doubt.
@@ -53,16 +56,6 @@ pub(super) async fn start(command: Command, launch: Launch, workspace: String) -
             link.end().await;
             Err(failure)
         }
-    }
-}
-
-fn word(how: SessionStart) -> &'static str {
-    match how {
-        SessionStart::New => "new",
-        SessionStart::Resumed => "resumed",
-        SessionStart::ResumedPromptFound => "resumed; the last prompt is in its history",
-        SessionStart::ResumedPromptMissing => "resumed; the last prompt is not in its history",
-        SessionStart::Gone => "new, because the agent does not know the old one",
     }
 }
 
@@ -267,18 +260,6 @@ impl AcpSession {
                     .hint("a longer `codex.turn_timeout_ms` gives slow commands more time"));
                 }
             }
-        }
-    }
-}
-
-/// Waits for the agent to ask something. The sender lives as long as the link.
-async fn next_question(asked: &mut tokio::sync::watch::Receiver<Option<String>>) -> String {
-    loop {
-        if let Some(question) = asked.borrow_and_update().clone() {
-            return question;
-        }
-        if asked.changed().await.is_err() {
-            std::future::pending::<()>().await;
         }
     }
 }

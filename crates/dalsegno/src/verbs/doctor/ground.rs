@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use dalsegno_adapters::process::{probe as probe_sandbox, ready as sandbox_ready};
 use dalsegno_core::Sandbox;
 use dalsegno_engine::Reads as _;
 use dalsegno_store::Store;
@@ -36,40 +37,30 @@ pub(super) async fn git() -> Vec<Finding> {
 /// What keeps an agent from the rest of the machine.
 pub(super) async fn containment(patient: &Patient) -> Vec<Finding> {
     let Some(loaded) = &patient.loaded else { return Vec::new() };
-    let bwrap = survey::on_path("bwrap");
-    let works = match &bwrap {
-        Some(_) => sandbox_works(&patient.project).await,
-        None => Err("bwrap is not on PATH".to_owned()),
-    };
-    vec![match (&loaded.policy.agent.sandbox, works) {
-        (Sandbox::Bubblewrap, Ok(())) => Finding::ok(
+    let sandbox = &loaded.policy.agent.sandbox;
+    if let Err(failure) = sandbox_ready(&loaded.policy).await {
+        let remedy = failure.hint.clone().unwrap_or_default();
+        return vec![Finding::error("sandbox", failure.to_string(), "a daemon refuses to start", remedy)];
+    }
+    vec![match sandbox {
+        Sandbox::Bubblewrap => Finding::ok(
             "sandbox",
-            "agents and checks are contained by bubblewrap: the workspace is writable, the rest is not",
+            "agents, checks and git in a workspace are contained by bubblewrap: they write the workspace, and no more",
         ),
-        (Sandbox::Bubblewrap, Err(why)) => Finding::error(
+        Sandbox::Command(_) => Finding::note(
             "sandbox",
-            format!("agent.sandbox is bubblewrap, which does not work here: {why}"),
-            "a daemon refuses to start",
-            "install bubblewrap and allow user namespaces, or set agent.sandbox to none",
+            "agents are contained by your own command; what it keeps from them is not examined",
         ),
-        (Sandbox::Command(_), _) => {
-            Finding::note("sandbox", "agents are contained by your own command; it is not examined")
-        }
-        (Sandbox::None, works) => Finding::warning(
+        Sandbox::None => Finding::warning(
             "sandbox",
             "agent.sandbox is none",
             "an agent, a check or a repository's own code can read and write all that you can: your keys, other projects, this daemon's token",
-            match works {
+            match probe_sandbox().await.verdict() {
                 Ok(()) => "set agent.sandbox to bubblewrap; it works here".to_owned(),
-                Err(why) => format!("install bubblewrap and set agent.sandbox to bubblewrap ({why})"),
+                Err(failure) => failure.hint.unwrap_or(failure.message),
             },
         ),
     }]
-}
-
-async fn sandbox_works(dir: &Path) -> Result<(), String> {
-    let bwrap = survey::on_path("bwrap").ok_or_else(|| "bwrap is not on PATH".to_owned())?;
-    survey::sandboxed_true(&bwrap, dir).await
 }
 
 /// Whether what a run left running can be found.

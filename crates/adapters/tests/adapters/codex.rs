@@ -1,0 +1,202 @@
+//! The Codex client against the real Codex, whose model is scripted. What a real one does not do (dying, writing
+//! garbage) a few lines of bash do in its place; each behaviour says which of the two it is.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at the first surprise")]
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use dalsegno_adapters::agent::CodexAgents;
+use dalsegno_adapters::process::Sweeper;
+use dalsegno_engine::core::{AgentKind, AgentPolicy};
+use dalsegno_engine::{Agents, Processes};
+use dalsegno_testkit::conformance::agent::{AgentFixture, Behaviour, agent_policy};
+use dalsegno_testkit::model::{ModelServer, Script};
+use dalsegno_testkit::parts;
+use serde_json::json;
+
+/// Model servers, by the address that they are at; they live as long as the tests.
+static MODELS: Mutex<Vec<ModelServer>> = Mutex::new(Vec::new());
+
+/// Steps of a model with `again` for the prompt that follows a cut turn.
+fn model(steps: &str) -> String {
+    let script = Script::parse(&format!("default:\n{steps}\nagain: [{{answer: [{{say: again}}]}}]\n")).unwrap();
+    let server = ModelServer::start(script).unwrap();
+    let url = server.url();
+    MODELS.lock().unwrap_or_else(PoisonError::into_inner).push(server);
+    url
+}
+
+/// Where Codex may have its home: not below the system's temporary folder.
+fn place() -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+}
+
+/// Codex in a home of its own below `place`, with a model at `url`.
+fn codex(place: &Path, url: &str, switches: &str) -> (Arc<dyn Agents>, AgentPolicy) {
+    let home = place.join("home");
+    std::fs::create_dir_all(&home).unwrap();
+    let config = format!(
+        r#"model = "scripted"
+model_provider = "scripted"
+check_for_update_on_startup = false
+[analytics]
+enabled = false
+[feedback]
+enabled = false
+[model_providers.scripted]
+name = "scripted"
+base_url = "{url}/v1"
+wire_api = "responses"
+request_max_retries = 0
+stream_max_retries = 1
+"#
+    );
+    std::fs::write(home.join("config.toml"), config).unwrap();
+    let program = parts::codex().unwrap().program;
+    let command = format!("'{}' --disable plugins {switches} app-server", program.display());
+    (at_home(&home), agent_policy(AgentKind::Codex, Some(command), None))
+}
+
+/// The client, whose children have their home there.
+fn at_home(home: &Path) -> Arc<dyn Agents> {
+    let variables = ["HOME", "CODEX_HOME"].map(|name| (OsString::from(name), home.as_os_str().to_owned()));
+    Arc::new(CodexAgents::with_variables(variables.to_vec()))
+}
+
+/// A Codex that is this script in bash. `$turn` and `$CASE` say where it is.
+fn in_bash(place: &Path, on_turn: &str) -> (Arc<dyn Agents>, AgentPolicy) {
+    let home = place.join("home");
+    std::fs::create_dir_all(&home).unwrap();
+    let script = format!("on_turn() {{\n{on_turn}\n}}\n{FAKE}");
+    std::fs::write(place.join("fake"), script).unwrap();
+    let command = format!("exec bash '{}'", place.join("fake").display());
+    (at_home(&home), agent_policy(AgentKind::Codex, Some(command), None))
+}
+
+/// The protocol of a Codex with one thread and one turn, as far as the client needs it.
+const FAKE: &str = r#"
+answer() { printf '{"id":%s,"result":%s}\n' "$id" "$1"; }
+tell() { printf '{"method":"%s","params":{"threadId":"t","turnId":"u",%s}}\n' "$1" "$2"; }
+say() { tell item/agentMessage/delta '"itemId":"m","delta":"'"$1"'"'; }
+ends() { tell turn/completed '"turn":{"id":"u","items":[],"status":"'"$1"'","error":null}'; }
+while read -r line; do
+  id=; [[ $line =~ \"id\":([0-9]+) ]] && id=${BASH_REMATCH[1]}
+  case $line in
+    *'"method":"initialize"'*) answer '{"userAgent":"fake"}' ;;
+    *'"method":"thread/start"'*) answer '{"thread":{"id":"t"},"model":"fake"}' ;;
+    *'"method":"turn/start"'*) answer '{"turn":{"id":"u","items":[],"status":"inProgress"}}'; on_turn ;;
+    *'"method":"turn/interrupt"'*) answer '{}'; ends interrupted ;;
+    *'"method":'*) [ -n "$id" ] && answer '{}' ;;
+  esac
+done
+"#;
+
+/// A patch, as models send it to Codex through their shell.
+fn patch(path: &str) -> String {
+    format!("apply_patch <<'EOF'\n*** Begin Patch\n*** Add File: {path}\n+hello\n*** End Patch\nEOF\n")
+}
+
+fn run(command: &str) -> String {
+    format!("{}\n", json!([{"answer": [{"run": command}]}, {"answer": [{"say": "went on"}]}]))
+}
+
+struct CodexFixture;
+
+impl AgentFixture for CodexFixture {
+    fn agent(&self, behaviour: Behaviour, dir: &Path) -> (Arc<dyn Agents>, AgentPolicy) {
+        let asks = |(agents, mut policy): (Arc<dyn Agents>, AgentPolicy)| {
+            policy.codex.approval_policy = Some(json!("untrusted"));
+            policy.codex.thread_sandbox = Some(json!("read-only"));
+            (agents, policy)
+        };
+        match behaviour {
+            // The real one.
+            Behaviour::Speaks => {
+                let steps = "  - {answer: [{say: one}, {say: two}, {say: three}], tokens: {input: 12, output: 3}}";
+                codex(dir, &model(steps), "")
+            }
+            Behaviour::RunsCommand => codex(dir, &model(&run("echo $$ > pid; sleep 1000; true")), ""),
+            Behaviour::AsksPermissionForCommand => asks(codex(dir, &model(&run("rm -rf build")), "")),
+            Behaviour::AsksPermissionInside => asks(codex(dir, &model(&run(&patch("inside.txt"))), "")),
+            Behaviour::AsksPermissionOutside => asks(codex(dir, &model(&run(&patch("../outside.txt"))), "")),
+            Behaviour::AsksQuestion => {
+                let options = json!([{"label": "red", "description": "r"}, {"label": "blue", "description": "b"}]);
+                let question = json!({"id": "q", "header": "Colour", "question": "Which colour?", "options": options});
+                let call = json!({"tool": "request_user_input", "arguments": {"questions": [question]}});
+                let steps = json!([{"answer": [{"call": call}]}, {"answer": [{"say": "went on"}]}]);
+                codex(dir, &model(&format!("{steps}\n")), "--enable default_mode_request_user_input")
+            }
+            Behaviour::Fails => {
+                let body = json!({"error": {"message": "out of ideas", "type": "invalid_request_error"}});
+                codex(dir, &model(&format!("{}\n", json!([{"fail": {"status": 400, "body": body}}]))), "")
+            }
+            Behaviour::RateLimited => {
+                let reset_at = jiff::Timestamp::now().as_second() + 3600;
+                let limit = json!({"used_percent": 100.0, "window_minutes": 300, "reset_at": reset_at});
+                let steps = json!([{"answer": [{"say": "x"}], "rate_limit": limit, "fail": {"status": 429}}]);
+                codex(dir, &model(&format!("{steps}\n")), "")
+            }
+            Behaviour::Silent => {
+                codex(dir, &model(&format!("{}\n", json!([{"answer": [{"say": "x"}], "end": "hang"}]))), "")
+            }
+            Behaviour::Floods => {
+                let text: String = (0..10_000).map(|number| format!("flood {number}\n")).collect();
+                codex(dir, &model(&format!("{}\n", json!([{"answer": [{"say": text}]}]))), "")
+            }
+            // In its place.
+            Behaviour::Exits => in_bash(dir, "exit 7"),
+            Behaviour::Garbage => {
+                in_bash(dir, "echo 'not json'; echo '[1]'; echo '{\"id\":true}'; say $'caf\\xe9'; ends completed")
+            }
+            Behaviour::EndlessGarbage => in_bash(dir, "for i in {1..1000}; do echo \"garbage $i\"; done"),
+            Behaviour::NeverAnswers => {
+                let (agents, policy) = in_bash(dir, "");
+                std::fs::write(dir.join("fake"), "sleep 1000 & sleep 1000").unwrap();
+                (agents, policy)
+            }
+            Behaviour::Missing => {
+                let home = dir.join("home");
+                std::fs::create_dir_all(&home).unwrap();
+                let command = Some("no-such-codex app-server".to_owned());
+                (at_home(&home), agent_policy(AgentKind::Codex, command, None))
+            }
+        }
+    }
+
+    fn place(&self) -> PathBuf {
+        place()
+    }
+
+    fn processes(&self) -> Arc<dyn Processes> {
+        Arc::new(Sweeper)
+    }
+}
+
+/// Every case of the suite; skipped by name where there is no Codex.
+mod conformance {
+    use super::*;
+
+    macro_rules! cases {
+        ($($case:ident),* $(,)?) => {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $case() {
+                    if parts::codex().is_some() {
+                        let case = dalsegno_testkit::conformance::agent::$case(&CodexFixture);
+                        let limit = dalsegno_testkit::conformance::agent::CASE_LIMIT;
+                        tokio::time::timeout(limit, case).await.expect("the case hangs");
+                    }
+                }
+            )*
+        };
+    }
+
+    cases! {
+        start, launch_timeout, missing_program, missing_workspace, launch_canceled, prompt, stream, usage,
+        permission_granted, permission_refused, permission_by_place, question, model_failure, rate_limit, interrupt,
+        resume_after_kill_with_the_prompt, resume_after_kill_without_the_prompt, resume_of_a_session_that_is_gone,
+        exit, malformed_output, endless_malformed_output, silence, flood, not_utf8, secrets, close, drop_ends_it,
+    }
+}

@@ -1,0 +1,266 @@
+//! Ways out of the sandbox, tried with the real bubblewrap from where an agent stands. Each must be shut.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use dalsegno_adapters::process::{
+    Cell, Finished, Inmate, Surroundings, Sweeper, command, probe, ready, run_bounded, spawn,
+};
+use dalsegno_engine::core::{Sandbox, SandboxNetwork};
+use dalsegno_engine::{Processes as _, Workspaces as _};
+use tokio_util::sync::CancellationToken;
+
+use crate::workspace::{World, commit_file, git};
+
+/// Whether the sandbox can be had here. Without it a test is skipped loudly, and fails in CI.
+pub(crate) async fn there() -> bool {
+    let verdict = probe().await.verdict();
+    if let Err(failure) = &verdict {
+        assert!(std::env::var_os("CI").is_none(), "{failure}");
+        eprintln!("SKIPPED a test of the sandbox: {failure}");
+    }
+    verdict.is_ok()
+}
+
+/// A world whose agents are shut in, with a prepared workspace, secrets in the state directory and somebody else's
+/// workspace beside it.
+struct Jail {
+    world: World,
+    place: PathBuf,
+}
+
+impl Jail {
+    async fn new() -> Option<Self> {
+        if !there().await {
+            return None;
+        }
+        let mut world = World::new();
+        world.policy.agent.sandbox = Sandbox::Bubblewrap;
+        let place = world.prepare().await;
+        fs::write(world.at("state/token"), "the token\n").unwrap();
+        fs::write(world.at("state/dalsegno.db"), "the journal\n").unwrap();
+        fs::create_dir(world.at("workspaces/DS-2")).unwrap();
+        fs::write(world.at("workspaces/DS-2/theirs.txt"), "theirs\n").unwrap();
+        Some(Self { world, place })
+    }
+
+    fn surroundings(&self, inmate: Inmate) -> Surroundings {
+        let cell = Cell::of(&self.world.policy, &self.world.at("state"), inmate, &self.place).unwrap();
+        Surroundings { cell, ..Surroundings::of(&self.world.context()) }
+    }
+
+    /// Runs a script as the agent would.
+    async fn run(&self, script: &str) -> Finished {
+        self.run_as(Inmate::Agent, script).await
+    }
+
+    async fn run_as(&self, inmate: Inmate, script: &str) -> Finished {
+        let mut command = command("bash", &self.surroundings(inmate));
+        command.args(["-c", script]).current_dir(&self.place);
+        run_bounded(command, None, Duration::from_secs(60), &CancellationToken::new(), 4096).await.unwrap()
+    }
+
+    /// Runs it and expects that it gets nowhere.
+    async fn fails(&self, script: &str) {
+        let ended = self.run(script).await;
+        assert!(!ended.success(), "`{script}` got through: {}", ended.tail);
+        assert!(!ended.tail.contains("bwrap:"), "the sandbox could not be made: {}", ended.tail);
+    }
+}
+
+#[tokio::test]
+async fn the_agent_works_in_its_workspace_and_sees_the_project() {
+    let Some(jail) = Jail::new().await else { return };
+    let project = jail.world.at("project").display().to_string();
+    let ended = jail
+        .run(&format!("pwd; cat a.txt '{project}/a.txt'; echo new > new.txt && git add -A && git -c user.name=A -c user.email=a@b commit -qm x && echo scratch > /tmp/x && cat /tmp/x"))
+        .await;
+    assert!(ended.success(), "{}", ended.tail);
+    assert_eq!(ended.tail, format!("{}\none\none\nscratch\n", jail.place.display()));
+    assert!(jail.place.join("new.txt").exists() && !Path::new("/tmp/x").exists());
+}
+
+#[tokio::test]
+async fn nothing_outside_the_workspace_can_be_written() {
+    let Some(mut jail) = Jail::new().await else { return };
+    let project = jail.world.at("project");
+    let remote = jail.world.remote();
+    symlink(&project, jail.place.join("out")).unwrap();
+    for target in [project.join("x"), remote.join("x"), jail.place.join("out/x"), PathBuf::from("/usr/x")] {
+        jail.fails(&format!("echo x > '{}'", target.display())).await;
+        assert!(!target.exists(), "{}", target.display());
+    }
+    jail.fails("mkdir -p ~/.ssh && echo x >> ~/.ssh/authorized_keys").await;
+    jail.fails("git push -q ../../remote.git HEAD:refs/heads/mine").await;
+    jail.fails(&format!("mv '{0}' '{0}.away'", jail.place.display())).await;
+    jail.fails(&format!("mount -o remount,rw / || unshare -Urm mount -o remount,bind,rw '{}'", project.display()))
+        .await;
+    // What the policy opens is open.
+    jail.world.policy.agent.sandbox_write = vec![project.display().to_string()];
+    assert!(jail.run(&format!("echo x > '{}/opened'", project.display())).await.success());
+    assert!(project.join("opened").exists());
+}
+
+#[tokio::test]
+async fn the_state_directory_and_other_workspaces_are_hidden() {
+    let Some(mut jail) = Jail::new().await else { return };
+    let (state, top) = (jail.world.at("state"), jail.world.dir.path().to_owned());
+    symlink(state.join("token"), jail.place.join("token")).unwrap();
+    symlink(&state, jail.world.at("project").join("state")).unwrap();
+    // Even what opens everything around it does not open these.
+    jail.world.policy.agent.sandbox_write = vec![top.display().to_string()];
+    for secret in [
+        state.join("token"),
+        state.join("dalsegno.db"),
+        jail.place.join("token"),
+        jail.world.at("project/state/token"),
+        jail.world.at("workspaces/DS-2/theirs.txt"),
+        jail.world.at("workspaces/.dalsegno/DS-1.json"),
+    ] {
+        assert!(fs::read(&secret).is_ok(), "{} is there", secret.display());
+        jail.fails(&format!("cat '{}'", secret.display())).await;
+    }
+    jail.fails(&format!("echo x > '{}/token'", state.display())).await;
+    jail.fails(&format!("umount '{0}' || unshare -Urm umount -l '{0}'; cat '{0}/token'", state.display())).await;
+    let listed = jail.run(&format!("ls '{}'; ls '{}'", jail.world.at("workspaces").display(), state.display())).await;
+    assert_eq!(listed.tail.lines().collect::<Vec<_>>(), ["DS-1", "agents"], "nothing but its own");
+}
+
+#[tokio::test]
+async fn the_daemon_is_neither_seen_nor_killed() {
+    let Some(jail) = Jail::new().await else { return };
+    let own = std::process::id();
+    jail.fails(&format!("kill -0 {own} && grep -qz CARGO /proc/{own}/environ")).await;
+    let mut victim = spawn(plain_sleep(&jail)).unwrap();
+    let pid = victim.id().unwrap();
+    let seen = jail.run(&format!("kill -9 {pid}; ls /proc | grep -c '^[0-9]'; test -e /proc/{pid}")).await;
+    assert!(victim.try_wait().unwrap().is_none(), "it was killed: {}", seen.tail);
+    // The environment of the first process in the sandbox is the sandbox's own.
+    let environments = jail.run("cat /proc/[0-9]*/environ | tr '\\0' '\\n' | grep -c ^DALSEGNO_RUN=").await;
+    assert!(environments.success(), "{}", environments.tail);
+    victim.end().await.unwrap();
+}
+
+fn plain_sleep(jail: &Jail) -> tokio::process::Command {
+    let mut sleep = command("sleep", &Surroundings::of(&jail.world.context()));
+    sleep.arg("1000");
+    sleep
+}
+
+#[tokio::test]
+async fn the_network_is_as_the_policy_says_and_git_never_has_one() {
+    let Some(mut jail) = Jail::new().await else { return };
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let call = format!("exec 3<>/dev/tcp/127.0.0.1/{}", listener.local_addr().unwrap().port());
+    for (network, agent, check) in
+        [(SandboxNetwork::All, true, true), (SandboxNetwork::Agent, true, false), (SandboxNetwork::None, false, false)]
+    {
+        jail.world.policy.agent.sandbox_network = network;
+        for (inmate, reaches) in [(Inmate::Agent, agent), (Inmate::Check, check), (Inmate::Git, false)] {
+            let ended = jail.run_as(inmate, &call).await;
+            assert_eq!(ended.success(), reaches, "{network:?} {inmate:?}: {}", ended.tail);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_runs_in_it_is_found_by_its_mark_and_dies_with_its_first_process() {
+    let Some(jail) = Jail::new().await else { return };
+    let escape = "setsid env -i bash -c 'echo $$ > deep; exec sleep 1000' & \
+                  setsid sleep 1000 & while [ ! -s deep ]; do :; done; echo up > up; wait";
+    let start = |script: &str| {
+        let mut agent = command("bash", &jail.surroundings(Inmate::Agent));
+        agent.args(["-c", script]).current_dir(&jail.place);
+        spawn(agent).unwrap()
+    };
+    let up = async || {
+        while !jail.place.join("up").exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        fs::remove_file(jail.place.join("up")).unwrap();
+        fs::remove_file(jail.place.join("deep")).unwrap();
+    };
+    let mark = jail.world.context().mark;
+    let mut agent = start(escape);
+    up().await;
+    // bubblewrap twice, the shell and the two that left its session.
+    assert!(Sweeper.sweep(&mark).await.unwrap() >= 5);
+    assert!(!agent.wait().await.unwrap().success());
+    assert_eq!(Sweeper.sweep(&mark).await.unwrap(), 0);
+    // One signal to the outermost process is enough.
+    let mut agent = start(escape);
+    up().await;
+    agent.start_kill().unwrap();
+    agent.wait().await.unwrap();
+    agent.release();
+    while running(&jail.place) > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Processes that work in the directory.
+fn running(place: &Path) -> usize {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    processes.filter(|entry| fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd == place)).count()
+}
+
+#[tokio::test]
+async fn a_whole_run_of_the_workspace_works_inside() {
+    let Some(mut jail) = Jail::new().await else { return };
+    let state = jail.world.at("state");
+    commit_file(&jail.place, "work.txt", "done\n");
+    fs::write(jail.place.join("left.txt"), "left\n").unwrap();
+    let workspace = jail.world.workspace.clone().unwrap();
+    let work = jail.world.workspaces.inspect(&jail.world.policy, &workspace, None).await.unwrap();
+    assert_eq!((work.uncommitted, work.has_commits), (vec!["left.txt".to_owned()], true));
+    let context = jail.world.context();
+    assert!(jail.world.workspaces.commit_leftovers(&context).await.unwrap());
+    let commit = jail.world.workspaces.fetch_commit(&context).await.unwrap();
+    let check = format!("cat left.txt && ! cat '{}/token' && echo built > out.txt", state.display());
+    let (passed, tail) = jail.world.workspaces.run_check(&context, &commit, &check).await.unwrap();
+    assert!(passed && tail.starts_with("left\n"), "{tail}");
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let call = format!("bash -c 'exec 3<>/dev/tcp/127.0.0.1/{}'", listener.local_addr().unwrap().port());
+    for (network, reaches) in [(SandboxNetwork::All, true), (SandboxNetwork::Agent, false)] {
+        jail.world.policy.agent.sandbox_network = network;
+        let (passed, tail) = jail.world.workspaces.run_check(&jail.world.context(), &commit, &call).await.unwrap();
+        assert_eq!(passed, reaches, "{tail}");
+    }
+    jail.world.workspaces.push(&context, &commit, None).await.unwrap();
+    assert_eq!(jail.world.remote_branch("dalsegno/DS-1"), Some(commit.clone()));
+    assert_eq!(jail.world.workspaces.remove(&context, Some(&commit)).await.unwrap(), None);
+    assert_eq!(git(&jail.world.remote(), &["show", &format!("{commit}:left.txt")]), "left");
+}
+
+#[tokio::test]
+async fn a_wrapper_of_the_users_own_gets_program_and_arguments() {
+    let mut world = World::new();
+    let place = world.prepare().await;
+    let seen = world.at("seen");
+    world.policy.agent.sandbox =
+        Sandbox::Command(format!("echo \"$DALSEGNO_SANDBOX_FOR $1\" >> '{}';", seen.display()));
+    ready(&world.policy).await.unwrap();
+    let cell = Cell::of(&world.policy, &world.at("state"), Inmate::Agent, &place).unwrap();
+    let mut agent = command("printf", &Surroundings { cell, ..Surroundings::of(&world.context()) });
+    agent.args(["%s|", "a b", "c'd"]).current_dir(&place);
+    let ended = run_bounded(agent, None, Duration::from_secs(60), &CancellationToken::new(), 100).await.unwrap();
+    assert_eq!((ended.success(), ended.tail.as_str()), (true, "a b|c'd|"));
+    commit_file(&place, "work.txt", "done\n");
+    world.workspaces.fetch_commit(&world.context()).await.unwrap();
+    let seen = fs::read_to_string(seen).unwrap();
+    assert!(seen.contains("agent printf\n") && seen.contains("git git\n"), "{seen}");
+    world.policy.agent.sandbox = Sandbox::Command("false;".to_owned() + " exit 3;");
+    assert_eq!(world.workspaces.preflight(&world.policy).await.unwrap_err().code, "sandbox_unavailable");
+}
+
+#[tokio::test]
+async fn a_root_that_holds_the_project_cannot_be_hidden() {
+    let mut world = World::new();
+    world.policy.agent.sandbox = Sandbox::Bubblewrap;
+    world.policy.workspace.root = world.dir.path().display().to_string();
+    let cell = Cell::of(&world.policy, &world.at("state"), Inmate::Agent, &world.at("project"));
+    assert_eq!(cell.unwrap_err().code, "sandbox_unavailable");
+}
