@@ -12,8 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use dalsegno_engine::EventRow;
 use dalsegno_testkit::crash::Random;
 use dalsegno_testkit::parts;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 use super::super::project::Project;
 use super::proxy::{self, At, To, Victim};
@@ -74,28 +73,20 @@ use Moment::{
     TurnEnd,
 };
 
-/// Who.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Killed {
-    Agent,
-    Daemon,
-    /// At once, as when the machine goes down.
-    Both,
-}
-
-use Killed::{Agent, Both};
+use Victim::{Agent, Both, Daemon};
 
 #[rustfmt::skip]
-const MATRIX: [(Moment, Killed); 19] = [
-    (SessionUnheard, Agent), (SessionUnheard, Killed::Daemon),
-    (BeforeFirstTurn, Agent), (BeforeFirstTurn, Killed::Daemon),
-    (TurnBegun, Agent), (TurnBegun, Killed::Daemon),
-    (ModelCall, Agent), (ModelCall, Killed::Daemon), (ModelCall, Both),
-    (Command, Agent), (Command, Killed::Daemon),
-    (FreeCommand, Agent), (FreeCommand, Killed::Daemon), (FreeCommand, Both),
-    (Approval, Agent), (Approval, Killed::Daemon),
-    (TurnEnd, Killed::Daemon),
-    (BeforePush, Killed::Daemon), (AfterPush, Killed::Daemon),
+const MATRIX: [(Moment, Victim); 26] = [
+    (SessionUnheard, Agent), (SessionUnheard, Daemon), (SessionUnheard, Both),
+    (BeforeFirstTurn, Agent), (BeforeFirstTurn, Daemon), (BeforeFirstTurn, Both),
+    (TurnBegun, Agent), (TurnBegun, Daemon), (TurnBegun, Both),
+    (ModelCall, Agent), (ModelCall, Daemon), (ModelCall, Both),
+    (Command, Agent), (Command, Daemon), (Command, Both),
+    (FreeCommand, Agent), (FreeCommand, Daemon), (FreeCommand, Both),
+    (Approval, Agent), (Approval, Daemon), (Approval, Both),
+    (TurnEnd, Agent), (TurnEnd, Daemon), (TurnEnd, Both),
+    // Codex is closed by then.
+    (BeforePush, Daemon), (AfterPush, Daemon),
 ];
 
 impl Moment {
@@ -132,13 +123,11 @@ impl Moment {
     }
 }
 
-impl Killed {
-    fn text(self) -> &'static str {
-        match self {
-            Agent => "Codex",
-            Killed::Daemon => "daemon",
-            Both => "both",
-        }
+fn name(victim: Victim) -> &'static str {
+    match victim {
+        Agent => "Codex",
+        Daemon => "daemon",
+        Both => "both",
     }
 }
 
@@ -146,7 +135,7 @@ impl Killed {
 #[derive(Debug)]
 struct Row {
     moment: Moment,
-    killed: Killed,
+    victim: Victim,
     session: &'static str,
     done: String,
     again: String,
@@ -166,8 +155,8 @@ fn whoever_is_killed_whenever_the_issue_is_handed_off_once() {
     std::thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
-                while let Some((moment, killed)) = chosen.get(next.fetch_add(1, Ordering::SeqCst)) {
-                    let row = walk(*moment, *killed);
+                while let Some((moment, victim)) = chosen.get(next.fetch_add(1, Ordering::SeqCst)) {
+                    let row = walk(*moment, *victim);
                     println!("{}", line(&row));
                     rows.lock().unwrap().push(row);
                 }
@@ -175,7 +164,7 @@ fn whoever_is_killed_whenever_the_issue_is_handed_off_once() {
         }
     });
     let mut rows = rows.into_inner().unwrap();
-    rows.sort_by_key(|row| MATRIX.iter().position(|known| *known == (row.moment, row.killed)));
+    rows.sort_by_key(|row| MATRIX.iter().position(|known| *known == (row.moment, row.victim)));
     let table = table(&rows);
     println!("{table}");
     if let Some(file) = std::env::var_os(TABLE_VARIABLE) {
@@ -183,7 +172,7 @@ fn whoever_is_killed_whenever_the_issue_is_handed_off_once() {
     }
 }
 
-fn chosen() -> Vec<(Moment, Killed)> {
+fn chosen() -> Vec<(Moment, Victim)> {
     let text = std::env::var(ROWS_VARIABLE).unwrap_or_default();
     let parts: Vec<&str> = text.split(':').collect();
     let (count, seed) = match parts.as_slice() {
@@ -200,14 +189,15 @@ fn chosen() -> Vec<(Moment, Killed)> {
 }
 
 /// One scene: kill, restart, rest, judgement.
-fn walk(moment: Moment, killed: Killed) -> Row {
-    let scene = scene(moment, killed);
+fn walk(moment: Moment, victim: Victim) -> Row {
+    let scene = scene(moment, victim);
     let project = &scene.project;
     let gate = (moment == ModelCall).then(|| scene.model.hold("issue", 1));
     let mut daemon = project.once(&[]);
     match moment {
         ModelCall => gate.as_ref().unwrap().wait_arrived(1),
         Command | FreeCommand => {
+            project.wait_for_event("turn_started");
             project.wait_until("the long command", || long_command(project).is_some());
             fs::write(project.dir.join("command.pid"), long_command(project).unwrap().to_string()).unwrap();
         }
@@ -216,16 +206,10 @@ fn walk(moment: Moment, killed: Killed) -> Row {
     let agent = proxy::agent_pid(&project.dir).unwrap();
     let done = did(project);
     if moment.line().is_none() && !moment.in_handoff() {
-        if killed != Killed::Daemon {
-            kill(Pid::from_raw(agent), Signal::SIGKILL).unwrap();
-        }
-        if killed != Agent {
-            daemon.kill();
-        }
+        victim.kill(agent, i32::try_from(daemon.pid()).unwrap());
     }
-    drop(gate);
     let mut arrived = BTreeMap::new();
-    if killed != Agent {
+    if victim != Agent {
         let status = daemon.wait();
         assert_eq!(status.signal(), Some(Signal::SIGKILL as i32), "{status}; {}", daemon.log_tail());
         // Without its daemon Codex ends by itself, and writes what it has.
@@ -233,13 +217,18 @@ fn walk(moment: Moment, killed: Killed) -> Row {
         arrived = scene.prompts();
         daemon = project.once(&[]);
     }
+    if let Some(gate) = gate {
+        // Nobody waits any more for the first answer, or the model would count it as told.
+        gate.wait_arrived(2);
+        gate.release();
+    }
     assert!(daemon.wait().success(), "{}", daemon.log_tail());
     // At a line, the proxy looked before it killed.
     let done = fs::read_to_string(proxy::note(&project.dir)).map_or(done, |text| letters(&text));
-    judge(&scene, moment, killed, done, &arrived)
+    judge(&scene, moment, victim, done, &arrived)
 }
 
-fn scene(moment: Moment, killed: Killed) -> Scene {
+fn scene(moment: Moment, victim: Victim) -> Scene {
     let mut front = FRONT.to_owned();
     if moment == FreeCommand {
         front.push_str("codex: {thread_sandbox: danger-full-access, turn_sandbox_policy: {type: dangerFullAccess}}\n");
@@ -248,7 +237,6 @@ fn scene(moment: Moment, killed: Killed) -> Scene {
         front.push_str("hooks: {after_create: touch .git/slow}\n");
     }
     let scene = Scene::new(&front, SCRIPT).unwrap();
-    let victim = if killed == Agent { Victim::Agent } else { Victim::Daemon };
     let rule = moment.line().map(|line| (line, victim));
     scene.front(&front, &proxy::command(&scene.project.dir, &scene.codex, rule));
     if moment.in_handoff() {
@@ -290,8 +278,8 @@ fn lives(pid: i32) -> bool {
     fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty())
 }
 
-fn judge(scene: &Scene, moment: Moment, killed: Killed, before: String, arrived: &BTreeMap<String, u32>) -> Row {
-    let (project, who) = (&scene.project, format!("{moment:?}, {killed:?} killed"));
+fn judge(scene: &Scene, moment: Moment, victim: Victim, before: String, arrived: &BTreeMap<String, u32>) -> Row {
+    let (project, who) = (&scene.project, format!("{moment:?}, {victim:?} killed"));
     scene.handed_off();
     let overlap = fs::read_to_string(project.dir.join("overlap")).unwrap_or_default();
     assert_eq!(overlap, "", "{who}: Codex was started while an old command ran");
@@ -299,7 +287,7 @@ fn judge(scene: &Scene, moment: Moment, killed: Killed, before: String, arrived:
     let events = project.events();
     let of = |kind: &str| events.iter().filter(|event| event.kind == kind).collect::<Vec<_>>();
     let repeated = of("turn_started").iter().filter(|event| event.data["repeated"] == true).count();
-    if killed != Agent {
+    if victim != Agent {
         sweep_goes_first(&events, &who);
         assert!(repeated == 0 || arrived.is_empty(), "{who}: sent again although it had arrived");
     } else {
@@ -310,12 +298,12 @@ fn judge(scene: &Scene, moment: Moment, killed: Killed, before: String, arrived:
         .filter(|event| event.kind.starts_with("session_"))
         .map(|event| event.data["session"].as_str().unwrap())
         .collect();
-    let session = match (sessions.as_slice(), killed) {
+    let session = match (sessions.as_slice(), victim) {
         ([_], _) if moment == SessionUnheard || moment.in_handoff() => "–",
         (all, _) if all.windows(2).all(|pair| pair[0] == pair[1]) => "the same",
         _ => "new",
     };
-    let expected = expected_session(moment, killed);
+    let expected = expected_session(moment, victim);
     assert_eq!(session, expected, "{who}: sessions {sessions:?}");
 
     let told = scene.told();
@@ -330,7 +318,7 @@ fn judge(scene: &Scene, moment: Moment, killed: Killed, before: String, arrived:
         (_, "") => "the prompt".to_owned(),
         (_, commands) => format!("the prompt; commands {commands}"),
     };
-    Row { moment, killed, session, done: before, again, calls: scene.model.requests().len(), tokens, journal }
+    Row { moment, victim, session, done: before, again, calls: scene.model.requests().len(), tokens, journal }
 }
 
 /// What was left running was ended before any session went on.
@@ -354,11 +342,11 @@ fn sweep_goes_first(events: &[EventRow], who: &str) {
 }
 
 /// A run that failed is tried again with a session of its own; a restart goes on in the old one, where there is one.
-fn expected_session(moment: Moment, killed: Killed) -> &'static str {
-    match (moment, killed) {
+fn expected_session(moment: Moment, victim: Victim) -> &'static str {
+    match (moment, victim) {
         (SessionUnheard | BeforePush | AfterPush, _) => "–",
         (BeforeFirstTurn, _) | (_, Agent) => "new",
-        (_, Killed::Daemon | Both) => "the same",
+        (_, Daemon | Both) => "the same",
     }
 }
 
@@ -370,7 +358,7 @@ fn line(row: &Row) -> String {
     format!(
         "| {} | {} | {} | {done} | {} | {} | {} ({}) | {journal} |",
         row.moment.text(),
-        row.killed.text(),
+        name(row.victim),
         row.session,
         row.again,
         row.calls,

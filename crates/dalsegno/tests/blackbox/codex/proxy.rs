@@ -30,6 +30,22 @@ pub(crate) enum To {
 pub(crate) enum Victim {
     Agent,
     Daemon,
+    /// At once, as when the machine goes down.
+    Both,
+}
+
+impl Victim {
+    /// In this order nobody has the time to notice the end of the other.
+    pub(crate) fn kill(self, agent: i32, daemon: i32) {
+        let victims = match self {
+            Self::Agent => &[agent][..],
+            Self::Daemon => &[daemon],
+            Self::Both => &[agent, daemon],
+        };
+        for victim in victims {
+            kill(Pid::from_raw(*victim), Signal::SIGKILL).unwrap();
+        }
+    }
 }
 
 /// The line at which somebody is killed; it is not passed on.
@@ -46,7 +62,7 @@ pub(crate) struct At {
 pub(crate) fn command(dir: &Path, codex: &Path, kill: Option<(At, Victim)>) -> String {
     let rule = kill.map(|(at, victim)| {
         json!({"to_agent": at.to == To::Agent, "method": at.method, "answer": at.answer,
-            "agent": victim == Victim::Agent})
+            "victim": format!("{victim:?}")})
     });
     let plan = json!({"codex": codex, "dir": dir, "daemon": dir.join("project/.dalsegno/daemon.json"), "rule": rule});
     fs::write(dir.join("proxy.json"), plan.to_string()).unwrap();
@@ -96,8 +112,11 @@ impl Plan {
         let Ok(mut note) = fs::File::create_new(self.dir.join("killed")) else { return true };
         let done = fs::read(self.dir.join("workspaces/DS-1/.git/did")).unwrap_or_default();
         note.write_all(&done).unwrap();
-        let victim = if rule["agent"] == true { self.agent } else { self.daemon_pid() };
-        kill(Pid::from_raw(victim), Signal::SIGKILL).unwrap();
+        let victim = [Victim::Agent, Victim::Daemon, Victim::Both]
+            .into_iter()
+            .find(|victim| rule["victim"] == format!("{victim:?}"))
+            .unwrap();
+        victim.kill(self.agent, self.daemon_pid());
         false
     }
 

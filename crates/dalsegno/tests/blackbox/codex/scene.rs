@@ -1,5 +1,6 @@
 //! A project whose agent is the real Codex, and the model that it asks.
 
+use std::cell::RefCell;
 use std::fs;
 use std::path::PathBuf;
 
@@ -51,6 +52,20 @@ impl Scene {
         self.project.front(&front.replace("@CODEX@", command));
     }
 
+    /// The model says something else from now on, at the same address. Its count starts over.
+    pub(crate) fn other_model(&mut self, script: &str) {
+        let port = self.model.url().rsplit_once(':').unwrap().1.parse().unwrap();
+        let script = Script::parse(script).unwrap();
+        // On another port, so that the old one comes free.
+        self.model = ModelServer::start(Script::default()).unwrap();
+        let started = RefCell::new(None);
+        self.project.wait_until("the model's port", || {
+            let server = ModelServer::start_at(port, script.clone(), None).ok();
+            server.map(|server| started.replace(Some(server))).is_some()
+        });
+        self.model = started.into_inner().unwrap();
+    }
+
     /// Where Codex keeps its sessions: below the daemon's own home.
     pub(crate) fn home(&self) -> PathBuf {
         self.project.dir.join("home/.codex")
@@ -94,7 +109,7 @@ stream_idle_timeout_ms = 60000
         let told = self.told();
         assert_eq!(self.journaled(), (told.input, told.output), "journal and model count differently");
         let status = self.project.json(&["status", "--json"]);
-        assert_eq!(status["usage"]["input_tokens"], told.input, "{status}");
+        assert_eq!(status["codex_totals"]["input_tokens"], told.input, "{status}");
     }
 
     /// How often each prompt is in the histories of Codex.
