@@ -14,14 +14,15 @@ use dalsegno_engine::{Agents, Processes};
 use dalsegno_testkit::conformance::agent::{AgentFixture, Behaviour, agent_policy};
 use dalsegno_testkit::model::{ModelServer, Script};
 use dalsegno_testkit::parts;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Model servers, by the address that they are at; they live as long as the tests.
 static MODELS: Mutex<Vec<ModelServer>> = Mutex::new(Vec::new());
 
 /// Steps of a model with `again` for the prompt that follows a cut turn.
-fn model(steps: &str) -> String {
-    let script = Script::parse(&format!("default:\n{steps}\nagain: [{{answer: [{{say: again}}]}}]\n")).unwrap();
+fn model(steps: &Value) -> String {
+    let script = json!({"default": steps, "again": [{"answer": [{"say": "again"}]}]});
+    let script = Script::parse(&script.to_string()).unwrap();
     let server = ModelServer::start(script).unwrap();
     let url = server.url();
     MODELS.lock().unwrap_or_else(PoisonError::into_inner).push(server);
@@ -98,8 +99,8 @@ fn patch(path: &str) -> String {
     format!("apply_patch <<'EOF'\n*** Begin Patch\n*** Add File: {path}\n+hello\n*** End Patch\nEOF\n")
 }
 
-fn run(command: &str) -> String {
-    format!("{}\n", json!([{"answer": [{"run": command}]}, {"answer": [{"say": "went on"}]}]))
+fn run(command: &str) -> Value {
+    json!([{"answer": [{"run": command}]}, {"answer": [{"say": "went on"}]}])
 }
 
 struct CodexFixture;
@@ -114,8 +115,9 @@ impl AgentFixture for CodexFixture {
         match behaviour {
             // The real one.
             Behaviour::Speaks => {
-                let steps = "  - {answer: [{say: one}, {say: two}, {say: three}], tokens: {input: 12, output: 3}}";
-                codex(dir, &model(steps), "")
+                let steps = json!([{"answer": [{"say": "one"}, {"say": "two"}, {"say": "three"}],
+                    "tokens": {"input": 12, "output": 3}}]);
+                codex(dir, &model(&steps), "")
             }
             Behaviour::RunsCommand => codex(dir, &model(&run("echo $$ > pid; sleep 1000; true")), ""),
             Behaviour::AsksPermissionForCommand => asks(codex(dir, &model(&run("rm -rf build")), "")),
@@ -126,24 +128,26 @@ impl AgentFixture for CodexFixture {
                 let question = json!({"id": "q", "header": "Colour", "question": "Which colour?", "options": options});
                 let call = json!({"tool": "request_user_input", "arguments": {"questions": [question]}});
                 let steps = json!([{"answer": [{"call": call}]}, {"answer": [{"say": "went on"}]}]);
-                codex(dir, &model(&format!("{steps}\n")), "--enable default_mode_request_user_input")
+                codex(dir, &model(&steps), "--enable default_mode_request_user_input")
             }
             Behaviour::Fails => {
                 let body = json!({"error": {"message": "out of ideas", "type": "invalid_request_error"}});
-                codex(dir, &model(&format!("{}\n", json!([{"fail": {"status": 400, "body": body}}]))), "")
+                codex(dir, &model(&json!([{"fail": {"status": 400, "body": body}}])), "")
             }
             Behaviour::RateLimited => {
                 let reset_at = jiff::Timestamp::now().as_second() + 3600;
                 let limit = json!({"used_percent": 100.0, "window_minutes": 300, "reset_at": reset_at});
-                let steps = json!([{"answer": [{"say": "x"}], "rate_limit": limit, "fail": {"status": 429}}]);
-                codex(dir, &model(&format!("{steps}\n")), "")
+                // As the provider of ChatGPT accounts says it.
+                let error = json!({"type": "usage_limit_reached", "message": "no more", "plan_type": "pro",
+                    "resets_at": reset_at});
+                let fail = json!({"status": 429, "body": {"error": error}});
+                let steps = json!([{"answer": [{"say": "x"}], "rate_limit": limit, "fail": fail}]);
+                codex(dir, &model(&steps), "")
             }
-            Behaviour::Silent => {
-                codex(dir, &model(&format!("{}\n", json!([{"answer": [{"say": "x"}], "end": "hang"}]))), "")
-            }
+            Behaviour::Silent => codex(dir, &model(&json!([{"answer": [{"say": "x"}], "end": "hang"}])), ""),
             Behaviour::Floods => {
                 let text: String = (0..10_000).map(|number| format!("flood {number}\n")).collect();
-                codex(dir, &model(&format!("{}\n", json!([{"answer": [{"say": text}]}]))), "")
+                codex(dir, &model(&json!([{"answer": [{"say": text}]}])), "")
             }
             // In its place.
             Behaviour::Exits => in_bash(dir, "exit 7"),

@@ -53,7 +53,10 @@ impl Asks {
             }
             "mcpServer/elicitation/request" => Ok(self.elicitation(wire, params).await),
             _ => match self.wish(method, params) {
-                Some(wish) => Ok(self.decide(wire, wish).await),
+                Some(wish) => {
+                    let item = params.get("itemId").and_then(Value::as_str).unwrap_or_default();
+                    Ok(self.decide(wire, item, wish).await)
+                }
                 None => {
                     self.listener.note(&format!("codex asks for {}, which is not served", clip(method, 200)));
                     Err((NOT_SERVED, "this client does not serve the method".to_owned()))
@@ -63,11 +66,13 @@ impl Asks {
         wire.answer(id, result).await;
     }
 
-    async fn decide(&self, wire: &Arc<Wire>, wish: Wish) -> Value {
+    async fn decide(&self, wire: &Arc<Wire>, item: &str, wish: Wish) -> Value {
         if self.grants(&wish) {
             self.listener.note(&format!("permission granted by `questions.auto_approve`: {}", wish.text));
             return wish.granted;
         }
+        // What was not permitted does not run, and Codex does not always say so.
+        self.listener.not_run(item);
         self.ask(wire, &format!("The agent asks for permission: {}", wish.text)).await;
         wish.declined
     }

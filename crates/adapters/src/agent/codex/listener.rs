@@ -172,6 +172,12 @@ impl Listener {
             .await;
     }
 
+    /// The item was not permitted, and does not run.
+    pub(super) fn not_run(&self, item: &str) {
+        self.fold().working.remove(item);
+        self.changed();
+    }
+
     /// When the exhausted limit begins anew.
     pub(super) fn reset_at(&self, exhausted: bool, now: Timestamp) -> Option<Timestamp> {
         self.fold().limits.reset_at(exhausted, now)

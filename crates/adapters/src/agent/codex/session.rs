@@ -187,6 +187,7 @@ impl CodexSession {
                     let question = asked.borrow_and_update().clone();
                     return self.ended(&ended, cut, question).await;
                 }
+                () = self.link.wire.ended() => return Err(self.link.program.why().await),
                 () = self.link.program.died() => return Err(self.link.program.why().await),
                 () = until(grace_ends), if cut.is_some() => return Err(no_end(INTERRUPT_GRACE)),
                 () = cancel.cancelled(), if cut.is_none() => {

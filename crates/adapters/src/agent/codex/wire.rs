@@ -34,13 +34,22 @@ pub(super) struct Wire {
     next: AtomicU64,
     /// `None`: the agent's output has ended, and no answer will come any more.
     pending: Mutex<Option<BTreeMap<u64, oneshot::Sender<Answer>>>>,
+    ended: CancellationToken,
 }
 
 impl Wire {
     /// The sending side, and what [`write`] takes from.
     pub(super) fn new() -> (Arc<Self>, mpsc::Receiver<String>) {
         let (out, lines) = mpsc::channel(MAX_OUTGOING);
-        (Arc::new(Self { out, next: AtomicU64::new(1), pending: Mutex::new(Some(BTreeMap::new())) }), lines)
+        (
+            Arc::new(Self {
+                out,
+                next: AtomicU64::new(1),
+                pending: Mutex::new(Some(BTreeMap::new())),
+                ended: CancellationToken::new(),
+            }),
+            lines,
+        )
     }
 
     /// The map stays whole when a holder panics: every change is one call.
@@ -95,6 +104,12 @@ impl Wire {
 
     fn closed(&self) {
         *self.pending() = None;
+        self.ended.cancel();
+    }
+
+    /// Waits until nothing is read from the agent any more.
+    pub(super) async fn ended(&self) {
+        self.ended.cancelled().await;
     }
 }
 
