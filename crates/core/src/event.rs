@@ -2,16 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::budget::BudgetLimit;
 use crate::effect::{Effect, Failure, Missing, Outcome, TurnOutcome};
 use crate::ids::{CommitId, EffectId, IssueId, PolicyHash, RunId, SessionId};
 use crate::issue::{Issue, IssueStatus, Workspace};
-use crate::policy::{Hook, Policy};
+use crate::policy::{AgentKind, Hook, Policy};
 use crate::run::{Ending, Phase, RunOutcome, SagaStep, StepState};
 use crate::time::Timestamp;
 use crate::usage::Usage;
 
 /// Version of the event format; a reader refuses newer ones.
-pub const EVENT_FORMAT: u32 = 1;
+pub const EVENT_FORMAT: u32 = 2;
 
 /// An event at its place in the journal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -91,10 +92,31 @@ pub enum Event {
         summary: String,
         cut: bool,
     },
-    /// Tokens of a turn so far; the largest report of a turn counts.
-    Usage { run: RunId, turn: u32, usage: Usage },
+    /// Tokens of a turn so far; the largest report of a turn counts. `settled`: by the session's own total after a resume.
+    Usage {
+        run: RunId,
+        turn: u32,
+        usage: Usage,
+        #[serde(default)]
+        model: Option<String>,
+        #[serde(default)]
+        settled: bool,
+    },
+    /// The work was looked at after a turn: something was done since the last look, or not.
+    Progress {
+        run: RunId,
+        turn: u32,
+        progressed: bool,
+        head: Option<CommitId>,
+        diff_digest: Option<String>,
+        tool_digest: Option<String>,
+    },
     /// The model's provider refuses for a while.
     RateLimited { run: RunId, reset_at: Option<Timestamp> },
+    /// No run of this kind of agent starts until then: its quota is used up.
+    AgentSuspended { agent: AgentKind, until: Timestamp, run: RunId },
+    /// The quota of this kind of agent has been reset.
+    AgentResumed { agent: AgentKind },
     /// The agent asked something.
     QuestionAsked { run: RunId, question: String },
     /// A check ran to its end.
@@ -122,8 +144,17 @@ pub enum Event {
     EffectInDoubt { effect_id: EffectId, issue: IssueId, run: Option<RunId>, reason: String },
     /// Something of a restart's recovery was done.
     RecoveryStep { issue: IssueId, run: Option<RunId>, step: String },
-    /// An issue waits for an operator.
-    Parked { issue: IssueId, run: Option<RunId>, reason: String, detail: String },
+    /// An issue waits for an operator. `limit`: the limit that was reached. `held_until`: no change by others reopens it before.
+    Parked {
+        issue: IssueId,
+        run: Option<RunId>,
+        reason: String,
+        detail: String,
+        #[serde(default)]
+        limit: Option<BudgetLimit>,
+        #[serde(default)]
+        held_until: Option<Timestamp>,
+    },
 }
 
 impl Event {
@@ -155,7 +186,10 @@ impl Event {
             Self::TurnStarted { .. } => "turn_started",
             Self::TurnEnded { .. } => "turn_ended",
             Self::Usage { .. } => "usage",
+            Self::Progress { .. } => "progress",
             Self::RateLimited { .. } => "rate_limited",
+            Self::AgentSuspended { .. } => "agent_suspended",
+            Self::AgentResumed { .. } => "agent_resumed",
             Self::QuestionAsked { .. } => "question_asked",
             Self::CheckEnded { .. } => "check_ended",
             Self::HandoffMissing { .. } => "handoff_missing",
@@ -202,6 +236,9 @@ impl Event {
             | Self::TurnStarted { .. }
             | Self::TurnEnded { .. }
             | Self::Usage { .. }
+            | Self::Progress { .. }
+            | Self::AgentSuspended { .. }
+            | Self::AgentResumed { .. }
             | Self::RateLimited { .. }
             | Self::QuestionAsked { .. }
             | Self::CheckEnded { .. }
@@ -227,6 +264,8 @@ impl Event {
             | Self::TurnStarted { run, .. }
             | Self::TurnEnded { run, .. }
             | Self::Usage { run, .. }
+            | Self::Progress { run, .. }
+            | Self::AgentSuspended { run, .. }
             | Self::RateLimited { run, .. }
             | Self::QuestionAsked { run, .. }
             | Self::CheckEnded { run, .. }
@@ -244,6 +283,7 @@ impl Event {
             | Self::DaemonStopped { .. }
             | Self::WorkflowLoaded { .. }
             | Self::WorkflowRejected { .. }
+            | Self::AgentResumed { .. }
             | Self::TrackerHealth { .. }
             | Self::IssueSeen { .. }
             | Self::IssueChanged { .. }

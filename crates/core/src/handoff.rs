@@ -89,7 +89,7 @@ impl Machine {
             return;
         }
         if let Some(reason) = pivot_parked(&handoff) {
-            self.end_handoff(id, RunOutcome::Interrupted, code_of(&reason), Then::Park { detail: reason });
+            self.end_handoff(id, RunOutcome::Interrupted, code_of(&reason), Then::Park { detail: reason, limit: None });
             return;
         }
         let pending: Vec<SagaStep> =
@@ -112,7 +112,8 @@ impl Machine {
             self.end_handoff(id, RunOutcome::Completed, "handed_off".to_owned(), Then::HandedOff);
         } else {
             let detail = format!("the branch is pushed, but {}", parked.join("; "));
-            self.end_handoff(id, RunOutcome::Interrupted, "handoff_step_failed".to_owned(), Then::Park { detail });
+            let then = Then::Park { detail, limit: None };
+            self.end_handoff(id, RunOutcome::Interrupted, "handoff_step_failed".to_owned(), then);
         }
     }
 

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::breaker::{Breaker, held_until};
+use crate::budget::{BudgetLimit, BudgetOverride};
 use crate::ids::{CommitId, IssueId, RunId};
+use crate::ledger::ByModel;
 use crate::time::Timestamp;
 use crate::usage::Usage;
 
@@ -227,24 +230,56 @@ pub struct IssueEntry {
     pub settled: Option<Fingerprint>,
     /// Tokens of all its runs.
     pub usage: Usage,
+    /// The same by model.
+    #[serde(default)]
+    pub models: ByModel,
+    /// Turns of all its runs that came to an end; cut ones not counted.
+    #[serde(default)]
+    pub turns: u32,
+    /// Milliseconds of all its ended runs.
+    #[serde(default)]
+    pub run_ms: u64,
+    /// What an operator allowed it, over the policy.
+    #[serde(default)]
+    pub limits: BudgetOverride,
+    /// What its breakers know.
+    #[serde(default)]
+    pub breaker: Breaker,
+    /// Why it was parked last.
+    #[serde(default)]
+    pub parked: Option<Parking>,
     /// When it was first seen.
     pub seen_at: Timestamp,
+}
+
+/// Why an issue was parked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parking {
+    /// Stable code.
+    pub code: String,
+    /// The limit that was reached, if it was one.
+    pub limit: Option<BudgetLimit>,
+    /// When.
+    pub at: Timestamp,
+    /// Until when changes by others do not reopen it, if a breaker parked it.
+    pub held_until: Option<Timestamp>,
 }
 
 impl IssueEntry {
     /// The issue is visible again: what is known of its workspace and branch still holds, and so does a status that
     /// only somebody else's change ends.
     #[must_use]
-    pub(crate) fn come_back(mut self, issue: &Issue) -> Self {
+    pub(crate) fn come_back(mut self, issue: &Issue, at: Timestamp) -> Self {
         let unchanged = self.settled.as_ref() == Some(&issue.fingerprint());
-        if !(self.status.is_sticky() && unchanged) {
+        let held = held_until(&self, at).filter(|_| self.status.is_sticky() && !unchanged);
+        if !(self.status.is_sticky() && unchanged) && held.is_none() {
             self.status = IssueStatus::Idle;
             self.reason = None;
             self.settled = None;
             self.attempt = None;
             self.runs = 0;
         }
-        self.due_at = None;
+        self.due_at = held;
         self.issue = issue.clone();
         self
     }

@@ -10,14 +10,18 @@
 //!   its intent.
 //! - [`Machine::handle`] is total: it never fails and never blocks.
 
+mod breaker;
+mod budget;
 mod effect;
 mod event;
 mod explain;
 mod handoff;
 mod ids;
 mod issue;
+mod ledger;
 mod machine;
 mod policy;
+mod quota;
 mod recovery;
 mod run;
 mod run_life;
@@ -27,6 +31,8 @@ mod time;
 mod usage;
 mod view;
 
+pub use breaker::{Breaker, FailedRun, Seen, signature};
+pub use budget::{BudgetLimit, BudgetOverride, DayUse};
 pub use effect::{
     Answer, Effect, EffectOutput, EffectRequest, Failure, InDoubtPolicy, KnownBranch, Missing, Outcome, ProbeAnswer,
     PromptSpec, Query, SessionStart, TurnOutcome, Work,
@@ -34,7 +40,10 @@ pub use effect::{
 pub use event::{EVENT_FORMAT, Event, Recorded};
 pub use explain::{Explanation, Rule};
 pub use ids::{CommitId, EffectId, IssueId, PolicyHash, RunId, SessionId};
-pub use issue::{BlockerRef, Fingerprint, Issue, IssueEntry, IssueStatus, Workspace, normalized_state, state_in};
+pub use issue::{
+    BlockerRef, Fingerprint, Issue, IssueEntry, IssueStatus, Parking, Workspace, normalized_state, state_in,
+};
+pub use ledger::{ByModel, Cost, TurnLedger, UsageRow, day_of, next_day};
 pub use machine::{Batch, Committed, CorruptJournal, Input, Machine, Output, QueryId, SNAPSHOT_EVERY, Signal};
 pub use policy::{
     AgentKind, AgentPolicy, AutoApprove, BreakerPolicy, BudgetPolicy, CodexPolicy, CommitMode, HandoffPolicy, Hook,
@@ -45,4 +54,4 @@ pub use run::{Ending, Handoff, Phase, Run, RunOutcome, SagaStep, StepState, Then
 pub use state::{IllegalEvent, OpenEffect, SNAPSHOT_FORMAT, Snapshot, State};
 pub use time::Timestamp;
 pub use usage::Usage;
-pub use view::{DaemonView, IssueView, RunView, View};
+pub use view::{DaemonView, IssueView, RunView, UsageView, View};

@@ -12,7 +12,7 @@ use crate::schedule::Poll;
 use crate::state::{IllegalEvent, SNAPSHOT_FORMAT, Snapshot, State};
 use crate::time::Timestamp;
 use crate::usage::Usage;
-use crate::view::{DaemonView, IssueView, RunView, View};
+use crate::view::{DaemonView, IssueView, RunView, UsageView, View};
 
 /// Events between two snapshots.
 pub const SNAPSHOT_EVERY: u64 = 2_000;
@@ -174,6 +174,7 @@ struct Touched {
     issues: BTreeSet<IssueId>,
     runs: BTreeSet<RunId>,
     ended: Vec<RunView>,
+    usage: BTreeMap<(RunId, u32, u32), UsageView>,
     daemon: bool,
 }
 
@@ -192,6 +193,10 @@ pub struct Machine {
     pub(crate) activity: BTreeMap<RunId, Timestamp>,
     /// Last journaled usage report of each run.
     pub(crate) usage_at: BTreeMap<RunId, Timestamp>,
+    /// Reports that came too soon after it.
+    pub(crate) usage_waits: BTreeMap<RunId, (Usage, Option<String>)>,
+    /// The day whose budget held up a dispatch.
+    pub(crate) held_day: Option<i64>,
     pub(crate) draining: bool,
     started: bool,
     pending: Vec<Recorded>,
@@ -238,6 +243,8 @@ impl Machine {
             probe_again: BTreeMap::new(),
             activity: BTreeMap::new(),
             usage_at: BTreeMap::new(),
+            usage_waits: BTreeMap::new(),
+            held_day: None,
             draining: false,
             started: false,
             pending: Vec::new(),
@@ -261,7 +268,9 @@ impl Machine {
     pub fn views(&self) -> Vec<View> {
         let issues = self.state.issues.values().map(|entry| View::Issue(Box::new(IssueView::of(entry, self.state.at))));
         let runs = self.state.runs.keys().filter_map(|run| self.run_view(run));
-        issues.chain(runs).chain([View::Daemon(Box::new(DaemonView::of(&self.state)))]).collect()
+        let usage = self.state.runs.values().flat_map(|run| UsageView::of(run, &self.state));
+        let usage = usage.map(|row| View::Usage(Box::new(row)));
+        issues.chain(runs).chain(usage).chain([View::Daemon(Box::new(DaemonView::of(&self.state)))]).collect()
     }
 
     /// Takes in what happened. Total: never fails, never blocks. `now` is clamped to never go back.
@@ -366,6 +375,7 @@ impl Machine {
         }
         views.extend(touched.ended.into_iter().map(|view| View::Run(Box::new(view))));
         views.extend(touched.runs.iter().filter_map(|run| self.run_view(run)));
+        views.extend(touched.usage.into_values().map(|row| View::Usage(Box::new(row))));
         if touched.daemon {
             views.push(View::Daemon(Box::new(DaemonView::of(&self.state))));
         }
@@ -416,6 +426,14 @@ impl Machine {
             #[expect(clippy::panic, reason = "a decision that cannot be replayed must not reach the disk")]
             {
                 panic!("illegal decision: {illegal}");
+            }
+        }
+        if let Event::Usage { run, .. } | Event::TurnEnded { run, .. } | Event::TurnStarted { run, repeated: true, .. } =
+            &recorded.event
+            && let Some(run) = self.state.runs.get(run)
+        {
+            for row in UsageView::of(run, &self.state) {
+                self.touched.usage.insert((row.run.clone(), row.turn, row.place), row);
             }
         }
         self.pending.push(recorded);
@@ -567,20 +585,46 @@ impl Machine {
     }
 
     fn signal(&mut self, run: &RunId, signal: &Signal) {
-        let Some(live) = self.state.runs.get(run) else { return };
-        let turn = live.turn;
+        if !self.state.runs.contains_key(run) {
+            return;
+        }
         self.activity.insert(run.clone(), self.now);
         match signal {
             Signal::Activity => {}
-            Signal::Usage { usage, model: _ } => {
-                let grew = live.turn_usage.max(*usage) != live.turn_usage;
-                let rested = self.usage_at.get(run).is_none_or(|last| self.now.since_ms(*last) >= USAGE_EVERY_MS);
-                if live.turn_open && grew && rested {
-                    self.usage_at.insert(run.clone(), self.now);
-                    self.emit(Event::Usage { run: run.clone(), turn, usage: *usage });
-                }
+            Signal::Usage { usage, model } => {
+                let (known, named) = self.usage_waits.remove(run).unwrap_or_default();
+                self.usage_waits.insert(run.clone(), (known.max(*usage), model.clone().or(named)));
+                self.count_reports();
             }
         }
+    }
+
+    /// Counts the reports of agents that have rested since the last one.
+    pub(crate) fn count_reports(&mut self) {
+        let rested: Vec<RunId> = self
+            .usage_waits
+            .keys()
+            .filter(|run| self.report_due(run).is_none_or(|due| due <= self.now))
+            .cloned()
+            .collect();
+        for run in rested {
+            let Some((usage, model)) = self.usage_waits.remove(&run) else { continue };
+            let Some(live) = self.state.runs.get(&run).filter(|live| live.turn_open) else { continue };
+            let (turn, usage) = (live.turn, live.ledger.before.plus(usage));
+            if live.turn_usage.max(usage) != live.turn_usage {
+                self.usage_at.insert(run.clone(), self.now);
+                self.emit(Event::Usage { run: run.clone(), turn, usage, model, settled: false });
+                self.usage_counted(&run);
+            }
+        }
+    }
+
+    fn report_due(&self, run: &RunId) -> Option<Timestamp> {
+        self.usage_at.get(run).map(|last| last.after_ms(USAGE_EVERY_MS))
+    }
+
+    pub(crate) fn reports_due(&self) -> Option<Timestamp> {
+        self.usage_waits.keys().filter_map(|run| self.report_due(run)).min()
     }
 }
 

@@ -110,7 +110,7 @@ impl Machine {
             Phase::Delivering => self.resume(&id),
             Phase::AfterRun => {
                 if run.ending.as_ref().is_some_and(|ending| ending.then != Then::HandedOff) {
-                    let then = Then::Park { detail: failure.to_string() };
+                    let then = Then::Park { detail: failure.to_string(), limit: None };
                     let reason = "sweep_failed".to_owned();
                     let ending = Ending { outcome: RunOutcome::Failed, reason, then };
                     self.emit(Event::RunEnding { run: id.clone(), ending });

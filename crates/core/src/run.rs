@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::budget::BudgetLimit;
 use crate::effect::PromptSpec;
 use crate::ids::{CommitId, IssueId, PolicyHash, RunId, SessionId};
+use crate::ledger::{ByModel, TurnLedger};
 use crate::time::Timestamp;
 use crate::usage::Usage;
 
@@ -52,8 +54,17 @@ pub struct Run {
     pub handoff: Option<Handoff>,
     /// Tokens of all turns.
     pub usage: Usage,
-    /// Tokens of the open turn, as last reported.
+    /// The same by model.
+    #[serde(default)]
+    pub models: ByModel,
+    /// Tokens of the latest turn, as far as they are known.
     pub turn_usage: Usage,
+    /// The ledger's rows of the latest turn.
+    #[serde(default)]
+    pub ledger: TurnLedger,
+    /// Hash over the tool results of the latest turn, once it ended.
+    #[serde(default)]
+    pub tool_digest: Option<String>,
     /// When it began.
     pub started_at: Timestamp,
     /// When it ended.
@@ -176,6 +187,11 @@ pub enum Then {
         /// The provider's reset time.
         not_before: Option<Timestamp>,
     },
+    /// A next run when the agent's quota resets.
+    WaitQuota {
+        /// When that is.
+        until: Timestamp,
+    },
     /// A next run after a clean end without a handoff.
     Continue,
     /// Nothing; the tracker decides.
@@ -187,6 +203,9 @@ pub enum Then {
     Park {
         /// Evidence and figures.
         detail: String,
+        /// The limit that was reached, if it was one.
+        #[serde(default)]
+        limit: Option<BudgetLimit>,
     },
     /// Handed over.
     HandedOff,

@@ -1,6 +1,7 @@
 //! The life of a run: from its workspace to its end. Each function is one transition; what follows an
 //! effect is decided in [`Machine::effect_ended`] and the `after_…` functions that it calls.
 
+use crate::budget::BudgetLimit;
 use crate::effect::{
     Effect, EffectOutput, Failure, Missing, Outcome, PromptSpec, Query, SessionStart, TurnOutcome, Work,
 };
@@ -15,6 +16,9 @@ use crate::state::OpenEffect;
 use crate::time::Timestamp;
 use crate::usage::Usage;
 
+/// No report of usage.
+const NOTHING: (Usage, Option<String>) =
+    (Usage { input_tokens: 0, cached_input_tokens: 0, output_tokens: 0, total_tokens: 0 }, None);
 /// First wait after a failed run; doubles with each further one (Symphony §8.4).
 const RETRY_BASE_MS: u64 = 10_000;
 /// Wait after a clean end without a handoff (Symphony §8.4).
@@ -88,15 +92,15 @@ impl Machine {
                 self.note_own_move(&run.issue, state);
                 self.after_claim(run);
             }
-            (Effect::StartSession { .. }, Ok(EffectOutput::SessionStarted { session, how, usage: _ })) => {
-                self.after_launch(run, session, how);
+            (Effect::StartSession { .. }, Ok(EffectOutput::SessionStarted { session, how, usage })) => {
+                self.after_launch(run, session, how, usage);
             }
-            (Effect::Prompt { .. }, Ok(EffectOutput::TurnEnded { turn, usage, summary, model: _, tool_digest: _ })) => {
-                self.after_turn(run, turn, usage, summary);
+            (Effect::Prompt { .. }, Ok(EffectOutput::TurnEnded { turn, usage, summary, model, tool_digest: _ })) => {
+                self.after_turn(run, turn, (usage, model), summary);
             }
             (Effect::Prompt { .. }, Err(failure)) => {
                 let turn = TurnOutcome::Failed { failure: failure.clone() };
-                self.end_turn(run, turn, Usage::default(), String::new(), false);
+                self.end_turn(run, turn, NOTHING, String::new(), false);
                 self.fail_run(&run.id, &failure);
             }
             (Effect::CommitLeftovers, Ok(EffectOutput::LeftoversCommitted { .. })) => self.fetch_commit(run),
@@ -201,7 +205,7 @@ impl Machine {
             .map(|(id, open)| (*id, open.clone()))
     }
 
-    fn after_launch(&mut self, run: &Run, session: SessionId, how: SessionStart) {
+    fn after_launch(&mut self, run: &Run, session: SessionId, how: SessionStart, total: Option<Usage>) {
         let id = run.id.clone();
         let prompt = self.prompt_in_doubt(&id);
         match how {
@@ -209,6 +213,9 @@ impl Machine {
             SessionStart::Gone => self.emit(Event::SessionRehydrated { run: id.clone(), session }),
             SessionStart::Resumed | SessionStart::ResumedPromptFound | SessionStart::ResumedPromptMissing => {
                 self.emit(Event::SessionResumed { run: id.clone(), session });
+                if let Some(total) = total {
+                    self.settle_session(&id, total);
+                }
             }
         }
         match (prompt, how) {
@@ -222,13 +229,13 @@ impl Machine {
                     tool_digest: None,
                 };
                 self.conclude(effect, &open, Outcome::Done { output });
-                self.end_turn(run, TurnOutcome::Interrupted, Usage::default(), String::new(), true);
+                self.end_turn(run, TurnOutcome::Interrupted, NOTHING, String::new(), true);
                 self.next_turn(&id, PromptSpec::AfterCut);
             }
             (Some((effect, open)), SessionStart::New | SessionStart::Resumed | SessionStart::Gone) => {
                 let failure = Failure::retryable("session_gone", "the session that the prompt was sent to is gone");
                 self.conclude(effect, &open, Outcome::Failed { failure });
-                self.end_turn(run, TurnOutcome::Interrupted, Usage::default(), String::new(), true);
+                self.end_turn(run, TurnOutcome::Interrupted, NOTHING, String::new(), true);
                 self.next_turn(&id, PromptSpec::Rehydrate { attempt: run.attempt, turns: run.turn });
             }
             (None, SessionStart::Gone) if run.turn > 0 => {
@@ -244,6 +251,17 @@ impl Machine {
         }
     }
 
+    /// A resumed session knows what it used in all: what the journal does not have of that was used by the turn that
+    /// was cut.
+    fn settle_session(&mut self, id: &RunId, total: Usage) {
+        let Some(run) = self.state.runs.get(id).filter(|run| run.turn > 0) else { return };
+        let unknown = total.growth_over(run.ledger.session_total);
+        if run.turn_open || unknown != Usage::default() {
+            let (turn, usage) = (run.turn, run.turn_usage.plus(unknown));
+            self.emit(Event::Usage { run: id.clone(), turn, usage, model: None, settled: true });
+        }
+    }
+
     /// Records how an effect in doubt was settled by other means than a probe, without following it.
     pub(crate) fn conclude(&mut self, effect: EffectId, open: &OpenEffect, outcome: Outcome) {
         let (issue, run) = (open.issue.clone(), open.run.clone());
@@ -253,7 +271,7 @@ impl Machine {
     fn repeat_prompt(&mut self, run: &RunId, effect: EffectId, open: &OpenEffect) {
         let Some(live) = self.state.runs.get(run) else { return };
         let turn = live.turn;
-        if self.too_many_cuts(run) {
+        if self.too_many_cuts(run) || !self.within_budget(run) {
             return;
         }
         // Silence is measured from the moment that this prompt goes out.
@@ -283,6 +301,10 @@ impl Machine {
             self.launch(id);
             return;
         }
+        if !self.within_budget(id) {
+            return;
+        }
+        let Some(run) = self.state.runs.get(id) else { return };
         let (issue, turn) = (run.issue.clone(), run.turn + 1);
         // Silence is measured from the moment that this prompt goes out.
         self.activity.remove(id);
@@ -291,17 +313,16 @@ impl Machine {
         self.intend(&issue, Some(id), &format!("prompt/{turn}"), Effect::Prompt { turn, prompt });
     }
 
-    fn after_turn(&mut self, run: &Run, turn: TurnOutcome, usage: Usage, summary: String) {
+    fn after_turn(&mut self, run: &Run, turn: TurnOutcome, usage: (Usage, Option<String>), summary: String) {
         self.end_turn(run, turn.clone(), usage, summary, false);
         match turn {
-            TurnOutcome::Completed => self.assess(&run.id),
-            TurnOutcome::Failed { failure } => self.fail_run(&run.id, &failure),
-            TurnOutcome::RateLimited { reset_at } => {
-                self.emit(Event::RateLimited { run: run.id.clone(), reset_at });
-                let reason = "rate_limited: the model's provider refuses for a while".to_owned();
-                let then = Then::RetryAfterFailure { not_before: reset_at };
-                self.stop_run(&run.id, Ending { outcome: RunOutcome::Interrupted, reason, then });
+            TurnOutcome::Completed => {
+                if self.usage_counted(&run.id) {
+                    self.assess(&run.id);
+                }
             }
+            TurnOutcome::Failed { failure } => self.fail_run(&run.id, &failure),
+            TurnOutcome::RateLimited { reset_at } => self.refused(&run.id, reset_at),
             TurnOutcome::Asked { question } => {
                 self.emit(Event::QuestionAsked { run: run.id.clone(), question: question.clone() });
                 self.park_run(&run.id, "question_asked", question);
@@ -313,11 +334,21 @@ impl Machine {
         }
     }
 
-    fn end_turn(&mut self, run: &Run, turn_outcome: TurnOutcome, usage: Usage, summary: String, cut: bool) {
+    fn end_turn(
+        &mut self,
+        run: &Run,
+        turn_outcome: TurnOutcome,
+        (usage, model): (Usage, Option<String>),
+        summary: String,
+        cut: bool,
+    ) {
+        let (waiting, named) = self.usage_waits.remove(&run.id).unwrap_or_default();
         let Some(live) = self.state.runs.get(&run.id).filter(|live| live.turn_open) else { return };
-        let turn = live.turn;
-        if live.turn_usage.max(usage) != live.turn_usage {
-            self.emit(Event::Usage { run: run.id.clone(), turn, usage });
+        let (turn, model) = (live.turn, model.or(named));
+        let usage = live.turn_usage.max(live.ledger.before.plus(usage.max(waiting)));
+        let unnamed = model.is_some() && live.ledger.rows.iter().any(|row| row.model.is_none());
+        if usage != live.turn_usage || unnamed {
+            self.emit(Event::Usage { run: run.id.clone(), turn, usage, model, settled: false });
         }
         self.emit(Event::TurnEnded { run: run.id.clone(), turn, turn_outcome, summary, cut });
     }
@@ -399,7 +430,10 @@ impl Machine {
             return;
         }
         match work {
-            Ok(work) => self.judge(&run, &policy, work),
+            Ok(work) => {
+                self.note_progress(id, &work);
+                self.judge(&run, &policy, work);
+            }
             Err(failure) => self.fail_run(id, &failure),
         }
     }
@@ -463,6 +497,9 @@ impl Machine {
     /// The same session goes on, unless the run had all its turns.
     fn go_on(&mut self, run: &Run, policy: &Policy, missing: Missing) {
         let turns = self.state.runs.get(&run.id).map_or(0, |run| run.counted_turns);
+        if self.stop_without_progress(&run.id, policy, &missing_text(&missing)) {
+            return;
+        }
         if turns < policy.agent.max_turns {
             self.emit(Event::HandoffMissing { run: run.id.clone(), missing: missing.clone() });
             self.next_turn(&run.id, PromptSpec::Continue { missing });
@@ -479,9 +516,12 @@ impl Machine {
     }
 
     pub(crate) fn park_run(&mut self, id: &RunId, reason: &str, detail: String) {
-        let ending =
-            Ending { outcome: RunOutcome::Interrupted, reason: reason.to_owned(), then: Then::Park { detail } };
-        self.stop_run(id, ending);
+        self.park_run_for(id, reason, detail, None);
+    }
+
+    pub(crate) fn park_run_for(&mut self, id: &RunId, reason: &str, detail: String, limit: Option<BudgetLimit>) {
+        let then = Then::Park { detail, limit };
+        self.stop_run(id, Ending { outcome: RunOutcome::Interrupted, reason: reason.to_owned(), then });
     }
 
     /// The run failed: tried again with backoff, or parked when trying again cannot help.
@@ -490,7 +530,7 @@ impl Machine {
             Then::RetryAfterFailure { not_before: None }
         } else {
             let hint = failure.hint.as_ref().map_or(String::new(), |hint| format!(" ({hint})"));
-            Then::Park { detail: format!("{failure}{hint}") }
+            Then::Park { detail: format!("{failure}{hint}"), limit: None }
         };
         let reason = if failure.retryable { failure.to_string() } else { failure.code.clone() };
         self.stop_run(id, Ending { outcome: RunOutcome::Failed, reason, then });
@@ -534,18 +574,18 @@ impl Machine {
         if let (Effect::Prompt { .. }, Some(run)) =
             (&open.effect, open.run.as_ref().and_then(|run| self.state.runs.get(run)).cloned())
         {
-            self.end_turn(&run, TurnOutcome::Interrupted, Usage::default(), String::new(), true);
+            self.end_turn(&run, TurnOutcome::Interrupted, NOTHING, String::new(), true);
         }
     }
 
     /// Something of a run that is ending came to its end.
     fn after_stopping(&mut self, run: &Run, effect: &Effect, result: Result<EffectOutput, Failure>) {
         match (effect, &result) {
-            (Effect::Prompt { .. }, Ok(EffectOutput::TurnEnded { turn, usage, summary, model: _, tool_digest: _ })) => {
-                self.end_turn(run, turn.clone(), *usage, summary.clone(), false);
+            (Effect::Prompt { .. }, Ok(EffectOutput::TurnEnded { turn, usage, summary, model, tool_digest: _ })) => {
+                self.end_turn(run, turn.clone(), (*usage, model.clone()), summary.clone(), false);
             }
             (Effect::Prompt { .. }, _) => {
-                self.end_turn(run, TurnOutcome::Interrupted, Usage::default(), String::new(), false);
+                self.end_turn(run, TurnOutcome::Interrupted, NOTHING, String::new(), false);
             }
             (Effect::RunHook { hook }, result) => {
                 let failure = result.as_ref().err().cloned();
@@ -567,7 +607,7 @@ impl Machine {
                 let ending = Ending {
                     outcome: RunOutcome::Failed,
                     reason: "sweep_failed".to_owned(),
-                    then: Then::Park { detail },
+                    then: Then::Park { detail, limit: None },
                 };
                 self.emit(Event::RunEnding { run: run.id.clone(), ending });
             }
@@ -622,11 +662,20 @@ impl Machine {
                 self.set_status(&issue, IssueStatus::HandedOff, Some("the branch is handed over"), None);
                 self.complete_if_terminal(&issue);
             }
-            Then::Park { detail } => self.park_issue(&issue, Some(id), &ending.reason, detail),
-            Then::Continue => self.wait_or_park(&issue, id, self.now.after_ms(CONTINUATION_MS), &ending.reason),
+            Then::Park { detail, limit } => self.park_issue(&issue, Some(id), &ending.reason, detail, limit),
+            Then::Continue => {
+                let due = self.now.after_ms(CONTINUATION_MS);
+                self.wait_or_park(&issue, id, due, &ending.reason, IssueStatus::WaitingRetry);
+            }
+            Then::WaitQuota { until } => {
+                self.wait_or_park(&issue, id, until, &ending.reason, IssueStatus::WaitingQuota)
+            }
             Then::RetryAfterFailure { not_before } => {
+                if ending.outcome == RunOutcome::Failed && self.stop_same_failure(&issue, id) {
+                    return;
+                }
                 let due = self.backoff(&issue, &run).max(not_before.unwrap_or_default());
-                self.wait_or_park(&issue, id, due, &ending.reason);
+                self.wait_or_park(&issue, id, due, &ending.reason, IssueStatus::WaitingRetry);
             }
             Then::Release { clean_up } => {
                 self.set_status(&issue, IssueStatus::Idle, Some(&ending.reason), None);
@@ -653,22 +702,33 @@ impl Machine {
         self.now.after_ms(RETRY_BASE_MS.saturating_mul(1_u64 << doublings).min(cap))
     }
 
-    fn wait_or_park(&mut self, issue: &IssueId, run: &RunId, due: Timestamp, reason: &str) {
-        let ceiling = self.state.policy_of(None).map_or(u32::MAX, |policy| policy.budget.issue_runs);
+    fn wait_or_park(&mut self, issue: &IssueId, run: &RunId, due: Timestamp, reason: &str, wait: IssueStatus) {
+        let policy = self.state.policy_of(None);
+        let ceiling = policy.map_or(u32::MAX, |policy| self.runs_allowed(issue, &policy));
         let runs = self.state.issues.get(issue).map_or(0, |entry| entry.runs);
         if runs >= ceiling {
             let detail = format!("{runs} of {ceiling} runs used; the last one ended with: {reason}");
-            self.park_issue(issue, Some(run), "runs_exhausted", detail);
+            self.park_issue(issue, Some(run), "runs_exhausted", detail, Some(BudgetLimit::IssueRuns));
         } else {
-            self.set_status(issue, IssueStatus::WaitingRetry, Some(reason), Some(due));
+            self.set_status(issue, wait, Some(reason), Some(due));
         }
     }
 
-    pub(crate) fn park_issue(&mut self, issue: &IssueId, run: Option<&RunId>, reason: &str, detail: String) {
+    pub(crate) fn park_issue(
+        &mut self,
+        issue: &IssueId,
+        run: Option<&RunId>,
+        reason: &str,
+        detail: String,
+        limit: Option<BudgetLimit>,
+    ) {
+        let cooldown = self.state.policy_of(None).map_or(0, |policy| policy.breaker.cooldown_ms);
+        let held_until = reason.starts_with("breaker_").then(|| self.now.after_ms(cooldown));
         // The words of a failure begin with its code already.
         let coded = detail.strip_prefix(reason).is_some_and(|rest| rest.starts_with(':'));
         let text = if coded { detail.clone() } else { format!("{reason}: {detail}") };
-        self.emit(Event::Parked { issue: issue.clone(), run: run.cloned(), reason: reason.to_owned(), detail });
+        let (run, reason) = (run.cloned(), reason.to_owned());
+        self.emit(Event::Parked { issue: issue.clone(), run, reason, detail, limit, held_until });
         self.set_status(issue, IssueStatus::Parked, Some(&text), None);
     }
 

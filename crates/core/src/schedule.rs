@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::breaker::held_until;
+use crate::budget::{BudgetLimit, Excess, Moment};
 use crate::effect::{Failure, Query};
 use crate::event::Event;
 use crate::explain::{Explanation, Rule};
 use crate::ids::{IssueId, RunId};
 use crate::issue::{Issue, IssueEntry, IssueStatus, normalized_state, state_in};
+use crate::ledger::{day_of, next_day};
 use crate::machine::{Machine, Purpose};
 use crate::policy::{Hook, Policy};
 use crate::run::{Ending, Phase, RunOutcome, Then};
@@ -52,14 +55,17 @@ enum Check {
     Dispatchable,
     Labels,
     RunsLeft,
+    BudgetLeft,
     WorkspaceFree,
     RetryDue,
+    DayBudget,
+    AgentAvailable,
     Slot,
     StateSlot,
 }
 
 impl Check {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 14] = [
         Self::WorkflowValid,
         Self::NotDrained,
         Self::StatusAllows,
@@ -67,8 +73,11 @@ impl Check {
         Self::Dispatchable,
         Self::Labels,
         Self::RunsLeft,
+        Self::BudgetLeft,
         Self::WorkspaceFree,
         Self::RetryDue,
+        Self::DayBudget,
+        Self::AgentAvailable,
         Self::Slot,
         Self::StateSlot,
     ];
@@ -82,8 +91,11 @@ impl Check {
             Self::Dispatchable => "dispatchable",
             Self::Labels => "required_labels",
             Self::RunsLeft => "runs_left",
+            Self::BudgetLeft => "issue_budget",
             Self::WorkspaceFree => "workspace_free",
             Self::RetryDue => "retry_due",
+            Self::DayBudget => "day_budget",
+            Self::AgentAvailable => "agent_available",
             Self::Slot => "slot_free",
             Self::StateSlot => "state_slot_free",
         }
@@ -91,7 +103,32 @@ impl Check {
 
     /// Whether failing it means that the issue is eligible and only waits its turn.
     fn is_turn(self) -> bool {
-        matches!(self, Self::Slot | Self::StateSlot)
+        matches!(self, Self::DayBudget | Self::AgentAvailable | Self::Slot | Self::StateSlot)
+    }
+
+    /// Whether failing it, and nothing else, parks an issue that the tracker wants.
+    fn is_ceiling(self) -> bool {
+        matches!(self, Self::RunsLeft | Self::BudgetLeft)
+    }
+
+    /// Why an issue that only waits its turn is queued.
+    fn wait(self) -> &'static str {
+        match self {
+            Self::DayBudget => "the budget of this UTC day is used up",
+            Self::AgentAvailable => "the agent's quota is used up",
+            Self::WorkflowValid
+            | Self::NotDrained
+            | Self::StatusAllows
+            | Self::StateActive
+            | Self::Dispatchable
+            | Self::Labels
+            | Self::RunsLeft
+            | Self::BudgetLeft
+            | Self::WorkspaceFree
+            | Self::RetryDue
+            | Self::Slot
+            | Self::StateSlot => "no available orchestrator slots",
+        }
     }
 }
 
@@ -104,7 +141,15 @@ struct Slots {
 impl Machine {
     /// Reads the tracker if it is time; sees to everything else that is due.
     pub(crate) fn timers(&mut self) {
-        self.release_due_retries();
+        self.release_due_waits();
+        self.count_reports();
+        self.end_suspensions();
+        self.end_holds();
+        self.end_late_runs();
+        if self.held_day.is_some_and(|day| day < day_of(self.now)) {
+            self.held_day = None;
+            self.poll_soon();
+        }
         self.stalls();
         self.due_steps();
         self.look_again();
@@ -121,10 +166,13 @@ impl Machine {
             .state
             .issues
             .values()
-            .filter(|entry| entry.status == IssueStatus::WaitingRetry)
+            .filter(|entry| matches!(entry.status, IssueStatus::WaitingRetry | IssueStatus::WaitingQuota))
             .filter_map(|entry| entry.due_at);
         let again = self.assess_again.values().chain(self.probe_again.values()).map(|again| again.due_at);
-        retries.chain(poll).chain(again).chain(self.stall_due()).chain(self.steps_due()).min()
+        let day = self.held_day.map(|_| next_day(self.now));
+        let governed = [self.reports_due(), self.suspensions_due(), self.holds_due(), self.budget_due(), day];
+        let dues = retries.chain(poll).chain(again).chain(self.stall_due()).chain(self.steps_due());
+        dues.chain(governed.into_iter().flatten()).min()
     }
 
     fn ask_tracker(&mut self) {
@@ -192,7 +240,7 @@ impl Machine {
         self.poll.writes.retain(|_, written| *written > number);
         self.reconcile(&policy);
         self.forget_completed();
-        self.release_due_retries();
+        self.release_due_waits();
         self.dispatch(&policy);
     }
 
@@ -250,10 +298,15 @@ impl Machine {
         }
         if status == IssueStatus::HandedOff && state_in(&issue.state, &policy.tracker.terminal_states) {
             self.set_status(&id, IssueStatus::Completed, Some("the tracker says terminal"), None);
-        } else {
-            self.emit(Event::IssueReopened { issue: id.clone() });
-            self.set_status(&id, IssueStatus::Idle, Some("changed by somebody else"), None);
+        } else if self.may_reopen(&id, policy) {
+            self.reopen(&id, "changed by somebody else");
         }
+    }
+
+    /// A settled issue may run again.
+    pub(crate) fn reopen(&mut self, id: &IssueId, reason: &str) {
+        self.emit(Event::IssueReopened { issue: id.clone() });
+        self.set_status(id, IssueStatus::Idle, Some(reason), None);
     }
 
     fn issue_gone(&mut self, id: &IssueId) {
@@ -294,7 +347,8 @@ impl Machine {
 
     fn reconcile_waiting(&mut self, id: &IssueId, terminal: bool, wanted: bool) {
         let Some(entry) = self.state.issues.get(id) else { return };
-        if matches!(entry.status, IssueStatus::Queued | IssueStatus::WaitingRetry) && !wanted {
+        let waits = matches!(entry.status, IssueStatus::Queued | IssueStatus::WaitingRetry | IssueStatus::WaitingQuota);
+        if waits && !wanted {
             let reason = if terminal { "the tracker says terminal" } else { "not wanted by the tracker" };
             self.set_status(id, IssueStatus::Idle, Some(reason), None);
         }
@@ -346,18 +400,18 @@ impl Machine {
         }
     }
 
-    fn release_due_retries(&mut self) {
-        let due: Vec<IssueId> = self
+    fn release_due_waits(&mut self) {
+        let waits = |status| matches!(status, IssueStatus::WaitingRetry | IssueStatus::WaitingQuota);
+        let due: Vec<(IssueId, IssueStatus)> = self
             .state
             .issues
             .values()
-            .filter(|entry| {
-                entry.status == IssueStatus::WaitingRetry && entry.due_at.is_some_and(|due| due <= self.now)
-            })
-            .map(|entry| entry.issue.id.clone())
+            .filter(|entry| waits(entry.status) && entry.due_at.is_some_and(|due| due <= self.now))
+            .map(|entry| (entry.issue.id.clone(), entry.status))
             .collect();
-        for id in due {
-            self.set_status(&id, IssueStatus::Queued, Some("retry is due"), None);
+        for (id, waited) in due {
+            let reason = if waited == IssueStatus::WaitingQuota { "the quota resets" } else { "retry is due" };
+            self.set_status(&id, IssueStatus::Queued, Some(reason), None);
             self.poll_soon();
         }
     }
@@ -367,13 +421,15 @@ impl Machine {
         let mut slots = self.slots();
         let mut eligible: Vec<IssueId> = Vec::new();
         let mut dropped: Vec<IssueId> = Vec::new();
-        let mut exhausted: Vec<IssueId> = Vec::new();
+        let mut exhausted: Vec<(IssueId, Check)> = Vec::new();
         for (id, entry) in &self.state.issues {
             let failing =
                 Check::ALL.into_iter().find(|check| !check.is_turn() && !self.passes(*check, entry, policy, &slots));
             match failing {
                 None => eligible.push(id.clone()),
-                Some(Check::RunsLeft) if self.only_runs_fail(entry, policy, &slots) => exhausted.push(id.clone()),
+                Some(check) if check.is_ceiling() && self.only_ceilings_fail(entry, policy, &slots) => {
+                    exhausted.push((id.clone(), check));
+                }
                 Some(_) if entry.status == IssueStatus::Queued => dropped.push(id.clone()),
                 Some(_) => {}
             }
@@ -384,33 +440,46 @@ impl Machine {
                 self.set_status(&id, IssueStatus::Idle, Some("not eligible any more"), None);
             }
         }
-        for id in exhausted {
-            let runs = self.state.issues.get(&id).map_or(0, |entry| entry.runs);
-            let detail = format!("{runs} of {} runs used", policy.budget.issue_runs);
-            self.park_issue(&id, None, "runs_exhausted", detail);
+        for (id, check) in exhausted {
+            let Some(entry) = self.state.issues.get(&id) else { continue };
+            if let Some(excess) = self.spent(entry, policy).filter(|_| check == Check::BudgetLeft) {
+                self.park_issue(&id, None, excess.code, excess.detail, excess.limit);
+            } else {
+                let detail = format!("{} of {} runs used", entry.runs, self.runs_allowed(&id, policy));
+                self.park_issue(&id, None, "runs_exhausted", detail, Some(BudgetLimit::IssueRuns));
+            }
         }
         eligible.sort_by_cached_key(|id| self.state.issues.get(id).map(|entry| order(&entry.issue)));
         for id in eligible {
             let Some(entry) = self.state.issues.get(&id) else { continue };
-            let has_turn =
-                [Check::Slot, Check::StateSlot].into_iter().all(|check| self.passes(check, entry, policy, &slots));
-            if has_turn {
+            let waits =
+                Check::ALL.into_iter().find(|check| check.is_turn() && !self.passes(*check, entry, policy, &slots));
+            if waits == Some(Check::DayBudget) {
+                self.held_day = Some(day_of(self.now));
+            }
+            let Some(waits) = waits else {
                 let state = normalized_state(&entry.issue.state);
                 slots.taken += 1;
                 *slots.by_state.entry(state).or_default() += 1;
                 self.start_run(&id);
-            } else {
-                self.set_status(&id, IssueStatus::Queued, Some("no available orchestrator slots"), None);
-            }
+                continue;
+            };
+            self.set_status(&id, IssueStatus::Queued, Some(waits.wait()), None);
         }
     }
 
-    /// The tracker wants the issue, and nothing stands against it but the number of its runs.
-    fn only_runs_fail(&self, entry: &IssueEntry, policy: &Policy, slots: &Slots) -> bool {
+    /// The tracker wants the issue, and nothing stands against it but what it has used already.
+    fn only_ceilings_fail(&self, entry: &IssueEntry, policy: &Policy, slots: &Slots) -> bool {
         Check::ALL
             .into_iter()
-            .filter(|check| !check.is_turn() && *check != Check::RunsLeft)
+            .filter(|check| !check.is_turn() && !check.is_ceiling())
             .all(|check| self.passes(check, entry, policy, slots))
+    }
+
+    /// The limit of its own that the issue has reached.
+    fn spent(&self, entry: &IssueEntry, policy: &Policy) -> Option<Excess> {
+        self.issue_excess(entry, policy, Moment::BeforeTurn)
+            .or_else(|| self.unpriced(entry, policy, Moment::BeforeTurn))
     }
 
     fn slots(&self) -> Slots {
@@ -429,7 +498,10 @@ impl Machine {
             Check::NotDrained => !self.draining,
             Check::StatusAllows => {
                 entry.current_run.is_none()
-                    && matches!(entry.status, IssueStatus::Idle | IssueStatus::Queued | IssueStatus::WaitingRetry)
+                    && matches!(
+                        entry.status,
+                        IssueStatus::Idle | IssueStatus::Queued | IssueStatus::WaitingRetry | IssueStatus::WaitingQuota
+                    )
             }
             Check::StateActive => {
                 state_in(&entry.issue.state, &policy.tracker.active_states)
@@ -437,9 +509,12 @@ impl Machine {
             }
             Check::Dispatchable => entry.issue.dispatchable,
             Check::Labels => has_labels(&entry.issue, policy),
-            Check::RunsLeft => entry.runs < policy.budget.issue_runs,
+            Check::RunsLeft => entry.runs < self.runs_allowed(&entry.issue.id, policy),
+            Check::BudgetLeft => self.spent(entry, policy).is_none(),
+            Check::DayBudget => self.day_excess(policy).is_none(),
+            Check::AgentAvailable => self.suspended_until(policy.agent.kind).is_none(),
             Check::WorkspaceFree => !self.has_issue_effect(&entry.issue.id),
-            Check::RetryDue => entry.status != IssueStatus::WaitingRetry,
+            Check::RetryDue => !matches!(entry.status, IssueStatus::WaitingRetry | IssueStatus::WaitingQuota),
             Check::Slot => slots.taken < policy.agent.max_concurrent_agents as usize,
             Check::StateSlot => {
                 let state = normalized_state(&entry.issue.state);
@@ -488,7 +563,13 @@ impl Machine {
                     entry.status.as_str(),
                     entry.reason.as_ref().map_or(String::new(), |why| format!(" ({why})"))
                 ),
-                status_remedy(entry.status).to_owned(),
+                match held_until(entry, self.now).filter(|_| entry.status == IssueStatus::Parked) {
+                    Some(until) => format!(
+                        "`dalsegno release`; changes in the tracker count in {} s",
+                        until.since_ms(self.now) / 1_000
+                    ),
+                    None => status_remedy(entry.status).to_owned(),
+                },
             ),
             Check::StateActive => (
                 format!("state is {}; active states are {}", issue.state, listed(&policy.tracker.active_states)),
@@ -503,9 +584,29 @@ impl Machine {
                 "add the missing labels".to_owned(),
             ),
             Check::RunsLeft => (
-                format!("{} of {} runs used", entry.runs, policy.budget.issue_runs),
+                format!("{} of {} runs used", entry.runs, self.runs_allowed(&issue.id, policy)),
                 "change the issue's state, labels or description, or raise budget.issue.runs".to_owned(),
             ),
+            Check::BudgetLeft => (
+                self.spent(entry, policy).map_or("within its budget".to_owned(), |excess| excess.detail),
+                "raise budget.issue, or `dalsegno budget ISSUE`".to_owned(),
+            ),
+            Check::DayBudget => (
+                self.day_excess(policy).map_or("within the day's budget".to_owned(), |excess| excess.detail),
+                format!(
+                    "wait {} s until the UTC day turns, or raise budget.day",
+                    next_day(self.now).since_ms(self.now) / 1_000
+                ),
+            ),
+            Check::AgentAvailable => {
+                let kind = policy.agent.kind.as_str();
+                (
+                    self.suspended_until(policy.agent.kind).map_or(format!("{kind} is available"), |until| {
+                        format!("the quota of {kind} is used up; it resets in {} s", until.since_ms(self.now) / 1_000)
+                    }),
+                    "wait until the quota resets, or change agent.kind".to_owned(),
+                )
+            }
             Check::WorkspaceFree => (
                 if self.has_issue_effect(&issue.id) {
                     "its workspace is being removed"
@@ -586,6 +687,7 @@ impl Machine {
         let live: BTreeSet<RunId> = self.state.runs.keys().cloned().collect();
         self.activity.retain(|run, _| live.contains(run));
         self.usage_at.retain(|run, _| live.contains(run));
+        self.usage_waits.retain(|run, _| live.contains(run));
     }
 
     fn stall_limit(&self, run: &RunId) -> Option<u64> {

@@ -5,17 +5,20 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::effect::{Effect, EffectOutput, Failure, Outcome, PromptSpec};
+use crate::breaker::{Breaker, Seen};
+use crate::budget::{BudgetOverride, DayUse};
+use crate::effect::{Effect, EffectOutput, Failure, Outcome, PromptSpec, TurnOutcome};
 use crate::event::{Event, Recorded};
 use crate::ids::{EffectId, IssueId, PolicyHash, RunId};
-use crate::issue::{IssueEntry, IssueStatus, normalized_state};
-use crate::policy::{Hook, Policy};
-use crate::run::{Handoff, Phase, Run, SagaStep, StepState, Then};
+use crate::issue::{IssueEntry, IssueStatus, Parking, normalized_state};
+use crate::ledger::{Booked, ByModel, TurnLedger, book, day_of};
+use crate::policy::{AgentKind, Hook, Policy};
+use crate::run::{Handoff, Phase, Run, RunOutcome, SagaStep, StepState, Then};
 use crate::time::Timestamp;
 use crate::usage::Usage;
 
 /// Version of the snapshot format; a reader refuses newer ones.
-pub const SNAPSHOT_FORMAT: u32 = 1;
+pub const SNAPSHOT_FORMAT: u32 = 2;
 
 /// Issues that are not visible any more and remembered.
 const GONE_KEPT: usize = 10_000;
@@ -54,6 +57,12 @@ pub struct State {
     pub usage: Usage,
     /// Milliseconds of all ended runs.
     pub run_ms: u64,
+    /// What was used on the latest day with any use.
+    #[serde(default)]
+    pub day: DayUse,
+    /// Until when no run of these kinds of agents starts.
+    #[serde(default)]
+    pub suspended: BTreeMap<AgentKind, Timestamp>,
 }
 
 /// An effect whose intent is journaled and whose outcome is not.
@@ -120,8 +129,22 @@ impl State {
             | Event::CheckEnded { .. }
             | Event::RateLimited { .. }
             | Event::QuestionAsked { .. }
-            | Event::SagaEnded { .. }
-            | Event::Parked { .. } => {}
+            | Event::SagaEnded { .. } => {}
+            Event::Parked { issue, run: _, reason, detail: _, limit, held_until } => {
+                let parked = Parking { code: reason.clone(), limit: *limit, at, held_until: *held_until };
+                self.entry(issue)?.parked = Some(parked);
+            }
+            Event::AgentSuspended { agent, until, run: _ } => {
+                self.suspended.insert(*agent, *until);
+            }
+            Event::AgentResumed { agent } => {
+                self.suspended.remove(agent);
+            }
+            Event::Progress { run, turn, progressed, head, diff_digest, tool_digest } => {
+                let issue = self.run(run)?.issue.clone();
+                let seen = Seen { head: head.clone(), diff_digest: diff_digest.clone() };
+                self.entry(&issue)?.breaker.looked((run, *turn), seen, tool_digest.as_ref(), *progressed);
+            }
             Event::HookEnded { issue, run: _, hook, failure } => {
                 if *hook == Hook::AfterCreate && failure.is_none() {
                     self.entry(issue)?.workspace_whole = true;
@@ -157,10 +180,16 @@ impl State {
                     handed_off: None,
                     settled: None,
                     usage: Usage::default(),
+                    models: ByModel::default(),
+                    turns: 0,
+                    run_ms: 0,
+                    limits: BudgetOverride::default(),
+                    breaker: Breaker::default(),
+                    parked: None,
                     seen_at: at,
                 };
                 let entry = match self.gone.remove(&issue.id) {
-                    Some(known) => known.come_back(issue),
+                    Some(known) => known.come_back(issue, at),
                     None => new,
                 };
                 if self.issues.insert(issue.id.clone(), entry).is_some() {
@@ -182,7 +211,8 @@ impl State {
                 entry.status = *to;
                 entry.reason.clone_from(reason);
                 entry.due_at = *due_at;
-                if to.is_sticky() {
+                // A settled issue that is only told a time stays settled as it was.
+                if to.is_sticky() && from != to {
                     entry.settled = Some(entry.issue.fingerprint());
                 }
             }
@@ -191,6 +221,9 @@ impl State {
                 entry.runs = 0;
                 entry.attempt = None;
                 entry.settled = None;
+                if entry.status.is_sticky() {
+                    entry.breaker.reopened(at);
+                }
             }
             Event::RunStarted { run, issue, attempt, policy } => self.start_run(run, issue, *attempt, policy, at)?,
             Event::RunPhase { run, phase } => {
@@ -222,6 +255,9 @@ impl State {
             | Event::SessionRehydrated { run, session }
             | Event::SessionResumed { run, session } => {
                 let run = self.run(run)?;
+                if run.session.as_ref() != Some(session) {
+                    run.ledger.session_total = Usage::default();
+                }
                 run.session = Some(session.clone());
                 run.attached = true;
             }
@@ -230,16 +266,32 @@ impl State {
                 run.turn = *turn;
                 run.turn_open = true;
                 run.next_prompt = None;
+                run.tool_digest = None;
                 run.cut_turns += u32::from(*repeated);
+                run.ledger.started(run.session.clone(), *repeated, day_of(at), run.turn_usage);
+                if !*repeated {
+                    run.turn_usage = Usage::default();
+                }
             }
-            Event::TurnEnded { run, turn: _, turn_outcome: _, summary: _, cut } => {
+            Event::TurnEnded { run, turn: _, turn_outcome, summary: _, cut } => {
                 let run = self.run(run)?;
                 run.turn_open = false;
-                run.turn_usage = Usage::default();
+                let whole = match turn_outcome {
+                    TurnOutcome::Completed | TurnOutcome::RateLimited { .. } | TurnOutcome::Asked { .. } => true,
+                    TurnOutcome::Failed { .. } | TurnOutcome::Interrupted => false,
+                };
+                if (*cut || !whole) && !run.ledger.settled {
+                    run.ledger.leave_open(day_of(at));
+                }
                 run.cut_turns += u32::from(*cut);
                 run.counted_turns += u32::from(!*cut);
+                let issue = run.issue.clone();
+                let entry = self.entry(&issue)?;
+                entry.turns = entry.turns.saturating_add(u32::from(!*cut));
             }
-            Event::Usage { run, turn: _, usage } => self.count_usage(run, *usage)?,
+            Event::Usage { run, turn: _, usage, model, settled } => {
+                self.count_usage(run, *usage, model.as_deref(), *settled, at)?;
+            }
             Event::SagaStarted { run, commit, evidence } => {
                 let steps = self.planned_steps(run)?;
                 let run = self.run(run)?;
@@ -270,6 +322,11 @@ impl State {
                     Outcome::Done { output: EffectOutput::CommitFetched { commit } } => {
                         if let Some(run) = live(&mut self.runs, run.as_ref()) {
                             run.candidate = Some(commit.clone());
+                        }
+                    }
+                    Outcome::Done { output: EffectOutput::TurnEnded { tool_digest, .. } } => {
+                        if let Some(run) = live(&mut self.runs, run.as_ref()) {
+                            run.tool_digest.clone_from(tool_digest);
                         }
                     }
                     Outcome::Done { .. } | Outcome::Failed { .. } => {}
@@ -359,7 +416,10 @@ impl State {
             sweeping: false,
             handoff: None,
             usage: Usage::default(),
+            models: ByModel::default(),
             turn_usage: Usage::default(),
+            ledger: TurnLedger::default(),
+            tool_digest: None,
             started_at: at,
             ended_at: None,
         };
@@ -379,8 +439,18 @@ impl State {
         self.run_ms = self.run_ms.saturating_add(at.since_ms(run.started_at));
         let entry = self.entry(&run.issue)?;
         entry.current_run = None;
+        entry.run_ms = entry.run_ms.saturating_add(at.since_ms(run.started_at));
+        if let Some(ending) = &run.ending {
+            match (ending.outcome, &ending.then) {
+                (RunOutcome::Failed, Then::RetryAfterFailure { .. }) => entry.breaker.failed(&run.id, &ending.reason),
+                (_, Then::HandedOff) => entry.breaker = Breaker::default(),
+                (RunOutcome::Completed, _) => entry.breaker.failures.clear(),
+                (RunOutcome::Failed | RunOutcome::Canceled | RunOutcome::Interrupted, _) => {}
+            }
+        }
         match run.ending.as_ref().map(|ending| &ending.then) {
             Some(Then::RetryAfterFailure { .. }) => entry.attempt = Some(run.attempt.unwrap_or(0) + 1),
+            Some(Then::WaitQuota { .. }) => entry.attempt = Some(run.attempt.unwrap_or(0).max(1)),
             Some(Then::Continue) => entry.attempt = Some(1),
             Some(Then::HandedOff | Then::Release { .. } | Then::Park { .. }) => {}
             None => return Err(format!("run {} ends without a reason", run.id)),
@@ -389,17 +459,40 @@ impl State {
         Ok(())
     }
 
-    fn count_usage(&mut self, run: &RunId, usage: Usage) -> Result<(), String> {
+    fn count_usage(
+        &mut self,
+        run: &RunId,
+        usage: Usage,
+        model: Option<&str>,
+        settled: bool,
+        at: Timestamp,
+    ) -> Result<(), String> {
+        let today = day_of(at);
         let run = self.run(run)?;
-        let before = run.turn_usage;
-        let now = before.max(usage);
-        let growth = now.growth_over(before);
-        run.turn_usage = now;
-        run.usage = run.usage.plus(growth);
+        let Booked { growth, model, named } = book(run, usage, model, settled, today);
         let issue = run.issue.clone();
         self.usage = self.usage.plus(growth);
+        self.day.turn_to(today).models.add(&model, growth);
+        for (day, usage) in &named {
+            if *day == today {
+                self.day.models.name(&model, *usage);
+            }
+            self.run_and_issue(&issue, |models| models.name(&model, *usage))?;
+        }
+        self.run_and_issue(&issue, |models| models.add(&model, growth))?;
         let entry = self.entry(&issue)?;
         entry.usage = entry.usage.plus(growth);
+        Ok(())
+    }
+
+    /// The same to the sums of an issue and of its live run.
+    fn run_and_issue(&mut self, issue: &IssueId, change: impl Fn(&mut ByModel)) -> Result<(), String> {
+        let entry = self.entry(issue)?;
+        change(&mut entry.models);
+        let run = entry.current_run.clone();
+        if let Some(run) = live(&mut self.runs, run.as_ref()) {
+            change(&mut run.models);
+        }
         Ok(())
     }
 
@@ -430,7 +523,9 @@ impl State {
         }
         if step == SagaStep::Push && *state == StepState::Done {
             let (issue, commit) = (run.issue.clone(), handoff.commit.clone());
-            self.entry(&issue)?.handed_off = Some(commit);
+            let entry = self.entry(&issue)?;
+            entry.handed_off = Some(commit);
+            entry.breaker.reopened.clear();
         }
         Ok(())
     }

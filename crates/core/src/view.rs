@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::effect::Failure;
 use crate::ids::{CommitId, IssueId, PolicyHash, RunId, SessionId};
 use crate::issue::{Issue, IssueEntry, IssueStatus, Workspace};
+use crate::ledger::UsageRow;
 use crate::run::{Ending, Handoff, Phase, Run, RunOutcome};
 use crate::state::State;
 use crate::time::Timestamp;
@@ -20,6 +21,8 @@ pub enum View {
     IssueGone(IssueId),
     /// A run as it is now, or as it ended.
     Run(Box<RunView>),
+    /// A row of the ledger.
+    Usage(Box<UsageView>),
     /// Totals and health of the daemon.
     Daemon(Box<DaemonView>),
 }
@@ -90,6 +93,33 @@ pub struct RunView {
     pub ended_at: Option<Timestamp>,
 }
 
+/// What one turn used of one model on one UTC day. Its key is `(run, turn, place)`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsageView {
+    /// Whose turn.
+    pub run: RunId,
+    /// Number of the turn in its run.
+    pub turn: u32,
+    /// Number of the row in its turn.
+    pub place: u32,
+    /// The issue.
+    pub issue: IssueId,
+    /// The issue's identifier.
+    pub identifier: String,
+    /// The session that the turn was sent to.
+    pub session: Option<SessionId>,
+    /// The model, once it was named.
+    pub model: Option<String>,
+    /// The UTC day, counted from the epoch.
+    pub day: i64,
+    /// How much.
+    pub usage: Usage,
+    /// What that costs at the prices of the run's policy, in billionths of a US dollar; `None`: a price is not known.
+    pub cost_nanousd: Option<u64>,
+    /// The turn did not come to its end in order: it may have used more.
+    pub incomplete: bool,
+}
+
 /// Totals and health.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DaemonView {
@@ -127,6 +157,12 @@ impl IssueView {
             handed_off,
             settled: _,
             usage,
+            models: _,
+            turns: _,
+            run_ms: _,
+            limits: _,
+            breaker: _,
+            parked: _,
             seen_at,
         } = entry.clone();
         Self {
@@ -170,7 +206,10 @@ impl RunView {
             sweeping: _,
             handoff,
             usage,
+            models: _,
             turn_usage: _,
+            ledger: _,
+            tool_digest: _,
             started_at,
             ended_at,
         } = run.clone();
@@ -192,6 +231,32 @@ impl RunView {
             started_at,
             ended_at,
         }
+    }
+}
+
+impl UsageView {
+    /// The rows of the run's latest turn.
+    pub(crate) fn of(run: &Run, state: &State) -> Vec<Self> {
+        let policy = state.policies.get(&run.policy);
+        let identifier = state.issues.get(&run.issue).map_or("", |entry| &entry.issue.identifier);
+        let rows = (0_u32..).zip(&run.ledger.rows).map(|(place, row)| {
+            let UsageRow { day, model, usage, incomplete } = row.clone();
+            let price = model.as_ref().zip(policy).and_then(|(model, policy)| policy.budget.prices.get(model));
+            Self {
+                run: run.id.clone(),
+                turn: run.turn,
+                place,
+                issue: run.issue.clone(),
+                identifier: identifier.to_owned(),
+                session: run.ledger.session.clone(),
+                model,
+                day,
+                usage,
+                cost_nanousd: price.map(|price| usage.cost_nanousd(*price)),
+                incomplete,
+            }
+        });
+        rows.collect()
     }
 }
 

@@ -84,7 +84,7 @@ impl Context {
         let run = event.run();
         let viewed = views.iter().find_map(|view| match view {
             View::Run(viewed) if Some(&viewed.id) == run => Some(viewed),
-            View::Run(_) | View::Issue(_) | View::IssueGone(_) | View::Daemon(_) => None,
+            View::Run(_) | View::Issue(_) | View::IssueGone(_) | View::Usage(_) | View::Daemon(_) => None,
         });
         let live = run.and_then(|run| state.runs.get(run));
         let of_run = viewed.map(|viewed| &viewed.issue).or(live.map(|live| &live.issue));
@@ -212,7 +212,16 @@ fn say(event: &Event, at: Timestamp) -> Said {
             };
             Said::warn("PARKED, and needs you").outcome("parked").reason(reason)
         }
+        Event::AgentSuspended { agent, until, run: _ } => {
+            let kind = agent.as_str();
+            Said::warn(format!("no run of {kind} starts for {}: its quota is used up", span(until.since_ms(at))))
+                .outcome("suspended")
+        }
+        Event::AgentResumed { agent } => {
+            Said::info(format!("the quota of {} resets", agent.as_str())).outcome("resumed")
+        }
         Event::RunStarted { .. }
+        | Event::Progress { .. }
         | Event::RunPhase { .. }
         | Event::RunEnding { .. }
         | Event::RunEnded { .. }
@@ -266,6 +275,10 @@ fn say_of_run(event: &Event, at: Timestamp) -> Said {
         Event::Usage { turn, usage, .. } => {
             Said::debug(format!("turn {turn}: {} tokens in, {} out", usage.input_tokens, usage.output_tokens))
         }
+        Event::Progress { progressed: true, .. } => Said::debug("something was done since the last look"),
+        Event::Progress { progressed: false, turn, .. } => {
+            Said::info(format!("turn {turn} brought no commit, no change and no new tool result")).outcome("idle")
+        }
         Event::RateLimited { reset_at, .. } => {
             let until = reset_at.map_or(String::new(), |reset| format!(" for {}", span(reset.since_ms(at))));
             Said::warn(format!("the model's provider refuses{until}")).outcome("rate_limited")
@@ -310,6 +323,8 @@ fn say_of_run(event: &Event, at: Timestamp) -> Said {
         | Event::EffectEnded { .. }
         | Event::EffectInDoubt { .. }
         | Event::RecoveryStep { .. }
+        | Event::AgentSuspended { .. }
+        | Event::AgentResumed { .. }
         | Event::Parked { .. } => Said::debug(event.kind()),
     }
 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use dalsegno_core::{
     Batch, CommitId, Committed, DaemonView, EffectRequest, Failure, Hook, Issue, IssueId, IssueView, Policy,
-    ProbeAnswer, RunId, RunView, SessionId, SessionStart, Snapshot, Timestamp, TurnOutcome, Usage, Work, Workspace,
+    ProbeAnswer, RunId, RunView, SessionId, SessionStart, Snapshot, Timestamp, TurnOutcome, Usage, UsageView, Work,
+    Workspace,
 };
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -77,6 +78,10 @@ pub trait Reads: Send + Sync + 'static {
     fn runs(&self, issue: Option<&IssueId>, limit: usize) -> Result<Vec<RunView>, ReadError>;
     /// One run by its name.
     fn run(&self, run: &str) -> Result<Option<RunView>, ReadError>;
+    /// Rows of the ledger that match, newest day first. At most `limit`.
+    fn usage(&self, filter: &UsageFilter, limit: usize) -> Result<Vec<UsageView>, ReadError>;
+    /// The ledger's sums, newest first; bounded.
+    fn usage_sums(&self, by: UsageBy) -> Result<Vec<UsageSum>, ReadError>;
     /// Totals and health; `None` before the first batch.
     fn daemon(&self) -> Result<Option<DaemonView>, ReadError>;
     /// Events after `after`, oldest first, at most `limit` of those that match.
@@ -85,6 +90,49 @@ pub trait Reads: Send + Sync + 'static {
     fn bounds(&self) -> Result<(u64, u64), ReadError>;
     /// Entries of a run's transcript from byte `offset` on, at most `limit`.
     fn transcript(&self, run: &str, offset: u64, limit: usize) -> Result<TranscriptPage, ReadError>;
+}
+
+/// Which rows of the ledger are wanted; empty fields match all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UsageFilter {
+    /// Of this issue.
+    pub issue: Option<IssueId>,
+    /// Of this run.
+    pub run: Option<String>,
+    /// Of this UTC day, counted from the epoch.
+    pub day: Option<i64>,
+    /// Of this model.
+    pub model: Option<String>,
+}
+
+/// What the ledger is summed by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UsageBy {
+    /// Issue.
+    Issue,
+    /// Run.
+    Run,
+    /// UTC day.
+    Day,
+    /// Model.
+    Model,
+}
+
+/// A sum of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsageSum {
+    /// Id of the issue, name of the run, number of the day, or the model; `None`: no model is known.
+    pub key: Option<String>,
+    /// Identifier of the issue that it is of, or of one of them.
+    pub identifier: Option<String>,
+    /// How much.
+    pub usage: Usage,
+    /// What it costs, as far as prices are known, in billionths of a US dollar.
+    pub cost_nanousd: u64,
+    /// Some of it has no price.
+    pub unpriced: bool,
+    /// A turn in it did not come to its end in order: it may be more.
+    pub incomplete: bool,
 }
 
 /// The store cannot be read.

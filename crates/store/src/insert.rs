@@ -33,6 +33,7 @@ impl Encoded {
             match view {
                 View::Issue(issue) => serde_json::to_writer(&mut text, issue)?,
                 View::Run(run) => serde_json::to_writer(&mut text, run)?,
+                View::Usage(row) => serde_json::to_writer(&mut text, row)?,
                 View::Daemon(daemon) => serde_json::to_writer(&mut text, daemon)?,
                 View::IssueGone(_) => {}
             }
@@ -84,6 +85,7 @@ pub(crate) struct Inserts<'db> {
     issue: Statement<'db>,
     issue_gone: Statement<'db>,
     run: Statement<'db>,
+    usage: Statement<'db>,
     daemon: Statement<'db>,
     snapshot: Statement<'db>,
     old_snapshots: Statement<'db>,
@@ -119,6 +121,10 @@ impl<'db> Inserts<'db> {
             run: db.prepare(
                 "INSERT INTO runs (id, issue_id, started_at, ended_at, data) VALUES (?1, ?2, ?3, ?4, ?5)
                  ON CONFLICT (id) DO UPDATE SET ended_at = excluded.ended_at, data = excluded.data",
+            )?,
+            usage: db.prepare(
+                "INSERT INTO usage (run, turn, place, issue_id, day, model, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                 ON CONFLICT (run, turn, place) DO UPDATE SET model = excluded.model, data = excluded.data",
             )?,
             daemon: db.prepare(
                 "INSERT INTO daemon (id, data) VALUES (1, ?1) ON CONFLICT (id) DO UPDATE SET data = excluded.data",
@@ -212,6 +218,10 @@ impl<'db> Inserts<'db> {
                 let ended_at = view.ended_at.map(|at| at.0);
                 self.run.execute((view.id.as_str(), view.issue.as_str(), view.started_at.0, ended_at, json))?;
                 self.ended_runs += u64::from(ended_at.is_some());
+            }
+            View::Usage(row) => {
+                let (run, issue) = (row.run.as_str(), row.issue.as_str());
+                self.usage.execute((run, row.turn, row.place, issue, row.day, row.model.as_deref(), json))?;
             }
             View::Daemon(_) => {
                 self.daemon.execute([json])?;

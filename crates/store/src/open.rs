@@ -96,6 +96,7 @@ impl Store {
         db.pragma_update_and_check(None, "journal_size_limit", LOG_BYTES, |_| Ok(()))?;
         db.pragma_update(None, "cache_size", -16_384)?;
         schema::create(&mut db, &path)?;
+        schema::migrate(&mut db, &path)?;
         let (journal_id, secret) = identity(&db)?;
         let loaded = load::load(&db)?;
 
@@ -150,7 +151,7 @@ impl Store {
         let pool = Pool::new(path.clone(), true);
         let journal_id = pool.with(|db| match schema::versions(db, &path)? {
             Found::Nothing => Err(missing()),
-            Found::Tables => Ok(identity(db)?.0),
+            Found::Older(_) | Found::Tables => Ok(identity(db)?.0),
         })?;
         Ok(Arc::new(Self { state_dir: state_dir.to_owned(), journal_id, pool, _lock: None }))
     }

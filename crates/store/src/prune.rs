@@ -61,7 +61,7 @@ impl Pruning {
         Ok(())
     }
 
-    /// Removes the oldest rows of ended runs beyond those that are kept; answers whose.
+    /// Removes the oldest rows of ended runs beyond those that are kept, with theirs of the ledger; answers whose.
     pub(crate) fn runs(&mut self, db: &Connection, ended: u64) -> rusqlite::Result<Vec<String>> {
         self.ended += ended;
         if self.ended < PORTION {
@@ -79,7 +79,13 @@ impl Pruning {
             "DELETE FROM runs WHERE id IN
              (SELECT id FROM runs WHERE ended_at IS NOT NULL ORDER BY ended_at, rowid LIMIT ?1) RETURNING id",
         )?;
-        delete.query_map([integer(portion)], |row| row.get(0))?.collect()
+        let gone: Vec<String> =
+            delete.query_map([integer(portion)], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+        let mut rows = db.prepare_cached("DELETE FROM usage WHERE run = ?1")?;
+        for run in &gone {
+            rows.execute([run])?;
+        }
+        Ok(gone)
     }
 }
 

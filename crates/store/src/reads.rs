@@ -1,7 +1,9 @@
 //! What queries see: projections by their indexes, and events by theirs.
 
-use dalsegno_core::{DaemonView, IssueId, IssueView, RunView, Timestamp};
-use dalsegno_engine::{EventFilter, EventPage, EventRow, ReadError, Reads, TranscriptPage};
+use dalsegno_core::{DaemonView, IssueId, IssueView, RunView, Timestamp, Usage, UsageView};
+use dalsegno_engine::{
+    EventFilter, EventPage, EventRow, ReadError, Reads, TranscriptPage, UsageBy, UsageFilter, UsageSum,
+};
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params_from_iter};
 use serde::de::DeserializeOwned;
@@ -55,6 +57,50 @@ impl Reads for Store {
         Ok(found.into_iter().next())
     }
 
+    fn usage(&self, filter: &UsageFilter, limit: usize) -> Result<Vec<UsageView>, ReadError> {
+        let UsageFilter { issue, run, day, model } = filter;
+        let text = |name: &Option<String>| name.clone().map(Value::from);
+        let wanted = [
+            ("issue_id = ?", issue.as_ref().map(|issue| Value::from(issue.as_str().to_owned()))),
+            ("run = ?", text(run)),
+            ("day = ?", day.map(Value::from)),
+            ("model = ?", text(model)),
+        ];
+        let (rules, mut values): (Vec<&str>, Vec<Value>) =
+            wanted.into_iter().filter_map(|(rule, value)| Some((rule, value?))).unzip();
+        let rules = if rules.is_empty() { String::new() } else { format!("WHERE {}", rules.join(" AND ")) };
+        let sql = format!("SELECT data FROM usage {rules} ORDER BY day DESC, run, turn, place LIMIT ?");
+        values.push(Value::from(integer(limit.min(PAGE) as u64)));
+        self.read(|db| if has_ledger(db)? { views(db, &sql, values) } else { Ok(Vec::new()) })
+    }
+
+    fn usage_sums(&self, by: UsageBy) -> Result<Vec<UsageSum>, ReadError> {
+        let key = match by {
+            UsageBy::Issue => "issue_id",
+            UsageBy::Run => "run",
+            UsageBy::Day => "day",
+            UsageBy::Model => "model",
+        };
+        // The newest sums of a long list are the ones that are wanted.
+        let sql = format!(
+            "SELECT CAST({key} AS TEXT),
+               sum(data ->> '$.usage.input_tokens'), sum(data ->> '$.usage.cached_input_tokens'),
+               sum(data ->> '$.usage.output_tokens'), sum(data ->> '$.usage.total_tokens'),
+               sum(data ->> '$.cost_nanousd'),
+               max((data ->> '$.cost_nanousd') IS NULL AND (data ->> '$.usage.total_tokens') > 0),
+               max(data ->> '$.incomplete'), max(data ->> '$.identifier')
+             FROM usage GROUP BY {key} ORDER BY max(day) DESC, {key} DESC LIMIT ?1"
+        );
+        self.read(|db| {
+            if !has_ledger(db)? {
+                return Ok(Vec::new());
+            }
+            let mut query = db.prepare_cached(&sql)?;
+            let rows = query.query_map([integer(PAGE as u64)], usage_sum)?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
+    }
+
     fn daemon(&self) -> Result<Option<DaemonView>, ReadError> {
         let found = self.read(|db| views(db, "SELECT data FROM daemon", []))?;
         Ok(found.into_iter().next())
@@ -104,6 +150,29 @@ fn views<T: DeserializeOwned>(
 fn json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<T, StoreError> {
     let text = row.get_ref(column)?.as_str().map_err(|error| StoreError::Corrupt(error.to_string()))?;
     serde_json::from_str(text).map_err(|error| StoreError::Corrupt(format!("a row is unreadable: {error}")))
+}
+
+fn usage_sum(row: &Row<'_>) -> rusqlite::Result<UsageSum> {
+    let number = |column: usize| row.get::<_, Option<i64>>(column).map(|sum| sum.unwrap_or(0).unsigned_abs());
+    Ok(UsageSum {
+        key: row.get(0)?,
+        identifier: row.get(8)?,
+        usage: Usage {
+            input_tokens: number(1)?,
+            cached_input_tokens: number(2)?,
+            output_tokens: number(3)?,
+            total_tokens: number(4)?,
+        },
+        cost_nanousd: number(5)?,
+        unpriced: number(6)? > 0,
+        incomplete: number(7)? > 0,
+    })
+}
+
+/// Whether the database has the ledger's table: one of an older version, opened for a look, does not.
+fn has_ledger(db: &Connection) -> Result<bool, StoreError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'usage')";
+    Ok(db.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
 }
 
 const BOUNDS: &str = "SELECT (SELECT min(seq) FROM events), (SELECT max(seq) FROM events)";

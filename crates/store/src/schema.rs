@@ -10,7 +10,7 @@ use crate::error::StoreError;
 use crate::format::hex;
 
 /// Version of the tables, kept in the database as `user_version`.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// Marks a database as ours: `DalS`.
 pub(crate) const APPLICATION_ID: u32 = 0x4461_6c53;
@@ -78,11 +78,30 @@ CREATE TABLE snapshots (
 ) STRICT;
 ";
 
+/// What version 2 adds: the ledger.
+const LEDGER: &str = "
+CREATE TABLE usage (
+    run TEXT NOT NULL,
+    turn INTEGER NOT NULL,
+    place INTEGER NOT NULL,
+    issue_id TEXT NOT NULL,
+    day INTEGER NOT NULL,
+    model TEXT,
+    data TEXT NOT NULL,
+    PRIMARY KEY (run, turn, place)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX usage_by_issue ON usage (issue_id);
+CREATE INDEX usage_by_day ON usage (day);
+CREATE INDEX usage_by_model ON usage (model);
+";
+
 /// What is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Found {
     /// No database, or one without tables.
     Nothing,
+    /// Tables of an older version, which have to be brought up to this one.
+    Older(u32),
     /// Tables of this version.
     Tables,
 }
@@ -124,7 +143,8 @@ pub(crate) fn versions(db: &Connection, path: &Path) -> Result<Found, StoreError
 fn judge(path: &Path, version: u32, application: u32) -> Result<Found, StoreError> {
     match (application, version) {
         (0, 0) => Ok(Found::Nothing),
-        (APPLICATION_ID, 1..=SCHEMA_VERSION) => Ok(Found::Tables),
+        (APPLICATION_ID, SCHEMA_VERSION) => Ok(Found::Tables),
+        (APPLICATION_ID, 1..SCHEMA_VERSION) => Ok(Found::Older(version)),
         (APPLICATION_ID, found) if found > SCHEMA_VERSION => {
             Err(StoreError::FutureSchema { what: "database", found, known: SCHEMA_VERSION })
         }
@@ -147,7 +167,7 @@ pub(crate) fn log_path(path: &Path) -> std::path::PathBuf {
 /// Makes the tables, the journal's id and its secret, unless they are there.
 pub(crate) fn create(db: &mut Connection, path: &Path) -> Result<(), StoreError> {
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    if versions(&tx, path)? == Found::Tables {
+    if versions(&tx, path)? != Found::Nothing {
         return Ok(());
     }
     let tables: u32 = tx.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
@@ -155,6 +175,7 @@ pub(crate) fn create(db: &mut Connection, path: &Path) -> Result<(), StoreError>
         return Err(StoreError::Corrupt(format!("{} is a database of another program", path.display())));
     }
     tx.execute_batch(TABLES)?;
+    tx.execute_batch(LEDGER)?;
     tx.pragma_update(None, "application_id", APPLICATION_ID)?;
     tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     let (mut id, mut secret) = ([0; 16], [0; 32]);
@@ -168,4 +189,49 @@ pub(crate) fn create(db: &mut Connection, path: &Path) -> Result<(), StoreError>
     drop(insert);
     tx.commit()?;
     Ok(())
+}
+
+/// Brings the tables of an older version up to this one: in one transaction, after a copy of the database was put
+/// beside it. Only adds; what is there stays as it is.
+pub(crate) fn migrate(db: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    let Found::Older(version) = versions(db, path)? else { return Ok(()) };
+    let copy = copy_path(path, version);
+    if copy.exists() {
+        tracing::info!("a copy of the database from before an earlier attempt is kept: {}", copy.display());
+    } else {
+        back_up(db, &copy)?;
+    }
+    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if version < 2 {
+        tx.execute_batch(LEDGER)?;
+    }
+    tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    tx.commit()?;
+    tracing::info!(
+        "the database was brought from version {version} to {SCHEMA_VERSION}; as it was, it is in {}",
+        copy.display()
+    );
+    Ok(())
+}
+
+/// Where the copy of a database of this version is kept.
+pub(crate) fn copy_path(path: &Path, version: u32) -> std::path::PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".v{version}"));
+    name.into()
+}
+
+/// A whole copy, under its name only when it is complete and on disk.
+fn back_up(db: &Connection, copy: &Path) -> Result<(), StoreError> {
+    let mut unfinished = copy.as_os_str().to_owned();
+    unfinished.push(".part");
+    let unfinished = std::path::PathBuf::from(unfinished);
+    crate::dir::remove(&unfinished).map_err(|error| StoreError::io(&unfinished, &error))?;
+    // It holds the secret: its owner alone reads it, from the first byte on.
+    crate::dir::touch(&unfinished)?;
+    let target = unfinished.to_string_lossy().into_owned();
+    db.execute("VACUUM INTO ?1", [target])?;
+    let file = File::open(&unfinished).map_err(|error| StoreError::io(&unfinished, &error))?;
+    file.sync_all().map_err(|error| StoreError::io(&unfinished, &error))?;
+    std::fs::rename(&unfinished, copy).map_err(|error| StoreError::io(copy, &error))
 }

@@ -3,8 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use dalsegno_core::{Batch, DaemonView, IssueId, IssueView, Recorded, RunId, RunView, Timestamp, View};
-use dalsegno_engine::{EventFilter, EventPage, EventRow, ReadError, Reads, TranscriptEntry, TranscriptPage};
+use dalsegno_core::{
+    Batch, DaemonView, IssueId, IssueView, Recorded, RunId, RunView, Timestamp, Usage, UsageView, View,
+};
+use dalsegno_engine::{
+    EventFilter, EventPage, EventRow, ReadError, Reads, TranscriptEntry, TranscriptPage, UsageBy, UsageFilter, UsageSum,
+};
 use serde_json::Value;
 
 /// Projections, events and transcripts in memory.
@@ -22,6 +26,7 @@ struct Inner {
     runs: BTreeMap<RunId, RunView>,
     /// Names in the order in which they came.
     run_order: Vec<RunId>,
+    usage: BTreeMap<(RunId, u32, u32), UsageView>,
     daemon: Option<DaemonView>,
     events: Vec<EventRow>,
     head: u64,
@@ -128,6 +133,9 @@ impl Inner {
                 }
                 self.runs.insert(view.id.clone(), *view);
             }
+            View::Usage(row) => {
+                self.usage.insert((row.run.clone(), row.turn, row.place), *row);
+            }
             View::Daemon(view) => self.daemon = Some(*view),
         }
     }
@@ -177,6 +185,47 @@ impl Reads for MemoryReads {
 
     fn run(&self, run: &str) -> Result<Option<RunView>, ReadError> {
         Ok(self.readable()?.runs.get(&RunId::from(run)).cloned())
+    }
+
+    fn usage(&self, filter: &UsageFilter, limit: usize) -> Result<Vec<UsageView>, ReadError> {
+        let UsageFilter { issue, run, day, model } = filter;
+        let inner = self.readable()?;
+        let wanted = |row: &&UsageView| {
+            issue.as_ref().is_none_or(|issue| row.issue == *issue)
+                && run.as_ref().is_none_or(|run| row.run.as_str() == run)
+                && day.is_none_or(|day| row.day == day)
+                && (model.is_none() || row.model == *model)
+        };
+        let mut rows: Vec<UsageView> = inner.usage.values().filter(wanted).cloned().collect();
+        rows.sort_by_key(|row| std::cmp::Reverse(row.day));
+        rows.truncate(limit);
+        Ok(rows)
+    }
+
+    fn usage_sums(&self, by: UsageBy) -> Result<Vec<UsageSum>, ReadError> {
+        let inner = self.readable()?;
+        let mut sums: BTreeMap<Option<String>, UsageSum> = BTreeMap::new();
+        for row in inner.usage.values() {
+            let key = match by {
+                UsageBy::Issue => Some(row.issue.0.clone()),
+                UsageBy::Run => Some(row.run.0.clone()),
+                UsageBy::Day => Some(row.day.to_string()),
+                UsageBy::Model => row.model.clone(),
+            };
+            let sum = sums.entry(key.clone()).or_insert_with(|| UsageSum {
+                key,
+                identifier: Some(row.identifier.clone()),
+                usage: Usage::default(),
+                cost_nanousd: 0,
+                unpriced: false,
+                incomplete: false,
+            });
+            sum.usage = sum.usage.plus(row.usage);
+            sum.cost_nanousd += row.cost_nanousd.unwrap_or(0);
+            sum.unpriced |= row.cost_nanousd.is_none() && row.usage.tokens() > 0;
+            sum.incomplete |= row.incomplete;
+        }
+        Ok(sums.into_values().rev().collect())
     }
 
     fn daemon(&self) -> Result<Option<DaemonView>, ReadError> {

@@ -6,6 +6,8 @@ pub(crate) struct Desk {
     pub(crate) machine: Machine,
     pub(crate) now: i64,
     pub(crate) journal: Vec<Recorded>,
+    /// Rows of the ledger, as a store would have them.
+    pub(crate) rows: std::collections::BTreeMap<(String, u32, u32), UsageView>,
     pub(crate) performs: Vec<EffectRequest>,
     pub(crate) asks: Vec<(QueryId, Query)>,
     pub(crate) cancels: Vec<EffectId>,
@@ -100,6 +102,10 @@ pub(crate) fn turn_ended(turn: TurnOutcome) -> EffectOutput {
     }
 }
 
+pub(crate) fn turn_ended_with(turn: TurnOutcome, usage: Usage) -> EffectOutput {
+    EffectOutput::TurnEnded { turn, usage, summary: String::new(), model: None, tool_digest: None }
+}
+
 pub(crate) fn session(how: SessionStart) -> EffectOutput {
     EffectOutput::SessionStarted { session: "s1".into(), how, usage: None }
 }
@@ -114,6 +120,7 @@ impl Desk {
             machine: Machine::replay(None, []).unwrap(),
             now: 1_000_000,
             journal: Vec::new(),
+            rows: std::collections::BTreeMap::new(),
             performs: Vec::new(),
             asks: Vec::new(),
             cancels: Vec::new(),
@@ -151,6 +158,11 @@ impl Desk {
             match self.machine.poll_output() {
                 Output::Append(batch) => {
                     let committed = batch.committed();
+                    for view in &batch.views {
+                        if let View::Usage(row) = view {
+                            self.rows.insert((row.run.0.clone(), row.turn, row.place), (**row).clone());
+                        }
+                    }
                     self.journal.extend(batch.events);
                     self.machine.handle(Input::Committed(committed), Timestamp(self.now));
                 }
@@ -261,6 +273,51 @@ impl Desk {
         self.done("prepare_workspace", workspace_ready(true));
         self.done("start_session", session(SessionStart::New));
         assert_eq!(self.phase(), Some(Phase::Prompting));
+    }
+
+    /// The live run.
+    pub(crate) fn run(&self) -> &Run {
+        self.machine.state().runs.values().next().expect("no run is live")
+    }
+
+    /// The agent reports what its turn used so far.
+    pub(crate) fn report(&mut self, usage: Usage, model: Option<&str>) {
+        self.now += 2_000;
+        let (run, model) = (self.run().id.clone(), model.map(str::to_owned));
+        self.hand(Input::Signal { run, signal: Signal::Usage { usage, model } });
+    }
+
+    /// The turn ends with this usage.
+    pub(crate) fn turn_of(&mut self, usage: Usage, model: Option<&str>, tool_digest: Option<&str>) {
+        self.done(
+            "prompt",
+            EffectOutput::TurnEnded {
+                turn: TurnOutcome::Completed,
+                usage,
+                summary: String::new(),
+                model: model.map(str::to_owned),
+                tool_digest: tool_digest.map(str::to_owned),
+            },
+        );
+    }
+
+    /// Everything of a run that is stopping comes to its end.
+    pub(crate) fn stop(&mut self) {
+        if self.open().contains(&"prompt") {
+            self.done("prompt", turn_ended_with(TurnOutcome::Interrupted, Usage::default()));
+        }
+        self.done("stop_agent", EffectOutput::Swept { killed: 1 });
+    }
+
+    /// From a poll to the first turn of the next run.
+    pub(crate) fn next_run(&mut self, issue: &Issue) {
+        self.poll(std::slice::from_ref(issue));
+        self.done("prepare_workspace", workspace_ready(false));
+        self.done("start_session", session(SessionStart::New));
+    }
+
+    pub(crate) fn reason(&self, number: u32) -> String {
+        self.entry(number).reason.clone().unwrap_or_default()
     }
 
     pub(crate) fn turn(&mut self, turn: TurnOutcome) -> EffectRequest {

@@ -2,10 +2,15 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(clippy::wildcard_enum_match_arm, reason = "tests look at the cases that they need")]
 
+mod breaker;
+mod budget;
+mod ceilings;
 mod desk;
 mod dispatch;
 mod handoff;
+mod ledger;
 mod properties;
+mod quota;
 mod recovery;
 mod retry;
 mod sticky;

@@ -25,6 +25,7 @@ enum Happening {
     Committed,
     Signal {
         tokens: u64,
+        model: Option<String>,
     },
     Edit {
         issue: u32,
@@ -48,7 +49,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         6 => (0..4_usize, any::<u8>()).prop_map(|(which, how)| Happening::Answered { which, how }),
         1 => (0..40_u64, any::<u8>()).prop_map(|(id, how)| Happening::Stray { id, how }),
         10 => Just(Happening::Committed),
-        1 => (0..10_000_u64).prop_map(|tokens| Happening::Signal { tokens }),
+        1 => (0..10_000_u64, prop::option::of("[ab]")).prop_map(|(tokens, model)| Happening::Signal { tokens, model }),
         2 => (1..4_u32, any::<u8>()).prop_map(|(issue, how)| Happening::Edit { issue, how }),
         3 => (-5_000..400_000_i64).prop_map(|ms| Happening::Passes { ms }),
         1 => Just(Happening::Jumps),
@@ -84,7 +85,11 @@ fn output(effect: Option<&Effect>, how: u8) -> EffectOutput {
         Some(Effect::MoveIssue { to }) => {
             EffectOutput::Moved { state: if small == 1 { "Done".into() } else { to.clone() } }
         }
-        Some(Effect::StartSession { .. }) => session(starts[small % starts.len()]),
+        Some(Effect::StartSession { .. }) => EffectOutput::SessionStarted {
+            session: "s1".into(),
+            how: starts[small % starts.len()],
+            usage: (how % 3 == 0).then(|| Usage::new(u64::from(how) * 50, 7)),
+        },
         Some(Effect::Prompt { .. }) => turn_ended(turns[small % turns.len()].clone()),
         Some(Effect::StopAgent | Effect::Sweep) => EffectOutput::Swept { killed: 0 },
         Some(Effect::CommitLeftovers) => EffectOutput::LeftoversCommitted { committed: true },
@@ -249,9 +254,9 @@ impl Slow {
                     self.hand(Input::Committed(committed));
                 }
             }
-            Happening::Signal { tokens } => {
+            Happening::Signal { tokens, model } => {
                 let Some(run) = self.machine.state().runs.keys().next().cloned() else { return };
-                self.hand(Input::Signal { run, signal: Signal::Usage { usage: Usage::new(tokens, 1), model: None } });
+                self.hand(Input::Signal { run, signal: Signal::Usage { usage: Usage::new(tokens, 1), model } });
             }
             Happening::Edit { issue: number, how } => self.edit(number, how),
             Happening::Passes { ms } => {
@@ -299,6 +304,12 @@ fn some_policy() -> impl Strategy<Value = Policy> {
         if on[7] && on[6] {
             policy.handoff = None;
         }
+        policy.budget.issue.tokens = on[0].then_some(9_000);
+        policy.budget.day.tokens = on[1].then_some(15_000);
+        policy.budget.issue.turns = on[2].then_some(4);
+        policy.budget.issue.wall_clock_ms = on[3].then_some(2_000_000);
+        policy.breaker.no_progress_turns = turns;
+        policy.quota.resume_at_reset = !on[4];
         policy
     })
 }
@@ -316,6 +327,12 @@ proptest! {
             slow.happen(happening);
             let state = slow.machine.state();
             prop_assert_eq!(state.issues.values().filter(|entry| entry.current_run.is_some()).count(), state.runs.len());
+            let issues = state.issues.values().chain(state.gone.values());
+            let sums = issues.fold(Usage::default(), |sum, entry| {
+                assert_eq!(entry.models.total(), entry.usage);
+                sum.plus(entry.usage)
+            });
+            prop_assert_eq!(sums, state.usage);
         }
         let mut fold = State::default();
         for recorded in &slow.synced {

@@ -17,6 +17,7 @@ fn fail_a_run(desk: &mut Desk) {
 fn s17_4_failures_back_off_from_ten_seconds_doubling_to_the_cap() {
     let mut policy = policy();
     policy.agent.max_retry_backoff_ms = 65_000;
+    policy.breaker.same_failure = 0;
     let mut desk = Desk::new(policy);
     for (attempt, wait) in [10_000, 20_000, 40_000, 65_000, 65_000].into_iter().enumerate() {
         desk.poll(&[issue(1)]);
@@ -136,16 +137,6 @@ fn an_issue_released_with_its_last_run_is_parked_or_starts_afresh() {
     desk.done("stop_agent", EffectOutput::Swept { killed: 1 });
     desk.poll(&[in_state(1, "Todo")]);
     assert_eq!(desk.dispatched().len(), 2);
-}
-
-#[test]
-fn a_rate_limit_waits_for_the_reset_when_that_is_later() {
-    let mut desk = Desk::new(policy());
-    desk.reach_turn();
-    let reset_at = Some(Timestamp(desk.now + 900_000));
-    desk.turn(TurnOutcome::RateLimited { reset_at });
-    desk.done("stop_agent", EffectOutput::Swept { killed: 1 });
-    assert_eq!(due(&desk), 900_000);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
-use dalsegno_core::{EVENT_FORMAT, SNAPSHOT_FORMAT, Snapshot, State};
+use dalsegno_core::{EVENT_FORMAT, EffectOutput, Event, Outcome, SNAPSHOT_FORMAT, Snapshot, State, Usage};
 use dalsegno_store::StoreError;
 use dalsegno_store::format::{decode_event, decode_snapshot, encode_event, encode_snapshot};
 
@@ -26,7 +26,7 @@ fn read_or_write(name: &str, now: impl FnOnce() -> String) -> String {
     fs::read_to_string(&path).unwrap()
 }
 
-fn written(event: &dalsegno_core::Event) -> String {
+fn written(event: &Event) -> String {
     let mut buffer = Vec::new();
     encode_event(event, &mut buffer).unwrap();
     String::from_utf8(buffer).unwrap()
@@ -43,18 +43,43 @@ fn state() -> State {
 #[test]
 fn golden_events_of_every_kind_are_read_and_written_as_they_are() {
     let lines = || samples().iter().map(|event| written(event) + "\n").collect();
-    let text = read_or_write("events-v1.jsonl", lines);
+    let text = read_or_write("events-v2.jsonl", lines);
     let mut kinds = BTreeSet::new();
     let mut read = Vec::new();
     for line in text.lines() {
-        let event = decode_event(1, line).unwrap();
+        let event = decode_event(2, line).unwrap();
         assert_eq!(written(&event), line);
         kinds.insert(number(&event));
         read.push(event);
     }
     assert_eq!(kinds, (0..KINDS).collect(), "every kind has a line");
     assert_eq!(read, samples());
-    assert_eq!(EVENT_FORMAT, 1, "a new form needs a golden file of its own beside this one");
+    assert_eq!(EVENT_FORMAT, 2, "a new form needs a golden file of its own beside this one");
+}
+
+/// Kinds of events in the first version.
+const KINDS_V1: usize = 36;
+
+#[test]
+fn golden_events_of_version_1_are_read_as_what_they_meant() {
+    let text = fs::read_to_string(golden("events-v1.jsonl")).unwrap();
+    let read: Vec<Event> = text.lines().map(|line| decode_event(1, line).unwrap()).collect();
+    let kinds: BTreeSet<usize> = read.iter().map(number).collect();
+    assert_eq!(kinds, (0..KINDS_V1).collect());
+    let mut now: Vec<Event> = samples().into_iter().filter(|event| number(event) < KINDS_V1).collect();
+    for event in &mut now {
+        // What that version did not know.
+        match event {
+            Event::Usage { model, .. } => *model = None,
+            Event::EffectEnded {
+                outcome: Outcome::Done { output: EffectOutput::TurnEnded { model, tool_digest, .. } },
+                ..
+            } => (*model, *tool_digest) = (None, None),
+            Event::Parked { limit, held_until, .. } => (*limit, *held_until) = (None, None),
+            _ => {}
+        }
+    }
+    assert_eq!(read, now);
 }
 
 #[test]
@@ -69,24 +94,43 @@ fn the_kind_in_the_json_is_the_kind_in_the_column() {
 fn golden_snapshot_is_read_and_written_as_it_is() {
     let snapshot = || Snapshot { format: SNAPSHOT_FORMAT, state: state() };
     let now = || String::from_utf8(encode_snapshot(&snapshot()).unwrap()).unwrap() + "\n";
-    let text = read_or_write("snapshot-v1.json", now);
-    let read = decode_snapshot(1, text.as_bytes()).unwrap();
+    let text = read_or_write("snapshot-v2.json", now);
+    let read = decode_snapshot(2, text.as_bytes()).unwrap();
     assert_eq!(encode_snapshot(&read).unwrap(), text.trim_end().as_bytes());
     assert_eq!(read, snapshot());
     let State { policies, issues, runs, open_effects, .. } = &read.state;
     assert!(!policies.is_empty() && !issues.is_empty() && !runs.is_empty() && !open_effects.is_empty());
-    assert_eq!(SNAPSHOT_FORMAT, 1, "a new form needs a golden file of its own beside this one");
+    assert_eq!(SNAPSHOT_FORMAT, 2, "a new form needs a golden file of its own beside this one");
+}
+
+#[test]
+fn golden_snapshot_of_version_1_is_read_and_goes_on() {
+    let text = fs::read_to_string(golden("snapshot-v1.json")).unwrap();
+    let mut read = decode_snapshot(1, text.as_bytes()).unwrap().state;
+    let State { usage, runs, issues, open_effects, .. } = &read;
+    assert_eq!(usage.total_tokens, 1_280);
+    assert!(!runs.is_empty() && !issues.is_empty() && !open_effects.is_empty());
+    let seq = read.seq + 1;
+    let report = Event::Usage {
+        run: "run-1".into(),
+        turn: 1,
+        usage: Usage::new(1_300, 80),
+        model: Some("m-1".to_owned()),
+        settled: false,
+    };
+    read.apply(&recorded(seq, report)).unwrap();
+    assert!(read.usage.total_tokens > 1_280);
 }
 
 #[test]
 fn newer_forms_are_refused_and_damaged_ones_named() {
     assert_eq!(
-        decode_event(2, "{}").unwrap_err(),
-        StoreError::FutureSchema { what: "event", found: 2, known: EVENT_FORMAT }
+        decode_event(3, "{}").unwrap_err(),
+        StoreError::FutureSchema { what: "event", found: 3, known: EVENT_FORMAT }
     );
     assert_eq!(
-        decode_snapshot(2, b"{}").unwrap_err(),
-        StoreError::FutureSchema { what: "snapshot", found: 2, known: SNAPSHOT_FORMAT }
+        decode_snapshot(3, b"{}").unwrap_err(),
+        StoreError::FutureSchema { what: "snapshot", found: 3, known: SNAPSHOT_FORMAT }
     );
     for text in ["", "{}", "{\"kind\":\"no_such_kind\"}", "{\"kind\":\"issue_gone\"}"] {
         assert_eq!(decode_event(1, text).unwrap_err().code(), "corrupt_database", "{text}");

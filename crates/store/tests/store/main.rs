@@ -11,6 +11,7 @@ mod append;
 mod golden;
 mod history;
 mod kill;
+mod migrate;
 mod open;
 mod poison;
 mod prune;

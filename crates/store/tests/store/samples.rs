@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use dalsegno_core::{
-    AgentKind, AgentPolicy, AutoApprove, BreakerPolicy, BudgetPolicy, CommitId, CommitMode, Effect, EffectId,
-    EffectOutput, Ending, Event, Failure, HandoffPolicy, Hook, HooksPolicy, IssueId, IssueStatus, Missing, Outcome,
-    Phase, Policy, PolicyHash, PromptSpec, QuotaPolicy, RunId, RunOutcome, SagaStep, SessionId, StepState, Then,
-    Timestamp, TrackerPolicy, TurnOutcome, Usage, Workspace, WorkspacePolicy, WorkspaceStrategy,
+    AgentKind, AgentPolicy, AutoApprove, BreakerPolicy, BudgetLimit, BudgetPolicy, CommitId, CommitMode, Effect,
+    EffectId, EffectOutput, Ending, Event, Failure, HandoffPolicy, Hook, HooksPolicy, IssueId, IssueStatus, Missing,
+    Outcome, Phase, Policy, PolicyHash, PromptSpec, QuotaPolicy, RunId, RunOutcome, SagaStep, SessionId, StepState,
+    Then, Timestamp, TrackerPolicy, TurnOutcome, Usage, Workspace, WorkspacePolicy, WorkspaceStrategy,
 };
 
 use crate::support::issue;
 
 /// How many kinds of events there are.
-pub(crate) const KINDS: usize = 36;
+pub(crate) const KINDS: usize = 39;
 
 /// The number of an event's kind. A new kind does not compile until it has one here, [`KINDS`] counts it,
 /// and the golden file has a line of it.
@@ -54,6 +54,9 @@ pub(crate) fn number(event: &Event) -> usize {
         Event::EffectInDoubt { .. } => 33,
         Event::RecoveryStep { .. } => 34,
         Event::Parked { .. } => 35,
+        Event::Progress { .. } => 36,
+        Event::AgentSuspended { .. } => 37,
+        Event::AgentResumed { .. } => 38,
     }
 }
 
@@ -166,7 +169,13 @@ pub(crate) fn foldable() -> Vec<Event> {
         phase(Phase::Prompting),
         intended(2, Effect::Prompt { turn: 1, prompt: PromptSpec::First { attempt: Some(1) } }),
         Event::TurnStarted { run: run.clone(), turn: 1, repeated: false },
-        Event::Usage { run: run.clone(), turn: 1, usage: Usage::new(1_200, 80) },
+        Event::Usage {
+            run: run.clone(),
+            turn: 1,
+            usage: Usage::new(1_200, 80),
+            model: Some("m-1".to_owned()),
+            settled: false,
+        },
         ended(
             2,
             EffectOutput::TurnEnded {
@@ -260,7 +269,19 @@ fn others() -> Vec<Event> {
             run: Some(run),
             reason: "max_turns".to_owned(),
             detail: "20 of 20 turns".to_owned(),
+            limit: Some(BudgetLimit::IssueTurns),
+            held_until: Some(at),
         },
+        Event::Progress {
+            run: RunId::from("run-1"),
+            turn: 3,
+            progressed: true,
+            head: Some(CommitId::from("c0ff")),
+            diff_digest: Some("d1".to_owned()),
+            tool_digest: Some("0f".to_owned()),
+        },
+        Event::AgentSuspended { agent: AgentKind::Scripted, until: at, run: RunId::from("run-1") },
+        Event::AgentResumed { agent: AgentKind::Scripted },
         Event::IssueGone { issue },
     ]
 }

@@ -247,6 +247,7 @@ impl Judge {
                 }
                 View::IssueGone(_) => continue,
                 View::Run(run) => rows.runs.get(&run.id),
+                View::Usage(row) => rows.usage.get(&(row.run.clone(), row.turn, row.place)),
                 View::Daemon(_) => rows.daemon.as_ref(),
             };
             if kept.map(undated) != Some(undated(&view)) {
@@ -311,7 +312,7 @@ impl Judge {
     fn usage(&self, store: &Store, state: &State) -> Result<(), Violation> {
         let mut largest: BTreeMap<(String, u32), u64> = BTreeMap::new();
         for recorded in &store.events {
-            if let Event::Usage { run, turn, usage } = &recorded.event {
+            if let Event::Usage { run, turn, usage, .. } = &recorded.event {
                 let most = largest.entry((run.0.clone(), *turn)).or_default();
                 *most = usage.total_tokens.max(*most);
             }

@@ -11,6 +11,7 @@ use super::Mutation;
 pub(crate) struct Rows {
     pub(crate) issues: BTreeMap<IssueId, View>,
     pub(crate) runs: BTreeMap<RunId, View>,
+    pub(crate) usage: BTreeMap<(RunId, u32, u32), View>,
     pub(crate) daemon: Option<View>,
 }
 
@@ -25,6 +26,9 @@ impl Rows {
             }
             View::Run(run) => {
                 self.runs.insert(run.id.clone(), view);
+            }
+            View::Usage(row) => {
+                self.usage.insert((row.run.clone(), row.turn, row.place), view);
             }
             View::Daemon(_) => self.daemon = Some(view),
         }

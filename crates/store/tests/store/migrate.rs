@@ -1,0 +1,100 @@
+//! A database of an earlier version: brought up in one step, with a copy of what it was.
+//!
+//! `tests/golden/store-v1.sql` is the dump of a database that the program wrote when its tables had version 1.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use dalsegno_core::{Machine, View};
+use dalsegno_engine::{Journal, Reads, UsageBy, UsageFilter};
+use dalsegno_store::Store;
+
+use crate::support::{batch, numbers, open, plain, raw};
+
+fn version_1(dir: &Path) {
+    let dump = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/store-v1.sql");
+    raw(dir).execute_batch(&fs::read_to_string(dump).unwrap()).unwrap();
+}
+
+fn version(path: &Path) -> u32 {
+    let db = rusqlite::Connection::open(path).unwrap();
+    db.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap()
+}
+
+#[tokio::test]
+async fn a_database_of_version_1_is_brought_up_and_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    version_1(dir.path());
+    assert_eq!(version(&dir.path().join("dalsegno.db")), 1);
+    let opened = open(dir.path());
+    assert_eq!(version(&dir.path().join("dalsegno.db")), 2);
+    let journal_id: String =
+        raw(dir.path()).query_row("SELECT value FROM meta WHERE key = 'journal_id'", [], |row| row.get(0)).unwrap();
+    assert_eq!(opened.journal_id, journal_id);
+    assert_eq!(opened.store.issue("ds-1").unwrap().unwrap().usage.total_tokens, 1_280);
+    assert_eq!(opened.store.usage(&UsageFilter::default(), 10).unwrap(), []);
+
+    // What was loaded replays, and what comes next has its rows.
+    let seq = opened.loaded.events.last().unwrap().seq;
+    let machine = Machine::replay(opened.loaded.snapshot, opened.loaded.events).unwrap();
+    assert_eq!(machine.state().usage.total_tokens, 1_280);
+    let mut next = batch(1, vec![plain(seq + 1)]);
+    next.views = machine.views();
+    assert!(next.views.iter().any(|view| matches!(view, View::Usage(_))));
+    next.events[0].at = dalsegno_core::Timestamp(9_999);
+    opened.journal.append(next).await.unwrap();
+    let sums = opened.store.usage_sums(UsageBy::Issue).unwrap();
+    assert_eq!(
+        sums.iter().map(|sum| (sum.key.as_deref(), sum.usage.total_tokens)).collect::<Vec<_>>(),
+        [(Some("i1"), 1_280)]
+    );
+}
+
+#[test]
+fn the_copy_is_the_whole_database_as_it_was_and_its_owners_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    version_1(dir.path());
+    drop(open(dir.path()));
+    let copy = dir.path().join("dalsegno.db.v1");
+    assert_eq!(version(&copy), 1);
+    assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
+    let before = fs::read(&copy).unwrap();
+    let restored = tempfile::tempdir().unwrap();
+    fs::copy(&copy, restored.path().join("dalsegno.db")).unwrap();
+    assert_eq!(numbers(&open(restored.path()).loaded.events).last(), Some(&28));
+    // A second opening has nothing to bring up.
+    drop(open(dir.path()));
+    assert_eq!(fs::read(&copy).unwrap(), before);
+}
+
+#[test]
+fn an_upgrade_that_fails_leaves_version_1_and_the_next_one_succeeds() {
+    let dir = tempfile::tempdir().unwrap();
+    version_1(dir.path());
+    // Something is in the way of a table that the upgrade makes.
+    raw(dir.path()).execute_batch("CREATE TABLE usage_by_day (x)").unwrap();
+    assert!(Store::open(dir.path(), dalsegno_store::OpenOptions::default()).is_err());
+    assert_eq!(version(&dir.path().join("dalsegno.db")), 1);
+    let tables: u32 = raw(dir.path())
+        .query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'usage'", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(tables, 0, "half of an upgrade is there");
+    raw(dir.path()).execute_batch("DROP TABLE usage_by_day").unwrap();
+    drop(open(dir.path()));
+    assert_eq!(version(&dir.path().join("dalsegno.db")), 2);
+}
+
+#[test]
+fn a_look_at_version_1_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    version_1(dir.path());
+    let before = fs::read(dir.path().join("dalsegno.db")).unwrap();
+    let look = Store::open_read_only(dir.path()).unwrap();
+    assert_eq!(look.issues(None).unwrap().len(), 1);
+    assert_eq!(look.usage_sums(UsageBy::Day).unwrap(), []);
+    assert_eq!(look.usage(&UsageFilter::default(), 10).unwrap(), []);
+    drop(look);
+    assert_eq!(fs::read(dir.path().join("dalsegno.db")).unwrap(), before);
+    assert!(!dir.path().join("dalsegno.db.v1").exists());
+}
