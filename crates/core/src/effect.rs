@@ -470,7 +470,7 @@ pub struct Work {
     pub has_commits: bool,
     /// Uncommitted paths, at most 50.
     pub uncommitted: Vec<String>,
-    /// Hash over what is uncommitted, paths and content; `None` when nothing is, or without git.
+    /// Hash over what is uncommitted, paths and content; without git over all files; `None` when there is nothing.
     pub diff_digest: Option<String>,
 }
 

@@ -360,6 +360,14 @@ pub trait Workspaces: Send + Sync + 'static {
     /// `branch_diverged`, `branch_in_use` (permanent), `push_failed`, `repo_unreachable` (retryable).
     async fn push(&self, context: &Context, commit: &CommitId, expected: Option<&CommitId>) -> Result<(), Failure>;
 
+    /// Puts the remote's tip of the workspace's branch into the workspace, as `refs/remotes/origin/<branch>`, so that the
+    /// agent can merge it; answers the commit. For a branch that diverged.
+    ///
+    /// # Errors
+    /// `branch_gone` (permanent) when the remote has no such branch any more, `repo_unreachable`, `workspace_*`,
+    /// `disk_full`.
+    async fn bring_remote(&self, context: &Context) -> Result<CommitId, Failure>;
+
     /// Whether the remote branch holds the commit.
     async fn probe_push(&self, context: &Context, commit: &CommitId) -> ProbeAnswer;
 

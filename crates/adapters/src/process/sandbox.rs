@@ -196,6 +196,15 @@ impl Cell {
         Ok(self)
     }
 
+    /// Lets it read one more place, although it may be hidden.
+    ///
+    /// # Errors
+    /// `sandbox_unavailable` when the place is not there.
+    pub fn reading(mut self, place: &Path) -> Result<Self, Failure> {
+        self.shown.push(resolved(place)?);
+        Ok(self)
+    }
+
     /// The words that stand before the program.
     pub(super) fn words(&self) -> Vec<OsString> {
         match &self.wall {

@@ -30,6 +30,13 @@ impl Target {
         Ok(refs.get(&name).cloned())
     }
 
+    /// A branch of the remote below ours: where one is, git makes none of our name.
+    async fn in_the_way(&self, caller: &Caller) -> Result<Option<String>, Failure> {
+        let below = format!("{}/", self.branch_ref());
+        let refs = self.bare.ask(caller, &self.remote, &[format!("{below}*")]).await?;
+        Ok(refs.below(&below).map(str::to_owned))
+    }
+
     /// Whether the remote's branch, which is at `there`, holds the commit.
     async fn holds(&self, caller: &Caller, there: &CommitId, commit: &CommitId) -> Result<bool, Failure> {
         if there == commit {
@@ -39,9 +46,14 @@ impl Target {
             // Never fetched from the workspace, so it cannot have been pushed from here.
             return Ok(false);
         }
-        let into = format!("refs/dalsegno/seen/{}", workspace_key(&self.branch));
-        let seen = self.bare.fetch(caller, &self.remote, &self.branch_ref(), &into).await?;
+        let seen = self.fetched(caller).await?;
         self.bare.contains(caller, &seen, commit).await
+    }
+
+    /// What the remote's branch is at, fetched.
+    async fn fetched(&self, caller: &Caller) -> Result<CommitId, Failure> {
+        let into = format!("refs/dalsegno/seen/{}", workspace_key(&self.branch));
+        self.bare.fetch(caller, &self.remote, &self.branch_ref(), &into).await
     }
 }
 
@@ -62,6 +74,11 @@ impl LocalWorkspaces {
         let bare = self.repositories.hold(&caller, &self.state_dir, &remote).await?;
         let run = context.request.run.as_ref().map_or(context.request.issue.id.as_str(), |run| run.as_str());
         let into = format!("refs/dalsegno/runs/{}", workspace_key(run));
+        // A fetch that git takes for done although it left the ref alone must not pass for this one.
+        bare.local(&caller)
+            .args(["update-ref", "-d", &into])
+            .must("repo_unusable", "the daemon's own repository cannot be written")
+            .await?;
         let mut fetch = bare.local(&caller).allow_directories().args([
             "-c",
             "fetch.fsckObjects=true",
@@ -77,8 +94,10 @@ impl LocalWorkspaces {
         }
         let said = fetch.arg("--").arg(&path).arg(format!("+HEAD:{into}")).run().await?;
         if !said.ok() {
-            return Err(said
-                .failure("fetch_failed", &format!("{head} cannot be fetched from {}", path.display()))
+            let failure = said.failure("fetch_failed", &format!("{head} cannot be fetched from {}", path.display()));
+            // What git refuses to take, it refuses for ever.
+            let retryable = failure.retryable && !said.err.contains("fsck error");
+            return Err(Failure { retryable, ..failure }
                 .hint("see whether the workspace's repository is sound with `git fsck`"));
         }
         bare.commit_at(&caller, &into)
@@ -101,19 +120,35 @@ impl LocalWorkspaces {
             )
             .hint("it has to be fetched from the workspace first; retry the issue"));
         }
-        match target.there(&caller).await? {
+        let found = target.there(&caller).await?;
+        match &found {
             // Nobody's work is overwritten where there is no branch.
             None => {}
-            Some(there) if &there == commit => return Ok(()),
-            Some(there) if Some(&there) == expected => {}
-            Some(there) if target.holds(&caller, &there, commit).await? => return Ok(()),
-            Some(there) => return Err(not_ours(&target, expected, &there)),
+            Some(there) if there == commit => return Ok(()),
+            Some(there) if Some(there) == expected => {
+                if target.bare.commit_at(&caller, there.as_str()).await?.is_none() {
+                    target.fetched(&caller).await?;
+                }
+                // The lease below lets git force; so this is where a rewritten history ends.
+                if !target.bare.contains(&caller, commit, there).await? {
+                    return Err(diverged(&target, there));
+                }
+            }
+            Some(there) if target.holds(&caller, there, commit).await? => return Ok(()),
+            // The branch is ours, somebody went on with it, and the agent merged that.
+            Some(there) if expected.is_some() && target.bare.contains(&caller, commit, there).await? => {}
+            Some(there) => return Err(not_ours(&target, expected, there)),
         }
         let name = target.branch_ref();
+        // What was seen has to be there still: without a lease, a branch that somebody made just now, at a commit that
+        // ours contains, would be moved on. An empty lease means that there is no such branch.
+        let lease = found.as_ref().map_or("", CommitId::as_str);
         let said = target
             .bare
             .remote(&caller)
-            .args(["push", "--porcelain", "--no-verify", "--no-follow-tags", "--", &target.remote.url])
+            .args(["push", "--porcelain", "--no-verify", "--no-follow-tags"])
+            .arg(format!("--force-with-lease={name}:{lease}"))
+            .args(["--", &target.remote.url])
             .arg(format!("{commit}:{name}"))
             .run()
             .await?;
@@ -125,11 +160,36 @@ impl LocalWorkspaces {
             Some(there) if &there == commit => Ok(()),
             Some(there) if Some(&there) != expected => Err(not_ours(&target, expected, &there)),
             Some(there) if !target.bare.contains(&caller, commit, &there).await? => Err(diverged(&target, &there)),
-            Some(_) | None => {
+            there => {
+                if there.is_none()
+                    && let Some(other) = target.in_the_way(&caller).await?
+                {
+                    let why = format!("a branch {other} is in the way");
+                    return Err(branch_in_use(&target.branch, &target.remote, &why));
+                }
                 let what = format!("{} refused {commit}: {}", target.remote.shown(), redact(&rejection(&said.text())));
                 Err(said.failure("push_failed", &what).hint("see whether the remote lets this user push the branch"))
             }
         }
+    }
+
+    /// Brings what the remote's branch is at into the workspace.
+    pub(super) async fn bring(&self, context: &Context) -> Result<CommitId, Failure> {
+        let caller = Caller::of(context);
+        let (workspace, path) = self.workspace_dir(context).await?;
+        let target = self.target(context, &caller).await?;
+        if target.there(&caller).await?.is_none() {
+            let message = format!("{} has no branch {} any more", target.remote.shown(), target.branch);
+            return Err(Failure::permanent("branch_gone", message).hint("retry the issue: the branch is made again"));
+        }
+        let tip = target.fetched(&caller).await?;
+        let inside = caller.shut_in(&context.request.policy, &self.state_dir, &path)?.reading(&target.bare.dir)?;
+        let Some(work) = self.open(&inside, &workspace, &path).await? else {
+            return Err(Failure::permanent("workspace_unreadable", format!("{} has no repository", path.display()))
+                .hint("a new run makes it anew"));
+        };
+        work.bring(&target.bare.dir, &tip, &format!("refs/remotes/origin/{}", target.branch)).await?;
+        Ok(tip)
     }
 
     pub(super) async fn probe(&self, context: &Context, commit: &CommitId) -> ProbeAnswer {

@@ -50,6 +50,7 @@ const FIXED_CONFIG: &[(&str, &str)] = &[
     ("maintenance.auto", "false"),
     ("advice.detachedHead", "false"),
     ("advice.addEmbeddedRepo", "false"),
+    ("advice.graftFileDeprecated", "false"),
     ("core.quotePath", "false"),
     ("fetch.writeCommitGraph", "false"),
     ("init.defaultBranch", "main"),
@@ -113,6 +114,16 @@ impl Caller {
             }
         };
         Ok(Self { surroundings: Surroundings { cell, ..self.surroundings.clone() }, cancel: self.cancel.clone() })
+    }
+
+    /// The same with one more directory to read.
+    ///
+    /// # Errors
+    /// `sandbox_unavailable`.
+    pub(super) fn reading(self, place: &Path) -> Result<Self, Failure> {
+        let Self { surroundings: Surroundings { mark, secret_names, cell }, cancel } = self;
+        let cell = cell.map(|cell| cell.reading(place)).transpose()?;
+        Ok(Self { surroundings: Surroundings { mark, secret_names, cell }, cancel })
     }
 
     /// For looks that belong to no run.
@@ -319,6 +330,7 @@ fn isolate(command: &mut Command, surroundings: &Surroundings) {
         .env("GIT_ATTR_NOSYSTEM", "1")
         .env("GIT_OPTIONAL_LOCKS", "0")
         .env("GIT_NO_LAZY_FETCH", "1")
+        .env("GIT_GRAFT_FILE", "/dev/null")
         .env("GIT_ALLOW_PROTOCOL", "none");
 }
 

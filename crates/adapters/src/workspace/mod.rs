@@ -11,9 +11,11 @@
 
 mod check;
 mod deliver;
+mod digest;
 mod git;
 mod hook;
 mod key;
+mod links;
 mod locks;
 mod place;
 mod prepare;
@@ -159,6 +161,11 @@ impl Workspaces for LocalWorkspaces {
         self.deliver(context, commit, expected).await
     }
 
+    async fn bring_remote(&self, context: &Context) -> Result<CommitId, Failure> {
+        self.tidy().await?;
+        self.bring(context).await
+    }
+
     async fn probe_push(&self, context: &Context, commit: &CommitId) -> ProbeAnswer {
         self.probe(context, commit).await
     }
@@ -194,18 +201,18 @@ impl Workspaces for LocalWorkspaces {
         let path = contained(policy, &workspace.path).await?;
         let caller = Caller::look().shut_in(policy, &self.state_dir, &path)?;
         let Some(work) = self.open(&caller, workspace, &path).await? else {
-            return Ok(dalsegno_engine::core::Work {
-                head: None,
-                has_commits: false,
-                uncommitted: Vec::new(),
-                diff_digest: None,
-            });
+            let diff_digest =
+                blocking("workspace_unreadable", "the workspace", move || Ok(digest::of_directory(&path))).await?;
+            let nothing =
+                dalsegno_engine::core::Work { head: None, has_commits: false, uncommitted: Vec::new(), diff_digest };
+            return Ok(nothing);
         };
         let head = work.head().await?;
         // A branch that was made anew need not hold `since`; then the base is what counts.
         let known: Vec<&str> = since.into_iter().chain(&workspace.base_commit).map(CommitId::as_str).collect();
         let has_commits = head.is_some() && work.beyond(&["HEAD"], &known).await?.is_some();
-        Ok(dalsegno_engine::core::Work { head, has_commits, uncommitted: work.uncommitted().await?, diff_digest: None })
+        let (uncommitted, diff_digest) = work.changes().await?;
+        Ok(dalsegno_engine::core::Work { head, has_commits, uncommitted, diff_digest })
     }
 }
 

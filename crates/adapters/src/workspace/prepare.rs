@@ -175,9 +175,14 @@ async fn fetch_source(
         .map(|name| format!("refs/heads/{name}"))
         .collect();
     names.extend(parents.iter().cloned());
+    let children = format!("{branch_ref}/");
+    names.push(format!("{children}*"));
     let refs = bare.ask(caller, remote, &names).await?;
     if let Some(parent) = parents.iter().find(|parent| refs.get(parent).is_some()) {
         return Err(branch_in_use(&branch, remote, &format!("a branch {parent} is in the way")));
+    }
+    if let Some(child) = refs.below(&children) {
+        return Err(branch_in_use(&branch, remote, &format!("a branch {child} is in the way")));
     }
     let (from, base_branch) = resolve_base(remote, policy, &refs)?;
     let base_ref = format!("refs/dalsegno/base/{}", workspace_key(&from));

@@ -139,6 +139,11 @@ impl RemoteRefs {
         self.refs.get(name)
     }
 
+    /// A ref whose name begins so.
+    pub(super) fn below(&self, start: &str) -> Option<&str> {
+        self.refs.keys().map(String::as_str).find(|name| name.starts_with(start))
+    }
+
     fn parse(text: &str) -> Self {
         let mut found = Self::default();
         for line in text.lines() {

@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use dalsegno_engine::core::{CommitId, Failure};
 use tempfile::TempDir;
 
+use super::digest;
 use super::git::{Caller, Git, Reach, git, io_failure};
+use super::links;
 use super::place::blocking;
 
 /// Paths that are named when something is uncommitted.
@@ -60,7 +62,7 @@ impl<'a> Work<'a> {
                     return Ok(Some(Some(why)));
                 }
             }
-            Ok(None)
+            links::refused(&git_dir).map(|why| why.map(Some))
         })
         .await?;
         match verdict {
@@ -109,8 +111,16 @@ impl<'a> Work<'a> {
         Ok(Some(said.text()).filter(|text| !text.is_empty()).map(CommitId))
     }
 
-    /// Uncommitted paths, ignored ones left out, at most 50.
-    pub(super) async fn uncommitted(&self) -> Result<Vec<String>, Failure> {
+    /// Uncommitted paths, ignored ones left out, at most 50, and a hash over all of them with their content.
+    pub(super) async fn changes(&self) -> Result<(Vec<String>, Option<String>), Failure> {
+        let status = self.status().await?;
+        let named = paths(&status);
+        let top = self.path.clone();
+        let look = move || Ok(digest::of_status(&top, &status));
+        Ok((named, blocking("workspace_unreadable", "the state of the workspace", look).await?))
+    }
+
+    async fn status(&self) -> Result<Vec<u8>, Failure> {
         let shadow = Shadow::make(self).await?;
         let said = shadow
             .git(self)
@@ -124,13 +134,35 @@ impl<'a> Work<'a> {
             ])
             .must("workspace_unreadable", "the state of the workspace cannot be read")
             .await?;
-        let text = String::from_utf8_lossy(&said.out).into_owned();
-        Ok(text.split('\0').filter_map(|entry| entry.get(3..)).map(str::to_owned).take(MAX_PATHS).collect())
+        Ok(said.out)
+    }
+
+    /// Puts a commit of the bare repository at `bare` here, under `name`. The workspace's configuration has no part in
+    /// it: the objects are fetched through a git directory of ours.
+    ///
+    /// # Errors
+    /// `workspace_unwritable`, `disk_full`.
+    pub(super) async fn bring(&self, bare: &Path, commit: &CommitId, name: &str) -> Result<(), Failure> {
+        let what = "the remote's commits cannot be put into the workspace";
+        let shadow = Shadow::make(self).await?;
+        shadow
+            .git(self)
+            .allow_directories()
+            .args(["-c", "fetch.unpackLimit=1", "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--"])
+            .arg(bare)
+            .arg(format!("{commit}:refs/dalsegno/brought"))
+            .must("workspace_unwritable", what)
+            .await?;
+        self.refs()
+            .args(["update-ref", "--no-deref", name, commit.as_str()])
+            .must("workspace_unwritable", what)
+            .await
+            .map(drop)
     }
 
     /// What of this workspace is in none of `known`, in words.
     pub(super) async fn loss(&self, known: &[&str]) -> Result<Option<String>, Failure> {
-        let files = self.uncommitted().await?;
+        let files = paths(&self.status().await?);
         if !files.is_empty() {
             let more = if files.len() == MAX_PATHS { " or more" } else { "" };
             let named: Vec<&str> = files.iter().take(5).map(String::as_str).collect();
@@ -345,7 +377,13 @@ impl Shadow {
         let (from, to) = (self.dir.path().join("index"), work.path.join(".git").join("index"));
         tokio::task::spawn_blocking(move || {
             let half = to.with_extension("dalsegno");
-            fs::copy(&from, &half)?;
+            match fs::remove_file(&half) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+            // Made anew: a link that an agent left under this name is not followed.
+            let mut new = fs::OpenOptions::new().write(true).create_new(true).open(&half)?;
+            io::copy(&mut fs::File::open(&from)?, &mut new)?;
             fs::rename(&half, &to)
         })
         .await
@@ -353,6 +391,12 @@ impl Shadow {
         .flatten()
         .map_err(|error| io_failure("commit_failed", "the index of the workspace cannot be written", &error))
     }
+}
+
+/// The paths of `git status --porcelain -z`, at most 50.
+fn paths(status: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(status);
+    text.split('\0').filter_map(|entry| entry.get(3..)).map(str::to_owned).take(MAX_PATHS).collect()
 }
 
 /// Copies a plain file if there is one; links and whatever else is in its place do not count.

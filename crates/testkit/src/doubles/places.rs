@@ -26,6 +26,8 @@ pub struct ScriptedWorkspaces {
     pub check: Script<bool>,
     /// What a push does.
     pub push: Script<()>,
+    /// What bringing the remote's branch does.
+    pub bring: Script<()>,
     /// What the remote says about a push in doubt: done or not.
     pub probe_push: Script<bool>,
     /// What removing one does.
@@ -42,6 +44,7 @@ impl ScriptedWorkspaces {
             fetch: Script::default(),
             check: Script::default(),
             push: Script::default(),
+            bring: Script::default(),
             probe_push: Script::default(),
             remove: Script::default(),
         }
@@ -100,6 +103,12 @@ impl Workspaces for ScriptedWorkspaces {
     async fn push(&self, context: &Context, _commit: &CommitId, _expected: Option<&CommitId>) -> Result<(), Failure> {
         let issue = self.note(context);
         self.push.play(&issue, || Ok(())).await
+    }
+
+    async fn bring_remote(&self, context: &Context) -> Result<CommitId, Failure> {
+        let issue = self.note(context);
+        self.bring.play(&issue, || Ok(())).await?;
+        Ok(CommitId("d".repeat(40)))
     }
 
     async fn probe_push(&self, context: &Context, _commit: &CommitId) -> ProbeAnswer {
