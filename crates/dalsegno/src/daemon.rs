@@ -116,6 +116,7 @@ pub(crate) async fn preflight(
     workspaces: &LocalWorkspaces,
 ) -> Result<(), CliError> {
     trackers.open(policy).map_err(|failure| CliError::failure(&failure))?;
+    dalsegno_adapters::agent::preflight(&policy.agent).await.map_err(|failure| CliError::failure(&failure))?;
     workspaces.preflight(policy).await.map_err(|failure| CliError::failure(&failure))
 }
 

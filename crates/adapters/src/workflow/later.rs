@@ -32,21 +32,21 @@ pub(super) fn refuse_unavailable(config: &Map<String, Value>) -> Result<(), Fail
 }
 
 fn agent(agent: &Section<'_>) -> Result<(), Failure> {
-    let acp = "Set agent.kind to acp (with agent.command) or to scripted (with agent.script).";
-    match agent.get("kind") {
-        None => Err(Failure::permanent(
-            "not_available",
-            "agent.kind is not set and defaults to codex, which this version cannot drive yet",
-        )
-        .hint(acp)),
-        Some(Value::String(kind)) if matches!(kind.trim(), "acp" | "scripted") => Ok(()),
-        Some(value @ Value::String(kind)) if matches!(kind.trim(), "codex" | "claude" | "opencode" | "openhands") => {
-            Err(refuse("agent.kind", value, acp))
+    let instead = "Set agent.kind to codex, to acp (with agent.command) or to scripted (with agent.script).";
+    let kind = agent.get("kind");
+    match kind {
+        None => Ok(()),
+        Some(Value::String(kind)) if matches!(kind.trim(), "codex" | "acp" | "scripted") => Ok(()),
+        Some(value @ Value::String(kind)) if matches!(kind.trim(), "claude" | "opencode" | "openhands") => {
+            Err(refuse("agent.kind", value, instead))
         }
         Some(value) => {
-            Err(invalid("agent.kind", &shown(value), "acp, scripted (codex, claude, opencode, openhands come later)"))
+            Err(invalid("agent.kind", &shown(value), "codex, acp, scripted (claude, opencode, openhands come later)"))
         }
     }?;
+    if kind.and_then(Value::as_str).is_none_or(|kind| kind.trim() == "codex") {
+        return Ok(());
+    }
     set(agent, "model", "Remove agent.model and choose the model in the agent's own configuration or command.")
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use dalsegno_core::{
-    AgentKind, AgentPolicy, AutoApprove, CommitMode, Failure, HandoffPolicy, HooksPolicy, Policy, Sandbox,
+    AgentKind, AgentPolicy, AutoApprove, CodexPolicy, CommitMode, Failure, HandoffPolicy, HooksPolicy, Policy, Sandbox,
     SandboxNetwork, TrackerPolicy, WorkspacePolicy, WorkspaceStrategy, normalized_state,
 };
 use serde_json::{Map, Value};
@@ -158,11 +158,14 @@ fn hooks(section: &Section<'_>) -> Result<HooksPolicy, Failure> {
 fn agent(config: &Map<String, Value>, place: &Place<'_>) -> Result<AgentPolicy, Failure> {
     let section = Section::of(config, "agent")?;
     let codex = Section::of(config, "codex")?;
-    // `later` has refused every other kind, and the absence of one.
-    let kind =
-        section.word("kind", &[("acp", AgentKind::Acp), ("scripted", AgentKind::Scripted)])?.unwrap_or(AgentKind::Acp);
-    // A command is a shell command and stays as it is (Symphony §6.1).
-    let command = section.text("command")?;
+    // `later` has refused every other kind.
+    let kinds = [("codex", AgentKind::Codex), ("acp", AgentKind::Acp), ("scripted", AgentKind::Scripted)];
+    let kind = section.word("kind", &kinds)?.unwrap_or(AgentKind::Codex);
+    // A command is a shell command and stays as it is (Symphony §6.1). The specification has Codex's in `codex`.
+    let command = match (section.text("command")?, kind) {
+        (None, AgentKind::Codex) => codex.text("command")?,
+        (command, _) => command,
+    };
     let script = section
         .text("script")?
         .map(|path| {
@@ -206,6 +209,12 @@ fn agent(config: &Map<String, Value>, place: &Place<'_>) -> Result<AgentPolicy, 
                 utf8("agent.sandbox_write", &path)
             })
             .collect::<Result<_, _>>()?,
+        model: section.text("model")?.map(|model| model.trim().to_owned()),
+        codex: CodexPolicy {
+            approval_policy: codex.get("approval_policy").cloned(),
+            thread_sandbox: codex.get("thread_sandbox").cloned(),
+            turn_sandbox_policy: codex.get("turn_sandbox_policy").cloned(),
+        },
         ..AgentPolicy::of(kind)
     })
 }

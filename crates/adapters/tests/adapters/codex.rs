@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 static MODELS: Mutex<Vec<ModelServer>> = Mutex::new(Vec::new());
 
 /// Steps of a model with `again` for the prompt that follows a cut turn.
-fn model(steps: &Value) -> String {
+pub(crate) fn model(steps: &Value) -> String {
     let script = json!({"default": steps, "again": [{"answer": [{"say": "again"}]}]});
     let script = Script::parse(&script.to_string()).unwrap();
     let server = ModelServer::start(script).unwrap();
@@ -30,12 +30,12 @@ fn model(steps: &Value) -> String {
 }
 
 /// Where Codex may have its home: not below the system's temporary folder.
-fn place() -> PathBuf {
+pub(crate) fn place() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
 }
 
 /// Codex in a home of its own below `place`, with a model at `url`.
-fn codex(place: &Path, url: &str, switches: &str) -> (Arc<dyn Agents>, AgentPolicy) {
+pub(crate) fn codex(place: &Path, url: &str, switches: &str) -> (Arc<dyn Agents>, AgentPolicy) {
     let home = place.join("home");
     std::fs::create_dir_all(&home).unwrap();
     let config = format!(
@@ -61,13 +61,13 @@ stream_max_retries = 1
 }
 
 /// The client, whose children have their home there.
-fn at_home(home: &Path) -> Arc<dyn Agents> {
+pub(crate) fn at_home(home: &Path) -> Arc<dyn Agents> {
     let variables = ["HOME", "CODEX_HOME"].map(|name| (OsString::from(name), home.as_os_str().to_owned()));
     Arc::new(CodexAgents::with_variables(variables.to_vec()))
 }
 
 /// A Codex that is this script in bash. `$turn` and `$CASE` say where it is.
-fn in_bash(place: &Path, on_turn: &str) -> (Arc<dyn Agents>, AgentPolicy) {
+pub(crate) fn in_bash(place: &Path, on_turn: &str) -> (Arc<dyn Agents>, AgentPolicy) {
     let home = place.join("home");
     std::fs::create_dir_all(&home).unwrap();
     let script = format!("on_turn() {{\n{on_turn}\n}}\n{FAKE}");
@@ -99,7 +99,7 @@ fn patch(path: &str) -> String {
     format!("apply_patch <<'EOF'\n*** Begin Patch\n*** Add File: {path}\n+hello\n*** End Patch\nEOF\n")
 }
 
-fn run(command: &str) -> Value {
+pub(crate) fn run(command: &str) -> Value {
     json!([{"answer": [{"run": command}]}, {"answer": [{"say": "went on"}]}])
 }
 

@@ -3,6 +3,7 @@
 
 mod agent;
 mod codex;
+mod codex_cases;
 mod sandbox;
 mod symphony_tracker;
 mod tracker;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use dalsegno_adapters::workflow::{Environment, WorkflowFile};
 use dalsegno_core::{
-    AgentKind, AutoApprove, BlockerRef, CommitMode, Failure, Issue, Policy, Sandbox, SandboxNetwork, Timestamp,
-    WorkspaceStrategy,
+    AgentKind, AutoApprove, BlockerRef, CodexPolicy, CommitMode, Failure, Issue, Policy, Sandbox, SandboxNetwork,
+    Timestamp, WorkspaceStrategy,
 };
 use dalsegno_engine::{Workflow, policy_hash};
 
@@ -133,7 +133,7 @@ fn s17_1_defaults_apply() {
 #[test]
 fn s5_2_without_front_matter_the_whole_file_is_prompt() {
     let failure = Project::new().write("Just a prompt.\n").load().unwrap_err();
-    assert_eq!(failure.code, "not_available", "the defaults name an agent that is not there: {failure}");
+    assert_eq!(failure.code, "unsupported_tracker_kind", "the specification has no default for it: {failure}");
 }
 
 #[test]
@@ -177,6 +177,24 @@ fn s17_1_commands_stay_shell_commands() {
     let policy = load(front).unwrap();
     assert_eq!(policy.agent.command.as_deref(), Some("~/bin/agent --key $TOKEN | tee log"));
     assert_eq!(policy.agent.kind, AgentKind::Acp);
+}
+
+#[test]
+fn codex_is_the_default_and_its_own_keys_are_kept_as_they_are() {
+    let front = |agent: &str| load(&format!("tracker: {{kind: local}}\n{agent}")).unwrap().agent;
+    let agent = front("");
+    assert_eq!((agent.kind, agent.command, agent.codex), (AgentKind::Codex, None, CodexPolicy::default()));
+    let agent = front("codex: {command: 'codex -p work app-server'}\n");
+    assert_eq!(agent.command.as_deref(), Some("codex -p work app-server"));
+    let agent = front(
+        "agent: {kind: codex, command: a, model: m}\ncodex: {command: b, approval_policy: never, thread_sandbox: read-only, turn_sandbox_policy: {type: readOnly}}\n",
+    );
+    assert_eq!((agent.command.as_deref(), agent.model.as_deref()), (Some("a"), Some("m")));
+    assert_eq!(agent.codex.approval_policy, Some("never".into()));
+    assert_eq!(agent.codex.thread_sandbox, Some("read-only".into()));
+    assert_eq!(agent.codex.turn_sandbox_policy, Some(serde_json::json!({"type": "readOnly"})));
+    let agent = front("agent: {kind: acp, command: a}\ncodex: {command: b}\n");
+    assert_eq!(agent.command.as_deref(), Some("a"));
 }
 
 #[test]
@@ -224,7 +242,7 @@ fn later_features_are_refused_by_name_with_a_remedy() {
         assert_eq!(failure.code, "not_available", "{front}: {failure}");
         assert!(failure.message.contains(key) && failure.hint.is_some(), "{failure}");
     }
-    for agent in ["", "agent: {command: a}\n", "agent: {kind: codex}\n"] {
+    for agent in ["agent: {kind: claude}\n", "agent: {kind: acp, command: a, model: b}\n"] {
         let failure = load(&format!("tracker: {{kind: local}}\n{agent}")).unwrap_err();
         assert_eq!(failure.code, "not_available", "{agent}");
         assert!(failure.message.contains("agent."), "{failure}");

@@ -49,7 +49,7 @@ fn broken_front_matter_is_refused_with_its_code() {
             "---\ntracker: {kind: nonsense}\nagent: {kind: scripted, script: agent.yaml}\n---\nx",
             "unsupported_tracker_kind",
         ),
-        ("---\ntracker: {kind: local}\n---\nx", "not_available"),
+        ("---\ntracker: {kind: local}\nagent: {kind: claude}\n---\nx", "not_available"),
         (
             "---\ntracker: {kind: local}\nagent: {kind: scripted, script: agent.yaml, max_turns: 0}\n---\nx",
             "invalid_config",

@@ -130,6 +130,12 @@ impl Heard {
         lines.iter().filter(|(of, _)| *of == kind).map(|(_, text)| format!("{text}\n")).collect()
     }
 
+    /// Signs of life so far.
+    #[must_use]
+    pub fn signs(&self) -> u64 {
+        *self.activity.lock().unwrap()
+    }
+
     /// Lines of that kind.
     #[must_use]
     pub fn count(&self, kind: TranscriptKind) -> usize {

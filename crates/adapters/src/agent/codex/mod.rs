@@ -17,19 +17,27 @@ mod session;
 mod tokens;
 mod wire;
 
+#[cfg(test)]
+mod schema;
+
 use std::ffi::OsString;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use dalsegno_engine::core::Failure;
 use dalsegno_engine::{Agents, Launch, Started};
+use tokio_util::sync::CancellationToken;
 
 use super::inside::workspace;
-use crate::process::{Surroundings, shell};
+use crate::process::{Surroundings, run_bounded, shell};
 
 /// What starts Codex when `agent.command` does not say it (Symphony §5.3.6).
 const DEFAULT_COMMAND: &str = "codex app-server";
 /// Keeps it from calling home: no catalogue of plugins, no look for a newer version. Only behind our own command.
 const QUIET: &str = " --disable plugins -c check_for_update_on_startup=false";
+
+/// Longest look for the program at the start.
+const LOOK_LIMIT: Duration = Duration::from_secs(10);
 
 /// Codex, started by `agent.command` in a login shell.
 #[derive(Debug, Clone, Default)]
@@ -54,6 +62,26 @@ impl Agents for CodexAgents {
         command.current_dir(&workspace).envs(self.variables.iter().map(|(name, value)| (name, value)));
         session::start(command, request, workspace).await
     }
+}
+
+/// Whether the program that the command begins with is there, as far as a login shell can tell.
+///
+/// # Errors
+/// `agent_not_found`.
+pub(super) async fn preflight(command: Option<&str>) -> Result<(), Failure> {
+    let script = script(command);
+    // A first word with more than a name in it, or one that sets a variable, is the shell's to read.
+    let plain = |word: &str| word.chars().all(|c| c.is_ascii_alphanumeric() || "._-/+".contains(c));
+    let Some(program) = script.split_whitespace().next().filter(|word| plain(word)) else { return Ok(()) };
+    let surroundings = Surroundings { mark: "preflight".to_owned(), secret_names: Vec::new(), cell: None };
+    let look = shell(&format!("command -v {program}"), &surroundings);
+    let looked = run_bounded(look, None, LOOK_LIMIT, &CancellationToken::new(), 1024).await?;
+    // A shell that could not be asked says nothing about the program.
+    if looked.success() || looked.timed_out {
+        return Ok(());
+    }
+    Err(Failure::permanent("agent_not_found", format!("`{program}`, which starts the agent, is not there"))
+        .hint("install Codex (`npm install -g @openai/codex`), or set agent.command in WORKFLOW.md; it runs in a login shell (`bash -lc`)"))
 }
 
 /// The shell command that is run.

@@ -32,6 +32,8 @@ const _: () = assert!(
     INTERRUPT_GRACE.as_millis() + COMMANDS_GRACE.as_millis() < CANCEL_GRACE.as_millis(),
     "the driver would give up first"
 );
+/// How soon an interrupt is sent again.
+const INTERRUPT_AGAIN: Duration = Duration::from_millis(250);
 /// Longest wait between two signs of life of a quiet command.
 const MAX_BEAT: Duration = Duration::from_secs(10);
 
@@ -170,6 +172,7 @@ impl CodexSession {
                 self.interrupt(cut);
             }
             let silence_ends = listener.last() + self.silence;
+            let again = cut.as_ref().and_then(|cut| cut.again);
             let grace_ends = cut.as_ref().map(|cut| cut.since + INTERRUPT_GRACE);
             tokio::select! {
                 biased;
@@ -190,6 +193,7 @@ impl CodexSession {
                 () = self.link.wire.ended() => return Err(self.link.program.why().await),
                 () = self.link.program.died() => return Err(self.link.program.why().await),
                 () = until(grace_ends), if cut.is_some() => return Err(no_end(INTERRUPT_GRACE)),
+                () = until(again) => {}
                 () = cancel.cancelled(), if cut.is_none() => {
                     listener.note("interrupting the turn");
                     cut = Some(Cut::new(TurnOutcome::Interrupted));
@@ -208,13 +212,14 @@ impl CodexSession {
         }
     }
 
-    /// Sends the interrupt, once, as soon as the turn has a name.
+    /// Sends the interrupt as soon as the turn has a name, and again while it goes on: Codex forgets one that comes
+    /// before its turn has really begun.
     fn interrupt(&mut self, cut: &mut Cut) {
-        if cut.told {
+        if cut.again.is_some_and(|at| Instant::now() < at) {
             return;
         }
         let Some((thread, turn)) = self.link.listener.open_turn() else { return };
-        cut.told = true;
+        cut.again = Some(Instant::now() + INTERRUPT_AGAIN);
         let request = self.link.wire.clone().request("turn/interrupt", calls::turn_interrupt(&thread, &turn));
         self.link.program.tasks.spawn(async move {
             // The end of the turn is what counts; it comes by itself when it was over already.
@@ -272,13 +277,13 @@ fn silent(for_long: Duration) -> Failure {
 struct Cut {
     outcome: TurnOutcome,
     since: Instant,
-    /// Codex was told.
-    told: bool,
+    /// When Codex is told again.
+    again: Option<Instant>,
 }
 
 impl Cut {
     fn new(outcome: TurnOutcome) -> Self {
-        Self { outcome, since: Instant::now(), told: false }
+        Self { outcome, since: Instant::now(), again: None }
     }
 }
 
