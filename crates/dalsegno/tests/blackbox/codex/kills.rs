@@ -309,7 +309,8 @@ fn judge(scene: &Scene, moment: Moment, victim: Victim, before: String, arrived:
     let told = scene.told();
     let (input, output) = scene.journaled();
     let (tokens, journal) = (told.input + told.output, input + output);
-    assert!(journal <= tokens, "{who}: the journal counts {journal} tokens, and the model told {tokens}");
+    let missing = tokens.checked_sub(journal).unwrap();
+    assert!(unreported(moment, victim).contains(&missing), "{who}: of {tokens} tokens the journal has {journal}");
     let done = did(project);
     let again: String = "ABCD".chars().filter(|letter| done.matches(*letter).count() > 1).collect();
     let again = match (repeated, again.as_str()) {
@@ -349,6 +350,17 @@ fn sessions_that_may_follow(moment: Moment, victim: Victim) -> &'static [&'stati
         // Codex takes the turn before anything of it is on disk.
         (TurnBegun, Both) => &["the same", "new"],
         (_, Daemon | Both) => &["the same"],
+    }
+}
+
+/// Tokens that nobody but the model knows of. Codex tells those of an answer when the commands of the answer have
+/// ended, and writes them down then.
+fn unreported(moment: Moment, victim: Victim) -> &'static [u64] {
+    match (moment, victim) {
+        (Command | FreeCommand | Approval, Agent | Both) => &[110],
+        // Whether the model was asked already is chance.
+        (TurnBegun, _) => &[0, 110],
+        _ => &[0],
     }
 }
 

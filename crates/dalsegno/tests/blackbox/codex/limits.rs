@@ -3,7 +3,6 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::super::judge;
-use super::super::project::Project;
 use super::scene::{FRONT, Scene, WORK};
 
 /// The work, when the model answers.
@@ -75,7 +74,7 @@ fn waited_for(refusing: impl Fn(u64) -> String) {
     let Some(mut scene) = Scene::new(FRONT, &refusing(reset)) else { return };
     let mut daemon = scene.project.daemon();
     scene.project.wait_for_event("rate_limited");
-    scene.project.wait_until("the wait", || waits(&scene.project));
+    scene.project.wait_for("DS-1", "waiting_quota");
     let limited = scene.project.events().into_iter().find(|event| event.kind == "rate_limited").unwrap();
     assert_eq!(limited.data["reset_at"], reset * 1000, "{}", limited.data);
     daemon.kill();
@@ -88,11 +87,8 @@ fn waited_for(refusing: impl Fn(u64) -> String) {
     let events = scene.project.events();
     let runs: Vec<i64> = events.iter().filter(|event| event.kind == "run_started").map(|event| event.at.0).collect();
     assert_eq!(runs.len(), 2, "one that was refused, and one after the reset");
+    assert_eq!((scene.count("agent_suspended"), scene.count("agent_resumed")), (1, 1));
     assert!(runs[1] >= i64::try_from(reset).unwrap() * 1000, "it did not wait for the reset");
-}
-
-fn waits(project: &Project) -> bool {
-    project.status("DS-1").is_some_and(|(status, _)| status == "waiting_quota" || status == "waiting_retry")
 }
 
 #[test]
