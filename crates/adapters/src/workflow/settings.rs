@@ -215,7 +215,6 @@ fn agent(config: &Map<String, Value>, place: &Place<'_>) -> Result<AgentPolicy, 
             thread_sandbox: codex.get("thread_sandbox").cloned(),
             turn_sandbox_policy: codex.get("turn_sandbox_policy").cloned(),
         },
-        ..AgentPolicy::of(kind)
     })
 }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use dalsegno_adapters::agent::CodexAgents;
 use dalsegno_adapters::process::Sweeper;
-use dalsegno_engine::core::{AgentKind, AgentPolicy};
+use dalsegno_engine::core::{AgentKind, AgentPolicy, Sandbox};
 use dalsegno_engine::{Agents, Processes};
 use dalsegno_testkit::conformance::agent::{AgentFixture, Behaviour, agent_policy};
 use dalsegno_testkit::model::{ModelServer, Script};
@@ -57,7 +57,10 @@ stream_max_retries = 1
     std::fs::write(home.join("config.toml"), config).unwrap();
     let program = parts::codex().unwrap().program;
     let command = format!("'{}' --disable plugins {switches} app-server", program.display());
-    (at_home(&home), agent_policy(AgentKind::Codex, Some(command), None))
+    let mut policy = agent_policy(AgentKind::Codex, Some(command), None);
+    // For a sandbox of ours, which knows the home of the daemon alone.
+    policy.sandbox_write = vec![home.display().to_string()];
+    (at_home(&home), policy)
 }
 
 /// The client, whose children have their home there.
@@ -103,10 +106,14 @@ pub(crate) fn run(command: &str) -> Value {
     json!([{"answer": [{"run": command}]}, {"answer": [{"say": "went on"}]}])
 }
 
-struct CodexFixture;
+/// The argument says where things of an agent are that works in this case's directory.
+struct CodexFixture(fn(&Path) -> PathBuf);
+
+const BESIDE: CodexFixture = CodexFixture(Path::to_path_buf);
 
 impl AgentFixture for CodexFixture {
     fn agent(&self, behaviour: Behaviour, dir: &Path) -> (Arc<dyn Agents>, AgentPolicy) {
+        let dir = &(self.0)(dir);
         let asks = |(agents, mut policy): (Arc<dyn Agents>, AgentPolicy)| {
             policy.codex.approval_policy = Some(json!("untrusted"));
             policy.codex.thread_sandbox = Some(json!("read-only"));
@@ -188,7 +195,7 @@ mod conformance {
                 #[tokio::test(flavor = "multi_thread")]
                 async fn $case() {
                     if parts::codex().is_some() {
-                        let case = dalsegno_testkit::conformance::agent::$case(&CodexFixture);
+                        let case = dalsegno_testkit::conformance::agent::$case(&BESIDE);
                         let limit = dalsegno_testkit::conformance::agent::CASE_LIMIT;
                         tokio::time::timeout(limit, case).await.expect("the case hangs");
                     }
@@ -203,4 +210,57 @@ mod conformance {
         resume_after_kill_with_the_prompt, resume_after_kill_without_the_prompt, resume_of_a_session_that_is_gone,
         exit, malformed_output, endless_malformed_output, silence, flood, not_utf8, secrets, close, drop_ends_it,
     }
+}
+
+/// The real one in the sandbox of `agent.sandbox`, which takes the place of its own.
+struct ShutIn;
+
+/// The sandbox hides what lies where the workspaces are. So there is a place for each test, and the next run of the
+/// test takes it over.
+fn elsewhere(dir: &Path) -> PathBuf {
+    let test = std::thread::current().name().unwrap_or("test").replace(':', "_");
+    let place = place().join("codex").join(test);
+    let owner = place.join("owner");
+    if std::fs::read_to_string(&owner).ok().as_deref() != dir.to_str() {
+        let _ = std::fs::remove_dir_all(&place);
+        std::fs::create_dir_all(&place).unwrap();
+        std::fs::write(&owner, dir.to_str().unwrap()).unwrap();
+    }
+    place
+}
+
+impl AgentFixture for ShutIn {
+    fn agent(&self, behaviour: Behaviour, dir: &Path) -> (Arc<dyn Agents>, AgentPolicy) {
+        let (agents, policy) = CodexFixture(elsewhere).agent(behaviour, dir);
+        (agents, AgentPolicy { sandbox: Sandbox::Bubblewrap, ..policy })
+    }
+
+    fn place(&self) -> PathBuf {
+        place()
+    }
+
+    fn processes(&self) -> Arc<dyn Processes> {
+        Arc::new(Sweeper)
+    }
+}
+
+mod in_the_sandbox {
+    use super::*;
+
+    macro_rules! cases {
+        ($($case:ident),* $(,)?) => {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $case() {
+                    if parts::codex().is_some() && crate::sandbox::there().await {
+                        let case = dalsegno_testkit::conformance::agent::$case(&ShutIn);
+                        let limit = dalsegno_testkit::conformance::agent::CASE_LIMIT;
+                        tokio::time::timeout(limit, case).await.expect("the case hangs");
+                    }
+                }
+            )*
+        };
+    }
+
+    cases! { prompt, interrupt, resume_after_kill_with_the_prompt, close, drop_ends_it }
 }

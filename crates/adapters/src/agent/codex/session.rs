@@ -182,7 +182,10 @@ impl CodexSession {
                         None => return Err(self.link.program.why().await),
                         Some(Err(refusal)) => return Ok(not_started(&refusal, cut)),
                         Some(Ok(answer)) => {
-                            listener.name_turn(answer.pointer("/turn/id").and_then(Value::as_str).unwrap_or_default());
+                            let Some(turn) = answer.pointer("/turn/id").and_then(Value::as_str) else {
+                                return Err(Failure::retryable("agent_protocol", "codex began a turn without a name"));
+                            };
+                            listener.name_turn(turn);
                         }
                     }
                 }
