@@ -55,6 +55,8 @@ enum Moment {
     BeforeFirstTurn,
     /// Codex took the turn, and nothing of it is done.
     TurnBegun,
+    /// Codex said that it works on the turn, and the daemon has not heard of it.
+    TurnSaid,
     ModelCall,
     /// In Codex's sandbox.
     Command,
@@ -70,16 +72,17 @@ enum Moment {
 
 use Moment::{
     AfterPush, Approval, BeforeFirstTurn, BeforePush, Command, FreeCommand, ModelCall, SessionUnheard, TurnBegun,
-    TurnEnd,
+    TurnEnd, TurnSaid,
 };
 
 use Victim::{Agent, Both, Daemon};
 
 #[rustfmt::skip]
-const MATRIX: [(Moment, Victim); 26] = [
+const MATRIX: [(Moment, Victim); 29] = [
     (SessionUnheard, Agent), (SessionUnheard, Daemon), (SessionUnheard, Both),
     (BeforeFirstTurn, Agent), (BeforeFirstTurn, Daemon), (BeforeFirstTurn, Both),
     (TurnBegun, Agent), (TurnBegun, Daemon), (TurnBegun, Both),
+    (TurnSaid, Agent), (TurnSaid, Daemon), (TurnSaid, Both),
     (ModelCall, Agent), (ModelCall, Daemon), (ModelCall, Both),
     (Command, Agent), (Command, Daemon), (Command, Both),
     (FreeCommand, Agent), (FreeCommand, Daemon), (FreeCommand, Both),
@@ -95,6 +98,7 @@ impl Moment {
             SessionUnheard => "session made, its answer under way",
             BeforeFirstTurn => "session journaled, before its first turn",
             TurnBegun => "turn taken, nothing of it done",
+            TurnSaid => "turn begun, not heard",
             ModelCall => "model call",
             Command => "command, in Codex's sandbox",
             FreeCommand => "command, without a sandbox",
@@ -116,6 +120,7 @@ impl Moment {
             SessionUnheard => at(To::Daemon, "thread/start", true),
             BeforeFirstTurn => at(To::Agent, "turn/start", false),
             TurnBegun => at(To::Daemon, "turn/start", true),
+            TurnSaid => at(To::Daemon, "turn/started", false),
             Approval => at(To::Agent, "item/commandExecution/requestApproval", true),
             TurnEnd => at(To::Daemon, "turn/completed", false),
             ModelCall | Command | FreeCommand | BeforePush | AfterPush => None,
@@ -348,7 +353,7 @@ fn sessions_that_may_follow(moment: Moment, victim: Victim) -> &'static [&'stati
         (SessionUnheard | BeforePush | AfterPush, _) => &["–"],
         (BeforeFirstTurn, _) | (_, Agent) => &["new"],
         // Codex takes the turn before anything of it is on disk.
-        (TurnBegun, Both) => &["the same", "new"],
+        (TurnBegun | TurnSaid, Both) => &["the same", "new"],
         (_, Daemon | Both) => &["the same"],
     }
 }
@@ -359,7 +364,7 @@ fn unreported(moment: Moment, victim: Victim) -> &'static [u64] {
     match (moment, victim) {
         (Command | FreeCommand | Approval, Agent | Both) => &[110],
         // Whether the model was asked already is chance.
-        (TurnBegun, _) => &[0, 110],
+        (TurnBegun | TurnSaid, _) => &[0, 110],
         _ => &[0],
     }
 }
