@@ -14,6 +14,7 @@ mod metadata;
 mod newcomer;
 mod parts;
 mod purity;
+mod real;
 mod shell;
 mod sim;
 mod spdx;
@@ -47,6 +48,7 @@ enum Verb {
     Bench(bench::Arguments),
     Crash(crash::Arguments),
     Kill(kill::Arguments),
+    Real(real::Arguments),
     Sim(sim::Arguments),
     Parts(parts::Arguments),
     Newcomer(newcomer::Arguments),
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Crash(arguments) => crash::run(&arguments),
         Verb::Kill(arguments) => kill::run(&arguments),
+        Verb::Real(arguments) => real::run(&arguments),
         Verb::Parts(arguments) => parts::run(&arguments),
         Verb::Sim(arguments) => sim::run(&arguments),
         Verb::Newcomer(arguments) => newcomer::run(&arguments),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use dalsegno_core::{
     Answer, Batch, Committed, CorruptJournal, Effect, EffectId, EffectRequest, Explanation, Failure, Input, Machine,
-    Output, Policy, Query, QueryId, Signal, Timestamp,
+    Outcome, Output, Policy, Query, QueryId, Signal, Timestamp,
 };
 use futures::FutureExt;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -291,8 +291,12 @@ impl Driver {
     fn take(&mut self, inward: Inward) -> Result<(), DriverError> {
         match inward {
             Inward::Input(input) => {
-                if let Input::EffectEnded { id, .. } = &*input {
+                if let Input::EffectEnded { id, outcome } = &*input {
                     self.cancels.remove(id);
+                    if !matches!(outcome, Outcome::Done { .. }) {
+                        // An agent that died in its turn answered no figures; what it had reported comes first.
+                        self.look_at_agents()?;
+                    }
                 }
                 if matches!(*input, Input::Answered { answer: Answer::Poll { .. }, .. }) {
                     self.refreshing = false;
@@ -416,11 +420,16 @@ impl Driver {
             );
             self.feed(Input::ClockJumped)?;
         }
+        self.look_at_agents()?;
+        self.look_at_workflow();
+        Ok(())
+    }
+
+    fn look_at_agents(&mut self) -> Result<(), DriverError> {
         for (run, usage) in self.executor.live.take() {
             let signal = usage.map_or(Signal::Activity, |(usage, model)| Signal::Usage { usage, model });
             self.feed(Input::Signal { run, signal })?;
         }
-        self.look_at_workflow();
         Ok(())
     }
 

@@ -250,7 +250,7 @@ impl Executor {
         self.live.begin_turn(&run, turn);
         crash::point("effect.prompt.sending");
         let end = session.prompt(turn, &text, &context.cancel).await;
-        self.live.end_turn(&run);
+        self.live.end_turn(&run, end.is_ok());
         let end = end?;
         let TurnEnd { turn, usage, summary, model, tool_digest } = end;
         Ok(EffectOutput::TurnEnded { turn, usage, summary, model, tool_digest })

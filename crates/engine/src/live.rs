@@ -116,11 +116,16 @@ impl Live {
         });
     }
 
-    /// What was reported of the turn is no business of the next one; its answer has the final figures.
-    pub(crate) fn end_turn(&self, run: &RunId) {
+    /// What was reported of the turn is no business of the next one. An answer has the final figures; without one,
+    /// what waits here is all that anybody will know of it, and is told at the next look.
+    pub(crate) fn end_turn(&self, run: &RunId, answered: bool) {
         self.with(run, |signs| {
             signs.open = false;
-            signs.usage = None;
+            if answered {
+                signs.usage = None;
+            } else {
+                signs.told = None;
+            }
         });
     }
 

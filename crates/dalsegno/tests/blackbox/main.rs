@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "seeds and figures of walks are printed for people")]
 
 mod bad_input;
+mod codex;
 mod commands;
 mod crash;
 mod http;

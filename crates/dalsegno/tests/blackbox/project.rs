@@ -262,17 +262,23 @@ impl Project {
 
     /// Processes that carry the mark of a run of this project's journal.
     pub(crate) fn strays(&self) -> Vec<String> {
+        self.marked().into_iter().map(|(_, line)| line).collect()
+    }
+
+    /// The same with their pids.
+    pub(crate) fn marked(&self) -> Vec<(i32, String)> {
         let store = Store::open_read_only(&self.state_dir()).unwrap();
         let needle = format!("DALSEGNO_RUN={}/", store.journal_id());
-        let mut strays = Vec::new();
+        let mut marked = Vec::new();
         for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
             let environ = fs::read(entry.path().join("environ")).unwrap_or_default();
             if environ.split(|byte| *byte == 0).any(|pair| pair.starts_with(needle.as_bytes())) {
                 let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-                strays.push(String::from_utf8_lossy(&line).replace('\0', " "));
+                marked.push((pid, String::from_utf8_lossy(&line).replace('\0', " ")));
             }
         }
-        strays
+        marked
     }
 }
 

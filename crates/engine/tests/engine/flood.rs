@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dalsegno_engine::DriverEnd;
-use dalsegno_engine::core::{Event, TurnOutcome, Usage};
+use dalsegno_engine::core::{Event, Failure, TurnOutcome, Usage};
 use dalsegno_testkit::doubles::{Act, Stage, issue, policy};
 
 use crate::support::{called, event, pass, start, within};
@@ -62,6 +62,24 @@ async fn figures_of_a_turn_are_not_counted_to_the_next_one() {
     sink.usage(Usage::new(7, 7), None);
     pass(3).await;
     assert_eq!(usages(&stage).last(), Some(&(2, Usage::new(7, 7))));
+    assert_eq!(life.stop().await.unwrap(), DriverEnd::Stopped);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_agent_reported_just_before_it_died_is_counted() {
+    let stage = Stage::default();
+    stage.tracker().put(issue("A"));
+    stage.agents.turns.next(Act::FailLate(Duration::from_secs(5), Failure::retryable("agent_exit", "it died")));
+    let life = start(&stage, false);
+    called(&stage, "prompt", "A").await;
+    let sink = stage.agents.sink("A").unwrap();
+    tokio::time::sleep(Duration::from_millis(4_000)).await;
+    sink.usage(Usage::new(100, 1), None);
+    // Too soon after the last report to be told by itself.
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    sink.usage(Usage::new(200, 2), None);
+    event(&stage, |event| matches!(event, Event::RunEnded { .. })).await;
+    assert_eq!(usages(&stage), [(1, Usage::new(100, 1)), (1, Usage::new(200, 2))]);
     assert_eq!(life.stop().await.unwrap(), DriverEnd::Stopped);
 }
 

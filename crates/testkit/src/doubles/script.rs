@@ -18,6 +18,8 @@ pub enum Act<T> {
     Hang,
     /// Answers after this time.
     Late(Duration, T),
+    /// Fails after this time.
+    FailLate(Duration, Failure),
 }
 
 /// Acts that wait for their calls.
@@ -91,6 +93,10 @@ impl<T: Clone> Script<T> {
             Some(Act::Late(wait, answer)) => {
                 tokio::time::sleep(wait).await;
                 Ok(answer)
+            }
+            Some(Act::FailLate(wait, failure)) => {
+                tokio::time::sleep(wait).await;
+                Err(failure)
             }
         }
     }

@@ -1,0 +1,8 @@
+//! The real binary with the real Codex. Only the language model is scripted, on loopback.
+
+mod handoff;
+mod kills;
+mod limits;
+mod loopback;
+mod proxy;
+mod scene;
