@@ -67,6 +67,8 @@ fn effects_are_for_whoever_looks_closely_and_parked_issues_for_everybody() {
         run: None,
         reason: "max_turns_reached".to_owned(),
         detail: "x".repeat(2_000),
+        limit: None,
+        held_until: None,
     };
     let line = log_event(&recorded(parked), &[], machine.state());
     assert_eq!(line.level, Level::WARN);
