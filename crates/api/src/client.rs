@@ -12,7 +12,8 @@ use crate::error::{ErrorBody, ErrorDetail, code};
 use crate::exit;
 use crate::sse::EventStream;
 use crate::types::{
-    EventPage, Explanation, Health, IssueDetail, IssueList, Refreshed, Run, RunList, State, TranscriptPage,
+    Action, ActionState, BudgetReport, EventPage, Explanation, Health, IssueDetail, IssueList, Receipt, Refreshed, Run,
+    RunList, State, TranscriptPage, UsageReport,
 };
 
 /// Largest answer that is read. A page is far smaller.
@@ -83,6 +84,8 @@ pub struct Request {
     pub method: &'static str,
     /// Path and query, percent-encoded.
     pub target: String,
+    /// JSON that goes with it.
+    pub body: Option<Vec<u8>>,
 }
 
 /// An answer, as a transport brings it.
@@ -161,7 +164,10 @@ impl Transport for HttpTransport {
             if let Some(bearer) = &bearer {
                 call = call.header("authorization", bearer);
             }
-            call.send_empty()
+            match &request.body {
+                Some(body) => call.header("content-type", "application/json").send(&body[..]),
+                None => call.send_empty(),
+            }
         } else {
             let mut call = self.agent.get(&url).config().timeout_global(Some(CALL_TIMEOUT)).build();
             if let Some(bearer) = &bearer {
@@ -325,6 +331,35 @@ impl Client {
         EventStream::new(&*self.transport, query.clone())
     }
 
+    /// `GET /api/v1/usage`
+    pub fn usage(&self) -> Result<UsageReport, ClientError> {
+        self.get("/api/v1/usage".to_owned())
+    }
+
+    /// `GET /api/v1/budget`
+    pub fn budget(&self) -> Result<BudgetReport, ClientError> {
+        self.get("/api/v1/budget".to_owned())
+    }
+
+    /// `GET /api/v1/actions/{id}`
+    pub fn action(&self, id: &str) -> Result<ActionState, ClientError> {
+        self.get(format!("/api/v1/actions/{}", escaped(id)))
+    }
+
+    /// `POST /api/v1/actions`: the receipt, accepted or not.
+    ///
+    /// # Errors
+    /// When there is no receipt: the request was refused as such, or nobody answered.
+    pub fn act(&self, action: &Action) -> Result<Receipt, ClientError> {
+        let body = serde_json::to_vec(action).map_err(|error| {
+            ClientError::local(code::INVALID_BODY, format!("the action cannot be written: {error}"))
+        })?;
+        let target = "/api/v1/actions".to_owned();
+        let Reply { status, body } = self.transport.send(&Request { method: "POST", target, body: Some(body) })?;
+        let receipt = serde_json::from_slice::<Receipt>(&body);
+        receipt.map_err(|_| refused(status, &body))
+    }
+
     /// `POST /api/v1/refresh`
     pub fn refresh(&self) -> Result<Refreshed, ClientError> {
         parsed(&self.send("POST", "/api/v1/refresh".to_owned())?)
@@ -335,7 +370,7 @@ impl Client {
     }
 
     fn send(&self, method: &'static str, target: String) -> Result<Vec<u8>, ClientError> {
-        let Reply { status, body } = self.transport.send(&Request { method, target })?;
+        let Reply { status, body } = self.transport.send(&Request { method, target, body: None })?;
         if (200..300).contains(&status) { Ok(body) } else { Err(refused(status, &body)) }
     }
 }

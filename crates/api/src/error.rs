@@ -18,6 +18,8 @@ pub mod code {
     pub const INVALID_QUERY: &str = "invalid_query";
     /// A query parameter that the route does not have.
     pub const UNKNOWN_PARAMETER: &str = "unknown_parameter";
+    /// No action of this name is remembered.
+    pub const ACTION_NOT_FOUND: &str = "action_not_found";
     /// A query parameter with a value that makes no sense.
     pub const INVALID_PARAMETER: &str = "invalid_parameter";
     /// The cursor is damaged or made up.

@@ -522,3 +522,150 @@ pub struct Refreshed {
     /// What will be done.
     pub operations: Vec<String>,
 }
+
+/// `POST /api/v1/actions`: what an operator wants.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Action {
+    /// Version of this shape: 1.
+    pub schema_version: u32,
+    /// What is to be done: `set_budget`, `release`.
+    pub action_kind: String,
+    /// To what.
+    pub target: Target,
+    /// Joins it with what the caller does elsewhere; made when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<String>,
+    /// The same key is never executed twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+    /// What happens with a key that is known: `replay` (the default) or `reject`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_duplicate: Option<String>,
+    /// What the kind needs.
+    #[serde(default)]
+    pub payload: serde_json::Map<String, serde_json::Value>,
+}
+
+/// What an action is done to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Target {
+    /// `issue`, `run`, `saga` or `daemon`.
+    pub kind: String,
+    /// Identifier or id, ignoring case.
+    #[serde(default)]
+    pub id: String,
+}
+
+/// The answer to an action.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Version of this shape: 1.
+    pub schema_version: u32,
+    /// Its name in the journal.
+    pub action_id: String,
+    /// What it is joined with.
+    pub correlation_id: String,
+    /// What was wanted.
+    pub action_kind: String,
+    /// To what.
+    pub target: Target,
+    /// `accepted` or `rejected`.
+    pub status: String,
+    /// Why it was rejected: a stable code.
+    pub code: Option<String>,
+    /// Why, in words.
+    pub reason: Option<String>,
+    /// When it was decided.
+    pub issued_at: String,
+    /// Events that follow from it.
+    pub expected_followups: Vec<String>,
+    /// This is the answer to an earlier sending.
+    pub replayed: bool,
+}
+
+/// `GET /api/v1/actions/{id}`: a receipt and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActionState {
+    /// The receipt.
+    pub receipt: Receipt,
+    /// How it ended, once it has.
+    pub completion: Option<Completion>,
+}
+
+/// How an action ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Completion {
+    /// `completed`.
+    pub status: String,
+    /// When.
+    pub at: String,
+}
+
+/// `GET /api/v1/usage`: the ledger's sums, newest first.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct UsageReport {
+    /// By issue; `key` is the identifier.
+    pub issues: Vec<UsageSum>,
+    /// By run.
+    pub runs: Vec<UsageSum>,
+    /// By UTC day; `key` is the date.
+    pub days: Vec<UsageSum>,
+    /// By model; `key` is null where no model is known.
+    pub models: Vec<UsageSum>,
+}
+
+/// A sum of the ledger.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UsageSum {
+    /// Of what.
+    pub key: Option<String>,
+    /// How much, and what it costs as far as prices are known.
+    #[serde(flatten)]
+    pub usage: Usage,
+    /// Tokens read from the provider's cache; part of the tokens read.
+    pub cached_input_tokens: u64,
+    /// Some of it has no price.
+    pub unpriced: bool,
+    /// A turn in it was cut or failed: it may be more.
+    pub incomplete: bool,
+}
+
+/// `GET /api/v1/budget`: use and limits.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct BudgetReport {
+    /// Of all issues on this UTC day; absent before a policy was loaded.
+    pub day: Option<BudgetLine>,
+    /// Of the issues that were worked on, the most tokens first.
+    pub issues: Vec<BudgetLine>,
+}
+
+/// Use and limits of an issue, or of the day; a limit that is null does not exist.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BudgetLine {
+    /// Identifier of the issue.
+    pub issue: Option<String>,
+    /// Tokens used.
+    pub tokens: u64,
+    /// Most tokens.
+    pub tokens_limit: Option<u64>,
+    /// US dollars spent, as far as prices are known.
+    pub cost_usd: f64,
+    /// Most US dollars.
+    pub cost_usd_limit: Option<f64>,
+    /// Some of it has no price.
+    pub unpriced: bool,
+    /// Turns that came to an end.
+    pub turns: u32,
+    /// Most turns.
+    pub turns_limit: Option<u32>,
+    /// Runs since the count last started over.
+    pub runs: u32,
+    /// Most runs.
+    pub runs_limit: Option<u32>,
+    /// Milliseconds that its runs took.
+    pub wall_clock_ms: u64,
+    /// Most milliseconds.
+    pub wall_clock_ms_limit: Option<u64>,
+}

@@ -131,6 +131,32 @@ impl DayUse {
     }
 }
 
+/// Use and limits of an issue, or of the day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BudgetLine {
+    /// The issue; `None`: all issues on this UTC day.
+    pub identifier: Option<String>,
+    /// Tokens used.
+    pub usage: Usage,
+    /// What that costs at the policy's prices, in billionths of a US dollar.
+    pub cost_nanousd: u64,
+    /// Some of it has no price.
+    pub unpriced: bool,
+    /// Turns that came to an end.
+    pub turns: u32,
+    /// Runs since the count last started over.
+    pub runs: u32,
+    /// Milliseconds that its runs took.
+    pub wall_clock_ms: u64,
+    /// The limits that hold.
+    pub limits: Limits,
+    /// Most runs; none for a day.
+    pub runs_allowed: Option<u32>,
+}
+
+/// Lines of a table of budgets at most; the issues with the most tokens are told.
+const LINES: usize = 500;
+
 /// A limit that is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Excess {
@@ -259,6 +285,51 @@ impl Machine {
             }
         }
         goes_on
+    }
+
+    /// Use and limits of this day, then of the issues that were worked on, the most tokens first.
+    #[must_use]
+    pub fn budgets(&self, now: Timestamp) -> Vec<BudgetLine> {
+        let Some(policy) = self.state.policy_of(None) else { return Vec::new() };
+        let line = |models: &ByModel| {
+            let cost = models.cost(&policy.budget.prices);
+            (cost.nanousd, cost.unpriced.is_some())
+        };
+        let today = day_of(now.max(self.now));
+        let day = if self.state.day.day == today { self.state.day.clone() } else { DayUse::default() };
+        let (cost_nanousd, unpriced) = line(&day.models);
+        let mut lines: Vec<BudgetLine> = self
+            .state
+            .issues
+            .values()
+            .filter(|entry| {
+                entry.runs > 0 || entry.usage != Usage::default() || entry.limits != BudgetOverride::default()
+            })
+            .map(|entry| {
+                let (cost_nanousd, unpriced) = line(&entry.models);
+                BudgetLine {
+                    identifier: Some(entry.issue.identifier.clone()),
+                    usage: entry.usage,
+                    cost_nanousd,
+                    unpriced,
+                    turns: entry.turns,
+                    runs: entry.runs,
+                    wall_clock_ms: self.wall_clock(entry),
+                    limits: entry.limits.over(policy.budget.issue),
+                    runs_allowed: Some(self.runs_allowed(&entry.issue.id, &policy)),
+                }
+            })
+            .collect();
+        lines.sort_by_key(|line| std::cmp::Reverse(line.usage.tokens()));
+        lines.truncate(LINES);
+        let limits = day.limits.over(policy.budget.day);
+        let usage = day.models.total();
+        let (turns, runs, wall_clock_ms) = (0, 0, 0);
+        let (identifier, runs_allowed) = (None, None);
+        let all =
+            BudgetLine { identifier, usage, cost_nanousd, unpriced, turns, runs, wall_clock_ms, limits, runs_allowed };
+        lines.insert(0, all);
+        lines
     }
 
     fn stays_within(&mut self, id: &RunId, moment: Moment) -> bool {

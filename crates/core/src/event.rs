@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::budget::BudgetLimit;
+use crate::budget::{BudgetLimit, BudgetOverride};
 use crate::effect::{Effect, Failure, Missing, Outcome, TurnOutcome};
 use crate::ids::{CommitId, EffectId, IssueId, PolicyHash, RunId, SessionId};
 use crate::issue::{Issue, IssueStatus, Workspace};
@@ -158,6 +158,33 @@ pub enum Event {
         #[serde(default)]
         held_until: Option<Timestamp>,
     },
+    /// An operator's action is taken on. `content`: hash over kind, target and payload.
+    ActionAccepted {
+        action_id: String,
+        correlation_id: String,
+        action_kind: String,
+        target_kind: String,
+        target_id: String,
+        issue: Option<IssueId>,
+        idempotency_key: Option<String>,
+        content: String,
+    },
+    /// An operator's action is refused.
+    ActionRejected {
+        action_id: String,
+        correlation_id: String,
+        action_kind: String,
+        target_kind: String,
+        target_id: String,
+        code: String,
+        reason: String,
+    },
+    /// An accepted action has done what it is for.
+    ActionCompleted { action_id: String, correlation_id: String, issue: Option<IssueId> },
+    /// An operator set limits over the policy's: of an issue, or of a UTC day.
+    BudgetSet { issue: Option<IssueId>, day: Option<i64>, limits: BudgetOverride, action_id: String },
+    /// An operator released a parked issue: breakers and the count of runs start over.
+    Released { issue: IssueId, action_id: String },
 }
 
 impl Event {
@@ -205,6 +232,11 @@ impl Event {
             Self::EffectInDoubt { .. } => "effect_in_doubt",
             Self::RecoveryStep { .. } => "recovery_step",
             Self::Parked { .. } => "parked",
+            Self::ActionAccepted { .. } => "action_accepted",
+            Self::ActionRejected { .. } => "action_rejected",
+            Self::ActionCompleted { .. } => "action_completed",
+            Self::BudgetSet { .. } => "budget_set",
+            Self::Released { .. } => "released",
         }
     }
 
@@ -225,8 +257,13 @@ impl Event {
             | Self::EffectEnded { issue, .. }
             | Self::EffectInDoubt { issue, .. }
             | Self::RecoveryStep { issue, .. }
+            | Self::Released { issue, .. }
             | Self::Parked { issue, .. } => Some(issue),
+            Self::ActionAccepted { issue, .. }
+            | Self::ActionCompleted { issue, .. }
+            | Self::BudgetSet { issue, .. } => issue.as_ref(),
             Self::DaemonStarted { .. }
+            | Self::ActionRejected { .. }
             | Self::DaemonStopped { .. }
             | Self::WorkflowLoaded { .. }
             | Self::WorkflowRejected { .. }
@@ -290,6 +327,11 @@ impl Event {
             | Self::WorkflowLoaded { .. }
             | Self::WorkflowRejected { .. }
             | Self::AgentResumed { .. }
+            | Self::ActionAccepted { .. }
+            | Self::ActionRejected { .. }
+            | Self::ActionCompleted { .. }
+            | Self::BudgetSet { .. }
+            | Self::Released { .. }
             | Self::TrackerHealth { .. }
             | Self::IssueSeen { .. }
             | Self::IssueChanged { .. }

@@ -10,6 +10,7 @@
 //!   its intent.
 //! - [`Machine::handle`] is total: it never fails and never blocks.
 
+mod action;
 mod breaker;
 mod budget;
 mod effect;
@@ -31,8 +32,9 @@ mod time;
 mod usage;
 mod view;
 
+pub use action::{ActionRecord, ActionRequest, Receipt};
 pub use breaker::{Breaker, FailedRun, Seen, signature};
-pub use budget::{BudgetLimit, BudgetOverride, DayUse};
+pub use budget::{BudgetLimit, BudgetLine, BudgetOverride, DayUse};
 pub use effect::{
     Answer, Effect, EffectOutput, EffectRequest, Failure, InDoubtPolicy, KnownBranch, Missing, Outcome, ProbeAnswer,
     PromptSpec, Query, SessionStart, TurnOutcome, Work,

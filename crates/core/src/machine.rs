@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use crate::action::{ActionRequest, Receipt};
 use crate::effect::{Answer, Effect, EffectRequest, Failure, KnownBranch, Outcome, Query};
 use crate::event::{Event, Recorded};
 use crate::ids::{EffectId, IssueId, PolicyHash, RunId};
@@ -66,6 +67,13 @@ pub enum Input {
     Refresh,
     /// The machine was suspended, or the clock jumped: clocks that measure silence start over.
     ClockJumped,
+    /// An operator wants something; answered with [`Output::Reply`] under the same ticket.
+    Action {
+        /// Names the answer.
+        ticket: u64,
+        /// What is wanted.
+        request: Box<ActionRequest>,
+    },
     /// No new work from now on; what is under way may end.
     Drain,
     /// The daemon is about to end in good order.
@@ -102,6 +110,13 @@ pub enum Output {
     Cancel(EffectId),
     /// Look something up; answer with [`Input::Answered`].
     Ask(QueryId, Query),
+    /// The answer to an action; what it decided is on disk.
+    Reply {
+        /// Of the input.
+        ticket: u64,
+        /// The answer.
+        receipt: Box<Receipt>,
+    },
     /// Nothing more until the next input, or until this time.
     Wait(Option<Timestamp>),
 }
@@ -203,6 +218,8 @@ pub struct Machine {
     touched: Touched,
     /// Intents that wait for their batch, by the sequence number of the intent.
     held: VecDeque<(u64, EffectId)>,
+    /// Answers that wait for what they tell to be durable, by the last event that it hangs on.
+    replies: VecDeque<(u64, u64, Receipt)>,
     performing: BTreeSet<EffectId>,
     unwanted: BTreeSet<EffectId>,
     in_flight: Option<u64>,
@@ -250,6 +267,7 @@ impl Machine {
             pending: Vec::new(),
             touched: Touched::default(),
             held: VecDeque::new(),
+            replies: VecDeque::new(),
             performing: BTreeSet::new(),
             unwanted: BTreeSet::new(),
             in_flight: None,
@@ -309,6 +327,7 @@ impl Machine {
                     *last = self.now;
                 }
             }
+            Input::Action { ticket, request } => self.act(ticket, &request),
             Input::Drain => self.draining = true,
             Input::Stopping { reason } => self.emit(Event::DaemonStopped { reason }),
             Input::Tick => {}
@@ -325,6 +344,11 @@ impl Machine {
         }
         if let Some(output) = self.outputs.pop_front() {
             return output;
+        }
+        if self.replies.front().is_some_and(|(seq, _, _)| *seq <= self.durable)
+            && let Some((_, ticket, receipt)) = self.replies.pop_front()
+        {
+            return Output::Reply { ticket, receipt: Box::new(receipt) };
         }
         while let Some((seq, id)) = self.held.front().copied() {
             if seq > self.durable {
@@ -439,6 +463,11 @@ impl Machine {
             }
         }
         self.pending.push(recorded);
+    }
+
+    /// Answers an action when everything that is decided so far is durable.
+    pub(crate) fn reply(&mut self, ticket: u64, receipt: Receipt) {
+        self.replies.push_back((self.state.seq, ticket, receipt));
     }
 
     fn keep_ended(

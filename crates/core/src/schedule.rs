@@ -477,7 +477,7 @@ impl Machine {
     }
 
     /// The limit of its own that the issue has reached.
-    fn spent(&self, entry: &IssueEntry, policy: &Policy) -> Option<Excess> {
+    pub(crate) fn spent(&self, entry: &IssueEntry, policy: &Policy) -> Option<Excess> {
         self.issue_excess(entry, policy, Moment::BeforeTurn)
             .or_else(|| self.unpriced(entry, policy, Moment::BeforeTurn))
     }

@@ -1,10 +1,11 @@
 //! State: the fold of the journal, and [`State::apply`], its only writer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::action::{ActionRecord, KEPT, Receipt};
 use crate::breaker::{Breaker, Seen};
 use crate::budget::{BudgetOverride, DayUse};
 use crate::effect::{Effect, EffectOutput, Failure, Outcome, PromptSpec, TurnOutcome};
@@ -60,6 +61,15 @@ pub struct State {
     /// What was used on the latest day with any use.
     #[serde(default)]
     pub day: DayUse,
+    /// Actions so far; numbers the next.
+    #[serde(default)]
+    pub action_count: u64,
+    /// The last accepted actions, oldest first.
+    #[serde(default)]
+    pub actions: VecDeque<ActionRecord>,
+    /// The last refused ones.
+    #[serde(default)]
+    pub refusals: VecDeque<Receipt>,
     /// Until when no run of these kinds of agents starts.
     #[serde(default)]
     pub suspended: BTreeMap<AgentKind, Timestamp>,
@@ -145,6 +155,25 @@ impl State {
             }
             Event::AgentResumed { agent } => {
                 self.suspended.remove(agent);
+            }
+            Event::ActionAccepted { .. } | Event::ActionRejected { .. } | Event::ActionCompleted { .. } => {
+                self.fold_action(event, at);
+            }
+            Event::BudgetSet { issue: Some(issue), day: _, limits, action_id: _ } => {
+                let entry = self.entry(issue)?;
+                entry.limits = entry.limits.and(*limits);
+            }
+            Event::BudgetSet { issue: None, day, limits, action_id: _ } => {
+                let day = self.day.turn_to(day.unwrap_or_else(|| day_of(at)));
+                day.limits = day.limits.and(*limits);
+            }
+            Event::Released { issue, action_id: _ } => {
+                let entry = self.entry(issue)?;
+                entry.runs = 0;
+                entry.attempt = None;
+                entry.settled = None;
+                entry.parked = None;
+                entry.breaker = Breaker { seen: entry.breaker.seen.take(), ..Breaker::default() };
             }
             Event::Progress { run, turn, progressed, head, diff_digest, tool_digest } => {
                 let issue = self.run(run)?.issue.clone();
@@ -366,6 +395,48 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// Remembers an action, and no more of them than are kept.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the fold hands it these three kinds alone")]
+    fn fold_action(&mut self, event: &Event, at: Timestamp) {
+        match event {
+            Event::ActionAccepted {
+                action_id,
+                correlation_id,
+                action_kind,
+                target_kind,
+                target_id,
+                issue: _,
+                idempotency_key,
+                content,
+            } => {
+                let names = [action_id, correlation_id, action_kind, target_kind, target_id];
+                let receipt = receipt_of(names, None, at);
+                let (key, content) = (idempotency_key.clone(), content.clone());
+                self.actions.push_back(ActionRecord { receipt, key, content });
+                self.action_count += 1;
+            }
+            Event::ActionRejected { action_id, correlation_id, action_kind, target_kind, target_id, code, reason } => {
+                let names = [action_id, correlation_id, action_kind, target_kind, target_id];
+                self.refusals.push_back(receipt_of(names, Some((code, reason)), at));
+                self.action_count += 1;
+            }
+            Event::ActionCompleted { action_id, correlation_id: _, issue: _ } => {
+                let done = self.actions.iter_mut().rev().find(|record| record.receipt.action_id == *action_id);
+                if let Some(record) = done {
+                    record.receipt.completed_at = Some(at);
+                }
+            }
+            // Only these three come here.
+            _ => {}
+        }
+        if self.actions.len() > KEPT {
+            self.actions.pop_front();
+        }
+        if self.refusals.len() > KEPT {
+            self.refusals.pop_front();
+        }
     }
 
     fn take_over(&mut self, epoch: u64) -> Result<(), String> {
@@ -601,6 +672,23 @@ impl State {
     #[must_use]
     pub fn slots_taken(&self) -> usize {
         self.issues.values().filter(|entry| entry.status.takes_slot()).count()
+    }
+}
+
+fn receipt_of(names: [&String; 5], refusal: Option<(&String, &String)>, at: Timestamp) -> Receipt {
+    let [action_id, correlation_id, action_kind, target_kind, target_id] = names.map(Clone::clone);
+    Receipt {
+        action_id,
+        correlation_id,
+        action_kind,
+        target_kind,
+        target_id,
+        accepted: refusal.is_none(),
+        code: refusal.map(|(code, _)| code.clone()),
+        reason: refusal.map(|(_, reason)| reason.clone()),
+        issued_at: at,
+        completed_at: None,
+        replayed: false,
     }
 }
 

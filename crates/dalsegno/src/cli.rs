@@ -49,6 +49,8 @@ pub(crate) enum Verb {
     Logs(verbs::logs::Args),
     Events(verbs::events::Args),
     Explain(verbs::explain::Args),
+    Budget(verbs::budget::Args),
+    Release(verbs::release::Args),
     Completions(verbs::completions::Args),
     #[command(hide = true)]
     Agent(verbs::agent::Args),

@@ -11,7 +11,7 @@ use dalsegno_adapters::process::Sweeper;
 use dalsegno_adapters::tracker::LocalTrackers;
 use dalsegno_adapters::workflow::WorkflowFile;
 use dalsegno_adapters::workspace::LocalWorkspaces;
-use dalsegno_core::{Explanation, Failure, Policy, Timestamp};
+use dalsegno_core::{ActionRequest, BudgetLine, Explanation, Failure, Policy, Receipt, Timestamp};
 use dalsegno_engine::{
     Clock, Driver, DriverEnd, DriverError, DriverHandle, DriverOptions, RateLimits, Trackers, World,
 };
@@ -192,9 +192,24 @@ impl Control for DriverControl {
         Box::pin(async move {
             match handle.refresh().await {
                 Some(coalesced) => Ok(RefreshAnswer { coalesced }),
-                None => Err(Failure::retryable("engine_unavailable", "the daemon is ending")),
+                None => Err(ending()),
             }
         })
+    }
+
+    fn act(&self, request: ActionRequest) -> BoxFuture<'static, Result<Receipt, Failure>> {
+        let handle = self.handle.clone();
+        Box::pin(async move { handle.act(request).await.ok_or_else(ending) })
+    }
+
+    fn receipt(&self, action: &str) -> BoxFuture<'static, Result<Option<Receipt>, Failure>> {
+        let (handle, action) = (self.handle.clone(), action.to_owned());
+        Box::pin(async move { handle.receipt(&action).await.ok_or_else(ending) })
+    }
+
+    fn budgets(&self) -> BoxFuture<'static, Result<Vec<BudgetLine>, Failure>> {
+        let handle = self.handle.clone();
+        Box::pin(async move { handle.budgets().await.ok_or_else(ending) })
     }
 
     fn head(&self) -> watch::Receiver<u64> {
@@ -213,6 +228,10 @@ impl Control for DriverControl {
     fn ready(&self) -> bool {
         *self.handle.head().borrow() > 0
     }
+}
+
+fn ending() -> Failure {
+    Failure::retryable("engine_unavailable", "the daemon is ending")
 }
 
 /// The files by which a running daemon is found.

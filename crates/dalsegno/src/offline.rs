@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dalsegno_api::{Client, ClientError, Reply, Request, Transport, code};
-use dalsegno_core::{Explanation, Failure, Machine, Rule};
-use dalsegno_engine::{RateLimits, Reads};
+use dalsegno_core::{ActionRequest, BudgetLine, Explanation, Failure, Machine, Receipt, Rule};
+use dalsegno_engine::{Clock, RateLimits, Reads};
 use dalsegno_gateway::{Access, App, Control, Inside, LiveRun, RefreshAnswer};
 use dalsegno_store::{Store, StoreError};
 use futures::future::BoxFuture;
@@ -75,10 +75,14 @@ impl Asleep {
             .hint("start one with `dalsegno run`")
     }
 
-    fn explanation(store: &Store, key: &str) -> Result<Option<Explanation>, Failure> {
+    fn machine(store: &Store) -> Result<Machine, Failure> {
         let loaded = store.load().map_err(|error| error.failure())?;
-        let machine = Machine::replay(loaded.snapshot, loaded.events)
-            .map_err(|error| Failure::permanent("corrupt_journal", error.to_string()))?;
+        Machine::replay(loaded.snapshot, loaded.events)
+            .map_err(|error| Failure::permanent("corrupt_journal", error.to_string()))
+    }
+
+    fn explanation(store: &Store, key: &str) -> Result<Option<Explanation>, Failure> {
+        let machine = Self::machine(store)?;
         Ok(machine.explain(key).map(|mut explanation| {
             let asleep = Rule {
                 rule: "daemon_running".to_owned(),
@@ -100,6 +104,21 @@ impl Control for Asleep {
 
     fn refresh(&self) -> BoxFuture<'static, Result<RefreshAnswer, Failure>> {
         Box::pin(async { Err(Self::failure()) })
+    }
+
+    fn act(&self, _: ActionRequest) -> BoxFuture<'static, Result<Receipt, Failure>> {
+        Box::pin(async { Err(Self::failure()) })
+    }
+
+    fn receipt(&self, action: &str) -> BoxFuture<'static, Result<Option<Receipt>, Failure>> {
+        let found = Self::machine(&self.store).map(|machine| machine.receipt(action));
+        Box::pin(async { found })
+    }
+
+    fn budgets(&self) -> BoxFuture<'static, Result<Vec<BudgetLine>, Failure>> {
+        let now = Clock::now(&SystemClock);
+        let lines = Self::machine(&self.store).map(|machine| machine.budgets(now));
+        Box::pin(async { lines })
     }
 
     fn head(&self) -> watch::Receiver<u64> {

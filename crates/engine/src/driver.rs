@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dalsegno_core::{
-    Answer, Batch, Committed, CorruptJournal, Effect, EffectId, EffectRequest, Explanation, Failure, Input, Machine,
-    Outcome, Output, Policy, Query, QueryId, Signal, Timestamp,
+    ActionRequest, Answer, Batch, BudgetLine, Committed, CorruptJournal, Effect, EffectId, EffectRequest, Explanation,
+    Failure, Input, Machine, Outcome, Output, Policy, Query, QueryId, Receipt, Signal, Timestamp,
 };
 use futures::FutureExt;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -86,6 +86,9 @@ enum Inward {
 enum Request {
     Explain { key: String, answer: oneshot::Sender<Option<Explanation>> },
     Refresh { answer: oneshot::Sender<bool> },
+    Act { request: Box<ActionRequest>, answer: oneshot::Sender<Receipt> },
+    Receipt { action: String, answer: oneshot::Sender<Option<Receipt>> },
+    Budgets { answer: oneshot::Sender<Vec<BudgetLine>> },
 }
 
 /// Reaches the loop from other tasks.
@@ -108,6 +111,28 @@ impl DriverHandle {
     pub async fn refresh(&self) -> Option<bool> {
         let (answer, answered) = oneshot::channel();
         self.requests.send(Request::Refresh { answer }).await.ok()?;
+        answered.await.ok()
+    }
+
+    /// Decides an action; the answer comes when it is durable. `None`: the loop has ended, and nobody knows whether it
+    /// was decided before.
+    pub async fn act(&self, request: ActionRequest) -> Option<Receipt> {
+        let (answer, answered) = oneshot::channel();
+        self.requests.send(Request::Act { request: Box::new(request), answer }).await.ok()?;
+        answered.await.ok()
+    }
+
+    /// The receipt of an action, as long as it is remembered. `None` outside: the loop has ended.
+    pub async fn receipt(&self, action: &str) -> Option<Option<Receipt>> {
+        let (answer, answered) = oneshot::channel();
+        self.requests.send(Request::Receipt { action: action.to_owned(), answer }).await.ok()?;
+        answered.await.ok()
+    }
+
+    /// Use and limits of the day and the issues. `None`: the loop has ended.
+    pub async fn budgets(&self) -> Option<Vec<BudgetLine>> {
+        let (answer, answered) = oneshot::channel();
+        self.requests.send(Request::Budgets { answer }).await.ok()?;
         answered.await.ok()
     }
 
@@ -143,6 +168,9 @@ pub struct Driver {
     appended: mpsc::Receiver<Result<Committed, AppendError>>,
     appended_sender: mpsc::Sender<Result<Committed, AppendError>>,
     cancels: BTreeMap<EffectId, CancellationToken>,
+    /// Who waits for the answer to an action, by ticket.
+    tickets: BTreeMap<u64, oneshot::Sender<Receipt>>,
+    last_ticket: u64,
     tasks: TaskTracker,
     /// Canceled when the loop is no more, whatever ended it: no task outlives it.
     over: CancellationToken,
@@ -195,6 +223,8 @@ impl Driver {
             appended,
             appended_sender,
             cancels: BTreeMap::new(),
+            tickets: BTreeMap::new(),
+            last_ticket: 0,
             tasks: TaskTracker::new(),
             _over: over.clone().drop_guard(),
             over,
@@ -337,6 +367,7 @@ impl Driver {
                     }
                 }
                 Output::Ask(id, query) => self.ask(id, query),
+                Output::Reply { ticket, receipt } => self.reply(ticket, *receipt),
                 Output::Wait(due) => return Ok(due),
             }
         }
@@ -387,6 +418,13 @@ impl Driver {
         });
     }
 
+    /// Whoever asked may have gone away; the answer is in the journal all the same.
+    fn reply(&mut self, ticket: u64, receipt: Receipt) {
+        if let Some(answer) = self.tickets.remove(&ticket) {
+            let _ = answer.send(receipt);
+        }
+    }
+
     fn ask(&self, id: QueryId, query: Query) {
         let (executor, inbox) = (Arc::clone(&self.executor), self.inbox_sender.clone());
         self.spawn(async move {
@@ -401,6 +439,18 @@ impl Driver {
                 let explanation = decide(|| self.machine.explain(&key))?;
                 // Whoever asked may have gone away; then nobody needs the answer.
                 let _ = answer.send(explanation);
+            }
+            Request::Act { request, answer } => {
+                self.last_ticket += 1;
+                self.tickets.insert(self.last_ticket, answer);
+                self.feed(Input::Action { ticket: self.last_ticket, request })?;
+            }
+            Request::Receipt { action, answer } => {
+                let _ = answer.send(decide(|| self.machine.receipt(&action))?);
+            }
+            Request::Budgets { answer } => {
+                let now = self.clocks.now();
+                let _ = answer.send(decide(|| self.machine.budgets(now))?);
             }
             Request::Refresh { answer } => {
                 let _ = answer.send(std::mem::replace(&mut self.refreshing, true));
@@ -468,6 +518,7 @@ impl Driver {
             match decide(|| self.machine.poll_output())? {
                 Output::Append(batch) => self.append(batch),
                 Output::Perform(_) | Output::Cancel(_) | Output::Ask(..) => {}
+                Output::Reply { ticket, receipt } => self.reply(ticket, *receipt),
                 Output::Wait(_) if !self.machine.is_appending() => return Ok(()),
                 Output::Wait(_) => match self.appended.recv().await {
                     Some(appended) => self.committed(appended?)?,

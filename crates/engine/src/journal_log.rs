@@ -220,6 +220,18 @@ fn say(event: &Event, at: Timestamp) -> Said {
         Event::AgentResumed { agent } => {
             Said::info(format!("the quota of {} resets", agent.as_str())).outcome("resumed")
         }
+        Event::ActionAccepted { action_id, action_kind, .. } => {
+            Said::info(format!("action {action_kind} ({action_id})")).outcome("accepted")
+        }
+        Event::ActionRejected { action_id, action_kind, reason, .. } => {
+            Said::warn(format!("action {} ({action_id})", cut(action_kind))).outcome("rejected").reason(reason)
+        }
+        Event::ActionCompleted { action_id, .. } => Said::debug(format!("{action_id} is done")).outcome("completed"),
+        Event::BudgetSet { issue, .. } => {
+            let whose = if issue.is_some() { "its budget" } else { "the budget of this day" };
+            Said::info(format!("an operator set {whose}")).outcome("set")
+        }
+        Event::Released { .. } => Said::info("an operator released it").outcome("released"),
         Event::RunStarted { .. }
         | Event::Progress { .. }
         | Event::RunPhase { .. }
@@ -331,6 +343,11 @@ fn say_of_run(event: &Event, at: Timestamp) -> Said {
         | Event::RecoveryStep { .. }
         | Event::AgentSuspended { .. }
         | Event::AgentResumed { .. }
+        | Event::ActionAccepted { .. }
+        | Event::ActionRejected { .. }
+        | Event::ActionCompleted { .. }
+        | Event::BudgetSet { .. }
+        | Event::Released { .. }
         | Event::Parked { .. } => Said::debug(event.kind()),
     }
 }

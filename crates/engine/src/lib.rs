@@ -24,5 +24,5 @@ pub use dalsegno_durable::attempt::CANCEL_GRACE;
 pub use driver::{Driver, DriverEnd, DriverError, DriverHandle, DriverOptions};
 pub use executor::World;
 pub use live::{LastSign, RateLimits};
-pub use policy_hash::policy_hash;
+pub use policy_hash::{content_hash, policy_hash};
 pub use ports::*;

@@ -9,15 +9,21 @@ use sha2::{Digest, Sha256};
 /// SHA-256 of the policy's canonical JSON (keys sorted, no blanks), in hexadecimal.
 #[must_use]
 pub fn policy_hash(policy: &Policy) -> PolicyHash {
-    let mut text = String::new();
     // Every policy has a JSON form. If one ever had none, its debug text would still tell it from others.
     let value = serde_json::to_value(policy).unwrap_or_else(|error| Value::String(format!("{error}: {policy:?}")));
-    canonical(&value, &mut text);
+    PolicyHash(content_hash(&value))
+}
+
+/// SHA-256 of canonical JSON (keys sorted, no blanks), in hexadecimal.
+#[must_use]
+pub fn content_hash(value: &Value) -> String {
+    let mut text = String::new();
+    canonical(value, &mut text);
     let mut hash = String::with_capacity(64);
     for byte in Sha256::digest(text.as_bytes()) {
         let _infallible = write!(hash, "{byte:02x}");
     }
-    PolicyHash(hash)
+    hash
 }
 
 // The order of a JSON map depends on a feature of `serde_json` that any crate of the build may turn on.

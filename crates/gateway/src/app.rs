@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dalsegno_core::{Explanation, Failure, Timestamp};
+use dalsegno_core::{ActionRequest, BudgetLine, Explanation, Failure, Receipt, Timestamp};
 use dalsegno_engine::{Clock, RateLimits, ReadError, Reads};
 use futures::future::BoxFuture;
 use tokio::sync::{Semaphore, watch};
@@ -25,6 +25,24 @@ pub trait Control: Send + Sync + 'static {
     /// # Errors
     /// When the engine cannot be asked (any more).
     fn refresh(&self) -> BoxFuture<'static, Result<RefreshAnswer, Failure>>;
+
+    /// Decides an action; its receipt is durable when it comes.
+    ///
+    /// # Errors
+    /// When the engine cannot be asked (any more).
+    fn act(&self, request: ActionRequest) -> BoxFuture<'static, Result<Receipt, Failure>>;
+
+    /// The receipt of an action; `None` if it is not remembered.
+    ///
+    /// # Errors
+    /// When the engine cannot be asked (any more).
+    fn receipt(&self, action: &str) -> BoxFuture<'static, Result<Option<Receipt>, Failure>>;
+
+    /// Use and limits: of the day, then of the issues.
+    ///
+    /// # Errors
+    /// When the engine cannot be asked (any more).
+    fn budgets(&self) -> BoxFuture<'static, Result<Vec<BudgetLine>, Failure>>;
 
     /// Sequence number of the newest event; changes on every commit.
     fn head(&self) -> watch::Receiver<u64>;

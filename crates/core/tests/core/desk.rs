@@ -11,6 +11,7 @@ pub(crate) struct Desk {
     pub(crate) performs: Vec<EffectRequest>,
     pub(crate) asks: Vec<(QueryId, Query)>,
     pub(crate) cancels: Vec<EffectId>,
+    pub(crate) replies: Vec<(u64, Receipt)>,
     pub(crate) wake: Option<Timestamp>,
     pub(crate) policy: Policy,
     epoch: u64,
@@ -124,6 +125,7 @@ impl Desk {
             performs: Vec::new(),
             asks: Vec::new(),
             cancels: Vec::new(),
+            replies: Vec::new(),
             wake: None,
             policy,
             epoch: 0,
@@ -168,6 +170,7 @@ impl Desk {
                 }
                 Output::Perform(request) => self.performs.push(*request),
                 Output::Cancel(id) => self.cancels.push(id),
+                Output::Reply { ticket, receipt } => self.replies.push((ticket, *receipt)),
                 Output::Ask(id, query) => self.asks.push((id, query)),
                 Output::Wait(wake) => {
                     self.wake = wake;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(clippy::wildcard_enum_match_arm, reason = "tests look at the cases that they need")]
 
+mod action;
 mod breaker;
 mod budget;
 mod ceilings;

@@ -219,7 +219,7 @@ impl Slow {
                     assert!(self.synced.iter().any(intended), "{} is performed before its intent", request.key);
                     self.performs.push(*request);
                 }
-                Output::Cancel(_) => {}
+                Output::Cancel(_) | Output::Reply { .. } => {}
                 Output::Ask(id, query) => self.asks.push((id, query)),
                 Output::Wait(_) => return,
             }

@@ -54,7 +54,7 @@ pub(crate) async fn run(workflow: &Path, state_dir: &Path) -> Result<(), CliErro
                     now,
                 );
             }
-            Output::Ask(..) | Output::Perform(_) | Output::Cancel(_) => {}
+            Output::Ask(..) | Output::Perform(_) | Output::Cancel(_) | Output::Reply { .. } => {}
             Output::Wait(_) => break,
         }
     }

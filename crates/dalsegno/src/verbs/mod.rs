@@ -1,6 +1,7 @@
 //! One file per verb. The doc of its `Args` is its help.
 
 pub(crate) mod agent;
+pub(crate) mod budget;
 pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod doctor;
@@ -11,6 +12,7 @@ pub(crate) mod init;
 pub(crate) mod issue;
 pub(crate) mod issues;
 pub(crate) mod logs;
+pub(crate) mod release;
 pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod show;
@@ -40,6 +42,8 @@ pub(crate) fn dispatch(cli: Cli) -> Result<(), CliError> {
         Verb::Logs(args) => logs::run(args, &settings()?),
         Verb::Events(args) => events::run(args, &settings()?),
         Verb::Explain(args) => explain::run(args, &settings()?),
+        Verb::Budget(args) => budget::run(args, &settings()?),
+        Verb::Release(args) => release::run(args, &settings()?),
         Verb::Completions(args) => completions::run(args),
     }
 }

@@ -5,8 +5,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use dalsegno_core::{
-    Explanation, Failure, Issue, IssueStatus, IssueView, Phase, PolicyHash, Rule, RunId, RunOutcome, RunView,
-    SessionId, Timestamp, Usage, View, Workspace,
+    ActionRequest, BudgetLine, Explanation, Failure, Issue, IssueStatus, IssueView, Phase, PolicyHash, Receipt, Rule,
+    RunId, RunOutcome, RunView, SessionId, Timestamp, Usage, View, Workspace,
 };
 use dalsegno_engine::{Clock, Reads, TranscriptEntry, TranscriptKind};
 use dalsegno_gateway::{Access, App, Control, LiveRun, RefreshAnswer, serve};
@@ -165,6 +165,18 @@ impl Control for Double {
 
     fn refresh(&self) -> BoxFuture<'static, Result<RefreshAnswer, Failure>> {
         Box::pin(async { Ok(RefreshAnswer { coalesced: false }) })
+    }
+
+    fn act(&self, _: ActionRequest) -> BoxFuture<'static, Result<Receipt, Failure>> {
+        Box::pin(async { Err(Failure::retryable("engine_unavailable", "a double")) })
+    }
+
+    fn receipt(&self, _: &str) -> BoxFuture<'static, Result<Option<Receipt>, Failure>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn budgets(&self) -> BoxFuture<'static, Result<Vec<BudgetLine>, Failure>> {
+        Box::pin(async { Ok(Vec::new()) })
     }
 
     fn head(&self) -> watch::Receiver<u64> {

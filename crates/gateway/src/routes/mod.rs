@@ -1,10 +1,12 @@
 //! The routes. One file per noun.
 
+mod actions;
 mod events;
 mod issues;
 mod runs;
 mod state;
 mod stream;
+mod usage;
 
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, Uri};
@@ -26,6 +28,10 @@ pub fn router(app: App) -> Router {
         .route("/api/v1/issues/{id}", get(issues::detail))
         .route("/api/v1/issues/{id}/explain", get(issues::explain))
         .route("/api/v1/issues/{id}/runs", get(issues::runs))
+        .route("/api/v1/actions", post(actions::act))
+        .route("/api/v1/actions/{id}", get(actions::receipt))
+        .route("/api/v1/usage", get(usage::usage))
+        .route("/api/v1/budget", get(usage::budget))
         .route("/api/v1/runs", get(runs::list))
         .route("/api/v1/runs/{id}", get(runs::one))
         .route("/api/v1/runs/{id}/transcript", get(runs::transcript))

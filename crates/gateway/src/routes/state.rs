@@ -141,7 +141,7 @@ pub(crate) async fn refresh(
     Ok((StatusCode::ACCEPTED, Json(Refreshed { queued: true, coalesced: answer.coalesced, requested_at, operations })))
 }
 
-async fn body(app: &App, request: Request) -> Result<Bytes, Problem> {
+pub(crate) async fn body(app: &App, request: Request) -> Result<Bytes, Problem> {
     let limit = format!("send at most {} bytes", app.limits.body);
     match tokio::time::timeout(app.limits.patience, Bytes::from_request(request, &())).await {
         Ok(Ok(body)) => Ok(body),

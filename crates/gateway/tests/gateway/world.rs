@@ -7,8 +7,9 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use dalsegno_core::{
-    CommitId, DaemonView, Explanation, Failure, Handoff, Issue, IssueStatus, IssueView, Phase, PolicyHash, Rule, RunId,
-    RunOutcome, RunView, SagaStep, SessionId, StepState, Timestamp, Usage, View, Workspace,
+    ActionRequest, BudgetLine, CommitId, DaemonView, Explanation, Failure, Handoff, Issue, IssueStatus, IssueView,
+    Phase, PolicyHash, Receipt, Rule, RunId, RunOutcome, RunView, SagaStep, SessionId, StepState, Timestamp, Usage,
+    View, Workspace,
 };
 use dalsegno_engine::{Clock, Reads, TranscriptEntry, TranscriptKind};
 use dalsegno_gateway::{Access, App, Control, Limits, LiveRun, RefreshAnswer, router};
@@ -142,6 +143,31 @@ impl Control for Driven {
         Box::pin(async move { answer })
     }
 
+    fn act(&self, request: ActionRequest) -> BoxFuture<'static, Result<Receipt, Failure>> {
+        let receipt = self.here().map(|()| receipt_of(&request));
+        Box::pin(async { receipt })
+    }
+
+    fn receipt(&self, action: &str) -> BoxFuture<'static, Result<Option<Receipt>, Failure>> {
+        let request = ActionRequest {
+            kind: "release".to_owned(),
+            target_kind: "issue".to_owned(),
+            target_id: "DS-1".to_owned(),
+            correlation_id: None,
+            idempotency_key: None,
+            reject_duplicate: false,
+            content: String::new(),
+            payload: serde_json::Value::Null,
+        };
+        let known = self.here().map(|()| (action == "act-1").then(|| receipt_of(&request)));
+        Box::pin(async { known })
+    }
+
+    fn budgets(&self) -> BoxFuture<'static, Result<Vec<BudgetLine>, Failure>> {
+        let lines = self.here().map(|()| Vec::new());
+        Box::pin(async { lines })
+    }
+
     fn head(&self) -> watch::Receiver<u64> {
         self.0.head.subscribe()
     }
@@ -162,6 +188,29 @@ impl Control for Driven {
 
     fn ready(&self) -> bool {
         true
+    }
+}
+
+/// `release` of DS-1 is done; the answer to anything else depends on its words.
+fn receipt_of(request: &ActionRequest) -> Receipt {
+    let code = match (request.kind.as_str(), request.target_id.as_str()) {
+        ("release", "DS-1") => None,
+        ("release", "DS-4") => Some("not_parked"),
+        ("release", _) => Some("not_found"),
+        _ => Some("invalid_payload"),
+    };
+    Receipt {
+        action_id: "act-1".to_owned(),
+        correlation_id: "c-1".to_owned(),
+        action_kind: request.kind.clone(),
+        target_kind: request.target_kind.clone(),
+        target_id: request.target_id.clone(),
+        accepted: code.is_none(),
+        code: code.map(str::to_owned),
+        reason: code.map(str::to_owned),
+        issued_at: NOW,
+        completed_at: code.is_none().then_some(NOW),
+        replayed: request.idempotency_key.as_deref() == Some("again"),
     }
 }
 

@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 
 use dalsegno_core::{
-    AgentKind, AgentPolicy, AutoApprove, BreakerPolicy, BudgetLimit, BudgetPolicy, CommitId, CommitMode, Effect,
-    EffectId, EffectOutput, Ending, Event, Failure, HandoffPolicy, Hook, HooksPolicy, IssueId, IssueStatus, Missing,
-    Outcome, Phase, Policy, PolicyHash, PromptSpec, QuotaPolicy, RunId, RunOutcome, SagaStep, SessionId, StepState,
-    Then, Timestamp, TrackerPolicy, TurnOutcome, Usage, Workspace, WorkspacePolicy, WorkspaceStrategy,
+    AgentKind, AgentPolicy, AutoApprove, BreakerPolicy, BudgetLimit, BudgetOverride, BudgetPolicy, CommitId,
+    CommitMode, Effect, EffectId, EffectOutput, Ending, Event, Failure, HandoffPolicy, Hook, HooksPolicy, IssueId,
+    IssueStatus, Missing, Outcome, Phase, Policy, PolicyHash, PromptSpec, QuotaPolicy, RunId, RunOutcome, SagaStep,
+    SessionId, StepState, Then, Timestamp, TrackerPolicy, TurnOutcome, Usage, Workspace, WorkspacePolicy,
+    WorkspaceStrategy,
 };
 
 use crate::support::issue;
 
 /// How many kinds of events there are.
-pub(crate) const KINDS: usize = 40;
+pub(crate) const KINDS: usize = 45;
 
 /// The number of an event's kind. A new kind does not compile until it has one here, [`KINDS`] counts it,
 /// and the golden file has a line of it.
@@ -58,6 +59,11 @@ pub(crate) fn number(event: &Event) -> usize {
         Event::AgentSuspended { .. } => 37,
         Event::AgentResumed { .. } => 38,
         Event::BranchDiverged { .. } => 39,
+        Event::ActionAccepted { .. } => 40,
+        Event::ActionRejected { .. } => 41,
+        Event::ActionCompleted { .. } => 42,
+        Event::BudgetSet { .. } => 43,
+        Event::Released { .. } => 44,
     }
 }
 
@@ -284,6 +290,37 @@ fn others() -> Vec<Event> {
         },
         Event::AgentSuspended { agent: AgentKind::Scripted, until: at, run: RunId::from("run-1") },
         Event::AgentResumed { agent: AgentKind::Scripted },
+        Event::ActionAccepted {
+            action_id: "act-1".to_owned(),
+            correlation_id: "c-1".to_owned(),
+            action_kind: "set_budget".to_owned(),
+            target_kind: "issue".to_owned(),
+            target_id: "DS-1".to_owned(),
+            issue: Some(issue.clone()),
+            idempotency_key: Some("k-1".to_owned()),
+            content: "0f".to_owned(),
+        },
+        Event::BudgetSet {
+            issue: Some(issue.clone()),
+            day: None,
+            limits: BudgetOverride { tokens: Some(9_000), runs: Some(3), ..BudgetOverride::default() },
+            action_id: "act-1".to_owned(),
+        },
+        Event::ActionCompleted {
+            action_id: "act-1".to_owned(),
+            correlation_id: "c-1".to_owned(),
+            issue: Some(issue.clone()),
+        },
+        Event::ActionRejected {
+            action_id: "act-2".to_owned(),
+            correlation_id: "c-2".to_owned(),
+            action_kind: "release".to_owned(),
+            target_kind: "issue".to_owned(),
+            target_id: "DS-9".to_owned(),
+            code: "not_found".to_owned(),
+            reason: "not found".to_owned(),
+        },
+        Event::Released { issue: issue.clone(), action_id: "act-3".to_owned() },
         Event::IssueGone { issue },
     ]
 }

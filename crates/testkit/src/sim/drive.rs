@@ -331,6 +331,7 @@ impl Sim {
                         self.perform(request)?;
                     }
                 }
+                Output::Reply { .. } => {}
                 Output::Cancel(id) => self.cancel(id),
                 Output::Ask(id, query) => self.ask(id, query),
                 Output::Wait(due) => {
@@ -456,7 +457,7 @@ impl Sim {
                         let detail = format!("the old daemon performs {}", request.key);
                         return Err(Violation { rule: "one_owner", detail });
                     }
-                    Output::Cancel(_) | Output::Ask(..) => {}
+                    Output::Cancel(_) | Output::Ask(..) | Output::Reply { .. } => {}
                     Output::Wait(_) => break,
                 }
             }

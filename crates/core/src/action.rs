@@ -1,0 +1,332 @@
+//! Actions: what an operator wants, and the durable answer to it.
+//!
+//! # States
+//! An action is refused, or accepted and completed. All that it decides is in one batch with its acceptance; its receipt
+//! leaves the machine when that batch is durable.
+//!
+//! # Transitions
+//! - `set_budget` of an issue or of the daemon (the UTC day on which it is given): absolute limits over the policy's. An
+//!   issue that is parked for exactly the limit that is raised goes on.
+//! - `release` of a parked issue: its breakers and its count of runs start over. What it used stays used.
+//! - Every other kind is refused with `not_available`: nothing executes it yet.
+//!
+//! # Invariants
+//! - A key that was accepted is answered with its first receipt, and nothing happens a second time, also after a restart.
+//!   The last [`KEPT`] are remembered. A refused action does not use its key up.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::budget::{BudgetLimit, BudgetOverride};
+use crate::event::Event;
+use crate::ids::IssueId;
+use crate::issue::IssueStatus;
+use crate::ledger::day_of;
+use crate::machine::Machine;
+use crate::time::Timestamp;
+
+/// Accepted actions, and as many refused ones, that are remembered.
+pub(crate) const KEPT: usize = 1_000;
+/// Kinds that the contract knows and nothing executes yet.
+const LATER: [&str; 16] = [
+    "cancel",
+    "retry",
+    "rehydrate",
+    "pause",
+    "resume",
+    "steer",
+    "comment",
+    "transition_issue",
+    "create_followup",
+    "approve",
+    "deny",
+    "answer",
+    "settle",
+    "refresh",
+    "drain",
+    "undrain",
+];
+
+/// What an operator wants.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ActionRequest {
+    /// What is to be done: `set_budget`, `release`.
+    pub kind: String,
+    /// What kind of thing it is done to: `issue`, `daemon`.
+    pub target_kind: String,
+    /// Identifier or id, ignoring case.
+    pub target_id: String,
+    /// Joins it with what the operator does elsewhere; made when absent.
+    pub correlation_id: Option<String>,
+    /// The same key is never executed twice.
+    pub idempotency_key: Option<String>,
+    /// A key that is known is refused instead of answered with its first receipt.
+    pub reject_duplicate: bool,
+    /// Hash over kind, target and payload: tells a repetition from another action under the same key.
+    pub content: String,
+    /// What the kind needs.
+    pub payload: Value,
+}
+
+/// The durable answer to an action.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Its name in the journal.
+    pub action_id: String,
+    /// What it is joined with.
+    pub correlation_id: String,
+    /// What was wanted.
+    pub action_kind: String,
+    /// To what kind of thing.
+    pub target_kind: String,
+    /// To which one, as it was given.
+    pub target_id: String,
+    /// It is done, or going to be.
+    pub accepted: bool,
+    /// Why not: a stable code.
+    pub code: Option<String>,
+    /// Why not, in words.
+    pub reason: Option<String>,
+    /// When it was decided.
+    pub issued_at: Timestamp,
+    /// When it was completed.
+    pub completed_at: Option<Timestamp>,
+    /// This is the answer to an earlier sending.
+    pub replayed: bool,
+}
+
+/// An action that is remembered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActionRecord {
+    /// Its answer.
+    pub receipt: Receipt,
+    /// Its key, if it has one.
+    pub key: Option<String>,
+    /// Hash over its content.
+    pub content: String,
+}
+
+/// Why an action is refused.
+struct Refusal {
+    code: &'static str,
+    reason: String,
+}
+
+fn refusal(code: &'static str, reason: impl Into<String>) -> Refusal {
+    Refusal { code, reason: reason.into() }
+}
+
+/// What an accepted action does.
+enum Deed {
+    IssueBudget(IssueId, BudgetOverride),
+    DayBudget(BudgetOverride),
+    Release(IssueId),
+}
+
+impl Machine {
+    /// Decides an action; the receipt leaves when the decision is durable.
+    pub(crate) fn act(&mut self, ticket: u64, request: &ActionRequest) {
+        let known = request
+            .idempotency_key
+            .as_ref()
+            .and_then(|key| self.state.actions.iter().find(|record| record.key.as_ref() == Some(key)).cloned());
+        if let Some(known) = known {
+            if known.content == request.content && !request.reject_duplicate {
+                self.reply(ticket, Receipt { replayed: true, ..known.receipt });
+            } else {
+                let same = known.content == request.content;
+                let code = if same { "duplicate_idempotency_key" } else { "idempotency_conflict" };
+                let first = &known.receipt.action_id;
+                self.refuse(ticket, request, refusal(code, format!("duplicate idempotency key: {first} has it")));
+            }
+            return;
+        }
+        match self.judged(request) {
+            Ok(deed) => self.accept(ticket, request, deed),
+            Err(refusal) => self.refuse(ticket, request, refusal),
+        }
+    }
+
+    fn judged(&self, request: &ActionRequest) -> Result<Deed, Refusal> {
+        let kind = request.kind.as_str();
+        match (kind, request.target_kind.as_str()) {
+            ("set_budget", "issue") => {
+                let issue = self.target(request)?;
+                Ok(Deed::IssueBudget(issue, limits(&request.payload, true)?))
+            }
+            ("set_budget", "daemon") => Ok(Deed::DayBudget(limits(&request.payload, false)?)),
+            ("release", "issue") => {
+                let issue = self.target(request)?;
+                let status = self.state.issues.get(&issue).map_or(IssueStatus::Idle, |entry| entry.status);
+                if status == IssueStatus::Parked {
+                    Ok(Deed::Release(issue))
+                } else {
+                    Err(refusal("not_parked", format!("the issue is {}, not parked", status.as_str())))
+                }
+            }
+            ("set_budget" | "release", other) => {
+                Err(refusal("invalid_payload", format!("{kind} has no target of kind {other:?}")))
+            }
+            _ if LATER.contains(&kind) => Err(refusal("not_available", format!("{kind} is not there yet"))),
+            _ => Err(refusal("unknown_action", "no such kind of action")),
+        }
+    }
+
+    fn target(&self, request: &ActionRequest) -> Result<IssueId, Refusal> {
+        let key = &request.target_id;
+        let issues = self.state.issues.values();
+        let by_identifier = issues.clone().find(|entry| entry.issue.identifier.eq_ignore_ascii_case(key));
+        let by_id = || issues.clone().find(|entry| entry.issue.id.as_str().eq_ignore_ascii_case(key));
+        let found = by_identifier.or_else(by_id).map(|entry| entry.issue.id.clone());
+        found.ok_or_else(|| refusal("not_found", "not found: no issue has this identifier or id"))
+    }
+
+    fn accept(&mut self, ticket: u64, request: &ActionRequest, deed: Deed) {
+        let (action_id, correlation_id) = self.action_names(request);
+        let issue = match &deed {
+            Deed::IssueBudget(issue, _) | Deed::Release(issue) => Some(issue.clone()),
+            Deed::DayBudget(_) => None,
+        };
+        self.emit(Event::ActionAccepted {
+            action_id: action_id.clone(),
+            correlation_id: correlation_id.clone(),
+            action_kind: request.kind.clone(),
+            target_kind: request.target_kind.clone(),
+            target_id: request.target_id.clone(),
+            issue: issue.clone(),
+            idempotency_key: request.idempotency_key.clone(),
+            content: request.content.clone(),
+        });
+        match deed {
+            Deed::IssueBudget(id, limits) => {
+                self.emit(Event::BudgetSet {
+                    issue: Some(id.clone()),
+                    day: None,
+                    limits,
+                    action_id: action_id.clone(),
+                });
+                self.go_on_with(&id, limits);
+            }
+            Deed::DayBudget(limits) => {
+                let day = Some(day_of(self.now));
+                self.emit(Event::BudgetSet { issue: None, day, limits, action_id: action_id.clone() });
+                self.go_on_with_day(limits);
+            }
+            Deed::Release(id) => {
+                self.emit(Event::Released { issue: id.clone(), action_id: action_id.clone() });
+                self.set_status(&id, IssueStatus::Idle, Some("released"), None);
+            }
+        }
+        self.poll_soon();
+        self.emit(Event::ActionCompleted { action_id: action_id.clone(), correlation_id, issue });
+        self.answer(ticket, &action_id);
+    }
+
+    fn refuse(&mut self, ticket: u64, request: &ActionRequest, Refusal { code, reason }: Refusal) {
+        let (action_id, correlation_id) = self.action_names(request);
+        self.emit(Event::ActionRejected {
+            action_id: action_id.clone(),
+            correlation_id,
+            action_kind: request.kind.clone(),
+            target_kind: request.target_kind.clone(),
+            target_id: request.target_id.clone(),
+            code: code.to_owned(),
+            reason,
+        });
+        self.answer(ticket, &action_id);
+    }
+
+    fn action_names(&self, request: &ActionRequest) -> (String, String) {
+        let action = format!("act-{}", self.state.action_count + 1);
+        let correlation = request.correlation_id.clone().unwrap_or_else(|| format!("c-{action}"));
+        (action, correlation)
+    }
+
+    fn answer(&mut self, ticket: u64, action_id: &str) {
+        if let Some(receipt) = self.receipt(action_id) {
+            self.reply(ticket, receipt);
+        }
+    }
+
+    /// The receipt of an action, as long as it is remembered.
+    #[must_use]
+    pub fn receipt(&self, action_id: &str) -> Option<Receipt> {
+        let accepted = self.state.actions.iter().map(|record| &record.receipt);
+        accepted.chain(&self.state.refusals).find(|receipt| receipt.action_id == action_id).cloned()
+    }
+
+    /// An issue that was parked for exactly this limit goes on when it is raised enough.
+    fn go_on_with(&mut self, id: &IssueId, limits: BudgetOverride) {
+        let (Some(entry), Some(policy)) = (self.state.issues.get(id), self.state.policy_of(None)) else { return };
+        let raised = match entry.parked.as_ref().and_then(|parked| parked.limit) {
+            Some(BudgetLimit::IssueTokens) => limits.tokens.is_some(),
+            Some(BudgetLimit::IssueCost) => limits.cost_nanousd.is_some(),
+            Some(BudgetLimit::IssueTurns) => limits.turns.is_some(),
+            Some(BudgetLimit::IssueWallClock) => limits.wall_clock_ms.is_some(),
+            Some(BudgetLimit::IssueRuns) => limits.runs.is_some(),
+            Some(BudgetLimit::DayTokens | BudgetLimit::DayCost) | None => false,
+        };
+        let enough = self.spent(entry, &policy).is_none() && entry.runs < self.runs_allowed(id, &policy);
+        if entry.status == IssueStatus::Parked && raised && enough {
+            self.set_status(id, IssueStatus::Idle, Some("its budget was raised"), None);
+        }
+    }
+
+    /// The same for the day's limits, over all issues.
+    fn go_on_with_day(&mut self, limits: BudgetOverride) {
+        let Some(policy) = self.state.policy_of(None) else { return };
+        if self.day_excess(&policy).is_some() {
+            return;
+        }
+        let raised: Vec<IssueId> = self
+            .state
+            .issues
+            .values()
+            .filter(|entry| entry.status == IssueStatus::Parked)
+            .filter(|entry| match entry.parked.as_ref().and_then(|parked| parked.limit) {
+                Some(BudgetLimit::DayTokens) => limits.tokens.is_some(),
+                Some(BudgetLimit::DayCost) => limits.cost_nanousd.is_some(),
+                Some(_) | None => false,
+            })
+            .map(|entry| entry.issue.id.clone())
+            .collect();
+        for id in raised {
+            self.set_status(&id, IssueStatus::Idle, Some("the day's budget was raised"), None);
+        }
+    }
+}
+
+/// The limits of a payload: absolute, at least one, and nothing else.
+fn limits(payload: &Value, of_issue: bool) -> Result<BudgetOverride, Refusal> {
+    let invalid = |what: String| refusal("invalid_payload", what);
+    let Some(fields) = payload.as_object().filter(|fields| !fields.is_empty()) else {
+        return Err(invalid("the payload names no limit".to_owned()));
+    };
+    let mut limits = BudgetOverride::default();
+    for (name, value) in fields {
+        let whole = || value.as_u64().ok_or_else(|| invalid(format!("{name} is no whole number from 0 on")));
+        let small = || u32::try_from(whole()?).map_err(|_| invalid(format!("{name} is too large")));
+        match name.as_str() {
+            "tokens" => limits.tokens = Some(whole()?),
+            "cost_usd" => {
+                limits.cost_nanousd = Some(nanousd(value).ok_or_else(|| invalid("cost_usd is no amount".to_owned()))?)
+            }
+            "turns" if of_issue => limits.turns = Some(small()?),
+            "runs" if of_issue => limits.runs = Some(small()?),
+            "wall_clock_ms" if of_issue => limits.wall_clock_ms = Some(whole()?),
+            _ => {
+                let name: String = name.chars().take(40).collect();
+                return Err(invalid(format!("{name:?} is no limit of the target")));
+            }
+        }
+    }
+    Ok(limits)
+}
+
+/// An amount in dollars, from 0 to a billion, as billionths.
+fn nanousd(value: &Value) -> Option<u64> {
+    let dollars = value.as_f64().filter(|dollars| (0.0..=1e9).contains(dollars))?;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range was checked")]
+    let amount = (dollars * 1e9).round() as u64;
+    Some(amount)
+}

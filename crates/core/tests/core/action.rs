@@ -1,0 +1,167 @@
+//! Actions: decided once, durable before they are answered, and what they change survives a restart.
+
+use crate::desk::*;
+use dalsegno_core::*;
+use serde_json::{Value, json};
+
+fn request(kind: &str, target: (&str, &str), payload: Value) -> ActionRequest {
+    ActionRequest {
+        kind: kind.into(),
+        target_kind: target.0.into(),
+        target_id: target.1.into(),
+        correlation_id: None,
+        idempotency_key: None,
+        reject_duplicate: false,
+        content: format!("{kind} {target:?} {payload}"),
+        payload,
+    }
+}
+
+fn act(desk: &mut Desk, request: ActionRequest) -> Receipt {
+    desk.hand(Input::Action { ticket: 7, request: Box::new(request) });
+    let (ticket, receipt) = desk.replies.pop().expect("an answer");
+    assert_eq!(ticket, 7);
+    receipt
+}
+
+fn spent() -> Desk {
+    let mut limited = policy();
+    limited.budget.issue.tokens = Some(1_000);
+    let mut desk = Desk::new(limited);
+    desk.reach_turn();
+    desk.report(Usage::new(1_000, 0), None);
+    desk.stop();
+    assert!(desk.reason(1).starts_with("budget_exceeded"));
+    desk
+}
+
+#[test]
+fn a_raised_budget_lets_an_issue_go_on_that_was_parked_for_it_and_is_remembered() {
+    let mut desk = spent();
+    let receipt = act(&mut desk, request("set_budget", ("issue", "ds-1"), json!({"turns": 50})));
+    assert!(receipt.accepted && receipt.completed_at.is_some());
+    assert_eq!(desk.status(1), IssueStatus::Parked);
+    act(&mut desk, request("set_budget", ("issue", "DS-1"), json!({"tokens": 1_000})));
+    assert_eq!(desk.status(1), IssueStatus::Parked);
+    act(&mut desk, request("set_budget", ("issue", "i1"), json!({"tokens": 1_500})));
+    assert_eq!(desk.status(1), IssueStatus::Idle);
+    desk.restart();
+    desk.next_run(&issue(1));
+    desk.report(Usage::new(499, 0), None);
+    assert!(desk.cancels.is_empty());
+    desk.report(Usage::new(500, 0), None);
+    desk.stop();
+    assert!(desk.reason(1).contains("1500 of 1500 tokens"), "{}", desk.reason(1));
+}
+
+#[test]
+fn the_days_limit_can_be_raised_for_the_day_alone() {
+    let mut limited = policy();
+    limited.budget.day.tokens = Some(100);
+    let mut desk = Desk::new(limited);
+    desk.reach_turn();
+    desk.report(Usage::new(100, 0), None);
+    desk.stop();
+    act(&mut desk, request("set_budget", ("daemon", ""), json!({"tokens": 1_000})));
+    assert_eq!(desk.status(1), IssueStatus::Idle);
+    let lines = desk.machine.budgets(Timestamp(desk.now));
+    assert_eq!((lines[0].limits.tokens, lines[0].usage.total_tokens), (Some(1_000), 100));
+    desk.now += 86_400_000;
+    assert_eq!(desk.machine.budgets(Timestamp(desk.now))[0].limits.tokens, Some(100));
+}
+
+#[test]
+fn a_release_ends_the_hold_of_a_breaker_and_counts_start_over() {
+    let mut desk = Desk::new(policy());
+    for _ in 0..3 {
+        desk.poll(&[issue(1)]);
+        desk.fail("prepare_workspace", retryable());
+        desk.done("stop_agent", EffectOutput::Swept { killed: 0 });
+        desk.now += 400_000;
+    }
+    assert!(desk.reason(1).starts_with("breaker_same_failure"));
+    assert!(act(&mut desk, request("release", ("issue", "DS-1"), json!({}))).accepted);
+    assert_eq!((desk.entry(1).runs, desk.entry(1).breaker.failures.len()), (0, 0));
+    desk.restart();
+    desk.poll(&[issue(1)]);
+    assert_eq!(desk.status(1), IssueStatus::Running);
+    let again = act(&mut desk, request("release", ("issue", "DS-1"), json!({})));
+    assert_eq!(again.code.as_deref(), Some("not_parked"));
+}
+
+#[test]
+fn what_is_wrong_or_not_there_is_refused_and_recorded() {
+    let mut desk = spent();
+    for (kind, target, payload, code) in [
+        ("release", ("issue", "DS-9"), json!({}), "not_found"),
+        ("release", ("daemon", ""), json!({}), "invalid_payload"),
+        ("set_budget", ("issue", "DS-1"), json!({}), "invalid_payload"),
+        ("set_budget", ("issue", "DS-1"), json!({"tokens": -1}), "invalid_payload"),
+        ("set_budget", ("issue", "DS-1"), json!({"tokens": 1.5}), "invalid_payload"),
+        ("set_budget", ("issue", "DS-1"), json!({"cost_usd": "x"}), "invalid_payload"),
+        ("set_budget", ("issue", "DS-1"), json!({"token": 1}), "invalid_payload"),
+        ("set_budget", ("daemon", ""), json!({"runs": 1}), "invalid_payload"),
+        ("cancel", ("issue", "DS-1"), json!({}), "not_available"),
+        ("explode", ("issue", "DS-1"), json!({}), "unknown_action"),
+    ] {
+        let receipt = act(&mut desk, request(kind, target, payload));
+        assert_eq!((receipt.accepted, receipt.code.as_deref()), (false, Some(code)), "{kind}");
+        assert_eq!(desk.machine.receipt(&receipt.action_id), Some(receipt));
+    }
+    assert_eq!(desk.kinds().iter().filter(|kind| **kind == "action_rejected").count(), 10);
+    assert_eq!(desk.status(1), IssueStatus::Parked);
+}
+
+#[test]
+fn a_key_is_executed_once_over_restarts_and_another_content_is_a_conflict() {
+    let mut desk = spent();
+    let keyed = |tokens: u64| ActionRequest {
+        idempotency_key: Some("k".into()),
+        ..request("set_budget", ("issue", "DS-1"), json!({"tokens": tokens}))
+    };
+    // A refused one does not use the key up.
+    let wrong = ActionRequest { target_id: "DS-9".into(), ..keyed(5_000) };
+    assert!(!act(&mut desk, wrong).accepted);
+    let first = act(&mut desk, keyed(5_000));
+    desk.restart();
+    let events = desk.journal.len();
+    let second = act(&mut desk, keyed(5_000));
+    assert_eq!(second, Receipt { replayed: true, ..first.clone() });
+    assert_eq!(desk.journal.len(), events, "a repetition appends nothing");
+    let other = act(&mut desk, keyed(6_000));
+    assert_eq!(other.code.as_deref(), Some("idempotency_conflict"));
+    let strict = act(&mut desk, ActionRequest { reject_duplicate: true, ..keyed(5_000) });
+    assert!(!strict.accepted && strict.reason.unwrap().contains("duplicate idempotency key"));
+    assert_eq!(desk.entry(1).limits.tokens, Some(5_000));
+}
+
+#[test]
+fn the_answer_leaves_when_what_it_tells_is_durable() {
+    let mut desk = spent();
+    let request = request("release", ("issue", "DS-1"), json!({}));
+    let now = Timestamp(desk.now);
+    desk.machine.handle(Input::Action { ticket: 1, request: Box::new(request) }, now);
+    let Output::Append(batch) = desk.machine.poll_output() else { panic!("it is appended first") };
+    while let output = desk.machine.poll_output()
+        && !matches!(output, Output::Wait(_))
+    {
+        assert!(!matches!(output, Output::Reply { .. }), "answered before it was durable");
+    }
+    desk.machine.handle(Input::Committed(batch.committed()), now);
+    assert!(matches!(desk.machine.poll_output(), Output::Reply { ticket: 1, .. }));
+}
+
+#[test]
+fn only_so_many_are_remembered() {
+    let mut desk = spent();
+    for number in 0..1_100 {
+        let keyed = ActionRequest {
+            idempotency_key: Some(format!("k{number}")),
+            ..request("set_budget", ("issue", "DS-1"), json!({"tokens": 1}))
+        };
+        act(&mut desk, keyed);
+        act(&mut desk, request("explode", ("daemon", ""), json!({})));
+    }
+    let state = desk.machine.state();
+    assert_eq!((state.actions.len(), state.refusals.len()), (1_000, 1_000));
+}

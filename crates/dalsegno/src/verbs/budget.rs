@@ -1,0 +1,159 @@
+//! `dalsegno budget`
+
+use dalsegno_api::{Action, BudgetLine, Client, Receipt, Target, exit};
+use serde_json::{Map, Value};
+
+use crate::error::CliError;
+use crate::settings::{Settings, color};
+use crate::text::{Table, clean, count};
+use crate::{out, reader};
+
+/// Show what issues and this UTC day used of their budgets, or set an issue's limits
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The issue whose limits are set; without limits: the one that is shown
+    issue: Option<String>,
+    /// Most tokens, in and out
+    #[arg(long, value_name = "N")]
+    tokens: Option<u64>,
+    /// Most US dollars
+    #[arg(long, value_name = "X")]
+    cost_usd: Option<f64>,
+    /// Most turns
+    #[arg(long, value_name = "N", requires = "issue")]
+    turns: Option<u32>,
+    /// Most runs
+    #[arg(long, value_name = "N", requires = "issue")]
+    runs: Option<u32>,
+    /// Longest time that its runs may take, such as 90m or 2h
+    #[arg(long, value_name = "TIME", requires = "issue", value_parser = span_ms)]
+    wall_clock: Option<u64>,
+    /// Set the limits of this UTC day, over all issues
+    #[arg(long, conflicts_with = "issue")]
+    day: bool,
+}
+
+pub(crate) fn run(args: Args, settings: &Settings) -> Result<(), CliError> {
+    let Args { issue, tokens, cost_usd, turns, runs, wall_clock, day } = args;
+    let mut payload = Map::new();
+    let limits = [
+        ("tokens", tokens.map(Value::from)),
+        ("cost_usd", cost_usd.map(Value::from)),
+        ("turns", turns.map(Value::from)),
+        ("runs", runs.map(Value::from)),
+        ("wall_clock_ms", wall_clock.map(Value::from)),
+    ];
+    payload.extend(limits.into_iter().filter_map(|(name, limit)| Some((name.to_owned(), limit?))));
+    if payload.is_empty() && !day {
+        return show(issue.as_deref(), settings);
+    }
+    let target = match issue {
+        Some(issue) => Target { kind: "issue".to_owned(), id: issue },
+        None if day => Target { kind: "daemon".to_owned(), id: String::new() },
+        None => return Err(CliError::new("invalid_arguments", "limits need an issue, or --day").exit(exit::USAGE)),
+    };
+    act("set_budget", target, payload, settings, "The limits are set.")
+}
+
+/// Sends an action to the daemon and tells its answer.
+pub(super) fn act(
+    kind: &str,
+    target: Target,
+    payload: Map<String, Value>,
+    settings: &Settings,
+    done: &str,
+) -> Result<(), CliError> {
+    let client = Client::discover(&settings.state_dir)?;
+    let receipt = client.act(&Action {
+        schema_version: 1,
+        action_kind: kind.to_owned(),
+        target,
+        correlation_id: None,
+        idempotency_key: None,
+        on_duplicate: None,
+        payload,
+    })?;
+    if settings.json {
+        out::json(&receipt);
+    }
+    let Receipt { status, code, reason, .. } = receipt;
+    if status == "accepted" {
+        if !settings.json {
+            out::line(done);
+        }
+        return Ok(());
+    }
+    let code = code.as_deref().unwrap_or("rejected");
+    let exit = match code {
+        "not_found" => exit::NOT_FOUND,
+        "invalid_payload" => exit::USAGE,
+        _ => exit::REFUSED,
+    };
+    Err(CliError::new(code, clean(&reason.unwrap_or_default())).exit(exit))
+}
+
+fn show(issue: Option<&str>, settings: &Settings) -> Result<(), CliError> {
+    let mut report = reader::open(&settings.state_dir)?.budget()?;
+    if let Some(issue) = issue {
+        report.issues.retain(|line| line.issue.as_deref().is_some_and(|known| known.eq_ignore_ascii_case(issue)));
+    }
+    if settings.json {
+        out::json(&report);
+        return Ok(());
+    }
+    let mut table = Table::new(&["ISSUE", "TOKENS", "COST", "TURNS", "RUNS", "TIME"]);
+    for line in report.day.iter().chain(&report.issues) {
+        let BudgetLine {
+            issue,
+            tokens,
+            tokens_limit,
+            cost_usd,
+            cost_usd_limit,
+            unpriced,
+            turns,
+            turns_limit,
+            runs,
+            runs_limit,
+            wall_clock_ms,
+            wall_clock_ms_limit,
+        } = line;
+        let more = if *unpriced { "+?" } else { "" };
+        let cost = of(format!("${cost_usd:.4}{more}"), cost_usd_limit.map(|most| format!("${most:.2}")));
+        let tokens = of(count(*tokens), tokens_limit.map(count));
+        let turns = of(turns.to_string(), turns_limit.map(|most| most.to_string()));
+        let runs = of(runs.to_string(), runs_limit.map(|most| most.to_string()));
+        let minutes = |ms: u64| format!("{} min", ms / 60_000);
+        let time = of(minutes(*wall_clock_ms), wall_clock_ms_limit.map(minutes));
+        match issue {
+            Some(issue) => table.row([&clean(issue), &tokens, &cost, &turns, &runs, &time]),
+            None => table.row(["this UTC day", &tokens, &cost, "", "", ""]),
+        }
+    }
+    table.lines(color()).iter().for_each(|line| out::line(line));
+    Ok(())
+}
+
+fn of(used: String, limit: Option<String>) -> String {
+    limit.map_or_else(|| used.clone(), |limit| format!("{used} of {limit}"))
+}
+
+/// A span of time such as `30s`, `90m`, `2h`, `1d`, in milliseconds.
+fn span_ms(text: &str) -> Result<u64, String> {
+    let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+    let unit = units.into_iter().find_map(|(unit, ms)| Some((text.strip_suffix(unit)?.parse::<u64>().ok()?, ms)));
+    unit.and_then(|(number, ms)| number.checked_mul(ms)).ok_or_else(|| "write it like 30s, 90m or 2h".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_of_time_are_read() {
+        assert_eq!(span_ms("2h"), Ok(7_200_000));
+        assert_eq!(span_ms("90m"), Ok(5_400_000));
+        assert_eq!(span_ms("5ms"), Ok(5));
+        assert!(span_ms("2").is_err() && span_ms("h").is_err() && span_ms("-1s").is_err());
+        assert!(span_ms("99999999999999999999d").is_err());
+    }
+}

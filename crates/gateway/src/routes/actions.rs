@@ -1,0 +1,126 @@
+//! `POST /api/v1/actions` and `GET /api/v1/actions/{id}`.
+
+use axum::Json;
+use axum::extract::{Extension, Request, State};
+use axum::http::StatusCode;
+use dalsegno_api::{self as api, code};
+use dalsegno_core::{ActionRequest, Receipt};
+use dalsegno_engine::content_hash;
+
+use super::state::body;
+use crate::app::App;
+use crate::convert;
+use crate::guard::Caller;
+use crate::params::{Key, Params};
+use crate::problem::Problem;
+
+/// Longest kind, id or key of an action, in bytes.
+const MAX_NAME: usize = 256;
+
+pub(crate) async fn act(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    params: Params,
+    request: Request,
+) -> Result<(StatusCode, Json<api::Receipt>), Problem> {
+    caller.must_be_trusted()?;
+    params.done()?;
+    let body = body(&app, request).await?;
+    let action: api::Action = serde_json::from_slice(&body).map_err(|error| invalid(&error.to_string()))?;
+    let receipt = app.ask(app.control.act(checked(action)?)).await?;
+    Ok((status_of(&receipt), Json(wire(receipt))))
+}
+
+pub(crate) async fn receipt(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Key(id): Key,
+    params: Params,
+) -> Result<Json<api::ActionState>, Problem> {
+    caller.must_be_trusted()?;
+    params.done()?;
+    let Some(receipt) = app.ask(app.control.receipt(&id)).await? else {
+        let hint = "the last 1,000 are remembered; events tell of older ones";
+        let message = "no action of this name is remembered";
+        return Err(Problem::new(StatusCode::NOT_FOUND, code::ACTION_NOT_FOUND, message, hint));
+    };
+    let completion =
+        receipt.completed_at.map(|at| api::Completion { status: "completed".to_owned(), at: convert::time(at) });
+    Ok(Json(api::ActionState { receipt: wire(receipt), completion }))
+}
+
+fn invalid(why: &str) -> Problem {
+    let message = format!("the body is no action: {why}");
+    let hint = "send schema_version, action_kind, target and payload as docs/api describes; no other fields";
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code::INVALID_BODY, message, hint)
+}
+
+fn checked(action: api::Action) -> Result<ActionRequest, Problem> {
+    let api::Action { schema_version, action_kind, target, correlation_id, idempotency_key, on_duplicate, payload } =
+        action;
+    if schema_version != 1 {
+        return Err(invalid("schema_version is not 1"));
+    }
+    let names =
+        [Some(&action_kind), Some(&target.kind), Some(&target.id), correlation_id.as_ref(), idempotency_key.as_ref()];
+    if names.into_iter().flatten().any(|name| name.len() > MAX_NAME || name.contains(char::is_control)) {
+        return Err(invalid("a name is too long or holds control characters"));
+    }
+    let reject_duplicate = match on_duplicate.as_deref() {
+        None | Some("replay") => false,
+        Some("reject") => true,
+        Some(_) => return Err(invalid("on_duplicate is neither replay nor reject")),
+    };
+    let payload = serde_json::Value::Object(payload);
+    let content = content_hash(&serde_json::json!([action_kind, target.kind, target.id.to_lowercase(), payload]));
+    Ok(ActionRequest {
+        kind: action_kind,
+        target_kind: target.kind,
+        target_id: target.id,
+        correlation_id,
+        idempotency_key,
+        reject_duplicate,
+        content,
+        payload,
+    })
+}
+
+fn status_of(receipt: &Receipt) -> StatusCode {
+    match receipt.code.as_deref() {
+        None if receipt.replayed => StatusCode::OK,
+        None => StatusCode::ACCEPTED,
+        Some("not_found") => StatusCode::NOT_FOUND,
+        Some("invalid_payload" | "unknown_action") => StatusCode::UNPROCESSABLE_ENTITY,
+        Some(_) => StatusCode::CONFLICT,
+    }
+}
+
+fn wire(receipt: Receipt) -> api::Receipt {
+    let Receipt {
+        action_id,
+        correlation_id,
+        action_kind,
+        target_kind,
+        target_id,
+        accepted,
+        code,
+        reason,
+        issued_at,
+        completed_at: _,
+        replayed,
+    } = receipt;
+    let followups: &[&str] = if accepted { &["action_completion", "state_transition"] } else { &[] };
+    api::Receipt {
+        schema_version: 1,
+        action_id,
+        correlation_id,
+        action_kind,
+        target: api::Target { kind: target_kind, id: target_id },
+        status: if accepted { "accepted" } else { "rejected" }.to_owned(),
+        code,
+        reason,
+        issued_at: convert::time(issued_at),
+        expected_followups: followups.iter().map(|followup| (*followup).to_owned()).collect(),
+        replayed,
+    }
+}
