@@ -125,25 +125,25 @@ enum Deed {
 
 impl Machine {
     /// Decides an action; the receipt leaves when the decision is durable.
-    pub(crate) fn act(&mut self, ticket: u64, request: &ActionRequest) {
+    pub(crate) fn act(&mut self, caller: u64, request: &ActionRequest) {
         let known = request
             .idempotency_key
             .as_ref()
             .and_then(|key| self.state.actions.iter().find(|record| record.key.as_ref() == Some(key)).cloned());
         if let Some(known) = known {
             if known.content == request.content && !request.reject_duplicate {
-                self.reply(ticket, Receipt { replayed: true, ..known.receipt });
+                self.reply(caller, Receipt { replayed: true, ..known.receipt });
             } else {
                 let same = known.content == request.content;
                 let code = if same { "duplicate_idempotency_key" } else { "idempotency_conflict" };
                 let first = &known.receipt.action_id;
-                self.refuse(ticket, request, refusal(code, format!("duplicate idempotency key: {first} has it")));
+                self.refuse(caller, request, refusal(code, format!("duplicate idempotency key: {first} has it")));
             }
             return;
         }
         match self.judged(request) {
-            Ok(deed) => self.accept(ticket, request, deed),
-            Err(refusal) => self.refuse(ticket, request, refusal),
+            Ok(deed) => self.accept(caller, request, deed),
+            Err(refusal) => self.refuse(caller, request, refusal),
         }
     }
 
@@ -181,7 +181,7 @@ impl Machine {
         found.ok_or_else(|| refusal("not_found", "not found: no issue has this identifier or id"))
     }
 
-    fn accept(&mut self, ticket: u64, request: &ActionRequest, deed: Deed) {
+    fn accept(&mut self, caller: u64, request: &ActionRequest, deed: Deed) {
         let (action_id, correlation_id) = self.action_names(request);
         let issue = match &deed {
             Deed::IssueBudget(issue, _) | Deed::Release(issue) => Some(issue.clone()),
@@ -219,10 +219,10 @@ impl Machine {
         }
         self.poll_soon();
         self.emit(Event::ActionCompleted { action_id: action_id.clone(), correlation_id, issue });
-        self.answer(ticket, &action_id);
+        self.answer(caller, &action_id);
     }
 
-    fn refuse(&mut self, ticket: u64, request: &ActionRequest, Refusal { code, reason }: Refusal) {
+    fn refuse(&mut self, caller: u64, request: &ActionRequest, Refusal { code, reason }: Refusal) {
         let (action_id, correlation_id) = self.action_names(request);
         self.emit(Event::ActionRejected {
             action_id: action_id.clone(),
@@ -233,7 +233,7 @@ impl Machine {
             code: code.to_owned(),
             reason,
         });
-        self.answer(ticket, &action_id);
+        self.answer(caller, &action_id);
     }
 
     fn action_names(&self, request: &ActionRequest) -> (String, String) {
@@ -242,9 +242,9 @@ impl Machine {
         (action, correlation)
     }
 
-    fn answer(&mut self, ticket: u64, action_id: &str) {
+    fn answer(&mut self, caller: u64, action_id: &str) {
         if let Some(receipt) = self.receipt(action_id) {
-            self.reply(ticket, receipt);
+            self.reply(caller, receipt);
         }
     }
 

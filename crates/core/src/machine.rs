@@ -67,10 +67,10 @@ pub enum Input {
     Refresh,
     /// The machine was suspended, or the clock jumped: clocks that measure silence start over.
     ClockJumped,
-    /// An operator wants something; answered with [`Output::Reply`] under the same ticket.
+    /// An operator wants something; answered with [`Output::Reply`] under the same caller.
     Action {
         /// Names the answer.
-        ticket: u64,
+        caller: u64,
         /// What is wanted.
         request: Box<ActionRequest>,
     },
@@ -113,7 +113,7 @@ pub enum Output {
     /// The answer to an action; what it decided is on disk.
     Reply {
         /// Of the input.
-        ticket: u64,
+        caller: u64,
         /// The answer.
         receipt: Box<Receipt>,
     },
@@ -327,7 +327,7 @@ impl Machine {
                     *last = self.now;
                 }
             }
-            Input::Action { ticket, request } => self.act(ticket, &request),
+            Input::Action { caller, request } => self.act(caller, &request),
             Input::Drain => self.draining = true,
             Input::Stopping { reason } => self.emit(Event::DaemonStopped { reason }),
             Input::Tick => {}
@@ -346,9 +346,9 @@ impl Machine {
             return output;
         }
         if self.replies.front().is_some_and(|(seq, _, _)| *seq <= self.durable)
-            && let Some((_, ticket, receipt)) = self.replies.pop_front()
+            && let Some((_, caller, receipt)) = self.replies.pop_front()
         {
-            return Output::Reply { ticket, receipt: Box::new(receipt) };
+            return Output::Reply { caller, receipt: Box::new(receipt) };
         }
         while let Some((seq, id)) = self.held.front().copied() {
             if seq > self.durable {
@@ -466,8 +466,8 @@ impl Machine {
     }
 
     /// Answers an action when everything that is decided so far is durable.
-    pub(crate) fn reply(&mut self, ticket: u64, receipt: Receipt) {
-        self.replies.push_back((self.state.seq, ticket, receipt));
+    pub(crate) fn reply(&mut self, caller: u64, receipt: Receipt) {
+        self.replies.push_back((self.state.seq, caller, receipt));
     }
 
     fn keep_ended(

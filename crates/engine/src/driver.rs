@@ -168,9 +168,9 @@ pub struct Driver {
     appended: mpsc::Receiver<Result<Committed, AppendError>>,
     appended_sender: mpsc::Sender<Result<Committed, AppendError>>,
     cancels: BTreeMap<EffectId, CancellationToken>,
-    /// Who waits for the answer to an action, by ticket.
-    tickets: BTreeMap<u64, oneshot::Sender<Receipt>>,
-    last_ticket: u64,
+    /// Who waits for the answer to an action, by caller.
+    callers: BTreeMap<u64, oneshot::Sender<Receipt>>,
+    last_caller: u64,
     tasks: TaskTracker,
     /// Canceled when the loop is no more, whatever ended it: no task outlives it.
     over: CancellationToken,
@@ -223,8 +223,8 @@ impl Driver {
             appended,
             appended_sender,
             cancels: BTreeMap::new(),
-            tickets: BTreeMap::new(),
-            last_ticket: 0,
+            callers: BTreeMap::new(),
+            last_caller: 0,
             tasks: TaskTracker::new(),
             _over: over.clone().drop_guard(),
             over,
@@ -367,7 +367,7 @@ impl Driver {
                     }
                 }
                 Output::Ask(id, query) => self.ask(id, query),
-                Output::Reply { ticket, receipt } => self.reply(ticket, *receipt),
+                Output::Reply { caller, receipt } => self.reply(caller, *receipt),
                 Output::Wait(due) => return Ok(due),
             }
         }
@@ -419,8 +419,8 @@ impl Driver {
     }
 
     /// Whoever asked may have gone away; the answer is in the journal all the same.
-    fn reply(&mut self, ticket: u64, receipt: Receipt) {
-        if let Some(answer) = self.tickets.remove(&ticket) {
+    fn reply(&mut self, caller: u64, receipt: Receipt) {
+        if let Some(answer) = self.callers.remove(&caller) {
             let _ = answer.send(receipt);
         }
     }
@@ -441,9 +441,9 @@ impl Driver {
                 let _ = answer.send(explanation);
             }
             Request::Act { request, answer } => {
-                self.last_ticket += 1;
-                self.tickets.insert(self.last_ticket, answer);
-                self.feed(Input::Action { ticket: self.last_ticket, request })?;
+                self.last_caller += 1;
+                self.callers.insert(self.last_caller, answer);
+                self.feed(Input::Action { caller: self.last_caller, request })?;
             }
             Request::Receipt { action, answer } => {
                 let _ = answer.send(decide(|| self.machine.receipt(&action))?);
@@ -518,7 +518,7 @@ impl Driver {
             match decide(|| self.machine.poll_output())? {
                 Output::Append(batch) => self.append(batch),
                 Output::Perform(_) | Output::Cancel(_) | Output::Ask(..) => {}
-                Output::Reply { ticket, receipt } => self.reply(ticket, *receipt),
+                Output::Reply { caller, receipt } => self.reply(caller, *receipt),
                 Output::Wait(_) if !self.machine.is_appending() => return Ok(()),
                 Output::Wait(_) => match self.appended.recv().await {
                     Some(appended) => self.committed(appended?)?,

@@ -18,9 +18,9 @@ fn request(kind: &str, target: (&str, &str), payload: Value) -> ActionRequest {
 }
 
 fn act(desk: &mut Desk, request: ActionRequest) -> Receipt {
-    desk.hand(Input::Action { ticket: 7, request: Box::new(request) });
-    let (ticket, receipt) = desk.replies.pop().expect("an answer");
-    assert_eq!(ticket, 7);
+    desk.hand(Input::Action { caller: 7, request: Box::new(request) });
+    let (caller, receipt) = desk.replies.pop().expect("an answer");
+    assert_eq!(caller, 7);
     receipt
 }
 
@@ -140,7 +140,7 @@ fn the_answer_leaves_when_what_it_tells_is_durable() {
     let mut desk = spent();
     let request = request("release", ("issue", "DS-1"), json!({}));
     let now = Timestamp(desk.now);
-    desk.machine.handle(Input::Action { ticket: 1, request: Box::new(request) }, now);
+    desk.machine.handle(Input::Action { caller: 1, request: Box::new(request) }, now);
     let Output::Append(batch) = desk.machine.poll_output() else { panic!("it is appended first") };
     while let output = desk.machine.poll_output()
         && !matches!(output, Output::Wait(_))
@@ -148,7 +148,7 @@ fn the_answer_leaves_when_what_it_tells_is_durable() {
         assert!(!matches!(output, Output::Reply { .. }), "answered before it was durable");
     }
     desk.machine.handle(Input::Committed(batch.committed()), now);
-    assert!(matches!(desk.machine.poll_output(), Output::Reply { ticket: 1, .. }));
+    assert!(matches!(desk.machine.poll_output(), Output::Reply { caller: 1, .. }));
 }
 
 #[test]

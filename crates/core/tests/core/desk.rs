@@ -170,7 +170,7 @@ impl Desk {
                 }
                 Output::Perform(request) => self.performs.push(*request),
                 Output::Cancel(id) => self.cancels.push(id),
-                Output::Reply { ticket, receipt } => self.replies.push((ticket, *receipt)),
+                Output::Reply { caller, receipt } => self.replies.push((caller, *receipt)),
                 Output::Ask(id, query) => self.asks.push((id, query)),
                 Output::Wait(wake) => {
                     self.wake = wake;

@@ -88,7 +88,7 @@ fn output(effect: Option<&Effect>, how: u8) -> EffectOutput {
         Some(Effect::StartSession { .. }) => EffectOutput::SessionStarted {
             session: "s1".into(),
             how: starts[small % starts.len()],
-            usage: (how % 3 == 0).then(|| Usage::new(u64::from(how) * 50, 7)),
+            usage: how.is_multiple_of(3).then(|| Usage::new(u64::from(how) * 50, 7)),
         },
         Some(Effect::Prompt { .. }) => turn_ended(turns[small % turns.len()].clone()),
         Some(Effect::StopAgent | Effect::Sweep) => EffectOutput::Swept { killed: 0 },

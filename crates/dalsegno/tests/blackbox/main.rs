@@ -6,6 +6,7 @@ mod bad_input;
 mod codex;
 mod commands;
 mod crash;
+mod governed;
 mod http;
 mod judge;
 mod life;

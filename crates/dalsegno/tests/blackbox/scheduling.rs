@@ -132,7 +132,7 @@ fn a_good_reload_takes_effect_and_a_broken_one_keeps_the_last_good_one() {
 
 #[test]
 fn one_failing_issue_does_not_disturb_the_others() {
-    let hooks = "hooks:\n  before_run: 'test \"$DALSEGNO_ISSUE_IDENTIFIER\" != BAD-1 || { echo broken >&2; exit 3; }'\n  timeout_ms: 5000\nbudget: {issue: {runs: 3}}\n";
+    let hooks = "hooks:\n  before_run: 'test \"$DALSEGNO_ISSUE_IDENTIFIER\" != BAD-1 || { echo broken >&2; exit 3; }'\n  timeout_ms: 5000\nbudget: {issue: {runs: 3}}\nbreaker: {same_failure: 9}\n";
     let project = Project::new(&front("max_concurrent_agents: 1, max_retry_backoff_ms: 50", hooks), AGENT);
     project.issue("BAD-1", "state: Todo\npriority: 1");
     project.issue("GOOD-1", "state: Todo\npriority: 2");

@@ -53,7 +53,7 @@ fn symphony_17_4_failures_wait_ten_seconds_then_twice_as_long_and_a_kill_changes
 
 #[test]
 fn symphony_17_4_waits_are_capped() {
-    let rest = "hooks: {before_run: 'exit 3'}\nhandoff: {}\nbudget: {issue: {runs: 4}}\n";
+    let rest = "hooks: {before_run: 'exit 3'}\nhandoff: {}\nbudget: {issue: {runs: 4}}\nbreaker: {same_failure: 9}\n";
     let project = Project::new(&front(", max_retry_backoff_ms: 150", rest), AGENT);
     project.issue("DS-1", "state: Todo");
     assert!(project.once(&[]).wait().success());

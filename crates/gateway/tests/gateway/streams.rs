@@ -238,10 +238,7 @@ async fn a_reader_that_retention_overtakes_is_told_and_not_skipped_ahead() {
     });
     first_seen.await.unwrap();
     // As if many events came and went before the stream looked: 11 and 12 are gone when the head moves.
-    world.reads.push(crate::world::NOW, "usage", None, None, json!({}));
-    world.reads.push(crate::world::NOW, "usage", None, None, json!({}));
-    world.reads.push(crate::world::NOW, "usage", None, None, json!({}));
-    world.reads.prune(13);
+    world.reads.overtake(crate::world::NOW, 3);
     world.head.send_replace(13);
     let (seen, error, after) = reader.await.unwrap();
     assert_eq!(seen, (1..=10).collect::<Vec<_>>());

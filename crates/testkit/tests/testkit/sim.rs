@@ -5,7 +5,7 @@ use std::time::Duration;
 use dalsegno_testkit::sim::{Knobs, Mutation, run, shrink, walk};
 
 /// As many as take a few seconds without optimisation; `--example sim` walks further.
-const HISTORIES: u64 = 1_000;
+const HISTORIES: u64 = 1_500;
 /// No limit of time: the number of histories is fixed.
 const NO_LIMIT: Duration = Duration::from_secs(3_600);
 

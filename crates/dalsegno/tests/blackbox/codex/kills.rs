@@ -206,7 +206,9 @@ fn walk(moment: Moment, victim: Victim) -> Row {
             project.wait_until("the long command", || long_command(project).is_some());
             fs::write(project.dir.join("command.pid"), long_command(project).unwrap().to_string()).unwrap();
         }
-        _ => project.wait_until("the kill", || proxy::note(&project.dir).exists()),
+        SessionUnheard | BeforeFirstTurn | TurnBegun | TurnSaid | Approval | TurnEnd | BeforePush | AfterPush => {
+            project.wait_until("the kill", || proxy::note(&project.dir).exists());
+        }
     }
     let agent = proxy::agent_pid(&project.dir).unwrap();
     let done = did(project);
