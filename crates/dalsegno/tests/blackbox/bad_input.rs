@@ -55,11 +55,11 @@ fn broken_front_matter_is_refused_with_its_code() {
             "invalid_config",
         ),
         (
-            "---\ntracker: {kind: local}\nagent: {kind: scripted, script: agent.yaml}\nbudget: {issue: {tokens: 5}}\n---\nx",
+            "---\ntracker: {kind: local}\nagent: {kind: scripted, script: agent.yaml}\nhandoff: {forge: github}\n---\nx",
             "not_available",
         ),
         (
-            "---\ntracker: {kind: local}\nagent: {kind: scripted, script: agent.yaml}\nworkspace: {strategy: worktree}\n---\nx",
+            "---\ntracker: {kind: local}\nagent: {kind: scripted, script: agent.yaml}\nnotify: [{command: say}]\n---\nx",
             "not_available",
         ),
         ("---\ntracker: {kind: local}\nagent: {kind: acp}\n---\nx", "invalid_config"),
