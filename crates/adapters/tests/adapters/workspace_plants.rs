@@ -260,17 +260,22 @@ pub(crate) async fn replaced_and_grafted_commits_are_taken_for_what_they_are() {
     let mut world = World::new();
     let (path, commit) = world.worked().await;
     let base = world.workspace.clone().unwrap().base_commit.unwrap();
-    // The head is said to be the base; so nothing would be new.
-    git(&path, &["update-ref", &format!("refs/replace/{commit}"), base.as_str()]);
+    // The base is said to follow on the work; so nothing would be new.
+    let tree = format!("{base}^{{tree}}");
+    let replacement = git(&path, &["commit-tree", &tree, "-p", commit.as_str(), "-m", "not the base"]);
+    git(&path, &["update-ref", &format!("refs/replace/{base}"), &replacement]);
     let workspace = world.workspace.clone().unwrap();
     let work = world.workspaces.inspect(&world.policy, &workspace, None).await.unwrap();
     assert!(work.has_commits && work.head == Some(commit.clone()));
     assert_eq!(all_of_it(&world).await.unwrap(), commit);
-    // A head without parents would be all new, and its history would not arrive.
+    git(&path, &["update-ref", "-d", &format!("refs/replace/{base}")]);
+    // The same by a graft; and a head without parents, whose history would not arrive.
     fs::create_dir_all(within(&path, "info")).unwrap();
-    fs::write(within(&path, "info/grafts"), format!("{base} {commit}\n{commit}\n")).unwrap();
-    let work = world.workspaces.inspect(&world.policy, &workspace, Some(&commit)).await.unwrap();
-    assert!(!work.has_commits, "{work:?}");
+    for grafts in [format!("{base} {commit}\n"), format!("{commit}\n")] {
+        fs::write(within(&path, "info/grafts"), grafts).unwrap();
+        let work = world.workspaces.inspect(&world.policy, &workspace, None).await.unwrap();
+        assert!(work.has_commits, "{work:?}");
+    }
     fs::remove_dir_all(world.at("state/repos")).unwrap();
     world.restart();
     match world.workspaces.fetch_commit(&world.context()).await {
