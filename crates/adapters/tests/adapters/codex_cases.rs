@@ -10,7 +10,7 @@ use std::time::Duration;
 use dalsegno_adapters::process::Sweeper;
 use dalsegno_engine::core::{AgentPolicy, AutoApprove, SessionId, SessionStart, TurnOutcome, Usage};
 use dalsegno_engine::{Agents, Processes, TranscriptKind};
-use dalsegno_testkit::conformance::agent::{AgentFixture, Behaviour, GO_ON, World};
+use dalsegno_testkit::conformance::agent::{AgentFixture, Behaviour, CASE_LIMIT, GO_ON, World};
 use dalsegno_testkit::parts;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -142,15 +142,18 @@ async fn a_quiet_command_is_a_sign_of_life() {
     let world = World::new(&fixture);
     let mut agent = world.start(Behaviour::Speaks).await.agent;
     let cancel = CancellationToken::new();
-    let (end, ()) = tokio::join!(agent.prompt(1, "go", &cancel), async {
-        world.command().await;
-        let before = world.heard.signs();
-        // Far more than the few lines that may still be on their way.
-        while world.heard.signs() < before + 20 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        cancel.cancel();
-    });
+    let turn = async {
+        tokio::join!(agent.prompt(1, "go", &cancel), async {
+            world.command().await;
+            let before = world.heard.signs();
+            // Far more than the few lines that may still be on their way.
+            while world.heard.signs() < before + 20 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            cancel.cancel();
+        })
+    };
+    let (end, ()) = tokio::time::timeout(CASE_LIMIT, turn).await.expect("a quiet command gives no sign");
     assert_eq!(end.unwrap().turn, TurnOutcome::Interrupted);
     agent.close().await;
     world.assert_nothing_runs().await;
