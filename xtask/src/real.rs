@@ -30,9 +30,11 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
     let place = TempDir::new("real")?;
     let file = place.path().join("table.md");
     let mut command = crash_test("codex::kills");
-    for part in parts::find_or_install()? {
-        command.env(part.variable, part.program?);
+    let found = parts::find_or_install()?;
+    if let Some(problem) = found.iter().find_map(|part| part.program.as_ref().err()) {
+        return Err(problem.clone());
     }
+    parts::hand_over(&found, &mut command)?;
     command.env("DALSEGNO_REAL", rows(arguments)).env("DALSEGNO_REAL_TABLE", &file);
     let mut tally = Tally::default();
     let done = run_counted(&mut command, &mut tally);

@@ -56,17 +56,15 @@ fn suite(arguments: &Arguments) -> (Steps, Tally) {
     let mut test = cargo(&["test", "--workspace", "--locked", "--no-fail-fast"]);
     test.env("DALSEGNO_CRASH_WALK", Walk::Sample { points: CRASH_SAMPLE, seed }.variable());
     test.env("DALSEGNO_KILL", format!("{KILL_ROUNDS}:{seed}"));
-    for part in &found {
-        if let Ok(program) = &part.program {
-            test.env(part.variable, program);
-        }
-    }
     if missing_git.is_some() {
         for package in NEED_GIT {
             test.args(["--exclude", package]);
         }
     }
-    steps.take("cargo test", || run_counted(&mut test, &mut tally));
+    steps.take("cargo test", || {
+        parts::hand_over(&found, &mut test)?;
+        run_counted(&mut test, &mut tally)
+    });
 
     if let Some(why) = &missing_git {
         for name in ["tests of dalsegno and dalsegno-adapters", "demo", "demo --crash"] {

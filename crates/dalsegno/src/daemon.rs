@@ -80,6 +80,9 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
     let (driver, handle) = Driver::new(opened.loaded, Arc::new(opened.journal), world, driver_options)
         .map_err(|error| CliError::new("corrupt_journal", error.to_string()))?;
 
+    // Whoever finds the daemon may signal it: before it can be found, it listens.
+    let (stop, stop_now) = (CancellationToken::new(), CancellationToken::new());
+    let signals = watch_signals(stop.clone(), stop_now.clone());
     let token = presence::token(&options.state_dir)?;
     presence::announce(&options.state_dir, &url, version)?;
     let (pid, state_dir) = (std::process::id(), options.state_dir.display());
@@ -87,8 +90,7 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
 
     let control = Arc::new(DriverControl { handle });
     let app = App::new(opened.store.clone(), control, clock, Access::Token(token), version);
-    let (stop, stop_now, serving) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
-    let signals = tokio::spawn(watch_signals(stop.clone(), stop_now.clone()));
+    let serving = CancellationToken::new();
     let server = tokio::spawn(dalsegno_gateway::serve(listener, app, serving.clone()));
     let end = driver.run(stop, stop_now).await;
 
@@ -137,14 +139,26 @@ async fn listen(wanted: Option<u16>) -> Result<TcpListener, CliError> {
     })
 }
 
-/// The first signal asks for an end in good order, the second for an end now.
-async fn watch_signals(stop: CancellationToken, stop_now: CancellationToken) {
+/// The first signal asks for an end in good order, the second for an end now. From the return of this call on no signal
+/// ends the process by itself.
+fn watch_signals(stop: CancellationToken, stop_now: CancellationToken) -> tokio::task::JoinHandle<()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        tracing::error!("signals cannot be watched; the daemon ends only by SIGKILL, and recovers from that");
-        return;
-    };
+    let watched = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    tokio::spawn(async move {
+        let (Ok(terminate), Ok(interrupt)) = watched else {
+            tracing::error!("signals cannot be watched; the daemon ends only by SIGKILL, and recovers from that");
+            return;
+        };
+        count_signals(terminate, interrupt, stop, stop_now).await;
+    })
+}
+
+async fn count_signals(
+    mut terminate: tokio::signal::unix::Signal,
+    mut interrupt: tokio::signal::unix::Signal,
+    stop: CancellationToken,
+    stop_now: CancellationToken,
+) {
     loop {
         tokio::select! {
             _ = terminate.recv() => {}

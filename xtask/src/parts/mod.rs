@@ -87,6 +87,25 @@ pub(crate) fn find_or_install() -> Result<Vec<Found>, String> {
         .collect())
 }
 
+/// Tells tests where the parts are: each by its variable, and the sandbox on PATH, where the product itself looks for it.
+///
+/// # Errors
+/// When PATH cannot be written with the folder of a part in it.
+pub(crate) fn hand_over(found: &[Found], command: &mut Command) -> Done {
+    let mut folders: Vec<PathBuf> = Vec::new();
+    for part in found {
+        let Ok(program) = &part.program else { continue };
+        command.env(part.variable, program);
+        if part.variable == BUBBLEWRAP.variable {
+            folders.extend(program.parent().map(Path::to_path_buf));
+        }
+    }
+    folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+    let path = std::env::join_paths(folders).map_err(|error| format!("PATH cannot name the parts: {error}"))?;
+    command.env("PATH", path);
+    Ok(())
+}
+
 fn one(known: &Known, places: &Places) -> Result<PathBuf, String> {
     let folder = known.part.folder(places);
     if let Some(program) = known.part.find_own(places)? {
