@@ -6,6 +6,8 @@
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
+use crate::scope::hex;
+
 /// The secret of one store. Never logged, never printed.
 #[derive(Clone)]
 pub struct Secret([u8; 32]);
@@ -15,6 +17,28 @@ impl Secret {
     #[must_use]
     pub fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
+    }
+}
+
+impl Secret {
+    /// HMAC-SHA256 over `message`, apart from the same message for any other purpose.
+    #[must_use]
+    pub(crate) fn mac(&self, purpose: &str, message: &[u8]) -> [u8; 32] {
+        self.begin(purpose, message).finalize().into_bytes().into()
+    }
+
+    /// Whether `tag` is [`Secret::mac`] of the message; takes the same time for every wrong one.
+    pub(crate) fn verify(&self, purpose: &str, message: &[u8], tag: &[u8]) -> bool {
+        self.begin(purpose, message).verify_slice(tag).is_ok()
+    }
+
+    fn begin(&self, purpose: &str, message: &[u8]) -> Hmac<Sha256> {
+        #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of any length");
+        mac.update(purpose.as_bytes());
+        mac.update(&[0]);
+        mac.update(message);
+        mac
     }
 }
 
@@ -32,7 +56,15 @@ pub fn marker(secret: &Secret, key: &str) -> String {
     #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
     let mut mac = Hmac::<Sha256>::new_from_slice(&secret.0).expect("HMAC takes keys of any length");
     mac.update(key.as_bytes());
-    mac.finalize().into_bytes().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    hex(&mac.finalize().into_bytes()[..16])
+}
+
+/// The key that a remote may deduplicate on: the same for every attempt of one generation of an effect, in every process
+/// that shares the store, and another one everywhere else.
+#[must_use]
+pub fn idempotency_key(secret: &Secret, scope: &str, replay_key: &str, generation: u32) -> String {
+    let name = serde_json::json!([scope, replay_key, generation]).to_string();
+    hex(&secret.mac("idempotency", name.as_bytes())[..16])
 }
 
 #[cfg(test)]

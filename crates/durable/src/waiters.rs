@@ -1,0 +1,165 @@
+//! Whoever is parked on a wait in this process, and how they are woken.
+//!
+//! Whoever parks is in the list before the store is read, so that no end falls in between. One task for all of them follows
+//! the store's list of ends; a parked wait costs its place in the list, and no polling.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::{OnceCell, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::clock::Clock;
+use crate::store::{DurableStore, StoreError};
+use crate::wait::{Terminal, WaitAddress};
+
+/// First pause after the store could not be read, and the longest.
+const PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Default)]
+struct Parked {
+    next: u64,
+    waits: BTreeMap<WaitAddress, Vec<(u64, oneshot::Sender<Terminal>)>>,
+}
+
+/// The list.
+#[derive(Debug, Default)]
+pub(crate) struct Waiters {
+    parked: Mutex<Parked>,
+    following: OnceCell<DropGuard>,
+}
+
+/// A place in the list; given up when dropped.
+pub(crate) struct Place<'w> {
+    waiters: &'w Waiters,
+    address: WaitAddress,
+    number: u64,
+    woken: oneshot::Receiver<Terminal>,
+}
+
+impl Waiters {
+    /// Takes a place in the list. To be called before the store is read.
+    pub(crate) fn park(&self, address: &WaitAddress) -> Place<'_> {
+        let (wake, woken) = oneshot::channel();
+        let mut parked = self.lock();
+        let number = parked.next;
+        parked.next += 1;
+        parked.waits.entry(address.clone()).or_default().push((number, wake));
+        Place { waiters: self, address: address.clone(), number, woken }
+    }
+
+    /// Wakes everybody who is parked on this wait.
+    pub(crate) fn wake(&self, address: &WaitAddress, terminal: &Terminal) {
+        let woken = self.lock().waits.remove(address).unwrap_or_default();
+        for (_, wake) in woken {
+            // Whoever left has nothing to be told.
+            let _ = wake.send(terminal.clone());
+        }
+    }
+
+    /// Begins to follow the store's ends, once.
+    pub(crate) async fn follow(
+        self: &Arc<Self>,
+        store: &Arc<dyn DurableStore>,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<(), StoreError> {
+        let start = async || {
+            let mut changes = store.wait_changes();
+            changes.mark_unchanged();
+            let cursor = store.wait_cursor().await?;
+            let over = CancellationToken::new();
+            let follow = follow(Arc::downgrade(self), Arc::clone(store), Arc::clone(clock), changes, cursor);
+            let ended = over.clone();
+            tokio::spawn(async move { ended.run_until_cancelled(follow).await });
+            Ok(over.drop_guard())
+        };
+        self.following.get_or_try_init(start).await.map(|_| ())
+    }
+
+    fn addresses(&self) -> Vec<WaitAddress> {
+        self.lock().waits.keys().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Parked> {
+        self.parked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place<'_> {
+    /// The end, when it comes.
+    pub(crate) async fn woken(&mut self) -> Terminal {
+        match (&mut self.woken).await {
+            Ok(terminal) => terminal,
+            // The list lives as long as this borrow of it, and drops no sender without a word.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut parked = self.waiters.lock();
+        if let Some(places) = parked.waits.get_mut(&self.address) {
+            places.retain(|(number, _)| *number != self.number);
+            if places.is_empty() {
+                parked.waits.remove(&self.address);
+            }
+        }
+    }
+}
+
+async fn follow(
+    waiters: Weak<Waiters>,
+    store: Arc<dyn DurableStore>,
+    clock: Arc<dyn Clock>,
+    mut changes: tokio::sync::watch::Receiver<u64>,
+    mut cursor: u64,
+) {
+    let mut pause = PAUSE;
+    loop {
+        match catch_up(&waiters, &*store, &*clock, cursor).await {
+            Ok(next) if next > cursor => {
+                cursor = next;
+                pause = PAUSE;
+            }
+            Ok(_) => {
+                if changes.changed().await.is_err() {
+                    // The store is gone: nothing can end any more.
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "ends of waits cannot be read; whoever is parked waits on");
+                tokio::time::sleep(pause).await;
+                pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+}
+
+/// Wakes whoever a page of ends concerns; answers the cursor behind it.
+async fn catch_up(
+    waiters: &Weak<Waiters>,
+    store: &dyn DurableStore,
+    clock: &dyn Clock,
+    cursor: u64,
+) -> Result<u64, StoreError> {
+    let page = store.waits_ended_after(cursor).await?;
+    let Some(waiters) = waiters.upgrade() else { return Ok(cursor) };
+    if page.gap {
+        for address in waiters.addresses() {
+            match store.peek(&address, clock.now()).await {
+                Ok(Some(terminal)) => waiters.wake(&address, &terminal),
+                Ok(None) => {}
+                Err(StoreError::UnknownWait) => waiters.wake(&address, &Terminal::Revoked),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    for change in page.changes {
+        waiters.wake(&change.address, &change.terminal);
+    }
+    Ok(page.next)
+}
