@@ -68,6 +68,6 @@ pub use memory::MemoryStore;
 pub use mismatch::Mismatch;
 pub use record::{EffectRecord, EffectState, Outcome, Progress, Retry, Settled, Settlement};
 pub use scope::{ExecutionScope, NAME_BYTES, RuntimeScope};
-pub use store::{Claim, DurableStore, StoreError};
+pub use store::{Claim, DurableStore, Entry, StoreError};
 pub use stored::{HostOptions, StoredHost};
 pub use wait::{Resolution, Resolved, WaitKey};

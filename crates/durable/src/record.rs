@@ -343,3 +343,7 @@ impl EffectState {
         self.failures.push(FailedAttempt { attempt: self.attempt, at, error });
     }
 }
+
+#[cfg(test)]
+#[path = "record/tests.rs"]
+mod tests;

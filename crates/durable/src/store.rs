@@ -56,6 +56,36 @@ pub enum Write {
     Change(Place, EffectState),
 }
 
+/// What a runtime that decides by a journal of its own records of an effect: written in the same transaction as the facts of its
+/// journal, under that journal's epoch and not under a lease. Such a runtime has one intent and one outcome with the
+/// journal's syncs, and the same records as everybody else.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Entry {
+    /// An attempt of an effect is about to begin: the first one, or a further one. Opens the scope, if it is not open.
+    Intended {
+        /// Where it lives.
+        scope: ExecutionScope,
+        /// The effect, as it is from now on.
+        record: EffectRecord,
+    },
+    /// Something became of an effect.
+    Changed {
+        /// Where it lives.
+        scope: ExecutionScope,
+        /// Which.
+        replay_key: String,
+        /// How it is from now on.
+        state: EffectState,
+    },
+    /// The scope is over.
+    Ended {
+        /// Which.
+        scope: ExecutionScope,
+        /// When.
+        at: Timestamp,
+    },
+}
+
 /// Why a store did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
