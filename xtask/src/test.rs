@@ -61,6 +61,16 @@ fn suite(arguments: &Arguments) -> (Steps, Tally) {
             test.env(part.variable, program);
         }
     }
+    // The product looks for its sandbox on PATH alone. What is there already goes first.
+    let beside = found.iter().filter_map(|part| part.program.as_ref().ok()?.parent());
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path: Vec<PathBuf> = std::env::split_paths(&path).chain(beside.map(PathBuf::from)).collect();
+    match std::env::join_paths(path) {
+        Ok(path) => {
+            test.env("PATH", path);
+        }
+        Err(error) => say(format_args!("the real parts are not put on PATH: {error}")),
+    }
     if missing_git.is_some() {
         for package in NEED_GIT {
             test.args(["--exclude", package]);
