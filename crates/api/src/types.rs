@@ -376,7 +376,7 @@ pub struct Run {
     pub session_id: Option<String>,
     /// Turns so far, cut ones among them.
     pub turns: u32,
-    /// Turns that restarts cut.
+    /// Turns that were cut, or whose prompt was sent again: by a restart, or by the end of the agent.
     pub cut_turns: u32,
     /// The handoff, once it has begun.
     pub handoff: Option<Handoff>,

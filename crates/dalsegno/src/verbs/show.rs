@@ -119,7 +119,7 @@ fn show_run(run: &Run) {
     field("session", run.session_id.as_deref());
     let turns = match run.cut_turns {
         0 => run.turns.to_string(),
-        cut => format!("{}, {cut} of them cut by a restart", run.turns),
+        cut => format!("{}, {cut} of them cut", run.turns),
     };
     field("turns", Some(&turns));
     let usage = run.usage;
