@@ -1,4 +1,5 @@
 //! Tests of the testkit itself.
 
+mod durable_memory;
 mod model;
 mod sim;
