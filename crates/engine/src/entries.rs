@@ -9,8 +9,11 @@ use std::collections::BTreeMap;
 use dalsegno_core::{Batch, Effect, EffectId, Event, Failure, Outcome, RunId, State, Timestamp};
 use dalsegno_durable as durable;
 use dalsegno_durable::{
-    Command, DurableError, EffectError, EffectRecord, EffectState, Entry, Envelope, ExecutionScope, Invocation,
+    Command, ContentHash, EffectError, EffectRecord, EffectState, Entry, Envelope, ExecutionScope, Invocation,
+    NAME_BYTES,
 };
+
+use crate::live::clip;
 
 /// Effects that are open, as they are recorded.
 #[derive(Debug, Default)]
@@ -34,20 +37,17 @@ pub(crate) fn run_scope(run: &RunId) -> ExecutionScope {
 
 impl Entries {
     /// As the journal left them.
-    pub(crate) fn of(state: &State) -> Result<Self, DurableError> {
+    pub(crate) fn of(state: &State) -> Self {
         let mut entries = Self::default();
         for (id, open) in &state.open_effects {
             let (attempt, at) = (open.attempt, stamp(state.at));
-            entries.intend((*id, open.run.as_ref(), open.key.as_str()), &open.effect, (attempt, state.epoch), at)?;
+            entries.intend((*id, open.run.as_ref(), open.key.as_str()), &open.effect, (attempt, state.epoch), at);
         }
-        Ok(entries)
+        entries
     }
 
-    /// The entries of a batch.
-    ///
-    /// # Errors
-    /// When an effect cannot be written as one; its batch must not be appended then.
-    pub(crate) fn of_batch(&mut self, batch: &Batch) -> Result<Vec<Entry>, DurableError> {
+    /// The entries of a batch. Total: what cannot be written as a record is told of in the log, and is in the events all the same.
+    pub(crate) fn of_batch(&mut self, batch: &Batch) -> Vec<Entry> {
         let mut entries = Vec::new();
         for recorded in &batch.events {
             let at = stamp(recorded.at);
@@ -55,7 +55,7 @@ impl Entries {
             match &recorded.event {
                 Event::EffectIntended { effect_id, issue: _, run, key, attempt, effect } => {
                     let named = (*effect_id, run.as_ref(), key.as_str());
-                    entries.push(self.intend(named, effect, (*attempt, batch.epoch), at)?);
+                    entries.extend(self.intend(named, effect, (*attempt, batch.epoch), at));
                 }
                 Event::EffectInDoubt { effect_id, issue: _, run: _, reason: _ } => {
                     if let Some(open) = self.open.get_mut(effect_id) {
@@ -66,7 +66,7 @@ impl Entries {
                 }
                 Event::EffectEnded { effect_id, issue: _, run: _, outcome, probed: _ } => {
                     // The machine ends no effect in doubt.
-                    let Some(outcome) = ended(outcome)? else { continue };
+                    let Some(outcome) = ended(outcome) else { continue };
                     if let Some(mut open) = self.open.remove(effect_id) {
                         open.state.end(batch.epoch, at, outcome, None);
                         entries.push(open.changed());
@@ -79,7 +79,7 @@ impl Entries {
                 _ => {}
             }
         }
-        Ok(entries)
+        entries
     }
 
     fn intend(
@@ -88,11 +88,11 @@ impl Entries {
         effect: &Effect,
         (attempt, epoch): (u32, u64),
         at: durable::Timestamp,
-    ) -> Result<Entry, DurableError> {
+    ) -> Option<Entry> {
         // The journal's keys name what is done; ids never come again.
-        let replay_key = format!("{key}@{id}");
+        let replay_key = bounded(format!("{key}@{id}"));
         let scope = run.map_or_else(|| ExecutionScope::operation(replay_key.clone()), run_scope);
-        let command = command(effect)?;
+        let command = command(effect);
         let invocation = Invocation {
             scope: scope.clone(),
             effect_id: id.to_string(),
@@ -101,7 +101,14 @@ impl Entries {
             caused_by: None,
             runtime: None,
         };
-        let mut record = EffectRecord::intended(&Envelope::new(invocation, command)?, epoch, at, None);
+        let envelope = match Envelope::new(invocation, command) {
+            Ok(envelope) => envelope,
+            Err(why) => {
+                tracing::error!(effect_id = %id, %why, "an effect has no record of its own; its events are as they are");
+                return None;
+            }
+        };
+        let mut record = EffectRecord::intended(&envelope, epoch, at, None);
         record.state.attempt = attempt;
         if let Some(before) = self.open.get(&id) {
             record.state.doubts = before.state.doubts;
@@ -109,8 +116,17 @@ impl Entries {
         }
         let state = record.state.clone();
         self.open.insert(id, Open { scope: scope.clone(), replay_key, state, alone: run.is_none() });
-        Ok(Entry::Intended { scope, record })
+        Some(Entry::Intended { scope, record })
     }
+}
+
+/// A key that is short enough: ids of issues are as long as trackers want.
+fn bounded(key: String) -> String {
+    if key.len() <= NAME_BYTES {
+        return key;
+    }
+    let hash = ContentHash::of(&key);
+    format!("{}…#{hash}", clip(&key, NAME_BYTES / 2))
 }
 
 impl Open {
@@ -124,16 +140,16 @@ fn stamp(at: Timestamp) -> durable::Timestamp {
     durable::Timestamp(at.0)
 }
 
-fn unwritable(error: serde_json::Error) -> DurableError {
-    let message = format!("an effect cannot be written as JSON: {error}");
-    DurableError::Invalid { code: "command_unreadable", message }
+/// A value of the core's as JSON. They have string keys and finite numbers, so there is nothing that JSON cannot hold.
+fn json(value: &impl serde::Serialize) -> serde_json::Value {
+    serde_json::to_value(value).unwrap_or_default()
 }
 
 /// What an effect is to the library.
-fn command(effect: &Effect) -> Result<Command, DurableError> {
-    let request = serde_json::to_value(effect).map_err(unwritable)?;
+fn command(effect: &Effect) -> Command {
+    let request = json(effect);
     let name = effect.kind().to_owned();
-    Ok(match effect {
+    match effect {
         Effect::Prompt { .. } => Command::LlmCall { request },
         Effect::PushBranch { .. } => Command::External { system: "git".to_owned(), request },
         Effect::Comment { .. } | Effect::MoveIssue { .. } => {
@@ -148,15 +164,15 @@ fn command(effect: &Effect) -> Result<Command, DurableError> {
         | Effect::FetchCommit
         | Effect::BringRemote
         | Effect::RemoveWorkspace { .. } => Command::Direct { name, input: request },
-    })
+    }
 }
 
-fn ended(outcome: &Outcome) -> Result<Option<durable::Outcome>, DurableError> {
-    Ok(match outcome {
-        Outcome::Done { output } => Some(durable::Outcome::Done(serde_json::to_value(output).map_err(unwritable)?)),
+fn ended(outcome: &Outcome) -> Option<durable::Outcome> {
+    match outcome {
+        Outcome::Done { output } => Some(durable::Outcome::Done(json(output))),
         Outcome::Failed { failure: Failure { code, message, hint: _, retryable: _ } } => {
             Some(durable::Outcome::Failed(EffectError::permanent(code.clone(), message.clone())))
         }
         Outcome::InDoubt { .. } => None,
-    })
+    }
 }

@@ -14,7 +14,7 @@ use dalsegno_engine::{AppendError, crash};
 use rusqlite::{Connection, ErrorCode, Statement};
 use tokio::sync::watch;
 
-use crate::durable::{Durable, Owner, Request};
+use crate::durable::{Durable, EntryRow, Owner, Request};
 use crate::error::StoreError;
 use crate::insert::{Inserts, integer};
 use crate::journal::{Append, Counters};
@@ -40,6 +40,7 @@ const FEW_PAGES: i64 = 128;
 const LONGEST_LOG_PAGES: i64 = 4096;
 
 /// What is queued.
+#[allow(clippy::large_enum_variant, reason = "most jobs are the large one, and a box each would cost them more")]
 pub(crate) enum Job {
     /// A batch of the journal.
     Append(Box<Append>),
@@ -50,7 +51,7 @@ pub(crate) enum Job {
 impl Job {
     fn bytes(job: &Self) -> usize {
         match job {
-            Self::Append(append) => append.encoded.size(),
+            Self::Append(append) => append.encoded.size() + append.entries.iter().map(EntryRow::bytes).sum::<usize>(),
             Self::Durable(request) => request.bytes(),
         }
     }
@@ -290,7 +291,10 @@ impl Sides<'_> {
     ) -> rusqlite::Result<(bool, Vec<String>)> {
         let changes = self.db.total_changes();
         let has = |what: fn(&Job) -> bool| group.iter().any(what);
-        let has_questions = has(|job| matches!(job, Job::Durable(_)));
+        let has_questions = has(|job| match job {
+            Job::Durable(_) => true,
+            Job::Append(append) => !append.entries.is_empty(),
+        });
         let mut forgotten_runs = Vec::new();
         if has_questions {
             self.durable.begin()?;
@@ -311,6 +315,9 @@ impl Sides<'_> {
                     let verdict = position.admit(&append.batch).err();
                     if verdict.is_none() {
                         journal.inserts.batch(&append.batch, &append.encoded)?;
+                        for entry in &append.entries {
+                            self.durable.entry(entry)?;
+                        }
                     }
                     refused.push(verdict);
                 }

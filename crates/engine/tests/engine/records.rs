@@ -44,3 +44,17 @@ async fn every_effect_of_the_journal_is_a_record_with_the_same_outcome() {
     let push = records.values().find(|record| record.replay_key.contains("push")).unwrap();
     assert_eq!((push.kind, push.state.attempt), (EffectKind::External, 2));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_endless_issue_id_is_recorded_under_a_short_name() {
+    let stage = Stage::default();
+    let long = "A".repeat(5_000);
+    stage.tracker().put(issue(&long));
+    assert_eq!(start(&stage, true).end().await.unwrap(), DriverEnd::Quiet);
+    let mut done = issue(&long);
+    done.state = "Done".to_owned();
+    stage.tracker().put(done);
+    assert_eq!(start(&stage, true).end().await.unwrap(), DriverEnd::Quiet);
+    let removed = stage.journal.effects().into_values().find(|record| record.replay_key.starts_with("issue/"));
+    assert!(removed.is_some_and(|record| record.replay_key.len() <= dalsegno_durable::NAME_BYTES));
+}
