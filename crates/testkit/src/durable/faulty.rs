@@ -111,6 +111,7 @@ impl Drop for Hold {
 #[derive(Debug, Default)]
 pub struct Faults {
     state: Mutex<State>,
+    point: Option<fn(&str)>,
 }
 
 #[derive(Debug, Default)]
@@ -120,6 +121,12 @@ struct State {
 }
 
 impl Faults {
+    /// Passes a point before and after each call that may change something; for the crash suite.
+    #[must_use]
+    pub fn with_points(point: fn(&str)) -> Self {
+        Self { point: Some(point), ..Self::default() }
+    }
+
     /// The next call of this kind fails; further orders for the same kind stand in line.
     pub fn fail_next(&self, call: StoreCall, moment: Moment) {
         self.order(call, Plan::Fail(moment));
@@ -187,6 +194,17 @@ impl FaultyStore {
         doing: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
         let failed = || Err(StoreError::Failed(format!("{call:?} was made to fail")));
+        let point = self.faults.point.filter(|_| call.changes_something());
+        let doing = async {
+            if let Some(point) = point {
+                point("before the store");
+            }
+            let told = doing.await;
+            if let Some(point) = point {
+                point("after the store");
+            }
+            told
+        };
         match self.faults.begin(call) {
             None => doing.await,
             Some(Plan::Fail(Moment::Before)) => failed(),

@@ -21,6 +21,7 @@ mod fixture;
 mod scene;
 
 pub mod concurrency;
+pub mod crash;
 pub mod durable_steps;
 pub mod effect_host;
 pub mod in_doubt;
