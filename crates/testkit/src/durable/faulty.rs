@@ -10,6 +10,7 @@ use dalsegno_durable::store::{Lease, OpenedScope, Place, WaitChanges, Write};
 use dalsegno_durable::wait::{Registered, Terminal, WaitAddress};
 use dalsegno_durable::{Claim, DurableStore, ExecutionScope, Resolution, Resolved, StoreError, Timestamp};
 use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// The calls of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -179,13 +180,21 @@ impl Faults {
 pub struct FaultyStore {
     inner: Arc<dyn DurableStore>,
     faults: Arc<Faults>,
+    /// Behind the store, so that it is dropped when that is.
+    gone: DropGuard,
 }
 
 impl FaultyStore {
     /// Around `inner`. Several stores of one database may share their faults.
     #[must_use]
     pub fn new(inner: Arc<dyn DurableStore>, faults: Arc<Faults>) -> Self {
-        Self { inner, faults }
+        Self { inner, faults, gone: CancellationToken::new().drop_guard() }
+    }
+
+    /// Fires when this store was dropped, and the inner one with it if nobody else has that.
+    #[must_use]
+    pub fn gone(&self) -> CancellationToken {
+        self.gone.token().clone()
     }
 
     async fn through<T>(

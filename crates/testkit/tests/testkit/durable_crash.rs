@@ -46,6 +46,8 @@ async fn a_play_is_judged_good_and_played_again_without_an_effect() {
     judge(&World::frozen(&path));
 }
 
+type Spoil<'s> = &'s dyn Fn(&mut Vec<Value>);
+
 #[tokio::test]
 async fn a_spoiled_ledger_is_found() {
     let dir = tempfile::tempdir().unwrap();
@@ -56,7 +58,7 @@ async fn a_spoiled_ledger_is_found() {
     let of = |line: &Value, kind: &str, at: &str, what: &str| line["line"] == kind && line[at] == what;
     let place = |kind: &str, at: &str, what: &str| good.iter().position(|line| of(line, kind, at, what)).unwrap();
     let last = good.len() - 1;
-    let spoil: [(&str, &dyn Fn(&mut Vec<Value>)); 9] = [
+    let spoil: [(&str, Spoil<'_>); 9] = [
         ("not through", &|lines| drop(lines.pop())),
         ("without an intent", &|lines| lines[place("entered", "key", "pay")]["recorded"] = json!("nothing")),
         ("with an outcome", &|lines| lines[place("entered", "key", "pay")]["recorded"] = json!("outcome")),

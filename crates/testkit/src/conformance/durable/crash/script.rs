@@ -169,10 +169,7 @@ impl Play<'_> {
     async fn operator(&self, scope: &Scope<'_>) {
         let mut told = self.at_remote(scope, "launch", InDoubt::Park).await;
         if matches!(told, Err(DurableError::InDoubt { .. })) {
-            let key = self.world.lines().into_iter().rev().find_map(|line| match line {
-                Line::Entered { key, idempotency_key, .. } if key == "launch" => Some(idempotency_key),
-                _ => None,
-            });
+            let key = self.world.last_key("launch");
             let applied = key.and_then(|key| self.world.applied(&key));
             let settlement = applied.map_or(Settlement::NotApplied, Settlement::Applied);
             self.world.point("settling");
@@ -329,6 +326,8 @@ impl Play<'_> {
                 scope.end().await.unwrap();
                 self.told("import ended", json!(true));
                 self.world.point("ended");
+                // What ended in this very millisecond is not old yet.
+                tokio::time::sleep(Duration::from_millis(2)).await;
                 // Only what has ended by now is swept: nothing else ends before the script does.
                 assert!(sweeper.prune().await.unwrap() <= 1);
             }

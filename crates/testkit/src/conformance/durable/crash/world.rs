@@ -105,19 +105,33 @@ impl World {
         file.lines().map_while(Result::ok).filter_map(|line| serde_json::from_str(&line).ok()).collect()
     }
 
+    /// What of the ledger is of interest, oldest first.
+    fn find<T>(&self, of_interest: impl Fn(Line) -> Option<T>) -> Vec<T> {
+        self.lines().into_iter().filter_map(of_interest).collect()
+    }
+
     pub(super) fn told(&self, what: &str) -> Option<Value> {
-        self.lines().into_iter().find_map(|line| match line {
-            Line::Told { what: told, value } if told == what => Some(value),
-            _ => None,
+        let told = self.find(|line| if let Line::Told { what, value } = line { Some((what, value)) } else { None });
+        told.into_iter().find(|(told, _)| told == what).map(|(_, value)| value)
+    }
+
+    fn doings(&self) -> Vec<(String, Value)> {
+        self.find(|line| {
+            if let Line::Applied { idempotency_key, output } = line { Some((idempotency_key, output)) } else { None }
         })
     }
 
     /// What the remote did under this key.
     pub(super) fn applied(&self, key: &str) -> Option<Value> {
-        self.lines().into_iter().find_map(|line| match line {
-            Line::Applied { idempotency_key, output } if idempotency_key == key => Some(output),
-            _ => None,
-        })
+        self.doings().into_iter().find(|(applied, _)| applied == key).map(|(_, output)| output)
+    }
+
+    /// The key of the last attempt of an effect that reached its executor.
+    pub(super) fn last_key(&self, effect: &str) -> Option<String> {
+        let entered = self.find(|line| {
+            if let Line::Entered { key, idempotency_key, .. } = line { Some((key, idempotency_key)) } else { None }
+        });
+        entered.into_iter().rfind(|(key, _)| key == effect).map(|(_, idempotency_key)| idempotency_key)
     }
 
     /// An executor is called.
@@ -139,8 +153,7 @@ impl World {
         if deduplicates && let Some(output) = self.applied(&call.idempotency_key) {
             return Ok(output);
         }
-        let doings = self.lines().iter().filter(|line| matches!(line, Line::Applied { .. })).count();
-        let output = json!({"did": key, "number": doings});
+        let output = json!({"did": key, "number": self.doings().len()});
         self.note(&Line::Applied { idempotency_key: call.idempotency_key.clone(), output: output.clone() });
         self.point("effect applied");
         Ok(output)
