@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::attempt::{Ended, attempt};
 use crate::clock::{Clock, SystemClock, Timestamp};
-use crate::envelope::Command;
+use crate::envelope::{Command, InDoubt};
 use crate::error::{DurableError, EffectError, ErrorClass};
 use crate::host::{Call, EffectHost, EffectPlan, Probed, ScopeController};
 use crate::key::idempotency_key;
@@ -508,6 +508,8 @@ impl Cell {
         }
         match start {
             Start::New => {}
+            // Waiting does nothing to the world: however often it is cut off, it goes on, and that is no doubt to be counted.
+            Start::InDoubt if waits(plan) => {}
             Start::InDoubt => {
                 let reason = "the process ended before the outcome was recorded".to_owned();
                 if let Some(outcome) = self.settle_doubt(&mut flight, &mut at, plan, reason).await? {
@@ -651,6 +653,11 @@ impl Cell {
 struct Held {
     place: Place,
     state: EffectState,
+}
+
+/// Whether the effect does nothing but wait.
+fn waits(plan: &EffectPlan<'_>) -> bool {
+    matches!(plan.envelope.command(), Command::AwaitEvent { .. }) && plan.in_doubt == InDoubt::Rerun
 }
 
 fn answer(outcome: Outcome) -> Result<Value, DurableError> {
