@@ -4,11 +4,12 @@
 //! the store's list of ends; a parked wait costs its place in the list, and no polling.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::sync::{OnceCell, oneshot};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio::sync::oneshot;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock::Clock;
 use crate::store::{DurableStore, StoreError};
@@ -28,7 +29,10 @@ struct Parked {
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
     parked: Mutex<Parked>,
-    following: OnceCell<DropGuard>,
+    /// The task that follows the store's ends. It ends with the runtime in which somebody first waited, and this may outlive that.
+    following: tokio::sync::Mutex<Option<AbortOnDropHandle<()>>>,
+    /// The end that was heard of last.
+    cursor: AtomicU64,
 }
 
 /// A place in the list; given up when dropped.
@@ -59,23 +63,25 @@ impl Waiters {
         }
     }
 
-    /// Begins to follow the store's ends, once.
+    /// Begins to follow the store's ends, unless somebody does. Whoever follows after another one begins where that one was.
     pub(crate) async fn follow(
         self: &Arc<Self>,
         store: &Arc<dyn DurableStore>,
         clock: &Arc<dyn Clock>,
     ) -> Result<(), StoreError> {
-        let start = async || {
-            let mut changes = store.wait_changes();
-            changes.mark_unchanged();
-            let cursor = store.wait_cursor().await?;
-            let over = CancellationToken::new();
-            let follow = follow(Arc::downgrade(self), Arc::clone(store), Arc::clone(clock), changes, cursor);
-            let ended = over.clone();
-            tokio::spawn(async move { ended.run_until_cancelled(follow).await });
-            Ok(over.drop_guard())
-        };
-        self.following.get_or_try_init(start).await.map(|_| ())
+        let mut following = self.following.lock().await;
+        if following.as_ref().is_some_and(|following| !following.is_finished()) {
+            return Ok(());
+        }
+        let mut changes = store.wait_changes();
+        changes.mark_unchanged();
+        if following.is_none() {
+            self.cursor.store(store.wait_cursor().await?, Ordering::Relaxed);
+        }
+        let cursor = self.cursor.load(Ordering::Relaxed);
+        let follow = follow(Arc::downgrade(self), Arc::clone(store), Arc::clone(clock), changes, cursor);
+        *following = Some(AbortOnDropHandle::new(tokio::spawn(follow)));
+        Ok(())
     }
 
     fn addresses(&self) -> Vec<WaitAddress> {
@@ -161,5 +167,6 @@ async fn catch_up(
     for change in page.changes {
         waiters.wake(&change.address, &change.terminal);
     }
+    waiters.cursor.store(page.next, Ordering::Relaxed);
     Ok(page.next)
 }
