@@ -21,7 +21,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 struct Parked {
     next: u64,
-    waits: BTreeMap<WaitAddress, Vec<(u64, oneshot::Sender<Terminal>)>>,
+    /// Mostly one for each wait, and there may be very many.
+    waits: BTreeMap<Arc<WaitAddress>, Vec<(u64, oneshot::Sender<Terminal>)>>,
 }
 
 /// The list.
@@ -34,20 +35,22 @@ pub(crate) struct Waiters {
 /// A place in the list; given up when dropped.
 pub(crate) struct Place<'w> {
     waiters: &'w Waiters,
-    address: WaitAddress,
+    address: Arc<WaitAddress>,
     number: u64,
     woken: oneshot::Receiver<Terminal>,
 }
 
 impl Waiters {
     /// Takes a place in the list. To be called before the store is read.
-    pub(crate) fn park(&self, address: &WaitAddress) -> Place<'_> {
+    pub(crate) fn park(&self, address: &Arc<WaitAddress>) -> Place<'_> {
         let (wake, woken) = oneshot::channel();
         let mut parked = self.lock();
         let number = parked.next;
         parked.next += 1;
-        parked.waits.entry(address.clone()).or_default().push((number, wake));
-        Place { waiters: self, address: address.clone(), number, woken }
+        let places = parked.waits.entry(Arc::clone(address)).or_insert_with(|| Vec::with_capacity(1));
+        places.push((number, wake));
+        drop(parked);
+        Place { waiters: self, address: Arc::clone(address), number, woken }
     }
 
     /// Wakes everybody who is parked on this wait.
@@ -57,6 +60,11 @@ impl Waiters {
             // Whoever left has nothing to be told.
             let _ = wake.send(terminal.clone());
         }
+    }
+
+    /// Whether the store's ends are followed.
+    pub(crate) fn is_following(&self) -> bool {
+        self.following.initialized()
     }
 
     /// Begins to follow the store's ends, once.
@@ -78,7 +86,7 @@ impl Waiters {
         self.following.get_or_try_init(start).await.map(|_| ())
     }
 
-    fn addresses(&self) -> Vec<WaitAddress> {
+    fn addresses(&self) -> Vec<Arc<WaitAddress>> {
         self.lock().waits.keys().cloned().collect()
     }
 
