@@ -22,7 +22,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 struct Parked {
     next: u64,
-    waits: BTreeMap<WaitAddress, Vec<(u64, oneshot::Sender<Terminal>)>>,
+    /// Mostly one for each wait, and there may be very many.
+    waits: BTreeMap<Arc<WaitAddress>, Vec<(u64, oneshot::Sender<Terminal>)>>,
 }
 
 /// The list.
@@ -38,20 +39,22 @@ pub(crate) struct Waiters {
 /// A place in the list; given up when dropped.
 pub(crate) struct Place<'w> {
     waiters: &'w Waiters,
-    address: WaitAddress,
+    address: Arc<WaitAddress>,
     number: u64,
     woken: oneshot::Receiver<Terminal>,
 }
 
 impl Waiters {
     /// Takes a place in the list. To be called before the store is read.
-    pub(crate) fn park(&self, address: &WaitAddress) -> Place<'_> {
+    pub(crate) fn park(&self, address: &Arc<WaitAddress>) -> Place<'_> {
         let (wake, woken) = oneshot::channel();
         let mut parked = self.lock();
         let number = parked.next;
         parked.next += 1;
-        parked.waits.entry(address.clone()).or_default().push((number, wake));
-        Place { waiters: self, address: address.clone(), number, woken }
+        let places = parked.waits.entry(Arc::clone(address)).or_insert_with(|| Vec::with_capacity(1));
+        places.push((number, wake));
+        drop(parked);
+        Place { waiters: self, address: Arc::clone(address), number, woken }
     }
 
     /// Wakes everybody who is parked on this wait.
@@ -61,6 +64,12 @@ impl Waiters {
             // Whoever left has nothing to be told.
             let _ = wake.send(terminal.clone());
         }
+    }
+
+    /// Whether the store's ends are followed. Somebody who is just beginning is not seen as doing so.
+    pub(crate) fn is_following(&self) -> bool {
+        let following = self.following.try_lock();
+        following.is_ok_and(|following| following.as_ref().is_some_and(|following| !following.is_finished()))
     }
 
     /// Begins to follow the store's ends, unless somebody does. Whoever follows after another one begins where that one was.
@@ -84,7 +93,7 @@ impl Waiters {
         Ok(())
     }
 
-    fn addresses(&self) -> Vec<WaitAddress> {
+    fn addresses(&self) -> Vec<Arc<WaitAddress>> {
         self.lock().waits.keys().cloned().collect()
     }
 
