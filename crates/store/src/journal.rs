@@ -79,7 +79,8 @@ impl SqliteJournal {
         let entries = entries.into_iter().map(EntryRow::of).collect::<Result<_, _>>().map_err(unwritable)?;
         let (answer, pending) = oneshot::channel();
         let gone = || AppendError::Poisoned("the writer has ended".to_owned());
-        self.queue.push(Job::Append(Box::new(Append { batch, encoded, entries, answer }))).await.map_err(|_| gone())?;
+        let room = self.queue.room().await.map_err(|_| gone())?;
+        room.put(Job::Append(Box::new(Append { batch, encoded, entries, answer }))).map_err(|_| gone())?;
         Ok(Pending(pending))
     }
 

@@ -10,6 +10,7 @@ use dalsegno_durable::store::{Lease, OpenedScope, Place, WaitChanges, Write};
 use dalsegno_durable::wait::{Registered, Terminal, WaitAddress};
 use dalsegno_durable::{Claim, DurableStore, ExecutionScope, Resolution, Resolved, StoreError, Timestamp};
 use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// The calls of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -111,6 +112,7 @@ impl Drop for Hold {
 #[derive(Debug, Default)]
 pub struct Faults {
     state: Mutex<State>,
+    point: Option<fn(&str)>,
 }
 
 #[derive(Debug, Default)]
@@ -120,6 +122,12 @@ struct State {
 }
 
 impl Faults {
+    /// Passes a point before and after each call that may change something; for the crash suite.
+    #[must_use]
+    pub fn with_points(point: fn(&str)) -> Self {
+        Self { point: Some(point), ..Self::default() }
+    }
+
     /// The next call of this kind fails; further orders for the same kind stand in line.
     pub fn fail_next(&self, call: StoreCall, moment: Moment) {
         self.order(call, Plan::Fail(moment));
@@ -172,13 +180,21 @@ impl Faults {
 pub struct FaultyStore {
     inner: Arc<dyn DurableStore>,
     faults: Arc<Faults>,
+    /// Behind the store, so that it is dropped when that is.
+    gone: DropGuard,
 }
 
 impl FaultyStore {
     /// Around `inner`. Several stores of one database may share their faults.
     #[must_use]
     pub fn new(inner: Arc<dyn DurableStore>, faults: Arc<Faults>) -> Self {
-        Self { inner, faults }
+        Self { inner, faults, gone: CancellationToken::new().drop_guard() }
+    }
+
+    /// Fires when this store was dropped, and the inner one with it if nobody else has that.
+    #[must_use]
+    pub fn gone(&self) -> CancellationToken {
+        self.gone.token().clone()
     }
 
     async fn through<T>(
@@ -187,6 +203,17 @@ impl FaultyStore {
         doing: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
         let failed = || Err(StoreError::Failed(format!("{call:?} was made to fail")));
+        let point = self.faults.point.filter(|_| call.changes_something());
+        let doing = async {
+            if let Some(point) = point {
+                point("before the store");
+            }
+            let told = doing.await;
+            if let Some(point) = point {
+                point("after the store");
+            }
+            told
+        };
         match self.faults.begin(call) {
             None => doing.await,
             Some(Plan::Fail(Moment::Before)) => failed(),

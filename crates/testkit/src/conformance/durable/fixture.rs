@@ -1,10 +1,11 @@
 //! What the cases are run on.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use dalsegno_durable::{DurableStore, EffectHost, HostOptions, MemoryStore, StoredHost};
+use tokio_util::sync::CancellationToken;
 
 use crate::durable::{Faults, FaultyStore, ManualClock};
 
@@ -63,8 +64,8 @@ pub struct StoreFixture<S> {
 #[derive(Default)]
 struct Opened {
     host: Option<Arc<StoredHost>>,
-    /// Every store that was opened and may be alive.
-    stores: Vec<Weak<dyn DurableStore>>,
+    /// For every store that was opened: fires when it is gone.
+    stores: Vec<CancellationToken>,
 }
 
 impl<S: Stores> StoreFixture<S> {
@@ -77,9 +78,8 @@ impl<S: Stores> StoreFixture<S> {
     }
 
     async fn open(&self) -> Arc<StoredHost> {
-        let store = self.stores.open().await;
-        self.opened().stores.push(Arc::downgrade(&store));
-        let store = Arc::new(FaultyStore::new(store, Arc::clone(&self.faults)));
+        let store = Arc::new(FaultyStore::new(self.stores.open().await, Arc::clone(&self.faults)));
+        self.opened().stores.push(store.gone());
         let clock: Arc<ManualClock> = Arc::clone(&self.clock);
         Arc::new(StoredHost::with(store, HostOptions { retention: RETENTION, clock }))
     }
@@ -101,15 +101,16 @@ impl<S: Stores> HostFixture for StoreFixture<S> {
     }
 
     async fn reopen(&self) {
-        self.opened().host = None;
-        let gone = async {
-            // Tasks that held the store end when the runtime comes to them.
-            while self.opened().stores.iter().any(|store| store.strong_count() > 0) {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
+        let stores = {
+            let mut opened = self.opened();
+            opened.host = None;
+            std::mem::take(&mut opened.stores)
         };
-        assert!(tokio::time::timeout(GONE, gone).await.is_ok(), "a dropped host keeps its store, or the case a host");
-        self.opened().stores.clear();
+        for store in stores {
+            // Tasks that held the store end when the runtime comes to them.
+            let gone = tokio::time::timeout(GONE, store.cancelled()).await;
+            assert!(gone.is_ok(), "a dropped host keeps its store, or the case a host");
+        }
         let host = self.open().await;
         self.opened().host = Some(host);
     }
