@@ -8,15 +8,17 @@ use std::thread::JoinHandle;
 use async_trait::async_trait;
 use dalsegno_core::{Batch, Committed};
 use dalsegno_engine::{AppendError, Journal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::insert::Encoded;
+use crate::queue::Queue;
+use crate::writer::Job;
 
-/// Batches that may wait for the writer; more make their callers wait.
+/// Batches and questions that may wait for the writer; more make their callers wait.
 pub(crate) const QUEUE: usize = 1024;
 
 /// A batch on its way to the disk, and where the answer goes.
-pub(crate) struct Job {
+pub(crate) struct Append {
     pub(crate) batch: Batch,
     pub(crate) encoded: Encoded,
     pub(crate) answer: oneshot::Sender<Result<Committed, AppendError>>,
@@ -40,8 +42,7 @@ pub(crate) struct Counters {
 /// The journal on SQLite. Dropping it writes what is queued, and waits for that.
 #[derive(Debug)]
 pub struct SqliteJournal {
-    /// Taken by `drop`, so that the writer sees the end of the queue before it is waited for.
-    queue: Option<mpsc::Sender<Job>>,
+    queue: Arc<Queue<Job>>,
     writer: Option<JoinHandle<()>>,
     counters: Arc<Counters>,
 }
@@ -52,8 +53,8 @@ pub struct SqliteJournal {
 pub struct Pending(oneshot::Receiver<Result<Committed, AppendError>>);
 
 impl SqliteJournal {
-    pub(crate) fn new(queue: mpsc::Sender<Job>, writer: JoinHandle<()>, counters: Arc<Counters>) -> Self {
-        Self { queue: Some(queue), writer: Some(writer), counters }
+    pub(crate) fn new(queue: Arc<Queue<Job>>, writer: JoinHandle<()>, counters: Arc<Counters>) -> Self {
+        Self { queue, writer: Some(writer), counters }
     }
 
     /// Queues the batch: when this returns, its place among all batches is taken. So several batches may be
@@ -65,8 +66,7 @@ impl SqliteJournal {
         let encoded = Encoded::of(&batch).map_err(|error| AppendError::Storage(format!("cannot encode: {error}")))?;
         let (answer, pending) = oneshot::channel();
         let gone = || AppendError::Poisoned("the writer has ended".to_owned());
-        let queue = self.queue.as_ref().ok_or_else(gone)?;
-        queue.send(Job { batch, encoded, answer }).await.map_err(|_| gone())?;
+        self.queue.push(Job::Append(Box::new(Append { batch, encoded, answer }))).await.map_err(|_| gone())?;
         Ok(Pending(pending))
     }
 
@@ -99,7 +99,7 @@ impl Journal for SqliteJournal {
 
 impl Drop for SqliteJournal {
     fn drop(&mut self) {
-        drop(self.queue.take());
+        self.queue.close();
         if let Some(writer) = self.writer.take()
             && writer.join().is_err()
         {

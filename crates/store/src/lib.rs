@@ -1,6 +1,6 @@
-//! The journal on SQLite, and everything that is read from it.
+//! The journal on SQLite, and everything that is read from it; effects and waits beside it, or in a database of their own.
 //!
-//! One database per state directory, one writer thread per database. Batches that are in flight at the
+//! One database per state directory, one writer thread per database. Batches, effects and waits that are in flight at the
 //! same time share a transaction and one sync (group commit). What queries see are projections, written
 //! in the same transaction as the events. Transcripts are plain files beside the database.
 //!
@@ -13,6 +13,7 @@
 //! - Readers never hold up the writer.
 
 mod dir;
+mod durable;
 mod error;
 pub mod format;
 mod insert;
@@ -21,11 +22,13 @@ mod load;
 mod open;
 mod pool;
 mod prune;
+mod queue;
 mod reads;
 mod schema;
 mod transcripts;
 mod writer;
 
+pub use durable::{DurableOptions, SqliteDurable};
 pub use error::StoreError;
 pub use journal::{Counts, Pending, SqliteJournal};
 pub use open::{OpenOptions, Opened, Store};

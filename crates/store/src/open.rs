@@ -7,21 +7,25 @@ use std::time::Duration;
 use dalsegno_durable::key::Secret;
 use dalsegno_engine::Loaded;
 use rusqlite::{Connection, OpenFlags};
-use tokio::sync::mpsc;
+use tokio::sync::watch;
 
 use crate::dir::{self, DirLock};
+use crate::durable::{Owner, SqliteDurable};
 use crate::error::StoreError;
 use crate::journal::{Counters, QUEUE, SqliteJournal};
 use crate::load;
 use crate::pool::Pool;
 use crate::prune::Kept;
-use crate::schema::{self, Found};
-use crate::writer::Writer;
+use crate::queue::Queue;
+use crate::schema::{self, DAEMON, Found};
+use crate::writer::{JournalKept, Writer};
 
 /// How long a connection waits for another one; only the few steps that exclude each other ever do.
 const BUSY: Duration = Duration::from_secs(5);
 /// Bytes of a database page.
 const PAGE_BYTES: u32 = 8192;
+/// Statements of the writer that are kept prepared.
+const STATEMENTS: usize = 64;
 /// The log is cut back to this size when it begins anew.
 const LOG_BYTES: u32 = 64 << 20;
 
@@ -54,6 +58,8 @@ pub struct Opened {
     pub journal: SqliteJournal,
     /// What the machine is replayed from.
     pub loaded: Loaded,
+    /// Effects and waits in the same database, by the same writer. Ends with `journal`: what is asked afterwards fails.
+    pub durable: SqliteDurable,
     /// The secret that markers are made with. Random, made once, kept in the database.
     pub secret: Secret,
     /// Identity of the journal. Random, made once; part of every cursor.
@@ -80,23 +86,12 @@ impl Store {
         dir::make(state_dir)?;
         let lock = Arc::new(DirLock::take(state_dir)?);
         let path = dir::database(state_dir);
-        schema::look(&path)?;
+        schema::look(&path, &DAEMON)?;
         dir::touch(&path)?;
         let mut db = connect(&path)?;
-        if let Some(pages) = options.max_pages {
-            db.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
-        }
-        db.pragma_update(None, "page_size", PAGE_BYTES)?;
-        let mode: String = db.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
-        if mode != "wal" {
-            let text = format!("{} cannot keep a write-ahead log; it is in mode {mode}", path.display());
-            return Err(StoreError::Unavailable(text));
-        }
-        db.pragma_update(None, "synchronous", "FULL")?;
-        db.pragma_update_and_check(None, "journal_size_limit", LOG_BYTES, |_| Ok(()))?;
-        db.pragma_update(None, "cache_size", -16_384)?;
-        schema::create(&mut db, &path)?;
-        schema::migrate(&mut db, &path)?;
+        set_up(&db, &path, options.max_pages)?;
+        schema::create(&mut db, &path, &DAEMON)?;
+        schema::migrate(&mut db, &path, &DAEMON)?;
         let (journal_id, secret) = identity(&db)?;
         let loaded = load::load(&db)?;
 
@@ -104,15 +99,21 @@ impl Store {
         if checkpoints.is_some() {
             db.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
         }
-        let (queue, jobs) = mpsc::channel(QUEUE);
+        let queue = Arc::new(Queue::new(QUEUE));
         let counters = Arc::new(Counters::default());
+        let ends = watch::Sender::new(0);
+        let durable = SqliteDurable::beside(Arc::clone(&queue), secret.clone(), ends.clone());
         let writer = Writer {
             db,
             checkpoints,
-            queue: jobs,
+            queue: Arc::clone(&queue),
             counters: Arc::clone(&counters),
-            kept: Kept { events: options.keep_events, ended_runs: options.keep_ended_runs },
-            state_dir: state_dir.to_owned(),
+            journal: Some(JournalKept {
+                kept: Kept { events: options.keep_events, ended_runs: options.keep_ended_runs },
+                state_dir: state_dir.to_owned(),
+            }),
+            owner: Owner::sole()?,
+            ends,
         };
         let held = Arc::clone(&lock);
         let work = move || {
@@ -133,6 +134,7 @@ impl Store {
             store: Arc::new(store),
             journal: SqliteJournal::new(queue, thread, counters),
             loaded,
+            durable,
             secret,
             journal_id,
         })
@@ -145,11 +147,11 @@ impl Store {
     pub fn open_read_only(state_dir: &Path) -> Result<Arc<Self>, StoreError> {
         let path = dir::database(state_dir);
         let missing = || StoreError::Missing(format!("no daemon ever ran with {}", state_dir.display()));
-        if schema::look(&path)? == Found::Nothing {
+        if schema::look(&path, &DAEMON)? == Found::Nothing {
             return Err(missing());
         }
         let pool = Pool::new(path.clone(), true);
-        let journal_id = pool.with(|db| match schema::versions(db, &path)? {
+        let journal_id = pool.with(|db| match schema::versions(db, &path, &DAEMON)? {
             Found::Nothing => Err(missing()),
             Found::Older(_) | Found::Tables => Ok(identity(db)?.0),
         })?;
@@ -165,7 +167,25 @@ impl Store {
     }
 }
 
-fn connect(path: &Path) -> Result<Connection, StoreError> {
+/// Settings of the connection that writes.
+pub(crate) fn set_up(db: &Connection, path: &Path, max_pages: Option<u32>) -> Result<(), StoreError> {
+    if let Some(pages) = max_pages {
+        db.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
+    }
+    db.pragma_update(None, "page_size", PAGE_BYTES)?;
+    let mode: String = db.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    if mode != "wal" {
+        let text = format!("{} cannot keep a write-ahead log; it is in mode {mode}", path.display());
+        return Err(StoreError::Unavailable(text));
+    }
+    db.pragma_update(None, "synchronous", "FULL")?;
+    db.pragma_update_and_check(None, "journal_size_limit", LOG_BYTES, |_| Ok(()))?;
+    db.pragma_update(None, "cache_size", -16_384)?;
+    db.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(())
+}
+
+pub(crate) fn connect(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
     db.busy_timeout(BUSY)?;

@@ -6,14 +6,40 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
+use crate::durable::tables::effects_tables;
 use crate::error::StoreError;
 use crate::format::hex;
 
 /// Version of the tables, kept in the database as `user_version`.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;
 
-/// Marks a database as ours: `DalS`.
-pub(crate) const APPLICATION_ID: u32 = 0x4461_6c53;
+/// What a kind of database holds, and how it came to it.
+pub(crate) struct Layout {
+    /// Marks a database as one of this kind.
+    pub(crate) application_id: u32,
+    /// What each version added, from the first one on. The newest is the last.
+    pub(crate) steps: &'static [&'static str],
+    /// Whether a journal is in it, with an identity of its own.
+    pub(crate) has_journal: bool,
+}
+
+/// The database of a daemon: its journal, and the effects and waits beside it. Marked `DalS`.
+pub(crate) const DAEMON: Layout =
+    Layout { application_id: 0x4461_6c53, steps: &[TABLES, LEDGER, EFFECTS], has_journal: true };
+
+/// A database of effects and waits alone, which several processes may share. Marked `DalE`.
+///
+/// Marked differently, because whoever opens a daemon's database believes to be the only one who writes it.
+pub(crate) const EFFECTS_ALONE: Layout =
+    Layout { application_id: 0x4461_6c45, steps: &[EFFECTS_BASE], has_journal: false };
+
+const _: () = assert!(DAEMON.steps.len() == SCHEMA_VERSION as usize, "each version has its step");
+
+impl Layout {
+    fn version(&self) -> u32 {
+        u32::try_from(self.steps.len()).unwrap_or(u32::MAX)
+    }
+}
 
 /// Bytes that every SQLite database begins with.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -27,6 +53,7 @@ CREATE TABLE meta (
     key TEXT PRIMARY KEY,
     value ANY NOT NULL
 ) STRICT, WITHOUT ROWID;
+INSERT INTO meta (key, value) VALUES ('epoch', 0);
 CREATE TABLE events (
     seq INTEGER PRIMARY KEY,
     at INTEGER NOT NULL,
@@ -95,6 +122,19 @@ CREATE INDEX usage_by_day ON usage (day);
 CREATE INDEX usage_by_model ON usage (model);
 ";
 
+/// The first version of a database of effects alone.
+const EFFECTS_BASE: &str = concat!(
+    "CREATE TABLE meta (
+    key TEXT PRIMARY KEY,
+    value ANY NOT NULL
+) STRICT, WITHOUT ROWID;
+",
+    effects_tables!()
+);
+
+/// What version 3 adds: effects and waits.
+const EFFECTS: &str = effects_tables!();
+
 /// What is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Found {
@@ -108,7 +148,7 @@ pub(crate) enum Found {
 
 /// Looks at the database at `path` and changes nothing. Its first page says almost all; the log beside it,
 /// when a crash left one, may hold a newer first page.
-pub(crate) fn look(path: &Path) -> Result<Found, StoreError> {
+pub(crate) fn look(path: &Path, layout: &Layout) -> Result<Found, StoreError> {
     let mut head = Vec::new();
     match File::open(path) {
         Ok(file) => file.take(100).read_to_end(&mut head).map_err(|error| StoreError::io(path, &error))?,
@@ -125,30 +165,33 @@ pub(crate) fn look(path: &Path) -> Result<Found, StoreError> {
     let (Some(version), Some(application)) = (big_endian(&head, 60), big_endian(&head, 68)) else {
         return Err(StoreError::Corrupt(format!("{} ends within its first page", path.display())));
     };
-    let found = judge(path, version, application)?;
+    let found = judge(path, layout, version, application)?;
     if !has_log {
         return Ok(found);
     }
     let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    versions(&db, path)
+    versions(&db, path, layout)
 }
 
 /// The same question to an open database.
-pub(crate) fn versions(db: &Connection, path: &Path) -> Result<Found, StoreError> {
+pub(crate) fn versions(db: &Connection, path: &Path, layout: &Layout) -> Result<Found, StoreError> {
     let version: u32 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let application: u32 = db.pragma_query_value(None, "application_id", |row| row.get(0))?;
-    judge(path, version, application)
+    judge(path, layout, version, application)
 }
 
-fn judge(path: &Path, version: u32, application: u32) -> Result<Found, StoreError> {
-    match (application, version) {
-        (0, 0) => Ok(Found::Nothing),
-        (APPLICATION_ID, SCHEMA_VERSION) => Ok(Found::Tables),
-        (APPLICATION_ID, 1..SCHEMA_VERSION) => Ok(Found::Older(version)),
-        (APPLICATION_ID, found) if found > SCHEMA_VERSION => {
-            Err(StoreError::FutureSchema { what: "database", found, known: SCHEMA_VERSION })
-        }
-        _ => Err(StoreError::Corrupt(format!("{} is a database of another program", path.display()))),
+fn judge(path: &Path, layout: &Layout, version: u32, application: u32) -> Result<Found, StoreError> {
+    let known = layout.version();
+    if (application, version) == (0, 0) {
+        return Ok(Found::Nothing);
+    }
+    if application != layout.application_id || version == 0 {
+        return Err(StoreError::Corrupt(format!("{} is a database of another program", path.display())));
+    }
+    match version {
+        older if older < known => Ok(Found::Older(older)),
+        same if same == known => Ok(Found::Tables),
+        found => Err(StoreError::FutureSchema { what: "database", found, known }),
     }
 }
 
@@ -164,28 +207,30 @@ pub(crate) fn log_path(path: &Path) -> std::path::PathBuf {
     name.into()
 }
 
-/// Makes the tables, the journal's id and its secret, unless they are there.
-pub(crate) fn create(db: &mut Connection, path: &Path) -> Result<(), StoreError> {
+/// Makes the tables, and the identities and the secret, unless they are there.
+pub(crate) fn create(db: &mut Connection, path: &Path, layout: &Layout) -> Result<(), StoreError> {
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    if versions(&tx, path)? != Found::Nothing {
+    if versions(&tx, path, layout)? != Found::Nothing {
         return Ok(());
     }
     let tables: u32 = tx.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if tables > 0 {
         return Err(StoreError::Corrupt(format!("{} is a database of another program", path.display())));
     }
-    tx.execute_batch(TABLES)?;
-    tx.execute_batch(LEDGER)?;
-    tx.pragma_update(None, "application_id", APPLICATION_ID)?;
-    tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    for step in layout.steps {
+        tx.execute_batch(step)?;
+    }
+    tx.pragma_update(None, "application_id", layout.application_id)?;
+    tx.pragma_update(None, "user_version", layout.version())?;
     let (mut id, mut secret) = ([0; 16], [0; 32]);
     for bytes in [&mut id[..], &mut secret[..]] {
         getrandom::fill(bytes).map_err(|error| StoreError::Unavailable(format!("no random bytes: {error}")))?;
     }
     let mut insert = tx.prepare("INSERT INTO meta (key, value) VALUES (?1, ?2)")?;
-    insert.execute(("journal_id", hex(&id)))?;
+    if layout.has_journal {
+        insert.execute(("journal_id", hex(&id)))?;
+    }
     insert.execute(("secret", &secret[..]))?;
-    insert.execute(("epoch", 0))?;
     drop(insert);
     tx.commit()?;
     Ok(())
@@ -193,8 +238,8 @@ pub(crate) fn create(db: &mut Connection, path: &Path) -> Result<(), StoreError>
 
 /// Brings the tables of an older version up to this one: in one transaction, after a copy of the database was put
 /// beside it. Only adds; what is there stays as it is.
-pub(crate) fn migrate(db: &mut Connection, path: &Path) -> Result<(), StoreError> {
-    let Found::Older(version) = versions(db, path)? else { return Ok(()) };
+pub(crate) fn migrate(db: &mut Connection, path: &Path, layout: &Layout) -> Result<(), StoreError> {
+    let Found::Older(version) = versions(db, path, layout)? else { return Ok(()) };
     let copy = copy_path(path, version);
     if copy.exists() {
         tracing::info!("a copy of the database from before an earlier attempt is kept: {}", copy.display());
@@ -202,13 +247,14 @@ pub(crate) fn migrate(db: &mut Connection, path: &Path) -> Result<(), StoreError
         back_up(db, &copy)?;
     }
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    if version < 2 {
-        tx.execute_batch(LEDGER)?;
+    for step in layout.steps.iter().skip(usize::try_from(version).unwrap_or(usize::MAX)) {
+        tx.execute_batch(step)?;
     }
-    tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    let newest = layout.version();
+    tx.pragma_update(None, "user_version", newest)?;
     tx.commit()?;
     tracing::info!(
-        "the database was brought from version {version} to {SCHEMA_VERSION}; as it was, it is in {}",
+        "the database was brought from version {version} to {newest}; as it was, it is in {}",
         copy.display()
     );
     Ok(())

@@ -1,4 +1,7 @@
 //! The one thread that writes: it takes what is queued, and commits it with one sync.
+//!
+//! What is queued are batches of the journal, and what hosts of effects and waits ask for. Both share a transaction. One that is refused
+//! is looked into before anything of it is written, so it leaves nothing, and the others of its group are none the wiser.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,19 +10,21 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use dalsegno_core::Batch;
-use dalsegno_engine::AppendError;
-use rusqlite::{Connection, Statement};
-use tokio::sync::mpsc;
+use dalsegno_engine::{AppendError, crash};
+use rusqlite::{Connection, ErrorCode, Statement};
+use tokio::sync::watch;
 
+use crate::durable::{Durable, Owner, Request};
 use crate::error::StoreError;
 use crate::insert::{Inserts, integer};
-use crate::journal::{Counters, Job};
+use crate::journal::{Append, Counters};
 use crate::prune::{Kept, Pruning};
+use crate::queue::Queue;
 use crate::transcripts;
 
-/// Most batches in one transaction.
-const GROUP_BATCHES: usize = 1024;
-/// A transaction takes no further batch beyond this many bytes of JSON.
+/// Most jobs in one transaction.
+const GROUP_JOBS: usize = 1024;
+/// A transaction takes no further job beyond this many bytes of JSON.
 const GROUP_BYTES: usize = 8 << 20;
 /// How many transactions, or how many bytes of JSON, may pass between two looks at the size of the log.
 const LOOK_COMMITS: u32 = 64;
@@ -34,15 +39,41 @@ const FEW_PAGES: i64 = 128;
 /// A log of so many pages the writer copies in any case; nobody can outrun it.
 const LONGEST_LOG_PAGES: i64 = 4096;
 
+/// What is queued.
+pub(crate) enum Job {
+    /// A batch of the journal.
+    Append(Box<Append>),
+    /// A question about effects or waits.
+    Durable(Request),
+}
+
+impl Job {
+    fn bytes(job: &Self) -> usize {
+        match job {
+            Self::Append(append) => append.encoded.size(),
+            Self::Durable(request) => request.bytes(),
+        }
+    }
+}
+
+/// What the writer keeps of a journal.
+pub(crate) struct JournalKept {
+    pub(crate) kept: Kept,
+    pub(crate) state_dir: PathBuf,
+}
+
 /// Everything that the writer needs.
 pub(crate) struct Writer {
     pub(crate) db: Connection,
     /// Copies the log into the database beside the writer; without it, commits do it themselves.
     pub(crate) checkpoints: Option<Connection>,
-    pub(crate) queue: mpsc::Receiver<Job>,
+    pub(crate) queue: Arc<Queue<Job>>,
     pub(crate) counters: Arc<Counters>,
-    pub(crate) kept: Kept,
-    pub(crate) state_dir: PathBuf,
+    /// None: there is no journal in the database.
+    pub(crate) journal: Option<JournalKept>,
+    pub(crate) owner: Owner,
+    /// Tells those who follow the ends of waits.
+    pub(crate) ends: watch::Sender<u64>,
 }
 
 /// Where the journal stands inside a transaction.
@@ -75,24 +106,26 @@ impl Position {
     }
 }
 
-/// The writer's statements around a transaction.
-struct Frame<'db> {
-    begin: Statement<'db>,
-    commit: Statement<'db>,
+/// The journal's side of a transaction.
+struct JournalSide<'db> {
     position: Statement<'db>,
     epoch: Statement<'db>,
+    inserts: Inserts<'db>,
+    pruning: Pruning,
+    state_dir: PathBuf,
 }
 
-impl<'db> Frame<'db> {
-    fn prepare(db: &'db Connection) -> rusqlite::Result<Self> {
+impl<'db> JournalSide<'db> {
+    fn prepare(db: &'db Connection, journal: JournalKept) -> rusqlite::Result<Self> {
         Ok(Self {
-            begin: db.prepare("BEGIN IMMEDIATE")?,
-            commit: db.prepare("COMMIT")?,
             position: db.prepare(
                 "SELECT max(coalesce((SELECT max(seq) FROM events), 0), coalesce((SELECT max(seq) FROM snapshots), 0)),
                  (SELECT value FROM meta WHERE key = 'epoch')",
             )?,
             epoch: db.prepare("UPDATE meta SET value = ?1 WHERE key = 'epoch'")?,
+            inserts: Inserts::prepare(db)?,
+            pruning: Pruning::new(db, journal.kept)?,
+            state_dir: journal.state_dir,
         })
     }
 
@@ -102,115 +135,216 @@ impl<'db> Frame<'db> {
             Ok(Position { expected: last.unsigned_abs() + 1, epoch: epoch.unsigned_abs() })
         })
     }
+
+    /// Writes what follows from the batches of a transaction; answers the runs whose transcripts may go.
+    fn finish(&mut self, db: &Connection, before: &Position, after: &Position) -> rusqlite::Result<Vec<String>> {
+        if after.epoch > before.epoch {
+            self.epoch.execute([integer(after.epoch)])?;
+        }
+        self.pruning.events(db, after.expected - 1, after.expected - before.expected)?;
+        self.pruning.runs(db, self.inserts.take_ended_runs())
+    }
+}
+
+/// Everything that takes part in a transaction.
+struct Sides<'db> {
+    db: &'db Connection,
+    begin: Statement<'db>,
+    commit: Statement<'db>,
+    journal: Option<JournalSide<'db>>,
+    durable: Durable<'db>,
+}
+
+/// A job of a group, and whether it was refused.
+enum Done {
+    Append(Box<Append>, Option<AppendError>),
+    Durable(Request),
+}
+
+/// What came of a group.
+enum Group {
+    /// It is on disk, as far as something was to be written.
+    Through { jobs: Vec<Done>, committed: bool, forgotten_runs: Vec<String> },
+    /// Another process was writing for too long. Nothing of it was begun.
+    Busy(Vec<Job>, rusqlite::Error),
 }
 
 impl Writer {
     /// Writes until the queue ends.
-    pub(crate) fn run(mut self) {
-        let reason = self.write().map_or_else(|error| StoreError::from(error).to_string(), |()| String::new());
-        if reason.is_empty() {
-            return;
-        }
-        tracing::error!(reason, "the journal takes no more events; restart to recover");
-        // Until the last sender is gone, everybody is told.
-        while let Some(job) = self.queue.blocking_recv() {
-            let _ = job.answer.send(Err(AppendError::Poisoned(reason.clone())));
-        }
-    }
-
-    fn write(&mut self) -> rusqlite::Result<()> {
-        let checkpoints = self.checkpoints.take().map(Checkpoints::start);
-        let mut frame = Frame::prepare(&self.db)?;
-        let mut inserts = Inserts::prepare(&self.db)?;
-        let mut pruning = Pruning::new(&self.db, self.kept)?;
+    pub(crate) fn run(self) {
+        let Self { db, checkpoints, queue, counters, journal, owner, ends } = self;
+        let written = write(&db, checkpoints, &queue, &counters, journal, owner, ends);
+        let Err(error) = written else { return };
+        let reason = StoreError::from(error).to_string();
+        tracing::error!(reason, "the store takes nothing more; open it again to recover");
+        // Until the queue is closed, everybody is told.
         let mut group = Vec::new();
-        let (mut written, mut commits) = (0, 0);
-        while let Some(job) = self.queue.blocking_recv() {
-            let mut bytes = job.encoded.size();
-            group.push(job);
-            while group.len() < GROUP_BATCHES
-                && bytes < GROUP_BYTES
-                && let Ok(job) = self.queue.try_recv()
-            {
-                bytes += job.encoded.size();
-                group.push(job);
-            }
-            match commit(&self.db, &mut frame, &mut inserts, &mut pruning, &group) {
-                Ok(done) => {
-                    self.counters.commits.fetch_add(u64::from(done.committed), Ordering::Relaxed);
-                    answer(&mut group, done.refused, &self.counters);
-                    transcripts::forget(&self.state_dir, &done.forgotten_runs);
+        while queue.take(&mut group, GROUP_JOBS, GROUP_BYTES, Job::bytes) {
+            for job in group.drain(..) {
+                match job {
+                    Job::Append(append) => drop(append.answer.send(Err(AppendError::Poisoned(reason.clone())))),
+                    Job::Durable(request) => request.fail(&reason),
                 }
-                Err(error) => {
-                    take_back(&self.db);
-                    fail(&mut group, &error);
-                    return Err(error);
-                }
-            }
-            written += bytes;
-            commits += 1;
-            if let Some(checkpoints) = &checkpoints
-                && (written >= LOOK_BYTES || commits >= LOOK_COMMITS)
-            {
-                (written, commits) = (0, 0);
-                checkpoints.see_to(&self.db)?;
             }
         }
-        Ok(())
     }
 }
 
-/// What came of a group.
-struct Done {
-    committed: bool,
-    /// One per batch of the group.
-    refused: Vec<Option<AppendError>>,
-    forgotten_runs: Vec<String>,
-}
-
-fn commit(
+fn write(
     db: &Connection,
-    frame: &mut Frame<'_>,
-    inserts: &mut Inserts<'_>,
-    pruning: &mut Pruning,
-    group: &[Job],
-) -> rusqlite::Result<Done> {
-    frame.begin.execute([])?;
-    let mut position = frame.position()?;
-    let epoch = position.epoch;
-    let before = position.expected;
-    let mut refused = Vec::with_capacity(group.len());
-    for job in group {
-        let verdict = position.admit(&job.batch).err();
-        if verdict.is_none() {
-            inserts.batch(&job.batch, &job.encoded)?;
+    checkpoints: Option<Connection>,
+    queue: &Queue<Job>,
+    counters: &Counters,
+    journal: Option<JournalKept>,
+    owner: Owner,
+    ends: watch::Sender<u64>,
+) -> rusqlite::Result<()> {
+    let checkpoints = checkpoints.map(Checkpoints::start);
+    let mut sides = Sides {
+        db,
+        begin: db.prepare("BEGIN IMMEDIATE")?,
+        commit: db.prepare("COMMIT")?,
+        journal: journal.map(|journal| JournalSide::prepare(db, journal)).transpose()?,
+        durable: Durable::prepare(db, owner, ends)?,
+    };
+    let (mut written, mut commits) = (0, 0);
+    let mut group = Vec::new();
+    while queue.take(&mut group, GROUP_JOBS, GROUP_BYTES, Job::bytes) {
+        let bytes: usize = group.iter().map(Job::bytes).sum();
+        match sides.carry_out(std::mem::take(&mut group))? {
+            Group::Through { jobs, committed, forgotten_runs } => {
+                counters.commits.fetch_add(u64::from(committed), Ordering::Relaxed);
+                answer(jobs, counters);
+                if let Some(journal) = &sides.journal {
+                    transcripts::forget(&journal.state_dir, &forgotten_runs);
+                }
+            }
+            Group::Busy(group, error) => {
+                tracing::warn!(%error, "another process was writing all the time; what was asked meanwhile is refused");
+                fail(group, &error);
+            }
         }
-        refused.push(verdict);
+        written += bytes;
+        commits += 1;
+        if let Some(checkpoints) = &checkpoints
+            && (written >= LOOK_BYTES || commits >= LOOK_COMMITS)
+        {
+            (written, commits) = (0, 0);
+            checkpoints.see_to(db)?;
+        }
     }
-    if refused.iter().all(Option::is_some) {
-        db.execute_batch("ROLLBACK")?;
-        return Ok(Done { committed: false, refused, forgotten_runs: Vec::new() });
-    }
-    if position.epoch > epoch {
-        frame.epoch.execute([integer(position.epoch)])?;
-    }
-    pruning.events(db, position.expected - 1, position.expected - before)?;
-    let forgotten_runs = pruning.runs(db, inserts.take_ended_runs())?;
-    frame.commit.execute([])?;
-    Ok(Done { committed: true, refused, forgotten_runs })
+    Ok(())
 }
 
-fn answer(group: &mut Vec<Job>, refused: Vec<Option<AppendError>>, counters: &Counters) {
-    for (job, refused) in group.drain(..).zip(refused) {
-        let answer = match refused {
-            Some(error) => Err(error),
-            None => {
-                counters.batches.fetch_add(1, Ordering::Relaxed);
-                Ok(job.batch.committed())
+impl Sides<'_> {
+    /// Carries out a group. When it fails, everybody in it was told, and nothing more is to be tried.
+    fn carry_out(&mut self, mut group: Vec<Job>) -> rusqlite::Result<Group> {
+        let records = group.iter().any(|job| matches!(job, Job::Durable(request) if request.records()));
+        let passing = |point| {
+            if records {
+                crash::point(point);
             }
         };
-        // Whoever asked may have stopped waiting; the batch is there all the same.
-        let _ = job.answer.send(answer);
+        passing("durable.begin");
+        if let Err(error) = self.begin.execute([]) {
+            if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && self.journal.is_none() {
+                return Ok(Group::Busy(group, error));
+            }
+            fail(group, &error);
+            return Err(error);
+        }
+        let mut refused = Vec::new();
+        let carried = self.statements(&mut group, &mut refused).and_then(|(wrote, forgotten_runs)| {
+            passing("durable.commit");
+            if wrote {
+                self.commit.execute([])?
+            } else {
+                self.db.execute_batch("ROLLBACK").map(|()| 0)?
+            };
+            Ok((wrote, forgotten_runs))
+        });
+        match carried {
+            Ok((committed, forgotten_runs)) => {
+                passing("durable.answer");
+                self.durable.committed();
+                let mut refused = refused.into_iter();
+                let done = |job| match job {
+                    Job::Append(append) => Done::Append(append, refused.next().flatten()),
+                    Job::Durable(request) => Done::Durable(request),
+                };
+                Ok(Group::Through { jobs: group.into_iter().map(done).collect(), committed, forgotten_runs })
+            }
+            Err(error) => {
+                take_back(self.db);
+                fail(group, &error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Everything between begin and commit. Answers whether there is something to commit.
+    fn statements(
+        &mut self,
+        group: &mut [Job],
+        refused: &mut Vec<Option<AppendError>>,
+    ) -> rusqlite::Result<(bool, Vec<String>)> {
+        let changes = self.db.total_changes();
+        let has = |what: fn(&Job) -> bool| group.iter().any(what);
+        let has_questions = has(|job| matches!(job, Job::Durable(_)));
+        let mut forgotten_runs = Vec::new();
+        if has_questions {
+            self.durable.begin()?;
+        }
+        let mut positions = match &mut self.journal {
+            Some(journal) if has(|job| matches!(job, Job::Append(_))) => {
+                Some((journal.position()?, journal.position()?))
+            }
+            Some(_) | None => None,
+        };
+        for job in group {
+            match job {
+                Job::Append(append) => {
+                    let (Some(journal), Some((_, position))) = (&mut self.journal, &mut positions) else {
+                        refused.push(Some(AppendError::Poisoned("there is no journal here".to_owned())));
+                        continue;
+                    };
+                    let verdict = position.admit(&append.batch).err();
+                    if verdict.is_none() {
+                        journal.inserts.batch(&append.batch, &append.encoded)?;
+                    }
+                    refused.push(verdict);
+                }
+                Job::Durable(request) => self.durable.answer(request)?,
+            }
+        }
+        if let (Some(journal), Some((before, after))) = (&mut self.journal, &positions)
+            && refused.iter().any(Option::is_none)
+        {
+            forgotten_runs = journal.finish(self.db, before, after)?;
+        }
+        if has_questions {
+            self.durable.finish()?;
+        }
+        Ok((self.db.total_changes() != changes, forgotten_runs))
+    }
+}
+
+fn answer(jobs: Vec<Done>, counters: &Counters) {
+    for job in jobs {
+        match job {
+            Done::Append(append, refused) => {
+                let answer = match refused {
+                    Some(error) => Err(error),
+                    None => {
+                        counters.batches.fetch_add(1, Ordering::Relaxed);
+                        Ok(append.batch.committed())
+                    }
+                };
+                // Whoever asked may have stopped waiting; the batch is there all the same.
+                let _ = append.answer.send(answer);
+            }
+            Done::Durable(request) => request.tell(),
+        }
     }
 }
 
@@ -223,13 +357,16 @@ fn take_back(db: &Connection) {
     }
 }
 
-fn fail(group: &mut Vec<Job>, error: &rusqlite::Error) {
+fn fail(group: Vec<Job>, error: &rusqlite::Error) {
     let text = match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DiskFull) => format!("disk_full: {error}"),
+        Some(ErrorCode::DiskFull) => format!("disk_full: {error}"),
         _ => error.to_string(),
     };
-    for job in group.drain(..) {
-        let _ = job.answer.send(Err(AppendError::Storage(text.clone())));
+    for job in group {
+        match job {
+            Job::Append(append) => drop(append.answer.send(Err(AppendError::Storage(text.clone())))),
+            Job::Durable(request) => request.fail(&text),
+        }
     }
 }
 

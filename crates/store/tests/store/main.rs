@@ -8,6 +8,7 @@
 )]
 
 mod append;
+mod effects;
 mod golden;
 mod history;
 mod kill;

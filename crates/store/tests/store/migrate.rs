@@ -1,19 +1,29 @@
 //! A database of an earlier version: brought up in one step, with a copy of what it was.
 //!
-//! `tests/golden/store-v1.sql` is the dump of a database that the program wrote when its tables had version 1.
+//! `tests/golden/store-v1.sql` is the dump of a database that the program wrote when its tables had version 1, and
+//! `tests/golden/store-v2.sql` of the same one, one event later, when they had version 2.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use dalsegno_core::{Machine, View};
+use dalsegno_durable::store::Write;
+use dalsegno_durable::{Claim, DurableStore};
 use dalsegno_engine::{Journal, Reads, UsageBy, UsageFilter};
-use dalsegno_store::Store;
+use dalsegno_store::{SCHEMA_VERSION, Store};
 
 use crate::support::{batch, numbers, open, plain, raw};
 
 fn version_1(dir: &Path) {
-    let dump = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/store-v1.sql");
+    restore(dir, concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/store-v1.sql"));
+}
+
+fn version_2(dir: &Path) {
+    restore(dir, concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/store-v2.sql"));
+}
+
+fn restore(dir: &Path, dump: &str) {
     raw(dir).execute_batch(&fs::read_to_string(dump).unwrap()).unwrap();
 }
 
@@ -28,7 +38,7 @@ async fn a_database_of_version_1_is_brought_up_and_goes_on() {
     version_1(dir.path());
     assert_eq!(version(&dir.path().join("dalsegno.db")), 1);
     let opened = open(dir.path());
-    assert_eq!(version(&dir.path().join("dalsegno.db")), 2);
+    assert_eq!(version(&dir.path().join("dalsegno.db")), SCHEMA_VERSION);
     let journal_id: String =
         raw(dir.path()).query_row("SELECT value FROM meta WHERE key = 'journal_id'", [], |row| row.get(0)).unwrap();
     assert_eq!(opened.journal_id, journal_id);
@@ -82,7 +92,7 @@ fn an_upgrade_that_fails_leaves_version_1_and_the_next_one_succeeds() {
     assert_eq!(tables, 0, "half of an upgrade is there");
     raw(dir.path()).execute_batch("DROP TABLE usage_by_day").unwrap();
     drop(open(dir.path()));
-    assert_eq!(version(&dir.path().join("dalsegno.db")), 2);
+    assert_eq!(version(&dir.path().join("dalsegno.db")), SCHEMA_VERSION);
 }
 
 #[test]
@@ -97,4 +107,22 @@ fn a_look_at_version_1_changes_nothing() {
     drop(look);
     assert_eq!(fs::read(dir.path().join("dalsegno.db")).unwrap(), before);
     assert!(!dir.path().join("dalsegno.db.v1").exists());
+}
+
+#[tokio::test]
+async fn a_database_of_version_2_is_brought_up_and_takes_effects() {
+    let dir = tempfile::tempdir().unwrap();
+    version_2(dir.path());
+    assert_eq!(version(&dir.path().join("dalsegno.db")), 2);
+    let opened = open(dir.path());
+    assert_eq!(version(&dir.path().join("dalsegno.db")), SCHEMA_VERSION);
+    assert_eq!(version(&dir.path().join("dalsegno.db.v2")), 2);
+    assert_eq!(numbers(&opened.loaded.events).last(), Some(&29));
+    assert_eq!(opened.store.usage_sums(UsageBy::Issue).unwrap()[0].usage.total_tokens, 1_280);
+    let turn = dalsegno_durable::ExecutionScope::turn("s", "1");
+    let lease = opened.durable.open(&turn, Claim::IfFree).await.unwrap().lease;
+    opened.durable.write(lease, Write::Intend(crate::effects::intent(&turn, "a", 1))).await.unwrap();
+    drop((opened.store, opened.journal));
+    let again = open(dir.path());
+    assert_eq!(again.durable.open(&turn, Claim::IfFree).await.unwrap().effects.len(), 1);
 }

@@ -55,10 +55,10 @@ fn a_second_open_is_refused_with_the_holders_process_id() {
 fn a_newer_database_is_refused_and_untouched() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()));
-    raw(dir.path()).pragma_update(None, "user_version", 3).unwrap();
+    raw(dir.path()).pragma_update(None, "user_version", 4).unwrap();
     let before = files(dir.path());
     let error = refusal(dir.path());
-    assert_eq!(error, StoreError::FutureSchema { what: "database", found: 3, known: 2 });
+    assert_eq!(error, StoreError::FutureSchema { what: "database", found: 4, known: 3 });
     assert_eq!(files(dir.path()), before);
 }
 

@@ -1,0 +1,94 @@
+//! The writer's queue: bounded, many ask, one takes all that is there.
+//!
+//! A channel would do, but for two things: whoever waits for room must not keep the queue open, so that it can be closed while others still
+//! have it; and the writer takes a group in one go.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Semaphore;
+
+/// The queue was closed: nothing is taken any more.
+#[derive(Debug)]
+pub(crate) struct Closed;
+
+/// A queue of a few jobs.
+pub(crate) struct Queue<J> {
+    room: Semaphore,
+    state: Mutex<State<J>>,
+    filled: Condvar,
+}
+
+struct State<J> {
+    jobs: VecDeque<J>,
+    closed: bool,
+    /// The writer waits for a job.
+    is_awaited: bool,
+}
+
+/// Without the jobs: they are nobody's business.
+impl<J> std::fmt::Debug for Queue<J> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queue").field("room", &self.room.available_permits()).finish_non_exhaustive()
+    }
+}
+
+impl<J> Queue<J> {
+    /// An empty queue for so many jobs.
+    pub(crate) fn new(most: usize) -> Self {
+        let state = State { jobs: VecDeque::with_capacity(most), closed: false, is_awaited: false };
+        Self { room: Semaphore::new(most), state: Mutex::new(state), filled: Condvar::new() }
+    }
+
+    /// Takes a place for the job, when there is room. Whoever came first has the first place.
+    pub(crate) async fn push(&self, job: J) -> Result<(), Closed> {
+        self.room.acquire().await.map_err(|_| Closed)?.forget();
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Closed);
+        }
+        state.jobs.push_back(job);
+        let is_awaited = std::mem::take(&mut state.is_awaited);
+        drop(state);
+        if is_awaited {
+            self.filled.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Waits for jobs, and moves them to `group` in order: at most `most`, and none beyond so many bytes. Answers false when the queue
+    /// is closed and empty.
+    pub(crate) fn take(&self, group: &mut Vec<J>, most: usize, most_bytes: usize, bytes: impl Fn(&J) -> usize) -> bool {
+        let mut state = self.lock();
+        while state.jobs.is_empty() {
+            if state.closed {
+                return false;
+            }
+            state.is_awaited = true;
+            state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let mut taken = 0;
+        while group.len() < most
+            && taken < most_bytes
+            && let Some(job) = state.jobs.pop_front()
+        {
+            taken += bytes(&job);
+            group.push(job);
+        }
+        drop(state);
+        self.room.add_permits(group.len());
+        true
+    }
+
+    /// Takes nothing more. What is queued stays to be taken.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.room.close();
+        self.filled.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<J>> {
+        // Nothing is done under the lock that could be left half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
