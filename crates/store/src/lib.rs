@@ -12,6 +12,7 @@
 //! - A database of a newer version, of another program, or a damaged one is refused and left as it is.
 //! - Readers never hold up the writer.
 
+mod checkpoints;
 mod dir;
 mod durable;
 mod error;

@@ -6,14 +6,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread::JoinHandle;
 
 use dalsegno_core::Batch;
 use dalsegno_engine::{AppendError, crash};
 use rusqlite::{Connection, ErrorCode, Statement};
 use tokio::sync::watch;
 
+use crate::checkpoints::Checkpoints;
 use crate::durable::{Durable, Owner, Request};
 use crate::error::StoreError;
 use crate::insert::{Inserts, integer};
@@ -26,19 +25,6 @@ use crate::transcripts;
 const GROUP_JOBS: usize = 1024;
 /// A transaction takes no further job beyond this many bytes of JSON.
 const GROUP_BYTES: usize = 8 << 20;
-/// How many transactions, or how many bytes of JSON, may pass between two looks at the size of the log.
-const LOOK_COMMITS: u32 = 64;
-const LOOK_BYTES: usize = 256 << 10;
-/// The log is copied into the database when this many of its pages are not.
-const COPY_PAGES: i64 = 512;
-/// A log of this many pages begins anew as soon as only a few are left to copy: writing over an old
-/// log is faster than making a longer one.
-const LOG_PAGES: i64 = 1024;
-/// So few pages the writer copies itself, because only it can see to it that none come after.
-const FEW_PAGES: i64 = 128;
-/// A log of so many pages the writer copies in any case; nobody can outrun it.
-const LONGEST_LOG_PAGES: i64 = 4096;
-
 /// What is queued.
 pub(crate) enum Job {
     /// A batch of the journal.
@@ -199,7 +185,7 @@ fn write(
     owner: Owner,
     ends: watch::Sender<u64>,
 ) -> rusqlite::Result<()> {
-    let checkpoints = checkpoints.map(Checkpoints::start);
+    let mut checkpoints = checkpoints.map(Checkpoints::start);
     let mut sides = Sides {
         db,
         begin: db.prepare("BEGIN IMMEDIATE")?,
@@ -207,7 +193,6 @@ fn write(
         journal: journal.map(|journal| JournalSide::prepare(db, journal)).transpose()?,
         durable: Durable::prepare(db, owner, ends)?,
     };
-    let (mut written, mut commits) = (0, 0);
     let mut group = Vec::new();
     while queue.take(&mut group, GROUP_JOBS, GROUP_BYTES, Job::bytes) {
         let bytes: usize = group.iter().map(Job::bytes).sum();
@@ -224,13 +209,8 @@ fn write(
                 fail(group, &error);
             }
         }
-        written += bytes;
-        commits += 1;
-        if let Some(checkpoints) = &checkpoints
-            && (written >= LOOK_BYTES || commits >= LOOK_COMMITS)
-        {
-            (written, commits) = (0, 0);
-            checkpoints.see_to(db)?;
+        if let Some(checkpoints) = &mut checkpoints {
+            checkpoints.committed(db, bytes)?;
         }
     }
     Ok(())
@@ -368,66 +348,4 @@ fn fail(group: Vec<Job>, error: &rusqlite::Error) {
             Job::Durable(request) => request.fail(&text),
         }
     }
-}
-
-/// Copies the log into the database on a thread and a connection of its own, so that commits need not.
-struct Checkpoints {
-    wake: Option<SyncSender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Checkpoints {
-    fn start(db: Connection) -> Self {
-        let (wake, woken) = sync_channel::<()>(1);
-        let work = move || {
-            for () in woken {
-                if let Err(error) = copy_log(&db) {
-                    tracing::warn!(%error, "the journal's log could not be copied into the database");
-                }
-            }
-        };
-        let thread = std::thread::Builder::new().name("checkpoints".to_owned()).spawn(work);
-        match thread {
-            Ok(thread) => Self { wake: Some(wake), thread: Some(thread) },
-            Err(error) => {
-                tracing::warn!(%error, "no thread for checkpoints; the writer does them");
-                Self { wake: None, thread: None }
-            }
-        }
-    }
-
-    /// To be called by the writer between transactions: keeps the log short.
-    fn see_to(&self, db: &Connection) -> rusqlite::Result<()> {
-        let mut look = db.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?;
-        let (log, copied): (i64, i64) = look.query_row([], |row| Ok((row.get(1)?, row.get(2)?)))?;
-        let left = log - copied;
-        if log >= LONGEST_LOG_PAGES || (log >= LOG_PAGES && left <= FEW_PAGES) {
-            // The log begins anew only when all of it is copied and nobody writes: now.
-            return copy_log(db);
-        }
-        if left >= COPY_PAGES {
-            match &self.wake {
-                // A full channel means that it is under way.
-                Some(wake) => drop(wake.try_send(())),
-                None => copy_log(db)?,
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Checkpoints {
-    fn drop(&mut self) {
-        drop(self.wake.take());
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the thread for checkpoints panicked");
-        }
-    }
-}
-
-/// Copies as much of the log as readers allow.
-fn copy_log(db: &Connection) -> rusqlite::Result<()> {
-    db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
 }

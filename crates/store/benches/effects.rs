@@ -1,0 +1,415 @@
+//! Durable effects and waits on SQLite, beside the disk's raw sync rate.
+//!
+//! `cargo bench -p dalsegno-store --bench effects [-- --json] [--seconds N] [--only effects,replay,parked,wake,churn]`
+//!
+//! An effect is a step with a small input and a small output, through the host that embedders use: intent and outcome, each
+//! synced. Ratios are to the raw rates measured just before and after in the same process: a 4 KiB write and `fdatasync`, overwriting a
+//! preallocated file, and appending to one.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "a benchmark says what it found and ends when something is wrong"
+)]
+
+use std::fs::{File, OpenOptions as FileOptions};
+use std::io::{BufRead, BufReader, Write as _};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dalsegno_durable::wait::WaitKey;
+use dalsegno_durable::{
+    DurableStore, EffectError, EffectHost, ExecutionScope, HostOptions, Resolution, Scope, StoredHost,
+};
+use dalsegno_store::SqliteDurable;
+use serde_json::{Value, json};
+
+const SCOPES: [usize; 3] = [1, 64, 512];
+const PARKED: usize = 100_000;
+const WAKES: usize = 500;
+/// In the environment of the second process: the database.
+const OTHER: &str = "DALSEGNO_BENCH_OTHER";
+
+struct Arguments {
+    json: bool,
+    seconds: f64,
+    only: Option<String>,
+}
+
+fn arguments() -> Arguments {
+    let given: Vec<String> = std::env::args().collect();
+    let value = |name: &str| given.windows(2).find(|pair| pair[0] == name).map(|pair| pair[1].clone());
+    Arguments {
+        json: given.iter().any(|argument| argument == "--json"),
+        seconds: value("--seconds").map_or(3.0, |seconds| seconds.parse().unwrap()),
+        only: value("--only"),
+    }
+}
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    if let Some(path) = std::env::var_os(OTHER) {
+        runtime.block_on(resolve_for_others(Path::new(&path)));
+        return;
+    }
+    let Arguments { json, seconds, only } = arguments();
+    // Not the system's folder for temporary files, which may be in memory.
+    let dir = tempfile::tempdir_in(std::env::var_os("CARGO_TARGET_TMPDIR").unwrap_or_else(|| ".".into())).unwrap();
+    let limit = Duration::from_secs_f64(seconds);
+    let wanted = |name: &str| only.as_ref().is_none_or(|only| only.split(',').any(|part| part == name));
+    let mut found = serde_json::Map::new();
+    if wanted("effects") {
+        let rates: Vec<Value> = SCOPES.iter().map(|scopes| beside_raw(dir.path(), limit, *scopes, &runtime)).collect();
+        found.insert("effects".into(), rates.into());
+    }
+    if wanted("replay") {
+        let rates: Vec<Value> =
+            [1, 64].iter().map(|tasks| runtime.block_on(replay(dir.path(), *tasks, limit))).collect();
+        found.insert("replay".into(), rates.into());
+    }
+    if wanted("parked") {
+        found.insert("parked".into(), runtime.block_on(parked(dir.path())));
+    }
+    if wanted("wake") {
+        found.insert("wake_in_process".into(), runtime.block_on(wakes_here(dir.path())));
+        found.insert("wake_across_processes".into(), runtime.block_on(wakes_across(dir.path())));
+    }
+    if wanted("churn") {
+        found.insert("churn".into(), runtime.block_on(churn(dir.path(), limit)));
+    }
+    if json {
+        println!("{}", Value::Object(found));
+        return;
+    }
+    for (name, value) in &found {
+        for value in value.as_array().unwrap_or(&vec![value.clone()]) {
+            println!("{name}: {value}");
+        }
+    }
+}
+
+fn round(ratio: f64) -> f64 {
+    (ratio * 100.0).round() / 100.0
+}
+
+/// Writes of 4 KiB with `fdatasync` per second: overwriting, and appending.
+fn raw(dir: &Path, limit: Duration) -> (f64, f64) {
+    const BLOCK: [u8; 4096] = [7; 4096];
+    const BLOCKS: u64 = 4096;
+    let path = dir.join("raw");
+    let file = FileOptions::new().write(true).create(true).truncate(true).open(&path).unwrap();
+    for block in 0..BLOCKS {
+        file.write_all_at(&BLOCK, block * 4096).unwrap();
+    }
+    file.sync_all().unwrap();
+    let rate = |file: &File, wrap: u64| {
+        let start = Instant::now();
+        let mut count = 0;
+        while start.elapsed() < limit {
+            file.write_all_at(&BLOCK, (count % wrap) * 4096).unwrap();
+            file.sync_data().unwrap();
+            count += 1;
+        }
+        count as f64 / start.elapsed().as_secs_f64()
+    };
+    let overwrite = rate(&file, BLOCKS);
+    file.set_len(0).unwrap();
+    file.sync_all().unwrap();
+    let append = rate(&file, u64::MAX);
+    std::fs::remove_file(&path).unwrap();
+    (overwrite, append)
+}
+
+fn beside_raw(dir: &Path, limit: Duration, scopes: usize, runtime: &tokio::runtime::Runtime) -> Value {
+    let before = raw(dir, limit / 4);
+    let mut found = runtime.block_on(effects(dir, scopes, limit));
+    let after = raw(dir, limit / 4);
+    let (overwrite, append) = (f64::midpoint(before.0, after.0), f64::midpoint(before.1, after.1));
+    found["raw_overwrite_per_s"] = json!(overwrite.round());
+    found["raw_append_per_s"] = json!(append.round());
+    found["ratio_to_overwrite"] = json!(round(found["per_s"].as_f64().unwrap() / overwrite));
+    found["ratio_to_append"] = json!(round(found["per_s"].as_f64().unwrap() / append));
+    found
+}
+
+fn open(path: &Path, options: HostOptions) -> (Arc<SqliteDurable>, StoredHost) {
+    let store = Arc::new(SqliteDurable::open(path).unwrap());
+    let host = StoredHost::with(Arc::clone(&store) as Arc<dyn DurableStore>, options);
+    (store, host)
+}
+
+async fn scoped(host: &StoredHost, id: String) -> Scope<'static> {
+    host.scoped_static(ExecutionScope::turn("session", id)).await.unwrap().unwrap()
+}
+
+async fn step(scope: &Scope<'_>, number: u64) -> u64 {
+    let (name, input) = (format!("step-{number}"), json!({"path": "src/lib.rs", "line": number}));
+    scope.step(&name, &input, || async move { Ok::<u64, EffectError>(number) }).await.unwrap()
+}
+
+/// So many scopes, each with one effect at a time.
+async fn effects(dir: &Path, scopes: usize, limit: Duration) -> Value {
+    let path = dir.join(format!("effects-{scopes}.db"));
+    let (store, host) = open(&path, HostOptions::default());
+    // The first moments make the files grow; they are not counted.
+    let begin = Instant::now() + limit / 8;
+    let end = begin + limit;
+    let mut tasks = Vec::new();
+    for task in 0..scopes {
+        let scope = scoped(&host, task.to_string()).await;
+        tasks.push(tokio::spawn(async move {
+            let mut times = Vec::new();
+            for number in 0.. {
+                let start = Instant::now();
+                if start >= end {
+                    break;
+                }
+                step(&scope, number).await;
+                if start >= begin {
+                    times.push(start.elapsed());
+                }
+            }
+            times
+        }));
+    }
+    let mut times = Vec::new();
+    for task in tasks {
+        times.extend(task.await.unwrap());
+    }
+    store.close();
+    let bytes = std::fs::metadata(&path).unwrap().len();
+    let per_s = (times.len() as f64 / limit.as_secs_f64()).round();
+    let spread = spread(times);
+    json!({"scopes": scopes, "per_s": per_s, "p50_us": spread[0], "p99_us": spread[1], "database_bytes": bytes})
+}
+
+/// Median and 99th percentile in microseconds.
+fn spread(mut times: Vec<Duration>) -> [u128; 2] {
+    times.sort_unstable();
+    [0.5, 0.99].map(|part| times[((times.len() - 1) as f64 * part) as usize].as_micros())
+}
+
+/// Effects that are recorded, asked for again and again by so many tasks, each in a scope of its own.
+async fn replay(dir: &Path, tasks: usize, limit: Duration) -> Value {
+    let effects = 10_000 / tasks as u64;
+    let path = dir.join(format!("replay-{tasks}.db"));
+    let (store, host) = open(&path, HostOptions::default());
+    let mut recording = Vec::new();
+    for task in 0..tasks {
+        let scope = scoped(&host, task.to_string()).await;
+        recording.push(tokio::spawn(async move {
+            for number in 0..effects {
+                step(&scope, number).await;
+            }
+        }));
+    }
+    for task in recording {
+        task.await.unwrap();
+    }
+    store.close();
+    drop(host);
+    let (_store, host) = open(&path, HostOptions::default());
+    let opening = Instant::now();
+    let mut scopes = Vec::new();
+    for task in 0..tasks {
+        scopes.push(scoped(&host, task.to_string()).await);
+    }
+    let opened = opening.elapsed();
+    let start = Instant::now();
+    let replaying: Vec<_> = scopes
+        .into_iter()
+        .map(|scope| {
+            tokio::spawn(async move {
+                let mut count = 0_u64;
+                while start.elapsed() < limit / 2 {
+                    for number in 0..effects {
+                        assert_eq!(step(&scope, number).await, number);
+                        count += 1;
+                    }
+                    tokio::task::yield_now().await;
+                }
+                count
+            })
+        })
+        .collect();
+    let mut count = 0;
+    for task in replaying {
+        count += task.await.unwrap();
+    }
+    let per_s = (count as f64 / start.elapsed().as_secs_f64()).round();
+    json!({"tasks": tasks, "per_s": per_s, "opened_10000_effects_ms": opened.as_millis()})
+}
+
+/// Resident bytes, and processor time in milliseconds, of this process.
+fn usage() -> (u64, u64) {
+    let field = |path: &str, field: usize| -> u64 {
+        let text = std::fs::read_to_string(path).unwrap();
+        let rest = text.rsplit_once(')').map_or(text.as_str(), |(_, rest)| rest);
+        rest.split_whitespace().nth(field).unwrap().parse().unwrap()
+    };
+    (field("/proc/self/statm", 1) * 4096, (field("/proc/self/stat", 11) + field("/proc/self/stat", 12)) * 10)
+}
+
+/// Many waits that nobody resolves yet.
+async fn parked(dir: &Path) -> Value {
+    let path = dir.join("parked.db");
+    let (store, host) = open(&path, HostOptions::default());
+    let before = usage().0;
+    let scope = scoped(&host, "1".to_owned()).await;
+    let start = Instant::now();
+    let waits: Vec<_> = (0..PARKED)
+        .map(|number| {
+            let scope = scope.clone();
+            tokio::spawn(async move {
+                let key = scope.wait_key(&format!("wait-{number}")).unwrap();
+                scope.wait(&key).await.unwrap()
+            })
+        })
+        .collect();
+    // Whoever registers behind all of them is answered behind all of them.
+    while store_waits(&path) < PARKED {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let parking = start.elapsed();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (after, cpu) = usage();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let at_rest = usage().1 - cpu;
+    let start = Instant::now();
+    host.cancel_session("session").await.unwrap();
+    for wait in waits {
+        assert_eq!(wait.await.unwrap(), Resolution::Canceled);
+    }
+    store.close();
+    json!({
+        "waits": PARKED,
+        "parked_in_ms": parking.as_millis(),
+        "resident_bytes_more": after - before,
+        "resident_bytes": after,
+        "cpu_ms_in_5_s_at_rest": at_rest,
+        "all_canceled_and_woken_in_ms": start.elapsed().as_millis(),
+    })
+}
+
+fn store_waits(path: &Path) -> usize {
+    let db = rusqlite::Connection::open(path).unwrap();
+    let count: i64 = db.query_row("SELECT count(*) FROM waits", [], |row| row.get(0)).unwrap();
+    usize::try_from(count).unwrap()
+}
+
+/// From a resolution to whoever is parked, in one process: the resolution is synced within that time.
+async fn wakes_here(dir: &Path) -> Value {
+    let (store, host) = open(&dir.join("wake.db"), HostOptions::default());
+    let scope = scoped(&host, "1".to_owned()).await;
+    let mut times = Vec::new();
+    for number in 0..WAKES {
+        let key = scope.wait_key(&format!("wait-{number}")).unwrap();
+        let parked = tokio::spawn({
+            let (scope, key) = (scope.clone(), key.clone());
+            async move {
+                scope.wait(&key).await.unwrap();
+                Instant::now()
+            }
+        });
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        let start = Instant::now();
+        host.resolve(&key, Resolution::Answered { payload: json!(number) }).await.unwrap();
+        times.push(parked.await.unwrap() - start);
+    }
+    store.close();
+    let spread = spread(times);
+    json!({"p50_us": spread[0], "p99_us": spread[1]})
+}
+
+/// The other process: resolves what it is told to, and says when it began to.
+async fn resolve_for_others(path: &Path) {
+    let (_store, host) = open(path, HostOptions::default());
+    for line in std::io::stdin().lines() {
+        let key = WaitKey::from_text(line.unwrap());
+        let start = monotonic();
+        host.resolve(&key, Resolution::Answered { payload: json!(1) }).await.unwrap();
+        println!("{start}");
+    }
+}
+
+/// The same clock in all processes, in microseconds.
+fn monotonic() -> u128 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).unwrap();
+    Duration::from(now).as_micros()
+}
+
+/// From the beginning of a resolution in another process to whoever is parked here.
+async fn wakes_across(dir: &Path) -> Value {
+    let path = dir.join("across.db");
+    let (store, host) = open(&path, HostOptions::default());
+    let scope = scoped(&host, "1".to_owned()).await;
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .env(OTHER, &path)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = child.stdin.take().unwrap();
+    let mut heard = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut times = Vec::new();
+    for number in 0..WAKES {
+        let key = scope.wait_key(&format!("wait-{number}")).unwrap();
+        let parked = tokio::spawn({
+            let (scope, key) = (scope.clone(), key.clone());
+            async move {
+                scope.wait(&key).await.unwrap();
+                monotonic()
+            }
+        });
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        writeln!(told, "{}", key.as_str()).unwrap();
+        let woken = parked.await.unwrap();
+        let start: u128 = heard.next().unwrap().unwrap().parse().unwrap();
+        times.push(Duration::from_micros(u64::try_from(woken.saturating_sub(start)).unwrap()));
+    }
+    drop(told);
+    child.wait().unwrap();
+    store.close();
+    let spread = spread(times);
+    json!({"p50_us": spread[0], "p99_us": spread[1]})
+}
+
+/// Scopes of twenty effects, one after the other in 64 tasks, ended and pruned after half a second.
+async fn churn(dir: &Path, limit: Duration) -> Value {
+    let path = dir.join("churn.db");
+    let options = HostOptions { retention: Duration::from_millis(500), ..HostOptions::default() };
+    let (store, host) = open(&path, options);
+    let end = Instant::now() + limit * 3;
+    let tasks: Vec<_> = (0..64)
+        .map(|task| {
+            let host = host.clone();
+            tokio::spawn(async move {
+                let mut scopes = 0_u64;
+                while Instant::now() < end {
+                    let scope = scoped(&host, format!("{task}-{scopes}")).await;
+                    for number in 0..20 {
+                        step(&scope, number).await;
+                    }
+                    scope.end().await.unwrap();
+                    scopes += 1;
+                }
+                scopes
+            })
+        })
+        .collect();
+    let mut sizes = Vec::new();
+    for _ in 0..6 {
+        tokio::time::sleep(limit / 2).await;
+        sizes.push(std::fs::metadata(&path).unwrap().len());
+    }
+    let mut scopes = 0;
+    for task in tasks {
+        scopes += task.await.unwrap();
+    }
+    let per_s = (scopes as f64 * 20.0 / (limit.as_secs_f64() * 3.0)).round();
+    store.close();
+    json!({"scopes": scopes, "effects_per_s": per_s, "database_bytes_over_time": sizes})
+}
