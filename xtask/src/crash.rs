@@ -1,9 +1,9 @@
-//! `crash`: the real binary, killed at numbered points of a scripted run.
+//! `crash`: the real binary, or a host of durable effects, killed at numbered points of a scripted run.
 
 use crate::shell::{Done, cargo, say, seed_or_fresh};
 use crate::tally::{Tally, run_counted};
 
-/// Kill the daemon at each journal append and each effect boundary, one by one or sampled.
+/// Kill the daemon, or a host of durable effects, at each write and each effect boundary, one by one or sampled.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Walk every point.
@@ -15,6 +15,9 @@ pub(crate) struct Arguments {
     /// Seed of the choice; a fresh one is made and printed without it.
     #[arg(long)]
     seed: Option<u64>,
+    /// Kill a host of durable effects and waits, not the daemon.
+    #[arg(long)]
+    durable: bool,
 }
 
 /// Which points are walked.
@@ -43,21 +46,27 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
         Walk::Sample { points: arguments.sample, seed: seed_or_fresh(arguments.seed) }
     };
     let mut tally = Tally::default();
-    let done = self::walk(&walk, &mut tally);
+    let done = self::walk(&walk, arguments.durable, &mut tally);
     say(format_args!("{} passed, {} failed", tally.passed, tally.failed));
     done
 }
 
 /// Walks, and counts the tests.
-fn walk(walk: &Walk, tally: &mut Tally) -> Done {
-    let mut command = crash_test("crash::walk");
+fn walk(walk: &Walk, durable: bool, tally: &mut Tally) -> Done {
+    let (mut command, whom) = if durable { (durable_test(), " --durable") } else { (crash_test("crash::walk"), "") };
     command.env("DALSEGNO_CRASH_WALK", walk.variable());
     run_counted(&mut command, tally).map_err(|problem| match walk {
         Walk::All => problem,
         Walk::Sample { points, seed } => {
-            format!("{problem}; again with `cargo xtask crash --sample {points} --seed {seed}`")
+            format!("{problem}; again with `cargo xtask crash{whom} --sample {points} --seed {seed}`")
         }
     })
+}
+
+/// The walk of durable effects on SQLite.
+fn durable_test() -> std::process::Command {
+    let walk = "durable_kill::walk";
+    cargo(&["test", "--locked", "--package", "dalsegno-store", "--test", "store", walk, "--", "--nocapture"])
 }
 
 /// The black-box tests of the binary whose names begin with `filter`. In the dev profile: a release build has no

@@ -230,8 +230,9 @@ impl Envelope {
         let invalid = |code, message| Err(DurableError::Invalid { code, message });
         invocation.scope.check()?;
         for (what, code, text) in [
-            ("effect id", "missing_effect_id", &invocation.effect_id),
+            // First, because an effect that is given no name is named by it.
             ("replay key", "missing_replay_key", &invocation.replay_key),
+            ("effect id", "missing_effect_id", &invocation.effect_id),
         ] {
             if text.is_empty() {
                 return invalid(code, format!("an effect needs a {what}, and it is empty"));

@@ -55,6 +55,7 @@ struct ScopeEntry {
     owner: Weak<()>,
     ended_at: Option<Timestamp>,
     effects: BTreeMap<Place, EffectRecord>,
+    keys: BTreeSet<String>,
     waits: BTreeMap<String, WaitRecord>,
 }
 
@@ -101,18 +102,26 @@ impl Database {
         Ok(entry)
     }
 
-    /// The wait's record; none is made for one that may not be there.
-    fn wait(&mut self, address: &WaitAddress) -> Result<(&mut WaitRecord, bool), StoreError> {
+    /// The scope of a wait that may be there.
+    fn scope_of(&mut self, address: &WaitAddress) -> Result<&mut ScopeEntry, StoreError> {
         let session = address.scope.session();
         if session.is_some_and(|session| self.revoked.contains(session)) {
             return Err(StoreError::UnknownWait);
         }
         let entry = self.scopes.get_mut(&address.scope.key()).ok_or(StoreError::UnknownWait)?;
-        let over = entry.ended_at.is_some();
-        if over && !entry.waits.contains_key(&address.identity) {
+        if entry.ended_at.is_some() && !entry.waits.contains_key(&address.identity) {
             return Err(StoreError::UnknownWait);
         }
-        Ok((entry.waits.entry(address.identity.clone()).or_default(), over))
+        Ok(entry)
+    }
+
+    fn has_wait(&mut self, address: &WaitAddress) -> Result<bool, StoreError> {
+        Ok(self.scope_of(address)?.waits.contains_key(&address.identity))
+    }
+
+    /// The wait's record; none is made for one that may not be there.
+    fn wait(&mut self, address: &WaitAddress) -> Result<&mut WaitRecord, StoreError> {
+        Ok(self.scope_of(address)?.waits.entry(address.identity.clone()).or_default())
     }
 
     fn ended(&mut self, address: WaitAddress, terminal: Terminal) {
@@ -129,7 +138,7 @@ impl Database {
         address: &WaitAddress,
         change: impl FnOnce(&mut WaitRecord) -> T,
     ) -> Result<T, StoreError> {
-        let (wait, _) = self.wait(address)?;
+        let wait = self.wait(address)?;
         let open = wait.terminal.is_none();
         let told = change(wait);
         if let Some(terminal) = wait.terminal.clone().filter(|_| open) {
@@ -192,6 +201,7 @@ impl DurableStore for MemoryStore {
             owner: Arc::downgrade(&self.owner),
             ended_at: None,
             effects: BTreeMap::new(),
+            keys: BTreeSet::new(),
             waits: BTreeMap::new(),
         };
         let opened = entry.opened();
@@ -213,7 +223,7 @@ impl DurableStore for MemoryStore {
         }
         match write {
             Write::Intend(record) => {
-                if entry.effects.values().any(|known| known.replay_key == record.replay_key) {
+                if !entry.keys.insert(record.replay_key.clone()) {
                     return Err(StoreError::Failed(format!("{} is recorded already", record.replay_key)));
                 }
                 entry.effects.insert(next, record);
@@ -267,6 +277,10 @@ impl DurableStore for MemoryStore {
 
     async fn peek(&self, address: &WaitAddress, now: Timestamp) -> Result<Option<Terminal>, StoreError> {
         let mut database = self.lock();
+        // A look makes no row: what nobody waits for is none of the open waits.
+        if !database.has_wait(address)? {
+            return Ok(None);
+        }
         let told = database.on_wait(address, |wait| {
             wait.expire(now);
             wait.terminal.clone()

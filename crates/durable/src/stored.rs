@@ -3,7 +3,7 @@
 //! A scope that is open is held in memory whole; reads and replays never touch the store. What changes is written first, and
 //! becomes part of that memory when the store has answered. When it did not, what is there is unknown, and the next call reads it again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -82,6 +82,8 @@ struct Cell {
     /// Fires when another owner took over.
     lost: CancellationToken,
     state: Mutex<CellState>,
+    /// Held by whoever reads the records again.
+    reading: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -90,8 +92,19 @@ struct CellState {
     /// Effects that somebody runs; dropped when that one is through.
     flights: BTreeMap<String, watch::Receiver<()>>,
     ended: bool,
-    /// A write has no answer: what is there has to be read.
-    stale: bool,
+    /// Writes that have no answer, and how many of them a reading has covered: when there are more, what is there has to be read.
+    unanswered: u64,
+    covered: u64,
+    /// While the records are read: effects that changed since that began, which the reading may not have seen.
+    changed: Option<BTreeSet<String>>,
+}
+
+impl CellState {
+    fn note_change(&mut self, key: &str) {
+        if let Some(changed) = &mut self.changed {
+            changed.insert(key.to_owned());
+        }
+    }
 }
 
 /// The right to run one effect; whoever else asks for it waits until this is dropped.
@@ -107,7 +120,7 @@ impl Drop for Flight<'_> {
     fn drop(&mut self) {
         let mut state = self.cell.lock();
         state.flights.remove(&self.key);
-        state.stale |= self.writing;
+        state.unanswered += u64::from(self.writing);
     }
 }
 
@@ -158,6 +171,7 @@ impl StoredHost {
             lease: opened.lease,
             lost: CancellationToken::new(),
             state: Mutex::new(state),
+            reading: tokio::sync::Mutex::default(),
         });
         *held = Arc::downgrade(&cell);
         Ok(cell)
@@ -378,7 +392,7 @@ impl Cell {
         match &error {
             StoreError::LeaseLost { .. } => self.lost.cancel(),
             StoreError::ScopeEnded => self.lock().ended = true,
-            StoreError::Failed(_) => self.lock().stale = true,
+            StoreError::Failed(_) => self.lock().unanswered += 1,
             StoreError::Owned | StoreError::UnknownWait => {}
         }
         scope_error(&self.scope, error)
@@ -387,20 +401,36 @@ impl Cell {
     /// Reads the records again if a write had no answer.
     async fn refresh(&self) -> Result<(), DurableError> {
         self.check_lease()?;
-        if !self.lock().stale {
+        if !self.is_stale() {
             return Ok(());
         }
-        let opened = self.shared.store.load(self.lease).await.map_err(|error| self.failed(error))?;
-        let mut state = self.lock();
-        let mut read = by_key(opened.effects);
-        // Whoever runs an effect knows it better than a read that went beside it.
-        read.retain(|key, _| !state.flights.contains_key(key));
-        let CellState { effects, flights, .. } = &mut *state;
-        effects.retain(|key, _| flights.contains_key(key));
-        effects.append(&mut read);
-        state.ended = opened.ended;
-        state.stale = false;
+        // One reading at a time; what comes meanwhile needs it as well.
+        let _reading = self.reading.lock().await;
+        while self.is_stale() {
+            let covers = {
+                let mut state = self.lock();
+                state.changed = Some(BTreeSet::new());
+                state.unanswered
+            };
+            let opened = self.shared.store.load(self.lease).await.map_err(|error| self.failed(error))?;
+            let mut state = self.lock();
+            let changed = state.changed.take().unwrap_or_default();
+            let CellState { effects, flights, .. } = &mut *state;
+            // Whoever runs an effect, or ran it since the reading began, knows it better.
+            let known = |key: &String| flights.contains_key(key) || changed.contains(key);
+            let mut read = by_key(opened.effects);
+            read.retain(|key, _| !known(key));
+            effects.retain(|key, _| known(key));
+            effects.append(&mut read);
+            state.ended |= opened.ended;
+            state.covered = covers;
+        }
         Ok(())
+    }
+
+    fn is_stale(&self) -> bool {
+        let state = self.lock();
+        state.covered < state.unanswered
     }
 
     fn enter(&self, plan: &EffectPlan<'_>) -> Result<Entered<'_>, DurableError> {
@@ -440,9 +470,12 @@ impl Cell {
     /// Writes another state of the effect, and takes it into memory.
     async fn change(&self, flight: &mut Flight<'_>, at: &mut Held, state: EffectState) -> Result<(), DurableError> {
         self.write(flight, Write::Change(at.place, state.clone())).await?;
-        if let Some((_, record)) = self.lock().effects.get_mut(&flight.key) {
+        let mut held = self.lock();
+        if let Some((_, record)) = held.effects.get_mut(&flight.key) {
             record.state = state.clone();
         }
+        held.note_change(&flight.key);
+        drop(held);
         at.state = state;
         Ok(())
     }
@@ -487,7 +520,9 @@ impl Cell {
             let deadline = plan.limit.map(|limit| clock.now().after(limit));
             let call = self.call(&flight.key, &at.state, deadline);
             let cancel = call.cancel.clone();
-            let ended = attempt((plan.executor)(call), plan.limit, &cancel).await;
+            // Called within the try, so that a closure that panics before it has a future ends the try as well.
+            let tried = async { (plan.executor)(call).await };
+            let ended = attempt(tried, plan.limit, &cancel).await;
             match record::ended(&at.state, ended, &plan.retry, clock.now()) {
                 Next::End(outcome) => return self.end(&mut flight, &mut at, outcome).await,
                 Next::Rest { until, error } => {
@@ -517,7 +552,10 @@ impl Cell {
         let record = EffectRecord::intended(&plan.envelope, self.lease.epoch, now, due_at);
         let place = self.write(flight, Write::Intend(record.clone())).await?;
         let state = record.state.clone();
-        self.lock().effects.insert(flight.key.clone(), (place, record));
+        let mut held = self.lock();
+        held.effects.insert(flight.key.clone(), (place, record));
+        held.note_change(&flight.key);
+        drop(held);
         Ok(Held { place, state })
     }
 
@@ -593,7 +631,8 @@ impl Cell {
         for look in 1..=PROBES {
             let call = self.call(replay_key, state, Some(clock.now().after(PROBE_LIMIT)));
             let cancel = call.cancel.clone();
-            let told = match attempt(probe(call), Some(PROBE_LIMIT), &cancel).await {
+            let looked = async { probe(call).await };
+            let told = match attempt(looked, Some(PROBE_LIMIT), &cancel).await {
                 Ended::Answered(Probed::Inconclusive(error)) => error,
                 Ended::Answered(told) => return told,
                 Ended::InDoubt(doubt) => EffectError::unknown("probe_failed", doubt.to_string()),

@@ -2,13 +2,69 @@
 //! without a kill, and judged. Points are walked one by one, or sampled by a seed.
 //!
 //! The child counts its points itself (`DALSEGNO_CRASH_AT=<n>` kills it at the n-th, debug builds only);
-//! the harness only says which one.
+//! the harness only says which one. A test that starts itself again as the child calls [`arm`] and [`tell_passed`] there.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Environment variable that names the points of a walk: `all`, or `sample:<count>:<seed>`.
 pub const WALK_VARIABLE: &str = "DALSEGNO_CRASH_WALK";
+
+/// Environment variable that names the point at which a child that calls [`arm`] is killed.
+pub const AT_VARIABLE: &str = "DALSEGNO_CRASH_AT";
+/// What stands before the count of points in a child's output.
+const PASSED: &str = "passed points: ";
+
+/// Makes this process kill itself at the point that the environment names. To be called first by a child of [`run_child`].
+///
+/// # Panics
+/// In a release build, which has no points.
+pub fn arm() {
+    #[cfg(debug_assertions)]
+    {
+        let at = std::env::var(AT_VARIABLE).ok().and_then(|text| text.parse().ok()).unwrap_or(u64::MAX);
+        dalsegno_engine::crash::arm(at, |_, _| {
+            // SIGKILL cannot be refused: nothing after this line runs.
+            let _ = nix::sys::signal::kill(nix::unistd::getpid(), nix::sys::signal::Signal::SIGKILL);
+        });
+    }
+    #[cfg(not(debug_assertions))]
+    panic!("a release build has no crash points");
+}
+
+/// Says how many points this process has passed. To be called last by a child of [`run_child`].
+#[expect(clippy::print_stdout, reason = "the parent reads it there")]
+pub fn tell_passed() {
+    #[cfg(debug_assertions)]
+    println!("{PASSED}{}", dalsegno_engine::crash::passed());
+}
+
+/// Runs a child to its end or to its kill.
+///
+/// # Panics
+/// When it ends in another way; the message has what it said.
+pub fn run_child(command: &mut std::process::Command, how: Kill) -> Ran {
+    use std::os::unix::process::ExitStatusExt;
+
+    match how {
+        Kill::Never => command.env_remove(AT_VARIABLE),
+        Kill::At(point) => command.env(AT_VARIABLE, point.to_string()),
+    };
+    let (output, said) = match command.output() {
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            (output, said)
+        }
+        Err(error) => panic!("the child could not be started: {error}"),
+    };
+    if output.status.signal() == Some(nix::sys::signal::Signal::SIGKILL as i32) {
+        return Ran::Killed;
+    }
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "the child ended with {}; it said:\n{said}\n{complaint}", output.status);
+    let points = said.lines().find_map(|line| line.split_once(PASSED)?.1.trim().parse().ok());
+    Ran::ToItsEnd { points }
+}
 
 /// Which points are walked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 pub mod conformance;
 pub mod crash;
 pub mod doubles;
+pub mod durable;
 pub mod memory_reads;
 pub mod model;
 pub mod parts;

@@ -8,6 +8,8 @@
 )]
 
 mod append;
+mod durable_kill;
+mod durable_suite;
 mod effects;
 mod golden;
 mod history;
