@@ -2,7 +2,7 @@
 
 use crate::shell::{self, Done, cargo};
 use crate::steps::Steps;
-use crate::{licences, purity, test, tidy};
+use crate::{compare, licences, purity, test, tidy};
 
 /// Run everything that must hold before a change lands: format, lints, licences, tidiness, documentation, tests.
 #[derive(clap::Args)]
@@ -14,7 +14,13 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Done {
     let mut steps = Steps::default();
-    steps.take("fmt", || shell::run(&mut cargo(&["fmt", "--all", "--check"])));
+    steps.take("fmt", || {
+        shell::run(&mut cargo(&["fmt", "--all", "--check"]))?;
+        // What is outside the workspace looks the same.
+        compare::MANIFESTS
+            .iter()
+            .try_for_each(|manifest| shell::run(&mut cargo(&["fmt", "--all", "--check", "--manifest-path", manifest])))
+    });
     steps.take("tidy", || tidy::run(&tidy::Arguments::default()));
     steps.take("licences", || licences::run(&licences::Arguments::default()));
     steps.take("clippy", || {

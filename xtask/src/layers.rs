@@ -8,7 +8,7 @@ use crate::shell::{Done, say};
 pub(crate) struct Arguments {}
 
 /// Each crate, and those of ours that it may depend on.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("dalsegno-core", &[]),
     ("dalsegno-durable", &[]),
     ("dalsegno-api", &[]),
@@ -30,6 +30,8 @@ const ARROWS: [(&str, &[&str]); 11] = [
             "dalsegno-gateway",
         ],
     ),
+    // Only what somebody has who embeds the library.
+    ("dalsegno-examples", &["dalsegno-durable", "dalsegno-store"]),
     ("xtask", &["dalsegno-parts"]),
 ];
 

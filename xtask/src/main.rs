@@ -6,6 +6,7 @@
 
 mod bench;
 mod ci;
+mod compare;
 mod crash;
 mod kill;
 mod layers;
@@ -46,6 +47,7 @@ enum Verb {
     Licences(licences::Arguments),
     Purity(purity::Arguments),
     Bench(bench::Arguments),
+    Compare(compare::Arguments),
     Crash(crash::Arguments),
     Kill(kill::Arguments),
     Real(real::Arguments),
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         Verb::Licences(arguments) => licences::run(&arguments),
         Verb::Purity(arguments) => purity::run(&arguments),
         Verb::Bench(arguments) => bench::run(&arguments),
+        Verb::Compare(arguments) => compare::run(&arguments),
         Verb::Crash(arguments) => crash::run(&arguments),
         Verb::Kill(arguments) => kill::run(&arguments),
         Verb::Real(arguments) => real::run(&arguments),

@@ -145,7 +145,7 @@ fn cannot_start(command: &Command, error: &std::io::Error) -> String {
     format!("`{}` cannot be started: {error}", shown(command))
 }
 
-/// A directory of our own under the system's temporary one; gone when dropped.
+/// A directory of our own; gone when dropped.
 pub(crate) struct TempDir {
     path: PathBuf,
     keep: bool,
@@ -154,8 +154,13 @@ pub(crate) struct TempDir {
 impl TempDir {
     /// Makes an empty directory that nobody else has.
     pub(crate) fn new(purpose: &str) -> Result<Self, String> {
+        Self::within(&std::env::temp_dir(), purpose)
+    }
+
+    /// The same under another directory.
+    pub(crate) fn within(parent: &Path, purpose: &str) -> Result<Self, String> {
         let stamp = std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos());
-        let path = std::env::temp_dir().join(format!("dalsegno-{purpose}-{}-{stamp}", std::process::id()));
+        let path = parent.join(format!("dalsegno-{purpose}-{}-{stamp}", std::process::id()));
         std::fs::create_dir(&path).map_err(|error| format!("{} cannot be made: {error}", path.display()))?;
         Ok(Self { path, keep: false })
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Finding, Source};
 
 /// Beginnings of what is taken for a path of the tree when it stands in backticks.
-const ROOTS: [&str; 5] = ["crates/", "xtask/", "docs/", ".ci/", "examples/"];
+const ROOTS: [&str; 6] = ["crates/", "xtask/", "docs/", ".ci/", "examples/", "compare/"];
 /// Documents whose tests are checked, with the mark that stands before a test's name.
 const WITNESSES: [&str; 2] = ["docs/symphony.md", "ARCHITECTURE.md"];
 const TEST_MARK: &str = "test `";

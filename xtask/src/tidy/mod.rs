@@ -44,7 +44,7 @@ pub(crate) struct Finding {
 }
 
 /// Folders below the root that are looked at, and every document in the root itself.
-const FOLDERS: [&str; 4] = ["crates", "xtask", "docs", ".ci"];
+const FOLDERS: [&str; 6] = ["crates", "examples", "compare", "xtask", "docs", ".ci"];
 /// Most bytes of a file that is looked at; more is no source.
 const MAX_BYTES: u64 = 2_000_000;
 

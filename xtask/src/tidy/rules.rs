@@ -51,14 +51,14 @@ const FORBIDDEN: [Forbidden; 5] = [
     },
     Forbidden {
         rule: "sql",
-        within: &["crates/"],
+        within: &["crates/", "examples/"],
         except: &["crates/store/"],
         texts: &["\"SELECT ", "\"INSERT ", "\"UPDATE ", "\"DELETE FROM", "\"CREATE TABLE", "\"PRAGMA ", "rusqlite::"],
         message: "only the store speaks SQL (ARCHITECTURE.md, invariant 4)",
     },
     Forbidden {
         rule: "bounded",
-        within: &["crates/"],
+        within: &["crates/", "examples/"],
         except: &[],
         texts: &["unbounded_channel(", "unbounded_channel::", "mpsc::unbounded"],
         message: "every queue has a limit (ARCHITECTURE.md, invariant 6)",

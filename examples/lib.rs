@@ -1,0 +1,10 @@
+//! Programs that show the durable library. Each is a binary of this package:
+//!
+//! - `durable_agent_loop`: an agent loop that may be killed anywhere.
+//! - `webhook_wait`: a program that waits for somebody's answer, over restarts.
+//!
+//! The guide is `docs/durable.md`; its code is compiled, and run where it can be, by the tests of this package.
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/durable.md")]
+struct Guide;
