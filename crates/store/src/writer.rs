@@ -26,7 +26,10 @@ const GROUP_JOBS: usize = 1024;
 /// A transaction takes no further job beyond this many bytes of JSON.
 const GROUP_BYTES: usize = 8 << 20;
 /// What is queued.
-#[allow(clippy::large_enum_variant, reason = "most jobs are the large one, and a box each would cost them more")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "questions are the most, and a box for each costs more than the room in the queue"
+)]
 pub(crate) enum Job {
     /// A batch of the journal.
     Append(Box<Append>),
