@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::future::{BoxFuture, OptionFuture};
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::attempt::{Ended, attempt};
@@ -25,7 +26,7 @@ use crate::record::{
 use crate::scope::ExecutionScope;
 use crate::store::{Claim, DurableStore, Lease, Place, StoreError, Write};
 use crate::wait::{RESOLUTION_BYTES, Registered, Resolution, Resolved, Terminal, WaitAddress, WaitKey};
-use crate::waiters::Waiters;
+use crate::waiters::{self, Waiters, Woken};
 
 /// Looks of one probe that may tell nothing before the effect is left to an operator.
 const PROBES: u32 = 3;
@@ -37,6 +38,8 @@ const PROBE_LIMIT: Duration = Duration::from_secs(60);
 const PRUNED_AT_ONCE: u32 = 256;
 /// Time between two looks for old scopes.
 const PRUNE_EVERY: Duration = Duration::from_secs(1);
+/// Waits that are begun at the same time; more have to wait for their turn.
+const BEGIN_AT_ONCE: usize = 1_024;
 /// Most effects of one scope.
 const EFFECTS: usize = 200_000;
 
@@ -68,6 +71,8 @@ struct Shared {
     /// One slot for each scope that is open or being opened, so that it is opened once.
     slots: Mutex<BTreeMap<String, Arc<Slot>>>,
     waiters: Arc<Waiters>,
+    /// Those who begin to wait do it so many at a time.
+    begin_turns: Semaphore,
     pruned_at: AtomicI64,
 }
 
@@ -138,6 +143,7 @@ impl StoredHost {
             options,
             slots: Mutex::default(),
             waiters: Arc::default(),
+            begin_turns: Semaphore::new(BEGIN_AT_ONCE),
             pruned_at: AtomicI64::new(i64::MIN),
         };
         Self { shared: Arc::new(shared) }
@@ -245,38 +251,55 @@ impl Shared {
         WaitKey::sign(self.store.secret(), &WaitAddress { scope: scope.clone(), identity: identity.to_owned() })
     }
 
-    async fn wait(
-        &self,
-        key: &WaitKey,
-        cancel: &CancellationToken,
+    /// There may be very many of these: what is there for a moment is in boxes of its own, and a block takes what it is given as it is
+    /// where a function would take it twice.
+    #[allow(clippy::manual_async_fn, reason = "a block is smaller")]
+    fn wait<'w>(
+        &'w self,
+        key: &'w WaitKey,
+        cancel: &'w CancellationToken,
         deadline: Option<Timestamp>,
-    ) -> Result<Resolution, DurableError> {
-        let address = Arc::new(key.verify(self.store.secret())?);
-        if !self.waiters.is_following() {
-            // Apart, so that a parked wait is no larger for what happens once.
-            let begin = Box::pin(self.waiters.follow(&self.store, &self.options.clock));
-            begin.await.map_err(wait_error)?;
+    ) -> impl Future<Output = Result<Resolution, DurableError>> + Send + 'w {
+        async move {
+            let ours = loop {
+                let (mut place, deadline) = {
+                    // Nobody closes it.
+                    let _turn = self.begin_turns.acquire().await;
+                    match Box::pin(self.begin_to_wait(key, deadline)).await? {
+                        Begun::Ended(resolution) => return Ok(resolution),
+                        Begun::Parked(place, deadline) => (place, deadline),
+                    }
+                };
+                let passed = OptionFuture::from(deadline.map(|deadline| self.options.clock.until(deadline)));
+                tokio::select! {
+                    biased;
+                    woken = place.woken() => match woken {
+                        Woken::Ended(terminal) => return resolution(&key.verify(self.store.secret())?, terminal),
+                        Woken::Look => {}
+                    },
+                    () = cancel.cancelled() => break Resolution::Canceled,
+                    Some(()) = passed => break Resolution::Timeout,
+                }
+            };
+            Box::pin(self.end_wait(key, ours)).await
         }
+    }
+
+    /// Looks whether the wait has ended, and takes a place among those who are told if it has not.
+    async fn begin_to_wait(&self, key: &WaitKey, deadline: Option<Timestamp>) -> Result<Begun<'_>, DurableError> {
+        let address = key.verify(self.store.secret())?;
+        self.waiters.follow(&self.store).await.map_err(wait_error)?;
         // In the list before the store is read: an end that comes in between is not lost.
-        let mut place = self.waiters.park(&address);
-        let registered = self.store.register(&address, deadline, self.now()).await.map_err(wait_error)?;
-        let deadline = match registered {
-            Registered::Ended(terminal) => return resolution(&address, terminal),
-            Registered::Open { deadline } => deadline,
-        };
-        let passed = async {
-            match deadline {
-                Some(deadline) => self.options.clock.until(deadline).await,
-                None => std::future::pending().await,
-            }
-        };
-        let ours = tokio::select! {
-            biased;
-            terminal = place.woken() => return resolution(&address, terminal),
-            () = cancel.cancelled() => Resolution::Canceled,
-            () = passed => Resolution::Timeout,
-        };
-        drop(place);
+        let place = self.waiters.park(&address);
+        match self.store.register(&address, deadline, self.now()).await.map_err(wait_error)? {
+            Registered::Ended(terminal) => resolution(&address, terminal).map(Begun::Ended),
+            Registered::Open { deadline } => Ok(Begun::Parked(place, deadline)),
+        }
+    }
+
+    /// Ends a wait by what its waiter saw, unless somebody was first.
+    async fn end_wait(&self, key: &WaitKey, ours: Resolution) -> Result<Resolution, DurableError> {
+        let address = key.verify(self.store.secret())?;
         self.resolve(&address, ours.clone()).await.map(|resolved| match resolved {
             Resolved::Accepted => ours,
             Resolved::AlreadyResolved { terminal } => terminal,
@@ -302,6 +325,14 @@ impl Shared {
         let terminal = self.store.peek(&address, self.now()).await.map_err(wait_error)?;
         terminal.map(|terminal| resolution(&address, terminal)).transpose()
     }
+}
+
+/// What whoever is going to wait meets.
+enum Begun<'w> {
+    /// It is over.
+    Ended(Resolution),
+    /// Nothing yet; the deadline that is in force.
+    Parked(waiters::Place<'w>, Option<Timestamp>),
 }
 
 fn resolution(address: &WaitAddress, terminal: Terminal) -> Result<Resolution, DurableError> {
@@ -756,13 +787,20 @@ impl ScopeController for Cell {
         self.shared.sign(&self.scope, identity)
     }
 
-    async fn wait(
-        &self,
-        key: &WaitKey,
-        cancel: &CancellationToken,
+    // As the macro would write it, but for the second future around the first.
+    fn wait<'s, 'k, 'c, 'async_trait>(
+        &'s self,
+        key: &'k WaitKey,
+        cancel: &'c CancellationToken,
         deadline: Option<Timestamp>,
-    ) -> Result<Resolution, DurableError> {
-        self.shared.wait(key, cancel, deadline).await
+    ) -> BoxFuture<'async_trait, Result<Resolution, DurableError>>
+    where
+        's: 'async_trait,
+        'k: 'async_trait,
+        'c: 'async_trait,
+        Self: 'async_trait,
+    {
+        Box::pin(self.shared.wait(key, cancel, deadline))
     }
 
     async fn peek(&self, key: &WaitKey) -> Result<Option<Resolution>, DurableError> {

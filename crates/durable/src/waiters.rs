@@ -1,17 +1,18 @@
 //! Whoever is parked on a wait in this process, and how they are woken.
 //!
 //! Whoever parks is in the list before the store is read, so that no end falls in between. One task for all of them follows
-//! the store's list of ends; a parked wait costs its place in the list, and no polling.
+//! the store's list of ends; a parked wait costs its place in the list, and no polling. There may be very many of them, so the list knows
+//! addresses by their digests.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
 use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::clock::Clock;
 use crate::store::{DurableStore, StoreError};
 use crate::wait::{Terminal, WaitAddress};
 
@@ -22,8 +23,31 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 struct Parked {
     next: u64,
-    /// Mostly one for each wait, and there may be very many.
-    waits: BTreeMap<Arc<WaitAddress>, Vec<(u64, oneshot::Sender<Terminal>)>>,
+    /// By wait, and by number: mostly there is one for each wait.
+    waits: BTreeMap<(Digest, u64), oneshot::Sender<Woken>>,
+}
+
+/// What somebody who is parked is told.
+#[derive(Debug)]
+pub(crate) enum Woken {
+    /// How the wait ended.
+    Ended(Terminal),
+    /// It may have ended; look.
+    Look,
+}
+
+/// Stands for an address. Half of SHA-256: nobody finds two addresses with one.
+type Digest = [u8; 16];
+
+fn digest(address: &WaitAddress) -> Digest {
+    let WaitAddress { scope, identity } = address;
+    let scope = scope.key();
+    // The length keeps the two apart.
+    let parts = Sha256::new().chain_update(scope.len().to_be_bytes()).chain_update(scope).chain_update(identity);
+    let whole: [u8; 32] = parts.finalize().into();
+    let mut half = Digest::default();
+    half.copy_from_slice(&whole[..16]);
+    half
 }
 
 /// The list.
@@ -39,45 +63,38 @@ pub(crate) struct Waiters {
 /// A place in the list; given up when dropped.
 pub(crate) struct Place<'w> {
     waiters: &'w Waiters,
-    address: Arc<WaitAddress>,
+    address: Digest,
     number: u64,
-    woken: oneshot::Receiver<Terminal>,
+    woken: oneshot::Receiver<Woken>,
 }
 
 impl Waiters {
     /// Takes a place in the list. To be called before the store is read.
-    pub(crate) fn park(&self, address: &Arc<WaitAddress>) -> Place<'_> {
+    pub(crate) fn park(&self, address: &WaitAddress) -> Place<'_> {
+        let address = digest(address);
         let (wake, woken) = oneshot::channel();
         let mut parked = self.lock();
         let number = parked.next;
         parked.next += 1;
-        let places = parked.waits.entry(Arc::clone(address)).or_insert_with(|| Vec::with_capacity(1));
-        places.push((number, wake));
+        parked.waits.insert((address, number), wake);
         drop(parked);
-        Place { waiters: self, address: Arc::clone(address), number, woken }
+        Place { waiters: self, address, number, woken }
     }
 
     /// Wakes everybody who is parked on this wait.
     pub(crate) fn wake(&self, address: &WaitAddress, terminal: &Terminal) {
-        let woken = self.lock().waits.remove(address).unwrap_or_default();
-        for (_, wake) in woken {
+        let address = digest(address);
+        let mut parked = self.lock();
+        while let Some((&place, _)) = parked.waits.range((address, 0)..=(address, u64::MAX)).next()
+            && let Some(wake) = parked.waits.remove(&place)
+        {
             // Whoever left has nothing to be told.
-            let _ = wake.send(terminal.clone());
+            let _ = wake.send(Woken::Ended(terminal.clone()));
         }
     }
 
-    /// Whether the store's ends are followed. Somebody who is just beginning is not seen as doing so.
-    pub(crate) fn is_following(&self) -> bool {
-        let following = self.following.try_lock();
-        following.is_ok_and(|following| following.as_ref().is_some_and(|following| !following.is_finished()))
-    }
-
     /// Begins to follow the store's ends, unless somebody does. Whoever follows after another one begins where that one was.
-    pub(crate) async fn follow(
-        self: &Arc<Self>,
-        store: &Arc<dyn DurableStore>,
-        clock: &Arc<dyn Clock>,
-    ) -> Result<(), StoreError> {
+    pub(crate) async fn follow(self: &Arc<Self>, store: &Arc<dyn DurableStore>) -> Result<(), StoreError> {
         let mut following = self.following.lock().await;
         if following.as_ref().is_some_and(|following| !following.is_finished()) {
             return Ok(());
@@ -88,13 +105,17 @@ impl Waiters {
             self.cursor.store(store.wait_cursor().await?, Ordering::Relaxed);
         }
         let cursor = self.cursor.load(Ordering::Relaxed);
-        let follow = follow(Arc::downgrade(self), Arc::clone(store), Arc::clone(clock), changes, cursor);
+        let follow = follow(Arc::downgrade(self), Arc::clone(store), changes, cursor);
         *following = Some(AbortOnDropHandle::new(tokio::spawn(follow)));
         Ok(())
     }
 
-    fn addresses(&self) -> Vec<Arc<WaitAddress>> {
-        self.lock().waits.keys().cloned().collect()
+    /// Lets everybody look.
+    fn wake_all(&self) {
+        let all = std::mem::take(&mut self.lock().waits);
+        for wake in all.into_values() {
+            let _ = wake.send(Woken::Look);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Parked> {
@@ -104,9 +125,9 @@ impl Waiters {
 
 impl Place<'_> {
     /// The end, when it comes.
-    pub(crate) async fn woken(&mut self) -> Terminal {
+    pub(crate) async fn woken(&mut self) -> Woken {
         match (&mut self.woken).await {
-            Ok(terminal) => terminal,
+            Ok(woken) => woken,
             // The list lives as long as this borrow of it, and drops no sender without a word.
             Err(_) => std::future::pending().await,
         }
@@ -115,26 +136,19 @@ impl Place<'_> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let mut parked = self.waiters.lock();
-        if let Some(places) = parked.waits.get_mut(&self.address) {
-            places.retain(|(number, _)| *number != self.number);
-            if places.is_empty() {
-                parked.waits.remove(&self.address);
-            }
-        }
+        self.waiters.lock().waits.remove(&(self.address, self.number));
     }
 }
 
 async fn follow(
     waiters: Weak<Waiters>,
     store: Arc<dyn DurableStore>,
-    clock: Arc<dyn Clock>,
     mut changes: tokio::sync::watch::Receiver<u64>,
     mut cursor: u64,
 ) {
     let mut pause = PAUSE;
     loop {
-        match catch_up(&waiters, &*store, &*clock, cursor).await {
+        match catch_up(&waiters, &*store, cursor).await {
             Ok(next) if next > cursor => {
                 cursor = next;
                 pause = PAUSE;
@@ -155,23 +169,11 @@ async fn follow(
 }
 
 /// Wakes whoever a page of ends concerns; answers the cursor behind it.
-async fn catch_up(
-    waiters: &Weak<Waiters>,
-    store: &dyn DurableStore,
-    clock: &dyn Clock,
-    cursor: u64,
-) -> Result<u64, StoreError> {
+async fn catch_up(waiters: &Weak<Waiters>, store: &dyn DurableStore, cursor: u64) -> Result<u64, StoreError> {
     let page = store.waits_ended_after(cursor).await?;
     let Some(waiters) = waiters.upgrade() else { return Ok(cursor) };
     if page.gap {
-        for address in waiters.addresses() {
-            match store.peek(&address, clock.now()).await {
-                Ok(Some(terminal)) => waiters.wake(&address, &terminal),
-                Ok(None) => {}
-                Err(StoreError::UnknownWait) => waiters.wake(&address, &Terminal::Revoked),
-                Err(error) => return Err(error),
-            }
-        }
+        waiters.wake_all();
     }
     for change in page.changes {
         waiters.wake(&change.address, &change.terminal);

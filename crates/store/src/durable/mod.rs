@@ -59,6 +59,8 @@ pub(crate) use writing::Durable;
 /// A child that somebody is just starting has their lock until it becomes another program: looks, and the pause between them.
 const OWNER_LOOKS: u32 = 4;
 const OWNER_PAUSE: Duration = Duration::from_millis(10);
+/// Pages that are kept in memory: so many KiB, which SQLite has as a negative number.
+const CACHE_KIB: i32 = -4_096;
 /// How long another process may be writing before what is asked meanwhile is refused, and the pause between two looks.
 const BUSY_LOOKS: i32 = 20_000;
 const BUSY_PAUSE: Duration = Duration::from_micros(500);
@@ -141,6 +143,8 @@ impl SqliteDurable {
             looks < BUSY_LOOKS
         }))?;
         set_up(&db, path, options.max_pages)?;
+        // What is written is at the end of its tables, and an open scope is read once.
+        db.pragma_update(None, "cache_size", CACHE_KIB)?;
         schema::create(&mut db, path, &EFFECTS_ALONE)?;
         schema::migrate(&mut db, path, &EFFECTS_ALONE)?;
         let secret: [u8; 32] = db.query_row("SELECT value FROM meta WHERE key = 'secret'", [], |row| row.get(0))?;

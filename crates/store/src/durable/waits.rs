@@ -192,22 +192,31 @@ impl Durable<'_> {
             let length =
                 |column| row.get_ref(column).ok().and_then(|value| value.as_bytes().ok()).map_or(0, <[u8]>::len);
             bytes += length(4) + length(1);
-            let scope =
-                ExecutionScope::from_key(row.get_ref(1)?.as_str().map_err(|_| damaged())?).ok_or_else(damaged)?;
-            let end = match terminal(row, 3)? {
-                Some(end) => Some(end),
-                None => terminal(row, 4)?,
-            };
-            match end {
-                Some(terminal) => {
-                    page.changes.push(WaitChange { address: WaitAddress { scope, identity: row.get(2)? }, terminal });
-                }
+            match end(row) {
+                Ok(Some(change)) => page.changes.push(change),
                 // Its answer was removed since: whoever is still parked has to look.
-                None => page.gap = true,
+                Ok(None) => page.gap = true,
+                Err(Trouble::Refused(_)) => {
+                    tracing::warn!(
+                        number = page.next,
+                        "the end of a wait is damaged; whoever is parked looks at the waits themselves"
+                    );
+                    page.gap = true;
+                }
+                Err(error @ Trouble::Database(_)) => return Err(error),
             }
         }
         Ok(page)
     }
+}
+
+/// A row of the list, with the end that it has or its wait has.
+fn end(row: &Row<'_>) -> Result<Option<WaitChange>, Trouble> {
+    let scope = row.get_ref(1)?.as_str().ok().and_then(ExecutionScope::from_key).ok_or_else(damaged)?;
+    let address = WaitAddress { scope, identity: row.get(2)? };
+    let noted = terminal(row, 3)?;
+    let end = if noted.is_some() { noted } else { terminal(row, 4)? };
+    Ok(end.map(|terminal| WaitChange { address, terminal }))
 }
 
 fn text(terminal: &Terminal) -> Result<String, Refused> {

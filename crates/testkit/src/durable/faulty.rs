@@ -119,6 +119,7 @@ pub struct Faults {
 struct State {
     counts: BTreeMap<StoreCall, u64>,
     plans: BTreeMap<StoreCall, VecDeque<Plan>>,
+    gaps: u32,
 }
 
 impl Faults {
@@ -139,6 +140,21 @@ impl Faults {
         let gate = Arc::new(Gate { reached: Semaphore::new(0), open: Semaphore::new(0) });
         self.order(call, Plan::Hold(moment, Arc::clone(&gate)));
         Hold { gate }
+    }
+
+    /// The next page of ends that has any is told as a gap: as if whoever asks were so far behind that they are not kept any more.
+    pub fn lose_next_ends(&self) {
+        self.lock().gaps += 1;
+    }
+
+    /// Takes a page's ends out of it, if that was ordered.
+    fn with_gap(&self, page: WaitChanges) -> WaitChanges {
+        let mut state = self.lock();
+        if state.gaps == 0 || page.changes.is_empty() {
+            return page;
+        }
+        state.gaps -= 1;
+        WaitChanges { changes: Vec::new(), next: page.next, gap: true }
     }
 
     /// Calls of this kind so far, over all stores.
@@ -303,7 +319,8 @@ impl DurableStore for FaultyStore {
     }
 
     async fn waits_ended_after(&self, cursor: u64) -> Result<WaitChanges, StoreError> {
-        self.through(StoreCall::EndedAfter, self.inner.waits_ended_after(cursor)).await
+        let page = self.through(StoreCall::EndedAfter, self.inner.waits_ended_after(cursor)).await?;
+        Ok(self.faults.with_gap(page))
     }
 
     async fn wait_cursor(&self) -> Result<u64, StoreError> {

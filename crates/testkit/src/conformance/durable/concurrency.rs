@@ -240,6 +240,41 @@ pub async fn parked_waits_do_no_store_calls(fixture: &dyn HostFixture) {
     assert!(told.iter().all(|told| *told == Resolution::Canceled));
 }
 
+/// When ends of waits are not kept any more that nobody here has heard of, whoever is parked looks; those whose waits are open wait on,
+/// until their first deadline.
+pub async fn wake_up_is_not_lost_in_a_gap(fixture: &dyn HostFixture) {
+    let Some(faults) = faults_of(fixture) else { return };
+    let (host, other, clock) = (fixture.host(), fixture.another().await, fixture.clock());
+    let scope = open(&host, turn("1")).await;
+    let key = |name: &str| scope.wait_key(name).unwrap();
+    let (gone, open, timed) = (key("gone"), key("open"), key("timed"));
+    let waits = futures::future::join3(
+        scope.wait(&gone),
+        scope.wait(&open),
+        scope.wait_within(&timed, Duration::from_secs(10)),
+    );
+    let ends = async {
+        clock.asleep(1).await;
+        a_moment().await;
+        let registered = faults.count(StoreCall::Register);
+        faults.lose_next_ends();
+        clock.advance(Duration::from_secs(6));
+        other.resolve(&gone, answer("lost in the gap")).await.unwrap();
+        // All three look.
+        while faults.count(StoreCall::Register) + faults.count(StoreCall::Peek) < registered + 3 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        a_moment().await;
+        other.resolve(&open, answer("after it")).await.unwrap();
+        clock.asleep(1).await;
+        clock.advance(Duration::from_secs(4));
+    };
+    let ((gone, open, timed), ()) = tokio::join!(waits, ends);
+    assert_eq!(gone.unwrap(), answer("lost in the gap"));
+    assert_eq!(open.unwrap(), answer("after it"));
+    assert_eq!(timed.unwrap(), Resolution::Timeout);
+}
+
 /// A host that outlives the runtime in which it first waited wakes those who wait in the next one.
 pub async fn wake_up_in_another_runtime(fixture: &dyn HostFixture) {
     let (host, other) = (fixture.host(), fixture.another().await);

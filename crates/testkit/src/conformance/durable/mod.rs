@@ -132,6 +132,7 @@ macro_rules! durable_cases {
             first_writer_wins_across_instances,
             wake_up_never_lost,
             wake_up_is_not_lost_while_registering,
+            wake_up_is_not_lost_in_a_gap,
             wake_up_in_another_runtime,
             parked_waits_do_no_store_calls,
             many_waiters_of_one_wait,
