@@ -4,6 +4,8 @@
 //! happens to keep them, keys are sorted by their UTF-16 units, and integers beyond 2⁵³, which the RFC's numbers (doubles) cannot
 //! hold, enter as strings.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -63,43 +65,84 @@ pub(crate) fn write(value: &Value, text: &mut String) {
             text.push(']');
         }
         Value::Object(members) => {
-            let mut members: Vec<(&String, &Value)> = members.iter().collect();
-            members.sort_by(|(a, _), (b, _)| {
-                if a.is_ascii() && b.is_ascii() { a.cmp(b) } else { a.encode_utf16().cmp(b.encode_utf16()) }
-            });
             text.push('{');
-            for (index, (key, member)) in members.into_iter().enumerate() {
-                if index > 0 {
+            let mut first = true;
+            let mut member = |(key, member): (&String, &Value)| {
+                if !std::mem::take(&mut first) {
                     text.push(',');
                 }
                 write_string(key, text);
                 text.push(':');
                 write(member, text);
+            };
+            // Mostly they are in order already: of ASCII, units and bytes are the same.
+            if members.keys().all(|key| key.is_ascii()) && members.keys().is_sorted() {
+                members.iter().for_each(member);
+            } else {
+                let mut sorted: Vec<(&String, &Value)> = members.iter().collect();
+                sorted.sort_by(|(a, _), (b, _)| a.encode_utf16().cmp(b.encode_utf16()));
+                sorted.into_iter().for_each(&mut member);
             }
             text.push('}');
         }
     }
 }
 
+/// An object that is written member by member. Whoever writes gives the names in canonical order.
+pub(crate) struct Members<'t> {
+    text: &'t mut String,
+    is_first: bool,
+}
+
+impl<'t> Members<'t> {
+    pub(crate) fn open(text: &'t mut String) -> Self {
+        text.push('{');
+        Self { text, is_first: true }
+    }
+
+    /// Writes a name, which needs no escapes; what is appended next is its value.
+    pub(crate) fn name(&mut self, name: &'static str) -> &mut String {
+        if !std::mem::take(&mut self.is_first) {
+            self.text.push(',');
+        }
+        self.text.push('"');
+        self.text.push_str(name);
+        self.text.push_str("\":");
+        self.text
+    }
+
+    pub(crate) fn string(&mut self, name: &'static str, value: &str) {
+        write_string(value, self.name(name));
+    }
+
+    pub(crate) fn value(&mut self, name: &'static str, value: &Value) {
+        write(value, self.name(name));
+    }
+
+    pub(crate) fn close(self) {
+        self.text.push('}');
+    }
+}
+
 fn write_number(number: &serde_json::Number, text: &mut String) {
     if let Some(integer) = number.as_i64() {
-        let quoted = integer.unsigned_abs() > EXACT;
-        push_quoted(&integer.to_string(), quoted, text);
+        push_quoted(integer, integer.unsigned_abs() > EXACT, text);
     } else if let Some(integer) = number.as_u64() {
-        push_quoted(&integer.to_string(), integer > EXACT, text);
+        push_quoted(integer, integer > EXACT, text);
     } else if let Some(double) = number.as_f64().filter(|double| double.is_finite()) {
         text.push_str(ryu_js::Buffer::new().format_finite(double));
     } else {
         // Only a build that keeps numbers of any size gets here.
-        push_quoted(&number.to_string(), true, text);
+        push_quoted(number, true, text);
     }
 }
 
-fn push_quoted(digits: &str, quoted: bool, text: &mut String) {
+fn push_quoted(digits: impl std::fmt::Display, quoted: bool, text: &mut String) {
     if quoted {
         text.push('"');
     }
-    text.push_str(digits);
+    // Writing to a string cannot fail.
+    let _ = write!(text, "{digits}");
     if quoted {
         text.push('"');
     }
@@ -109,7 +152,8 @@ fn push_quoted(digits: &str, quoted: bool, text: &mut String) {
 fn write_string(string: &str, text: &mut String) {
     text.push('"');
     let mut rest = string;
-    while let Some(at) = rest.find(|character: char| character < ' ' || character == '"' || character == '\\') {
+    // What is escaped is ASCII, so a byte that looks like it is it, and both sides of it are whole.
+    while let Some(at) = rest.bytes().position(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
         let (plain, special) = rest.split_at(at);
         text.push_str(plain);
         let Some(character) = special.chars().next() else { break };
@@ -123,7 +167,7 @@ fn write_string(string: &str, text: &mut String) {
             '\r' => text.push_str("\\r"),
             other => text.push_str(&format!("\\u{:04x}", u32::from(other))),
         }
-        rest = special.get(character.len_utf8()..).unwrap_or_default();
+        rest = special.get(1..).unwrap_or_default();
     }
     text.push_str(rest);
     text.push('"');

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::canonical::{self, ContentHash};
+use crate::canonical::{ContentHash, Members};
 use crate::error::DurableError;
 use crate::key::Secret;
 use crate::scope::{self, ExecutionScope, RuntimeScope, check_length, hex};
@@ -246,7 +246,7 @@ impl Envelope {
                 format!("the invocation is of kind {kind}, and its command of kind {other}"),
             );
         }
-        let content = content(&invocation, &command)?;
+        let content = content(&invocation, &command);
         if content.len() > COMMAND_BYTES {
             let message = format!(
                 "the command has {} bytes, and {COMMAND_BYTES} are allowed; put large payloads in as fingerprints",
@@ -289,24 +289,75 @@ impl Envelope {
     }
 }
 
-fn content(invocation: &Invocation, command: &Command) -> Result<String, DurableError> {
-    let unreadable = |error: serde_json::Error| DurableError::Invalid {
-        code: "command_unreadable",
-        message: format!("the command cannot be written as JSON: {error}"),
-    };
+/// The canonical JSON of command and invocation, written as it is read: what the wire form of either would sort first, stands first.
+fn content(invocation: &Invocation, command: &Command) -> String {
     // Provenance is left out by name, so that a new field of the invocation cannot be forgotten here.
     let Invocation { scope, effect_id, kind, replay_key, caused_by: _, runtime: _ } = invocation;
-    let command = serde_json::to_value(command).map_err(unreadable)?;
-    let invocation = serde_json::json!({
-        "effect_id": effect_id, "kind": kind.as_str(), "replay_key": replay_key, "scope": scope::content(scope),
-    });
-    let mut text = String::with_capacity(256);
+    let mut text = String::with_capacity(512);
     text.push_str("{\"command\":");
-    canonical::write(&command, &mut text);
+    write_command(command, &mut text);
     text.push_str(",\"invocation\":");
-    canonical::write(&invocation, &mut text);
+    let mut members = Members::open(&mut text);
+    members.string("effect_id", effect_id);
+    members.string("kind", kind.as_str());
+    members.string("replay_key", replay_key);
+    scope::write_content(scope, members.name("scope"));
+    members.close();
     text.push('}');
-    Ok(text)
+    text
+}
+
+fn write_command(command: &Command, text: &mut String) {
+    let kind = command.kind().as_str();
+    let mut members = Members::open(text);
+    // In the order of their names, which is the canonical one.
+    match command {
+        Command::LlmCall { request } | Command::Process { request } => members.value("request", request),
+        Command::ToolCall { tool, arguments } => {
+            members.value("arguments", arguments);
+            members.string("tool", tool);
+        }
+        Command::ToolBatch { calls } => {
+            let text = members.name("calls");
+            text.push('[');
+            for (index, ToolRequest { tool, arguments }) in calls.iter().enumerate() {
+                if index > 0 {
+                    text.push(',');
+                }
+                let mut call = Members::open(text);
+                call.value("arguments", arguments);
+                call.string("tool", tool);
+                call.close();
+            }
+            text.push(']');
+        }
+        Command::ExecCode { language, code } => {
+            members.string("code", code);
+            members.string("language", language);
+        }
+        Command::Checkpoint { state } => members.value("state", state),
+        Command::Trigger { name, payload } => {
+            members.string("name", name);
+            members.value("payload", payload);
+        }
+        Command::Sleep { duration_ms } => members.value("duration_ms", &Value::from(*duration_ms)),
+        Command::AwaitEvent { wait } | Command::PeekEvent { wait } => {
+            members.string("type", kind);
+            members.string("wait", wait);
+            members.close();
+            return;
+        }
+        Command::DurableStep { name, input } | Command::Direct { name, input } => {
+            members.value("input", input);
+            members.string("name", name);
+        }
+        Command::External { system, request } => {
+            members.value("request", request);
+            members.string("system", system);
+        }
+    }
+    members.string("type", kind);
+    members.close();
 }
 
 #[cfg(test)]
@@ -359,6 +410,54 @@ mod tests {
         assert_ne!(of(Invocation { effect_id: "f".into(), ..base() }, json!(1)), hash);
         assert_ne!(of(Invocation { scope: ExecutionScope::turn("t", "1"), ..base() }, json!(1)), hash);
         assert_ne!(of(Invocation { replay_key: "l".into(), ..base() }, json!(1)), hash);
+    }
+
+    fn every_command() -> [Command; 13] {
+        let value = || json!({"b": [1, -2.5, null], "a": "\u{7}\"x"});
+        let text = || "te\"xt".to_owned();
+        [
+            Command::LlmCall { request: value() },
+            Command::ToolCall { tool: text(), arguments: value() },
+            Command::ToolBatch {
+                calls: vec![
+                    ToolRequest { tool: text(), arguments: value() },
+                    ToolRequest { tool: text(), arguments: json!(1) },
+                ],
+            },
+            Command::ExecCode { language: text(), code: text() },
+            Command::Checkpoint { state: value() },
+            Command::Process { request: value() },
+            Command::Trigger { name: text(), payload: value() },
+            Command::Sleep { duration_ms: u64::MAX },
+            Command::AwaitEvent { wait: text() },
+            Command::PeekEvent { wait: text() },
+            Command::DurableStep { name: text(), input: value() },
+            Command::External { system: text(), request: value() },
+            Command::Direct { name: text(), input: value() },
+        ]
+    }
+
+    #[test]
+    fn content_is_the_canonical_form_of_what_serde_writes() {
+        let scopes = [
+            ExecutionScope::turn("s\"", "1"),
+            ExecutionScope::process("p"),
+            ExecutionScope::QueueDrain { session: "s".into(), drain: "d".into() },
+            ExecutionScope::SessionDelete { session: "s".into() },
+            ExecutionScope::operation("o"),
+        ];
+        for (number, command) in every_command().into_iter().enumerate() {
+            let scope = scopes[number % scopes.len()].clone();
+            let invocation = Invocation { scope, ..invocation(command.kind()) };
+            let whole = json!({
+                "command": command,
+                "invocation": {
+                    "effect_id": invocation.effect_id, "kind": invocation.kind,
+                    "replay_key": invocation.replay_key, "scope": invocation.scope,
+                },
+            });
+            assert_eq!(content(&invocation, &command), crate::canonical::canonical(&whole));
+        }
     }
 
     #[test]

@@ -320,7 +320,7 @@ impl<'h> Scope<'h> {
     /// # Errors
     /// As [`ScopeController::wait`].
     pub async fn wait(&self, key: &WaitKey) -> Result<Resolution, DurableError> {
-        self.controller.wait(key, &CancellationToken::new(), None).await
+        self.controller.wait(key, never(), None).await
     }
 
     /// Waits for a resolution until the deadline, which is counted from the first time that this wait was waited for.
@@ -329,7 +329,7 @@ impl<'h> Scope<'h> {
     /// As [`ScopeController::wait`].
     pub async fn wait_within(&self, key: &WaitKey, limit: Duration) -> Result<Resolution, DurableError> {
         let deadline = self.controller.now().after(limit);
-        self.controller.wait(key, &CancellationToken::new(), Some(deadline)).await
+        self.controller.wait(key, never(), Some(deadline)).await
     }
 
     /// Looks whether a wait has been resolved, and records what was seen: a replay sees the same.
@@ -367,6 +367,12 @@ impl<'h> Scope<'h> {
     pub async fn end(&self) -> Result<(), DurableError> {
         self.controller.end().await
     }
+}
+
+/// What nobody cancels. One for all, because there may be very many waits.
+fn never() -> &'static CancellationToken {
+    static NEVER: std::sync::LazyLock<CancellationToken> = std::sync::LazyLock::new(CancellationToken::new);
+    &NEVER
 }
 
 /// A failure inside an effect that waits. What the store could not tell is no failure of the effect.

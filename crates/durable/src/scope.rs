@@ -1,10 +1,9 @@
 //! Scopes: the identity under which effects and waits live and end.
 
-use std::fmt::Write as _;
-
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::canonical::Members;
 use crate::error::DurableError;
 
 /// The longest id, replay key or identity, in bytes.
@@ -186,23 +185,42 @@ pub(crate) fn check_length(what: &'static str, text: &str) -> Result<(), Durable
 
 /// Bytes as hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
+    let digit = |half: u8| char::from(if half < 10 { b'0' + half } else { b'a' + half - 10 });
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
+        text.push(digit(byte >> 4));
+        text.push(digit(byte & 15));
         text
     })
 }
 
-/// The scope as it stands in hashed content.
-pub(crate) fn content(scope: &ExecutionScope) -> Value {
+/// Appends the scope as it stands in hashed content: canonical.
+pub(crate) fn write_content(scope: &ExecutionScope, text: &mut String) {
+    let mut members = Members::open(text);
     match scope {
-        ExecutionScope::Turn { session, turn } => json!({"type": "turn", "session": session, "turn": turn}),
-        ExecutionScope::Process { id } => json!({"type": "process", "id": id}),
-        ExecutionScope::QueueDrain { session, drain } => {
-            json!({"type": "queue_drain", "session": session, "drain": drain})
+        ExecutionScope::Turn { session, turn } => {
+            members.string("session", session);
+            members.string("turn", turn);
+            members.string("type", "turn");
         }
-        ExecutionScope::SessionDelete { session } => json!({"type": "session_delete", "session": session}),
-        ExecutionScope::RuntimeOperation { id } => json!({"type": "runtime_operation", "id": id}),
+        ExecutionScope::Process { id } => {
+            members.string("id", id);
+            members.string("type", "process");
+        }
+        ExecutionScope::QueueDrain { session, drain } => {
+            members.string("drain", drain);
+            members.string("session", session);
+            members.string("type", "queue_drain");
+        }
+        ExecutionScope::SessionDelete { session } => {
+            members.string("session", session);
+            members.string("type", "session_delete");
+        }
+        ExecutionScope::RuntimeOperation { id } => {
+            members.string("id", id);
+            members.string("type", "runtime_operation");
+        }
     }
+    members.close();
 }
 
 #[cfg(test)]
@@ -247,7 +265,9 @@ mod tests {
     #[test]
     fn hashed_content_is_what_serde_writes() {
         for scope in every() {
-            assert_eq!(content(&scope), serde_json::to_value(&scope).unwrap_or_default());
+            let mut text = String::new();
+            write_content(&scope, &mut text);
+            assert_eq!(text, crate::canonical::canonical(&serde_json::to_value(&scope).unwrap_or_default()));
         }
     }
 }

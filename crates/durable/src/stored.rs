@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::attempt::{Ended, attempt};
 use crate::clock::{Clock, SystemClock, Timestamp};
-use crate::envelope::Command;
+use crate::envelope::{Command, InDoubt};
 use crate::error::{DurableError, EffectError, ErrorClass};
 use crate::host::{Call, EffectHost, EffectPlan, Probed, ScopeController};
 use crate::key::idempotency_key;
@@ -89,8 +89,8 @@ struct Cell {
 #[derive(Default)]
 struct CellState {
     effects: BTreeMap<String, (Place, EffectRecord)>,
-    /// Effects that somebody runs; dropped when that one is through.
-    flights: BTreeMap<String, watch::Receiver<()>>,
+    /// Effects that somebody runs. Dropping one tells those who wait for it; the first of them makes what they wait on.
+    flights: BTreeMap<String, Option<watch::Sender<()>>>,
     ended: bool,
     /// Writes that have no answer, and how many of them a reading has covered: when there are more, what is there has to be read.
     unanswered: u64,
@@ -113,7 +113,6 @@ struct Flight<'c> {
     key: String,
     /// A write is out.
     writing: bool,
-    _over: watch::Sender<()>,
 }
 
 impl Drop for Flight<'_> {
@@ -252,8 +251,12 @@ impl Shared {
         cancel: &CancellationToken,
         deadline: Option<Timestamp>,
     ) -> Result<Resolution, DurableError> {
-        let address = key.verify(self.store.secret())?;
-        self.waiters.follow(&self.store, &self.options.clock).await.map_err(wait_error)?;
+        let address = Arc::new(key.verify(self.store.secret())?);
+        if !self.waiters.is_following() {
+            // Apart, so that a parked wait is no larger for what happens once.
+            let begin = Box::pin(self.waiters.follow(&self.store, &self.options.clock));
+            begin.await.map_err(wait_error)?;
+        }
         // In the list before the store is read: an end that comes in between is not lost.
         let mut place = self.waiters.park(&address);
         let registered = self.store.register(&address, deadline, self.now()).await.map_err(wait_error)?;
@@ -282,7 +285,7 @@ impl Shared {
 
     async fn resolve(&self, address: &WaitAddress, resolution: Resolution) -> Result<Resolved, DurableError> {
         if let Resolution::Answered { payload } = &resolution
-            && payload.to_string().len() > RESOLUTION_BYTES
+            && json_bytes(payload) > RESOLUTION_BYTES
         {
             let message = format!("a resolution may have {RESOLUTION_BYTES} bytes of JSON, and this one has more");
             return Err(DurableError::Invalid { code: "resolution_too_large", message });
@@ -436,8 +439,8 @@ impl Cell {
     fn enter(&self, plan: &EffectPlan<'_>) -> Result<Entered<'_>, DurableError> {
         let key = plan.envelope.replay_key();
         let mut state = self.lock();
-        if let Some(flight) = state.flights.get(key) {
-            return Ok(Entered::Busy(flight.clone()));
+        if let Some(flight) = state.flights.get_mut(key) {
+            return Ok(Entered::Busy(flight.get_or_insert_default().subscribe()));
         }
         let start = match record::meet(state.effects.get(key).map(|(_, record)| record), &plan.envelope) {
             Met::Recorded(outcome) => return Ok(Entered::Over(outcome)),
@@ -453,10 +456,9 @@ impl Cell {
                 format!("{} has {EFFECTS} effects, and no more are taken; end it and open another", self.scope);
             return Err(DurableError::Invalid { code: "scope_full", message });
         }
-        let (over, flight) = watch::channel(());
-        state.flights.insert(key.to_owned(), flight);
+        state.flights.insert(key.to_owned(), None);
         drop(state);
-        Ok(Entered::Ours(start, Flight { cell: self, key: key.to_owned(), writing: false, _over: over }))
+        Ok(Entered::Ours(start, Flight { cell: self, key: key.to_owned(), writing: false }))
     }
 
     async fn write(&self, flight: &mut Flight<'_>, write: Write) -> Result<Place, DurableError> {
@@ -472,7 +474,7 @@ impl Cell {
         self.write(flight, Write::Change(at.place, state.clone())).await?;
         let mut held = self.lock();
         if let Some((_, record)) = held.effects.get_mut(&flight.key) {
-            record.state = state.clone();
+            record.state.clone_from(&state);
         }
         held.note_change(&flight.key);
         drop(held);
@@ -508,6 +510,8 @@ impl Cell {
         }
         match start {
             Start::New => {}
+            // Waiting does nothing to the world: however often it is cut off, it goes on, and that is no doubt to be counted.
+            Start::InDoubt if waits(plan) => {}
             Start::InDoubt => {
                 let reason = "the process ended before the outcome was recorded".to_owned();
                 if let Some(outcome) = self.settle_doubt(&mut flight, &mut at, plan, reason).await? {
@@ -577,7 +581,7 @@ impl Cell {
 
     async fn end(&self, flight: &mut Flight<'_>, at: &mut Held, outcome: Outcome) -> Result<Value, DurableError> {
         let outcome = match outcome {
-            Outcome::Done(ref output) if output.to_string().len() > OUTPUT_BYTES => {
+            Outcome::Done(ref output) if json_bytes(output) > OUTPUT_BYTES => {
                 let message = format!("it took place, and its output has more than {OUTPUT_BYTES} bytes of JSON");
                 Outcome::Failed(EffectError::permanent("output_too_large", message))
             }
@@ -647,10 +651,33 @@ impl Cell {
     }
 }
 
+/// How long a value is as JSON.
+fn json_bytes(value: &Value) -> usize {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // Values can always be written, and counting does not fail.
+    let _ = serde_json::to_writer(&mut count, value);
+    count.0
+}
+
 /// The effect that a flight runs.
 struct Held {
     place: Place,
     state: EffectState,
+}
+
+/// Whether the effect does nothing but wait.
+fn waits(plan: &EffectPlan<'_>) -> bool {
+    matches!(plan.envelope.command(), Command::AwaitEvent { .. }) && plan.in_doubt == InDoubt::Rerun
 }
 
 fn answer(outcome: Outcome) -> Result<Value, DurableError> {
@@ -688,7 +715,6 @@ impl ScopeController for Cell {
 
     async fn settle(&self, replay_key: &str, settlement: Settlement, who: Settled) -> Result<(), DurableError> {
         self.refresh().await?;
-        let (over, flight) = watch::channel(());
         let mut at = {
             let mut state = self.lock();
             let parked = state.effects.get(replay_key).filter(|(_, record)| {
@@ -699,10 +725,10 @@ impl ScopeController for Cell {
                 return Err(DurableError::Invalid { code: "not_parked", message });
             };
             let at = Held { place: *place, state: record.state.clone() };
-            state.flights.insert(replay_key.to_owned(), flight);
+            state.flights.insert(replay_key.to_owned(), None);
             at
         };
-        let mut flight = Flight { cell: self, key: replay_key.to_owned(), writing: false, _over: over };
+        let mut flight = Flight { cell: self, key: replay_key.to_owned(), writing: false };
         let mut state = at.state.clone();
         let (epoch, now) = (self.lease.epoch, self.shared.now());
         match settlement {

@@ -4,11 +4,12 @@
 //! the store's list of ends; a parked wait costs its place in the list, and no polling.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::sync::{OnceCell, oneshot};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio::sync::oneshot;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock::Clock;
 use crate::store::{DurableStore, StoreError};
@@ -21,33 +22,39 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 struct Parked {
     next: u64,
-    waits: BTreeMap<WaitAddress, Vec<(u64, oneshot::Sender<Terminal>)>>,
+    /// Mostly one for each wait, and there may be very many.
+    waits: BTreeMap<Arc<WaitAddress>, Vec<(u64, oneshot::Sender<Terminal>)>>,
 }
 
 /// The list.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
     parked: Mutex<Parked>,
-    following: OnceCell<DropGuard>,
+    /// The task that follows the store's ends. It ends with the runtime in which somebody first waited, and this may outlive that.
+    following: tokio::sync::Mutex<Option<AbortOnDropHandle<()>>>,
+    /// The end that was heard of last.
+    cursor: AtomicU64,
 }
 
 /// A place in the list; given up when dropped.
 pub(crate) struct Place<'w> {
     waiters: &'w Waiters,
-    address: WaitAddress,
+    address: Arc<WaitAddress>,
     number: u64,
     woken: oneshot::Receiver<Terminal>,
 }
 
 impl Waiters {
     /// Takes a place in the list. To be called before the store is read.
-    pub(crate) fn park(&self, address: &WaitAddress) -> Place<'_> {
+    pub(crate) fn park(&self, address: &Arc<WaitAddress>) -> Place<'_> {
         let (wake, woken) = oneshot::channel();
         let mut parked = self.lock();
         let number = parked.next;
         parked.next += 1;
-        parked.waits.entry(address.clone()).or_default().push((number, wake));
-        Place { waiters: self, address: address.clone(), number, woken }
+        let places = parked.waits.entry(Arc::clone(address)).or_insert_with(|| Vec::with_capacity(1));
+        places.push((number, wake));
+        drop(parked);
+        Place { waiters: self, address: Arc::clone(address), number, woken }
     }
 
     /// Wakes everybody who is parked on this wait.
@@ -59,26 +66,34 @@ impl Waiters {
         }
     }
 
-    /// Begins to follow the store's ends, once.
+    /// Whether the store's ends are followed. Somebody who is just beginning is not seen as doing so.
+    pub(crate) fn is_following(&self) -> bool {
+        let following = self.following.try_lock();
+        following.is_ok_and(|following| following.as_ref().is_some_and(|following| !following.is_finished()))
+    }
+
+    /// Begins to follow the store's ends, unless somebody does. Whoever follows after another one begins where that one was.
     pub(crate) async fn follow(
         self: &Arc<Self>,
         store: &Arc<dyn DurableStore>,
         clock: &Arc<dyn Clock>,
     ) -> Result<(), StoreError> {
-        let start = async || {
-            let mut changes = store.wait_changes();
-            changes.mark_unchanged();
-            let cursor = store.wait_cursor().await?;
-            let over = CancellationToken::new();
-            let follow = follow(Arc::downgrade(self), Arc::clone(store), Arc::clone(clock), changes, cursor);
-            let ended = over.clone();
-            tokio::spawn(async move { ended.run_until_cancelled(follow).await });
-            Ok(over.drop_guard())
-        };
-        self.following.get_or_try_init(start).await.map(|_| ())
+        let mut following = self.following.lock().await;
+        if following.as_ref().is_some_and(|following| !following.is_finished()) {
+            return Ok(());
+        }
+        let mut changes = store.wait_changes();
+        changes.mark_unchanged();
+        if following.is_none() {
+            self.cursor.store(store.wait_cursor().await?, Ordering::Relaxed);
+        }
+        let cursor = self.cursor.load(Ordering::Relaxed);
+        let follow = follow(Arc::downgrade(self), Arc::clone(store), Arc::clone(clock), changes, cursor);
+        *following = Some(AbortOnDropHandle::new(tokio::spawn(follow)));
+        Ok(())
     }
 
-    fn addresses(&self) -> Vec<WaitAddress> {
+    fn addresses(&self) -> Vec<Arc<WaitAddress>> {
         self.lock().waits.keys().cloned().collect()
     }
 
@@ -161,5 +176,6 @@ async fn catch_up(
     for change in page.changes {
         waiters.wake(&change.address, &change.terminal);
     }
+    waiters.cursor.store(page.next, Ordering::Relaxed);
     Ok(page.next)
 }

@@ -154,6 +154,7 @@ async fn step(scope: &Scope<'_>, number: u64) -> u64 {
 async fn effects(dir: &Path, scopes: usize, limit: Duration) -> Value {
     let path = dir.join(format!("effects-{scopes}.db"));
     let (store, host) = open(&path, HostOptions::default());
+    let cpu = usage().1;
     // The first moments make the files grow; they are not counted.
     let begin = Instant::now() + limit / 8;
     let end = begin + limit;
@@ -161,29 +162,33 @@ async fn effects(dir: &Path, scopes: usize, limit: Duration) -> Value {
     for task in 0..scopes {
         let scope = scoped(&host, task.to_string()).await;
         tasks.push(tokio::spawn(async move {
-            let mut times = Vec::new();
-            for number in 0.. {
+            let (mut times, mut count) = (Vec::new(), 0);
+            loop {
                 let start = Instant::now();
                 if start >= end {
-                    break;
+                    return (times, count);
                 }
-                step(&scope, number).await;
+                step(&scope, count as u64).await;
+                count += 1;
                 if start >= begin {
                     times.push(start.elapsed());
                 }
             }
-            times
         }));
     }
-    let mut times = Vec::new();
+    let (mut times, mut counts) = (Vec::new(), Vec::new());
     for task in tasks {
-        times.extend(task.await.unwrap());
+        let (some, count): (Vec<Duration>, usize) = task.await.unwrap();
+        times.extend(some);
+        counts.push(count);
     }
+    let all: usize = counts.iter().sum();
+    let cpu_us = round((usage().1 - cpu) as f64 * 1_000.0 / all as f64);
     store.close();
     let bytes = std::fs::metadata(&path).unwrap().len();
     let per_s = (times.len() as f64 / limit.as_secs_f64()).round();
     let spread = spread(times);
-    json!({"scopes": scopes, "per_s": per_s, "p50_us": spread[0], "p99_us": spread[1], "database_bytes": bytes})
+    json!({"scopes": scopes, "per_s": per_s, "cpu_us_each": cpu_us, "p50_us": spread[0], "p99_us": spread[1], "database_bytes": bytes})
 }
 
 /// Median and 99th percentile in microseconds.
@@ -218,7 +223,7 @@ async fn replay(dir: &Path, tasks: usize, limit: Duration) -> Value {
         scopes.push(scoped(&host, task.to_string()).await);
     }
     let opened = opening.elapsed();
-    let start = Instant::now();
+    let (start, cpu) = (Instant::now(), usage().1);
     let replaying: Vec<_> = scopes
         .into_iter()
         .map(|scope| {
@@ -240,7 +245,8 @@ async fn replay(dir: &Path, tasks: usize, limit: Duration) -> Value {
         count += task.await.unwrap();
     }
     let per_s = (count as f64 / start.elapsed().as_secs_f64()).round();
-    json!({"tasks": tasks, "per_s": per_s, "opened_10000_effects_ms": opened.as_millis()})
+    let cpu_us = round((usage().1 - cpu) as f64 * 1_000.0 / count as f64);
+    json!({"tasks": tasks, "per_s": per_s, "cpu_us_each": cpu_us, "opened_10000_effects_ms": opened.as_millis()})
 }
 
 /// Resident bytes, and processor time in milliseconds, of this process.

@@ -66,7 +66,8 @@ impl SqliteJournal {
         let encoded = Encoded::of(&batch).map_err(|error| AppendError::Storage(format!("cannot encode: {error}")))?;
         let (answer, pending) = oneshot::channel();
         let gone = || AppendError::Poisoned("the writer has ended".to_owned());
-        self.queue.push(Job::Append(Box::new(Append { batch, encoded, answer }))).await.map_err(|_| gone())?;
+        let room = self.queue.room().await.map_err(|_| gone())?;
+        room.put(Job::Append(Box::new(Append { batch, encoded, answer }))).map_err(|_| gone())?;
         Ok(Pending(pending))
     }
 

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// The queue was closed: nothing is taken any more.
 #[derive(Debug)]
@@ -26,6 +26,31 @@ struct State<J> {
     is_awaited: bool,
 }
 
+/// Room for one job. So a job need not be made before there is.
+pub(crate) struct Room<'q, J> {
+    queue: &'q Queue<J>,
+    permit: SemaphorePermit<'q>,
+}
+
+impl<J> Room<'_, J> {
+    /// Puts the job behind all others.
+    pub(crate) fn put(self, job: J) -> Result<(), Closed> {
+        let mut state = self.queue.lock();
+        if state.closed {
+            return Err(Closed);
+        }
+        // Given back when the job is taken.
+        self.permit.forget();
+        state.jobs.push_back(job);
+        let is_awaited = std::mem::take(&mut state.is_awaited);
+        drop(state);
+        if is_awaited {
+            self.queue.filled.notify_one();
+        }
+        Ok(())
+    }
+}
+
 /// Without the jobs: they are nobody's business.
 impl<J> std::fmt::Debug for Queue<J> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -40,20 +65,10 @@ impl<J> Queue<J> {
         Self { room: Semaphore::new(most), state: Mutex::new(state), filled: Condvar::new() }
     }
 
-    /// Takes a place for the job, when there is room. Whoever came first has the first place.
-    pub(crate) async fn push(&self, job: J) -> Result<(), Closed> {
-        self.room.acquire().await.map_err(|_| Closed)?.forget();
-        let mut state = self.lock();
-        if state.closed {
-            return Err(Closed);
-        }
-        state.jobs.push_back(job);
-        let is_awaited = std::mem::take(&mut state.is_awaited);
-        drop(state);
-        if is_awaited {
-            self.filled.notify_one();
-        }
-        Ok(())
+    /// Waits for room. Whoever came first has the first place.
+    pub(crate) async fn room(&self) -> Result<Room<'_, J>, Closed> {
+        let permit = self.room.acquire().await.map_err(|_| Closed)?;
+        Ok(Room { queue: self, permit })
     }
 
     /// Waits for jobs, and moves them to `group` in order: at most `most`, and none beyond so many bytes. Answers false when the queue

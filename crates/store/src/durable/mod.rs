@@ -192,10 +192,17 @@ impl SqliteDurable {
         }
     }
 
-    async fn ask<Q, A>(&self, question: Q, wrap: impl FnOnce(Ask<Q, A>) -> Request) -> Result<A, Refused> {
-        let (ask, answer) = Ask::new(question);
+    /// Asks the writer, behind all that was asked before. The question is made when there is room for it, so that those who wait for
+    /// room need little.
+    async fn ask<Q, A>(
+        &self,
+        question: impl FnOnce() -> Result<Q, Refused>,
+        wrap: impl FnOnce(Ask<Q, A>) -> Request,
+    ) -> Result<A, Refused> {
         let closed = |_| Refused::Failed("the store was closed".to_owned());
-        self.queue.push(Job::Durable(wrap(ask))).await.map_err(closed)?;
+        let room = self.queue.room().await.map_err(closed)?;
+        let (ask, answer) = Ask::new(question()?);
+        room.put(Job::Durable(wrap(ask))).map_err(closed)?;
         answer.await.unwrap_or_else(|_| Err(Refused::Failed("the writer ended without an answer".to_owned())))
     }
 
@@ -228,7 +235,7 @@ impl DurableStore for SqliteDurable {
     async fn open(&self, scope: &ExecutionScope, claim: Claim) -> Result<OpenedScope, Refused> {
         let mut looks = 1;
         loop {
-            match self.ask(OpenScope::of(scope, claim), Request::Open).await {
+            match self.ask(|| Ok(OpenScope::of(scope, claim)), Request::Open).await {
                 Err(Refused::Owned) if looks < OWNER_LOOKS => {
                     looks += 1;
                     tokio::time::sleep(OWNER_PAUSE).await;
@@ -239,15 +246,15 @@ impl DurableStore for SqliteDurable {
     }
 
     async fn load(&self, lease: Lease) -> Result<OpenedScope, Refused> {
-        records::understand(self.ask(lease, Request::Load).await?)
+        records::understand(self.ask(|| Ok(lease), Request::Load).await?)
     }
 
     async fn write(&self, lease: Lease, write: Write) -> Result<Place, Refused> {
-        self.ask((lease, Row::of(write)?), |ask| Request::Write(Box::new(ask))).await
+        self.ask(|| Ok((lease, Row::of(write)?)), |ask| Request::Write(Box::new(ask))).await
     }
 
     async fn end(&self, lease: Lease, now: Timestamp) -> Result<(), Refused> {
-        self.ask((lease, now), Request::End).await
+        self.ask(|| Ok((lease, now)), Request::End).await
     }
 
     async fn register(
@@ -256,7 +263,7 @@ impl DurableStore for SqliteDurable {
         deadline: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<Registered, Refused> {
-        self.ask((WaitName::of(address), deadline, now), Request::Register).await
+        self.ask(|| Ok((WaitName::of(address), deadline, now)), Request::Register).await
     }
 
     async fn resolve(
@@ -265,26 +272,26 @@ impl DurableStore for SqliteDurable {
         resolution: Resolution,
         now: Timestamp,
     ) -> Result<Resolved, Refused> {
-        self.ask((WaitName::of(address), resolution, now), Request::Resolve).await
+        self.ask(|| Ok((WaitName::of(address), resolution, now)), Request::Resolve).await
     }
 
     async fn peek(&self, address: &WaitAddress, now: Timestamp) -> Result<Option<Terminal>, Refused> {
-        self.ask((WaitName::of(address), now), Request::Peek).await
+        self.ask(|| Ok((WaitName::of(address), now)), Request::Peek).await
     }
 
     async fn cancel_session(&self, session: &str, now: Timestamp) -> Result<u64, Refused> {
-        self.ask((session.to_owned(), now), Request::Cancel).await
+        self.ask(|| Ok((session.to_owned(), now)), Request::Cancel).await
     }
 
     async fn revoke_session(&self, session: &str, remove: bool) -> Result<u64, Refused> {
-        self.ask((session.to_owned(), remove), Request::Revoke).await
+        self.ask(|| Ok((session.to_owned(), remove)), Request::Revoke).await
     }
 
     async fn prune(&self, ended_before: Timestamp, scopes: u32) -> Result<u64, Refused> {
         let mut gone = 0;
         loop {
             // Portion by portion, so that others get in between.
-            let question = PruneBefore { ended_before, scopes: scopes - gone };
+            let question = || Ok(PruneBefore { ended_before, scopes: scopes - gone });
             let portion = self.ask(question, Request::Prune).await?;
             gone += portion.scopes;
             if !portion.more {
@@ -299,10 +306,10 @@ impl DurableStore for SqliteDurable {
     }
 
     async fn waits_ended_after(&self, cursor: u64) -> Result<WaitChanges, Refused> {
-        self.ask(EndsAfter(cursor), Request::Ends).await
+        self.ask(|| Ok(EndsAfter(cursor)), Request::Ends).await
     }
 
     async fn wait_cursor(&self) -> Result<u64, Refused> {
-        self.ask((), Request::LastEnd).await
+        self.ask(|| Ok(()), Request::LastEnd).await
     }
 }

@@ -224,6 +224,8 @@ pub async fn parked_waits_do_no_store_calls(fixture: &dyn HostFixture) {
         () = clock.asleep(keys.len()) => {}
     }
     assert_eq!(faults.count(StoreCall::Register), registered, "each registers once");
+    // Whoever follows the ends of waits has looked where to begin.
+    a_moment().await;
     let (calls, writes) = (faults.calls(), faults.writes());
     clock.advance(Duration::from_secs(1_800));
     tokio::select! {
@@ -236,6 +238,33 @@ pub async fn parked_waits_do_no_store_calls(fixture: &dyn HostFixture) {
     let told = all.await;
     assert_eq!(told.len(), keys.len());
     assert!(told.iter().all(|told| *told == Resolution::Canceled));
+}
+
+/// A host that outlives the runtime in which it first waited wakes those who wait in the next one.
+pub async fn wake_up_in_another_runtime(fixture: &dyn HostFixture) {
+    let (host, other) = (fixture.host(), fixture.another().await);
+    let key = |id: &str| host.wait_key(&turn("1"), id).unwrap();
+    let scope = owned(&host, turn("1")).await;
+    for name in ["first", "second", "third"] {
+        let (scope, named) = (scope.clone(), key(name));
+        let (parked, is_parked) = tokio::sync::oneshot::channel();
+        let waiting = tokio::task::spawn_blocking(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let mut waiting = scope.wait(&named).boxed();
+                tokio::select! {
+                    biased;
+                    told = &mut waiting => panic!("{told:?}"),
+                    () = a_moment() => {}
+                }
+                parked.send(()).unwrap();
+                tokio::time::timeout(Duration::from_secs(20), waiting).await
+            })
+        });
+        is_parked.await.unwrap();
+        other.resolve(&key(name), answer(name)).await.unwrap();
+        assert_eq!(waiting.await.unwrap().expect("the waiter sleeps on").unwrap(), answer(name));
+    }
 }
 
 /// Everybody who waits for one wait is told; whoever left is not missed.

@@ -83,6 +83,7 @@ macro_rules! durable_cases {
             cancel_from_another_instance,
             what_was_seen_is_replayed,
             awaited_event_is_replayed,
+            awaited_event_outlives_many_restarts,
             store_error_is_no_end_of_a_wait,
         }
         $($then)*! { $make durable_steps:
@@ -131,6 +132,7 @@ macro_rules! durable_cases {
             first_writer_wins_across_instances,
             wake_up_never_lost,
             wake_up_is_not_lost_while_registering,
+            wake_up_in_another_runtime,
             parked_waits_do_no_store_calls,
             many_waiters_of_one_wait,
             outcome_beside_a_read_is_kept,

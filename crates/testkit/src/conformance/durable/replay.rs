@@ -192,8 +192,10 @@ pub async fn mismatch_with_large_content(fixture: &dyn HostFixture) {
 
 /// A scope of ten times as many effects is opened with as many calls of the store, and in about ten times as long.
 pub async fn ten_thousand_effects_reopen_in_linear_time(fixture: &dyn HostFixture) {
-    // Linear is 10, quadratic is 100; a busy machine is somewhere between, so the best of several counts.
+    // Linear is 10, quadratic is 100; a busy machine is somewhere between, so the best of several counts, and what is over in a
+    // moment is not told apart from it.
     const GENEROUS: f64 = 45.0;
+    const MOMENT: f64 = 5e-3;
     let mut took = Vec::new();
     for effects in [1_000_u32, 10_000] {
         let scope_of = || turn(&effects.to_string());
@@ -226,5 +228,5 @@ pub async fn ten_thousand_effects_reopen_in_linear_time(fixture: &dyn HostFixtur
         }
         took.push(best.as_secs_f64());
     }
-    assert!(took[1] < took[0].max(1e-4) * GENEROUS, "1,000: {} s; 10,000: {} s", took[0], took[1]);
+    assert!(took[1] < took[0].max(MOMENT) * GENEROUS, "1,000: {} s; 10,000: {} s", took[0], took[1]);
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dalsegno_durable::key::Secret;
+use dalsegno_durable::record::DOUBTS;
 use dalsegno_durable::wait::WaitAddress;
 use dalsegno_durable::{DurableError, EffectHost, ExecutionScope, Resolution, Resolved, Scope, Timestamp, WaitKey};
 use tokio_util::sync::CancellationToken;
@@ -471,6 +472,25 @@ pub async fn awaited_event_is_replayed(fixture: &dyn HostFixture) {
     let before = fixture.faults().map(|faults| faults.count(StoreCall::Register));
     assert_eq!(scope.await_event("asked", "w", None).await.unwrap(), answer(1));
     assert_eq!(fixture.faults().map(|faults| faults.count(StoreCall::Register)), before, "nobody waits again");
+}
+
+/// A wait that is cut off again and again goes on: it is never left to an operator, and its restarts cost no write.
+pub async fn awaited_event_outlives_many_restarts(fixture: &dyn HostFixture) {
+    for _ in 0..DOUBTS * 2 {
+        {
+            let host = fixture.host();
+            let scope = open(&host, turn("1")).await;
+            drop(parked(Box::pin(scope.await_event("asked", "w", None))).await);
+        }
+        fixture.reopen().await;
+    }
+    let host = fixture.host();
+    let scope = open(&host, turn("1")).await;
+    let changes = fixture.faults().map(|faults| faults.count(StoreCall::Change));
+    let waiting = parked(Box::pin(scope.await_event("asked", "w", None))).await;
+    assert_eq!(fixture.faults().map(|faults| faults.count(StoreCall::Change)), changes);
+    host.resolve(&scope.wait_key("w").unwrap(), answer(1)).await.unwrap();
+    assert_eq!(waiting.await.unwrap(), answer(1));
 }
 
 /// A store that fails ends no wait: the caller hears of the store, and asks again. A resolution whose answer was lost is there.
