@@ -16,7 +16,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("dalsegno-engine", &["dalsegno-core", "dalsegno-durable"]),
     ("dalsegno-store", &["dalsegno-engine", "dalsegno-core", "dalsegno-durable"]),
     ("dalsegno-adapters", &["dalsegno-engine", "dalsegno-core"]),
-    ("dalsegno-gateway", &["dalsegno-engine", "dalsegno-core", "dalsegno-api"]),
+    ("dalsegno-gateway", &["dalsegno-engine", "dalsegno-core", "dalsegno-durable", "dalsegno-api"]),
     ("dalsegno-testkit", &["dalsegno-core", "dalsegno-durable", "dalsegno-engine", "dalsegno-api", "dalsegno-parts"]),
     (
         "dalsegno",

@@ -8,7 +8,7 @@ use crate::shell::{Done, TempDir, root, say};
 use crate::tally::{Tally, run_counted};
 
 /// The document with the table, and the lines around it.
-const DOCUMENT: &str = "docs/agents/codex-kills.md";
+const DOCUMENT: &str = "docs/agents/codex.md";
 const BEGIN: &str = "<!-- table: cargo xtask real --write -->";
 const END: &str = "<!-- end of the table -->";
 

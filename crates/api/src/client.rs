@@ -12,8 +12,8 @@ use crate::error::{ErrorBody, ErrorDetail, code};
 use crate::exit;
 use crate::sse::EventStream;
 use crate::types::{
-    Action, ActionState, BudgetReport, EventPage, Explanation, Health, IssueDetail, IssueList, Receipt, Refreshed, Run,
-    RunList, State, TranscriptPage, UsageReport,
+    Action, ActionState, BudgetReport, EffectPage, EventPage, Explanation, Health, IssueDetail, IssueList, Receipt,
+    Refreshed, Run, RunList, State, TranscriptPage, UsageReport,
 };
 
 /// Largest answer that is read. A page is far smaller.
@@ -318,6 +318,12 @@ impl Client {
         let limit = limit.map(|limit| limit.to_string());
         let path = format!("/api/v1/runs/{}/transcript", escaped(run));
         self.get(target(&path, [("after", after), ("limit", limit.as_deref())]))
+    }
+
+    /// `GET /api/v1/runs/{id}/effects`
+    pub fn effects(&self, run: &str, after: Option<&str>) -> Result<EffectPage, ClientError> {
+        let path = format!("/api/v1/runs/{}/effects", escaped(run));
+        self.get(target(&path, [("after", after), ("limit", None)]))
     }
 
     /// `GET /api/v1/events`

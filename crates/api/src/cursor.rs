@@ -45,6 +45,12 @@ impl Cursor {
         Self { journal: format!("{journal}/{run}"), position: offset }
     }
 
+    /// The cursor behind the effect at `place` of `run`.
+    #[must_use]
+    pub fn effect(journal: &str, run: &str, place: u64) -> Self {
+        Self { journal: format!("{journal}/{run}/effects"), position: place }
+    }
+
     /// The position, if the cursor belongs to the same journal (and transcript) as `other`.
     #[must_use]
     pub fn position_like(&self, other: &Self) -> Option<u64> {

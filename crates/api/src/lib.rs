@@ -22,8 +22,9 @@ pub use daemon::{DAEMON_FILE, Daemon, STATE_DIR, TOKEN_FILE};
 pub use error::{ErrorBody, ErrorDetail, code};
 pub use sse::{EventStream, Frame, FrameReader};
 pub use types::{
-    Action, ActionState, Attempts, BudgetLine, BudgetReport, Completion, Counts, Event, EventPage, Explanation,
-    Handoff, HandoffStep, Health, Issue, IssueDetail, IssueList, IssueRunning, LogFile, Logs, Problem, RateLimits,
-    RateWindow, Receipt, RecentEvent, Refreshed, Retry, Rule, Run, RunList, RunningIssue, State, Target, Tokens,
-    Totals, TranscriptEntry, TranscriptPage, Usage, UsageReport, UsageSum, WaitingIssue, Workspace,
+    Action, ActionState, Attempts, BudgetLine, BudgetReport, Completion, Counts, Effect, EffectError, EffectPage,
+    Event, EventPage, Explanation, Handoff, HandoffStep, Health, Issue, IssueDetail, IssueList, IssueRunning, LogFile,
+    Logs, Problem, RateLimits, RateWindow, Receipt, RecentEvent, Refreshed, Retry, Rule, Run, RunList, RunningIssue,
+    State, Target, Tokens, Totals, TranscriptEntry, TranscriptPage, Usage, UsageReport, UsageSum, WaitingIssue,
+    Workspace,
 };

@@ -376,7 +376,7 @@ pub struct Run {
     pub session_id: Option<String>,
     /// Turns so far, cut ones among them.
     pub turns: u32,
-    /// Turns that restarts cut.
+    /// Turns that were cut, or whose prompt was sent again: by a restart, or by the end of the agent.
     pub cut_turns: u32,
     /// The handoff, once it has begun.
     pub handoff: Option<Handoff>,
@@ -508,6 +508,59 @@ pub struct TranscriptEntry {
     pub kind: String,
     /// Its text.
     pub text: String,
+}
+
+/// `GET /api/v1/runs/{id}/effects`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EffectPage {
+    /// Name of the run.
+    pub run: String,
+    /// In the order of their intents.
+    pub effects: Vec<Effect>,
+    /// Where the next page begins; always there.
+    pub next: String,
+}
+
+/// One interaction with the outside world: what was intended, and what came of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Effect {
+    /// Identity within its run.
+    pub key: String,
+    /// `llm_call`, `external`, `exec_code`, `process`, `direct`, ….
+    pub kind: String,
+    /// What was to be done; null when it was too large to be kept.
+    pub command: Option<serde_json::Value>,
+    /// SHA-256 of what was to be done.
+    pub hash: String,
+    /// `open`: intended, and no outcome is recorded; `resting`: tried again when it is due; `parked`: an operator has to say what became of it; `ended`.
+    pub progress: String,
+    /// Attempts that began.
+    pub attempts: u32,
+    /// Times that nobody knew how an attempt ended.
+    pub doubts: u32,
+    /// Rises when it was shown that the effect had not been applied.
+    pub generation: u32,
+    /// When it was first intended.
+    pub began_at: String,
+    /// When the next attempt is due.
+    pub due_at: Option<String>,
+    /// `done` or `failed`, once it ended.
+    pub result: Option<String>,
+    /// What it came to.
+    pub output: Option<serde_json::Value>,
+    /// Why it failed, or waits for an operator.
+    pub error: Option<EffectError>,
+    /// Who settled it, if an operator did.
+    pub settled_by: Option<String>,
+}
+
+/// Why an effect failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EffectError {
+    /// Stable code.
+    pub code: String,
+    /// For people.
+    pub message: String,
 }
 
 /// `POST /api/v1/refresh`.

@@ -151,7 +151,7 @@ pub enum PromptSpec {
         /// What stands between the work and its handoff.
         missing: Missing,
     },
-    /// The same session goes on after a turn that was cut by a restart.
+    /// The same session goes on after a turn that was cut.
     AfterCut,
     /// A new session takes over from one that is gone: the template, and an account of what was done.
     Rehydrate {

@@ -83,7 +83,7 @@ pub enum Event {
     SessionRehydrated { run: RunId, session: SessionId },
     /// A prompt is about to be sent.
     TurnStarted { run: RunId, turn: u32, repeated: bool },
-    /// A turn is over. `cut`: by our own restart.
+    /// A turn is over. `cut`: by our own restart, or by the end of its agent that the run goes on after.
     TurnEnded {
         run: RunId,
         turn: u32,

@@ -29,6 +29,7 @@ mod run_life;
 mod schedule;
 mod state;
 mod time;
+mod turn;
 mod usage;
 mod view;
 

@@ -317,6 +317,8 @@ impl Machine {
             }
             Input::Answered { id, answer } => {
                 if let Some(purpose) = self.queries.remove(&id) {
+                    // What is over by now is over for what this answer dispatches.
+                    self.end_holds();
                     self.answered(purpose, answer);
                 }
             }
@@ -639,15 +641,23 @@ impl Machine {
             .cloned()
             .collect();
         for run in rested {
-            let Some((usage, model)) = self.usage_waits.remove(&run) else { continue };
-            let Some(live) = self.state.runs.get(&run).filter(|live| live.turn_open) else { continue };
-            let (turn, usage) = (live.turn, live.ledger.before.plus(usage));
-            if live.turn_usage.max(usage) != live.turn_usage {
-                self.usage_at.insert(run.clone(), self.now);
-                self.emit(Event::Usage { run: run.clone(), turn, usage, model, settled: false });
+            if self.count_waiting(&run) {
                 self.usage_counted(&run);
             }
         }
+    }
+
+    /// Counts the report of a run that waits, if it has one and it is more than what the turn has.
+    pub(crate) fn count_waiting(&mut self, run: &RunId) -> bool {
+        let Some((usage, model)) = self.usage_waits.remove(run) else { return false };
+        let Some(live) = self.state.runs.get(run).filter(|live| live.turn_open) else { return false };
+        let (turn, usage) = (live.turn, live.ledger.before.plus(usage));
+        if live.turn_usage.max(usage) == live.turn_usage {
+            return false;
+        }
+        self.usage_at.insert(run.clone(), self.now);
+        self.emit(Event::Usage { run: run.clone(), turn, usage, model, settled: false });
+        true
     }
 
     fn report_due(&self, run: &RunId) -> Option<Timestamp> {

@@ -44,7 +44,7 @@ pub struct Run {
     pub next_prompt: Option<PromptSpec>,
     /// The commit that was fetched for checks and handoff.
     pub candidate: Option<CommitId>,
-    /// Turns that our own restarts cut.
+    /// Turns that were cut, or whose prompt was sent again: by our own restart, or by the end of the agent.
     pub cut_turns: u32,
     /// Times that the outcome of something was unknown while the daemon lived.
     pub doubts: u32,

@@ -2,11 +2,9 @@
 //! effect is decided in [`Machine::effect_ended`] and the `after_…` functions that it calls.
 
 use crate::budget::BudgetLimit;
-use crate::effect::{
-    Effect, EffectOutput, Failure, Missing, Outcome, PromptSpec, Query, SessionStart, TurnOutcome, Work,
-};
+use crate::effect::{Effect, EffectOutput, Failure, Missing, Outcome, PromptSpec, Query, TurnOutcome, Work};
 use crate::event::Event;
-use crate::ids::{CommitId, EffectId, IssueId, RunId, SessionId};
+use crate::ids::{CommitId, EffectId, IssueId, RunId};
 use crate::issue::{Issue, IssueStatus, Workspace, normalized_state, state_in};
 use crate::machine::{Again, Machine, Purpose};
 use crate::policy::{CommitMode, Hook, Policy};
@@ -14,17 +12,12 @@ use crate::recovery::IN_DOUBT;
 use crate::run::{Ending, Phase, Run, RunOutcome, Then};
 use crate::state::OpenEffect;
 use crate::time::Timestamp;
-use crate::usage::Usage;
+use crate::turn::NOTHING;
 
-/// No report of usage.
-const NOTHING: (Usage, Option<String>) =
-    (Usage { input_tokens: 0, cached_input_tokens: 0, output_tokens: 0, total_tokens: 0 }, None);
 /// First wait after a failed run; doubles with each further one (Symphony §8.4).
 const RETRY_BASE_MS: u64 = 10_000;
 /// Wait after a clean end without a handoff (Symphony §8.4).
 const CONTINUATION_MS: u64 = 1_000;
-/// Turns of one run that our own restarts may cut or repeat before the issue parks.
-const CUT_TURNS: u32 = 50;
 /// Looks at the work of one turn that may tell nothing before the run fails.
 const ASSESS_TRIES: u32 = 10;
 /// Wait before such a look is tried again.
@@ -52,6 +45,13 @@ impl Machine {
         }
         if let Outcome::InDoubt { reason } = outcome {
             self.doubt(id, &open, reason);
+            return;
+        }
+        if let Outcome::Failed { failure } = &outcome
+            && self.may_return(&open, failure)
+        {
+            // How far the agent came with the prompt is in its session's history, as after a death of our own.
+            self.doubt(id, &open, failure.to_string());
             return;
         }
         self.settle(id, &open, outcome, false);
@@ -187,171 +187,10 @@ impl Machine {
         }
     }
 
-    /// Starts the agent: a new session, or the run's own; when a prompt is out, its marker is sought.
-    pub(crate) fn launch(&mut self, id: &RunId) {
-        let Some(run) = self.state.runs.get(id) else { return };
-        let (issue, resume) = (run.issue.clone(), run.session.clone());
-        let seek = self.prompt_in_doubt(id).map(|(_, open)| open.key);
-        self.enter(id, Phase::Launching);
-        let name = format!("session/{}", self.state.effect_count);
-        self.intend(&issue, Some(id), &name, Effect::StartSession { resume, seek });
-    }
-
-    /// The prompt of the run whose outcome is unknown.
-    pub(crate) fn prompt_in_doubt(&self, run: &RunId) -> Option<(EffectId, OpenEffect)> {
-        self.state
-            .open_effects
-            .iter()
-            .find(|(_, open)| open.run.as_ref() == Some(run) && matches!(open.effect, Effect::Prompt { .. }))
-            .map(|(id, open)| (*id, open.clone()))
-    }
-
-    fn after_launch(&mut self, run: &Run, session: SessionId, how: SessionStart, total: Option<Usage>) {
-        let id = run.id.clone();
-        let prompt = self.prompt_in_doubt(&id);
-        match how {
-            SessionStart::New => self.emit(Event::SessionStarted { run: id.clone(), session }),
-            SessionStart::Gone => self.emit(Event::SessionRehydrated { run: id.clone(), session }),
-            SessionStart::Resumed | SessionStart::ResumedPromptFound | SessionStart::ResumedPromptMissing => {
-                self.emit(Event::SessionResumed { run: id.clone(), session });
-                if let Some(total) = total {
-                    self.settle_session(&id, total);
-                }
-            }
-        }
-        match (prompt, how) {
-            (Some((effect, open)), SessionStart::ResumedPromptMissing) => self.repeat_prompt(&id, effect, &open),
-            (Some((effect, open)), SessionStart::ResumedPromptFound) => {
-                let output = EffectOutput::TurnEnded {
-                    turn: TurnOutcome::Interrupted,
-                    usage: Usage::default(),
-                    summary: String::new(),
-                    model: None,
-                    tool_digest: None,
-                };
-                self.conclude(effect, &open, Outcome::Done { output });
-                self.end_turn(run, TurnOutcome::Interrupted, NOTHING, String::new(), true);
-                self.next_turn(&id, PromptSpec::AfterCut);
-            }
-            (Some((effect, open)), SessionStart::New | SessionStart::Resumed | SessionStart::Gone) => {
-                let failure = Failure::retryable("session_gone", "the session that the prompt was sent to is gone");
-                self.conclude(effect, &open, Outcome::Failed { failure });
-                self.end_turn(run, TurnOutcome::Interrupted, NOTHING, String::new(), true);
-                self.next_turn(&id, PromptSpec::Rehydrate { attempt: run.attempt, turns: run.turn });
-            }
-            (None, SessionStart::Gone) if run.turn > 0 => {
-                self.next_turn(&id, PromptSpec::Rehydrate { attempt: run.attempt, turns: run.turn });
-            }
-            (None, _) => {
-                let prompt = run.next_prompt.clone().unwrap_or(match run.turn {
-                    0 => PromptSpec::First { attempt: run.attempt },
-                    _ => PromptSpec::AfterCut,
-                });
-                self.next_turn(&id, prompt);
-            }
-        }
-    }
-
-    /// A resumed session knows what it used in all: what the journal does not have of that was used by the turn that
-    /// was cut.
-    fn settle_session(&mut self, id: &RunId, total: Usage) {
-        let Some(run) = self.state.runs.get(id).filter(|run| run.turn > 0) else { return };
-        let unknown = total.growth_over(run.ledger.session_total);
-        if run.turn_open || unknown != Usage::default() {
-            let (turn, usage) = (run.turn, run.turn_usage.plus(unknown));
-            self.emit(Event::Usage { run: id.clone(), turn, usage, model: None, settled: true });
-        }
-    }
-
     /// Records how an effect in doubt was settled by other means than a probe, without following it.
     pub(crate) fn conclude(&mut self, effect: EffectId, open: &OpenEffect, outcome: Outcome) {
         let (issue, run) = (open.issue.clone(), open.run.clone());
         self.emit(Event::EffectEnded { effect_id: effect, issue, run, outcome, probed: true });
-    }
-
-    fn repeat_prompt(&mut self, run: &RunId, effect: EffectId, open: &OpenEffect) {
-        let Some(live) = self.state.runs.get(run) else { return };
-        let turn = live.turn;
-        if self.too_many_cuts(run) || !self.within_budget(run) {
-            return;
-        }
-        // Silence is measured from the moment that this prompt goes out.
-        self.activity.remove(run);
-        self.emit(Event::TurnStarted { run: run.clone(), turn, repeated: true });
-        self.enter(run, Phase::Prompting);
-        debug_assert!(open.in_doubt, "only a prompt in doubt is sent again");
-        self.intend_again(effect);
-    }
-
-    fn too_many_cuts(&mut self, run: &RunId) -> bool {
-        let cuts = self.state.runs.get(run).map_or(0, |run| run.cut_turns);
-        if cuts < CUT_TURNS {
-            return false;
-        }
-        self.park_run(run, "cut_turns_exhausted", format!("{cuts} turns of this run were cut by restarts"));
-        true
-    }
-
-    /// Opens the next turn, if the run may have one and the agent is there; starts the agent first if it is not.
-    pub(crate) fn next_turn(&mut self, id: &RunId, prompt: PromptSpec) {
-        if self.too_many_cuts(id) {
-            return;
-        }
-        let Some(run) = self.state.runs.get(id) else { return };
-        if !run.attached {
-            self.launch(id);
-            return;
-        }
-        if !self.within_budget(id) {
-            return;
-        }
-        let Some(run) = self.state.runs.get(id) else { return };
-        let (issue, turn) = (run.issue.clone(), run.turn + 1);
-        // Silence is measured from the moment that this prompt goes out.
-        self.activity.remove(id);
-        self.emit(Event::TurnStarted { run: id.clone(), turn, repeated: false });
-        self.enter(id, Phase::Prompting);
-        self.intend(&issue, Some(id), &format!("prompt/{turn}"), Effect::Prompt { turn, prompt });
-    }
-
-    fn after_turn(&mut self, run: &Run, turn: TurnOutcome, usage: (Usage, Option<String>), summary: String) {
-        self.end_turn(run, turn.clone(), usage, summary, false);
-        match turn {
-            TurnOutcome::Completed => {
-                if self.usage_counted(&run.id) {
-                    self.assess(&run.id);
-                }
-            }
-            TurnOutcome::Failed { failure } => self.fail_run(&run.id, &failure),
-            TurnOutcome::RateLimited { reset_at } => self.refused(&run.id, reset_at),
-            TurnOutcome::Asked { question } => {
-                self.emit(Event::QuestionAsked { run: run.id.clone(), question: question.clone() });
-                self.park_run(&run.id, "question_asked", question);
-            }
-            TurnOutcome::Interrupted => {
-                let failure = Failure::retryable("turn_interrupted", "the agent ended its turn without being through");
-                self.fail_run(&run.id, &failure);
-            }
-        }
-    }
-
-    fn end_turn(
-        &mut self,
-        run: &Run,
-        turn_outcome: TurnOutcome,
-        (usage, model): (Usage, Option<String>),
-        summary: String,
-        cut: bool,
-    ) {
-        let (waiting, named) = self.usage_waits.remove(&run.id).unwrap_or_default();
-        let Some(live) = self.state.runs.get(&run.id).filter(|live| live.turn_open) else { return };
-        let (turn, model) = (live.turn, model.or(named));
-        let usage = live.turn_usage.max(live.ledger.before.plus(usage.max(waiting)));
-        let unnamed = model.is_some() && live.ledger.rows.iter().any(|row| row.model.is_none());
-        if usage != live.turn_usage || unnamed {
-            self.emit(Event::Usage { run: run.id.clone(), turn, usage, model, settled: false });
-        }
-        self.emit(Event::TurnEnded { run: run.id.clone(), turn, turn_outcome, summary, cut });
     }
 
     /// Looks at the issue and at the work.

@@ -81,7 +81,7 @@ pub struct RunView {
     pub session: Option<SessionId>,
     /// Turns so far, cut ones among them.
     pub turns: u32,
-    /// Turns that restarts cut.
+    /// Turns that were cut, or whose prompt was sent again: by a restart, or by the end of the agent.
     pub cut_turns: u32,
     /// The handoff.
     pub handoff: Option<Handoff>,

@@ -12,6 +12,7 @@ use dalsegno_adapters::tracker::LocalTrackers;
 use dalsegno_adapters::workflow::WorkflowFile;
 use dalsegno_adapters::workspace::LocalWorkspaces;
 use dalsegno_core::{ActionRequest, BudgetLine, Explanation, Failure, Policy, Receipt, Timestamp};
+use dalsegno_durable::StoredHost;
 use dalsegno_engine::{
     Clock, Driver, DriverEnd, DriverError, DriverHandle, DriverOptions, RateLimits, Trackers, World,
 };
@@ -69,6 +70,7 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
         clock: Arc::clone(&clock),
         state_dir: options.state_dir.clone(),
         journal_id: opened.journal_id.clone(),
+        effects: Arc::new(StoredHost::new(Arc::new(opened.durable))),
         secret: opened.secret.clone(),
     };
     let driver_options = DriverOptions {

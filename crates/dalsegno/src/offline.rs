@@ -161,7 +161,7 @@ mod tests {
         machine.handle(started, dalsegno_core::Timestamp(1));
         let dalsegno_core::Output::Append(batch) = machine.poll_output() else { panic!("a start is journaled") };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(dalsegno_engine::Journal::append(&opened.journal, batch)).unwrap();
+        runtime.block_on(dalsegno_engine::Journal::append(&opened.journal, batch, Vec::new())).unwrap();
         drop(opened);
         let client = client(dir.path()).unwrap();
         assert!(!client.state().unwrap().ready);

@@ -18,6 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::clocks::Clocks;
+use crate::entries::Entries;
 use crate::executor::{Executor, World};
 use crate::live::{LastSign, RateLimits};
 use crate::ports::{AppendError, Journal, Loaded, Workflow};
@@ -29,6 +30,8 @@ const INBOX: usize = 1_024;
 const REQUESTS: usize = 256;
 /// How often live agents' signs and the workflow file are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often records of scopes that ended long ago are removed.
+const PRUNE_EVERY: Duration = Duration::from_secs(600);
 /// The machine is asked at least this often.
 const IDLE: Duration = Duration::from_secs(60);
 /// Longest wait for the last words to reach the disk.
@@ -158,6 +161,8 @@ impl DriverHandle {
 /// The loop with everything that it owns.
 pub struct Driver {
     machine: Machine,
+    /// The machine's open effects, as they are recorded.
+    entries: Entries,
     executor: Arc<Executor>,
     journal: Arc<dyn Journal>,
     options: DriverOptions,
@@ -211,8 +216,10 @@ impl Driver {
         let over = CancellationToken::new();
         let executor = Arc::new(Executor::new(world, known));
         let handle = DriverHandle { requests: request_sender, head: head_receiver, live: Arc::clone(&executor.live) };
+        let entries = Entries::of(machine.state());
         let driver = Self {
             machine,
+            entries,
             executor,
             journal,
             options,
@@ -268,6 +275,8 @@ impl Driver {
         self.take(Inward::Workflow(policy))?;
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut prune = tokio::time::interval(PRUNE_EVERY);
+        prune.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let due = self.carry_out()?;
             if self.options.once && self.machine.is_quiet() && self.cancels.is_empty() {
@@ -294,6 +303,7 @@ impl Driver {
                 }
                 () = sleep_until(self.drain_until) => return Ok(DriverEnd::Stopped),
                 _ = look.tick() => self.look()?,
+                _ = prune.tick() => self.prune(),
                 Some(appended) = self.appended.recv() => {
                     crash::point("append.after");
                     self.committed(appended?)?;
@@ -382,12 +392,13 @@ impl Driver {
         });
     }
 
-    fn append(&self, batch: Batch) {
+    fn append(&mut self, batch: Batch) {
+        let entries = self.entries.of_batch(&batch);
         let (journal, appended) = (Arc::clone(&self.journal), self.appended_sender.clone());
         let lines = journal_log::lines(&batch, self.machine.state());
         crash::point("append.before");
         self.spawn(async move {
-            let answer = AssertUnwindSafe(journal.append(batch)).catch_unwind().await;
+            let answer = AssertUnwindSafe(journal.append(batch, entries)).catch_unwind().await;
             let answer = answer.unwrap_or_else(|panic| {
                 Err(AppendError::Storage(format!("the journal panicked: {}", panic_text(&*panic))))
             });
@@ -460,6 +471,15 @@ impl Driver {
             }
         }
         Ok(())
+    }
+
+    fn prune(&self) {
+        let effects = Arc::clone(&self.executor.world().effects);
+        self.spawn(async move {
+            if let Err(error) = effects.prune().await {
+                tracing::warn!(%error, "records of old effects could not be removed; they go the next time");
+            }
+        });
     }
 
     /// Looks at what changes without telling: clocks, signs of agents, the workflow file.

@@ -9,16 +9,18 @@ use dalsegno_core::{
     Answer, CommitId, Effect, EffectOutput, EffectRequest, Failure, Issue, IssueId, Outcome, Policy, ProbeAnswer,
     PromptSpec, Query, RunId, SessionId, TrackerPolicy, state_in,
 };
+use dalsegno_durable::EffectHost;
 use dalsegno_durable::attempt::{Ended, attempt};
 use dalsegno_durable::key::{Secret, marker};
 use tokio_util::sync::CancellationToken;
 
+use crate::entries::run_scope;
 use crate::live::{Live, Sink};
 use crate::ports::{
     AgentSession, Agents, Clock, Context, Launch, Processes, Tracker, Trackers, Transcripts, TurnEnd, Workflow,
     Workspaces,
 };
-use crate::toolbox::DaemonTools;
+use crate::toolbox::{DaemonTools, Writes};
 use crate::{crash, prompt};
 
 /// Trackers that are kept open; one per tracker configuration that a live run or the current policy names.
@@ -54,6 +56,8 @@ pub struct World {
     pub state_dir: PathBuf,
     /// Identity of the journal; part of every mark.
     pub journal_id: String,
+    /// Executes the effects that agents ask for through the daemon's tools, in the same store as the journal.
+    pub effects: Arc<dyn EffectHost>,
     /// The store's secret; markers are made from it.
     pub secret: Secret,
 }
@@ -211,6 +215,9 @@ impl Executor {
         }
         self.live.begin(&run);
         let tools = self.toolbox(&context.request, &run)?;
+        if resume.is_some() {
+            tools.finish_cut().await;
+        }
         let launch = Launch {
             context,
             resume,
@@ -226,8 +233,12 @@ impl Executor {
 
     fn toolbox(&self, request: &EffectRequest, run: &RunId) -> Result<Arc<DaemonTools>, Failure> {
         let tracker = self.tracker(&request.policy)?;
-        let sink = self.sink(run);
-        Ok(Arc::new(DaemonTools::new(tracker, request.issue.id.clone(), sink)))
+        let writes = Writes {
+            effects: Arc::clone(&self.world.effects),
+            scope: run_scope(run),
+            secret: self.world.secret.clone(),
+        };
+        Ok(Arc::new(DaemonTools::new(tracker, request.issue.id.clone(), self.sink(run), writes)))
     }
 
     async fn prompt(&self, context: &Context, turn: u32, spec: &PromptSpec) -> Result<EffectOutput, Failure> {

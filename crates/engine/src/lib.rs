@@ -11,6 +11,7 @@
 mod clocks;
 pub mod crash;
 mod driver;
+mod entries;
 mod executor;
 mod journal_log;
 mod live;

@@ -10,18 +10,20 @@ use dalsegno_core::{
     ProbeAnswer, RunId, RunView, SessionId, SessionStart, Snapshot, Timestamp, TurnOutcome, Usage, UsageView, Work,
     Workspace,
 };
+use dalsegno_durable::{EffectRecord, Entry};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 /// The journal's writing side. One per database.
 #[async_trait]
 pub trait Journal: Send + Sync + 'static {
-    /// Puts the batch on disk, synced, or says why not. Batches take effect in the order of the calls.
+    /// Puts the batch on disk, synced, or says why not; `entries` are what it says of effects, as records of the library of
+    /// durable effects, and go with it in one transaction. Batches take effect in the order of the calls.
     ///
     /// # Errors
     /// [`AppendError`]. A batch that is refused for its epoch or its place leaves nothing and no mark. After
     /// [`AppendError::Storage`] the journal is poisoned and every later append fails.
-    async fn append(&self, batch: Batch) -> Result<Committed, AppendError>;
+    async fn append(&self, batch: Batch, entries: Vec<Entry>) -> Result<Committed, AppendError>;
 }
 
 /// Why an append did not happen, or may not have.
@@ -88,6 +90,9 @@ pub trait Reads: Send + Sync + 'static {
     fn events(&self, after: u64, limit: usize, filter: &EventFilter) -> Result<EventPage, ReadError>;
     /// Sequence numbers of the oldest kept event and of the newest; `(1, 0)` in an empty journal.
     fn bounds(&self) -> Result<(u64, u64), ReadError>;
+    /// Effects of a run in the order of their intents, those that its agent asked for among them: at most `limit` of those
+    /// after `place`; 0 is before the first.
+    fn effects(&self, run: &str, after: i64, limit: usize) -> Result<Vec<EffectRow>, ReadError>;
     /// Entries of a run's transcript from byte `offset` on, at most `limit`.
     fn transcript(&self, run: &str, offset: u64, limit: usize) -> Result<TranscriptPage, ReadError>;
 }
@@ -175,6 +180,15 @@ pub struct EventRow {
     pub run: Option<String>,
     /// The fact itself, without its kind.
     pub data: serde_json::Value,
+}
+
+/// One effect, as it is recorded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EffectRow {
+    /// Its place among all effects of the store; rises with each intent.
+    pub place: i64,
+    /// The record.
+    pub record: EffectRecord,
 }
 
 /// Some of a transcript.
@@ -464,8 +478,20 @@ pub trait Toolbox: Send + Sync {
     /// What there is, in a fixed order.
     fn tools(&self) -> Vec<ToolSpec>;
 
-    /// Executes one call. Never fails: what went wrong is told to the agent.
-    async fn call(&self, name: &str, arguments: serde_json::Value) -> ToolAnswer;
+    /// Executes one call. Never fails: what went wrong is told to the agent. A call that is delivered again under the same id is
+    /// answered from the record, if it wrote anything.
+    async fn call(&self, call: ToolCall) -> ToolAnswer;
+}
+
+/// What an agent wants of a tool.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToolCall {
+    /// The agent's own name for the call, the same when it is delivered again; unique in its run.
+    pub id: String,
+    /// The tool.
+    pub name: String,
+    /// What it is given.
+    pub arguments: serde_json::Value,
 }
 
 /// A tool, as an agent is told of it.

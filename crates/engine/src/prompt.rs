@@ -20,8 +20,8 @@ pub(crate) fn compose(
         PromptSpec::First { attempt } => workflow.render(&policy.prompt_template, issue, *attempt)?,
         PromptSpec::Continue { missing } => continuation(policy, issue, missing),
         PromptSpec::AfterCut => format!(
-            "Your last turn on {} was cut by a restart of the orchestrator. What you did until then is still in the \
-             workspace. Look at its state first (files, `git status`, `git log`), then go on where you were. Do not \
+            "Your last turn on {} was cut: the orchestrator was restarted, or your process ended. What you did until then is \
+             still in the workspace. Look at its state first (files, `git status`, `git log`), then go on where you were. Do not \
              start over.",
             issue.identifier
         ),

@@ -5,7 +5,8 @@ use dalsegno_core::{
     BlockerRef, Explanation, Failure, Handoff, Issue, IssueStatus, IssueView, Rule, RunView, StepState, Timestamp,
     Usage, Workspace,
 };
-use dalsegno_engine::{EventRow, RateLimits, RateWindow, TranscriptEntry, TranscriptKind};
+use dalsegno_durable::{self as durable, EffectError, EffectRecord, EffectState, Progress};
+use dalsegno_engine::{EffectRow, EventRow, RateLimits, RateWindow, TranscriptEntry, TranscriptKind};
 
 use crate::app::LiveRun;
 use crate::guard::Caller;
@@ -352,6 +353,48 @@ pub(crate) fn transcript_entry(entry: TranscriptEntry) -> api::TranscriptEntry {
         TranscriptKind::Note => "note",
     };
     api::TranscriptEntry { at: time(at), turn, kind: kind.to_owned(), text }
+}
+
+/// An effect, from its record to the wire.
+pub(crate) fn effect(row: EffectRow) -> api::Effect {
+    let EffectRow { place: _, record } = row;
+    let EffectRecord { replay_key, kind, hash, content, provenance: _, state } = record;
+    let EffectState { generation, attempt, doubts, epoch: _, began_at, due_at, failures, progress } = state;
+    let at = |at: durable::Timestamp| time(Timestamp(at.0));
+    let wire = |EffectError { code, message, class: _ }: EffectError| api::EffectError { code, message };
+    let word = progress.as_str().to_owned();
+    // What keeps it waiting: the last failure, unless something else is said of it.
+    let last = failures.into_iter().next_back().map(|failed| wire(failed.error));
+    let (result, output, error, settled) = match progress {
+        Progress::Open | Progress::Resting => (None, None, last, None),
+        Progress::Parked { reason } => {
+            (None, None, Some(api::EffectError { code: "in_doubt".to_owned(), message: reason }), None)
+        }
+        Progress::Ended { outcome: durable::Outcome::Done(output), settled } => {
+            (Some("done"), Some(output), None, settled)
+        }
+        Progress::Ended { outcome: durable::Outcome::Failed(error), settled } => {
+            (Some("failed"), None, Some(wire(error)), settled)
+        }
+    };
+    // The content is canonical JSON of ours; what is asked for is its command.
+    let command = content.and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
+    api::Effect {
+        key: replay_key,
+        kind: kind.as_str().to_owned(),
+        command: command.and_then(|mut content| content.get_mut("command").map(serde_json::Value::take)),
+        hash: hash.to_string(),
+        progress: word,
+        attempts: attempt,
+        doubts,
+        generation,
+        began_at: at(began_at),
+        due_at: due_at.map(at),
+        result: result.map(str::to_owned),
+        output,
+        error,
+        settled_by: settled.map(|who| who.by),
+    }
 }
 
 #[cfg(test)]

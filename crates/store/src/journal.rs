@@ -7,9 +7,11 @@ use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use dalsegno_core::{Batch, Committed};
+use dalsegno_durable::Entry;
 use dalsegno_engine::{AppendError, Journal};
 use tokio::sync::oneshot;
 
+use crate::durable::EntryRow;
 use crate::insert::Encoded;
 use crate::queue::Queue;
 use crate::writer::Job;
@@ -21,6 +23,7 @@ pub(crate) const QUEUE: usize = 1024;
 pub(crate) struct Append {
     pub(crate) batch: Batch,
     pub(crate) encoded: Encoded,
+    pub(crate) entries: Vec<EntryRow>,
     pub(crate) answer: oneshot::Sender<Result<Committed, AppendError>>,
 }
 
@@ -63,11 +66,21 @@ impl SqliteJournal {
     /// # Errors
     /// [`AppendError::Poisoned`] when the writer is gone, [`AppendError::Storage`] when the batch cannot be encoded.
     pub async fn submit(&self, batch: Batch) -> Result<Pending, AppendError> {
-        let encoded = Encoded::of(&batch).map_err(|error| AppendError::Storage(format!("cannot encode: {error}")))?;
+        self.submit_with(batch, Vec::new()).await
+    }
+
+    /// [`SqliteJournal::submit`] with what the batch says of effects.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn submit_with(&self, batch: Batch, entries: Vec<Entry>) -> Result<Pending, AppendError> {
+        let unwritable = |why: String| AppendError::Storage(format!("cannot encode: {why}"));
+        let encoded = Encoded::of(&batch).map_err(|error| unwritable(error.to_string()))?;
+        let entries = entries.into_iter().map(EntryRow::of).collect::<Result<_, _>>().map_err(unwritable)?;
         let (answer, pending) = oneshot::channel();
         let gone = || AppendError::Poisoned("the writer has ended".to_owned());
         let room = self.queue.room().await.map_err(|_| gone())?;
-        room.put(Job::Append(Box::new(Append { batch, encoded, answer }))).map_err(|_| gone())?;
+        room.put(Job::Append(Box::new(Append { batch, encoded, entries, answer }))).map_err(|_| gone())?;
         Ok(Pending(pending))
     }
 
@@ -93,8 +106,8 @@ impl Future for Pending {
 
 #[async_trait]
 impl Journal for SqliteJournal {
-    async fn append(&self, batch: Batch) -> Result<Committed, AppendError> {
-        self.submit(batch).await?.await
+    async fn append(&self, batch: Batch, entries: Vec<Entry>) -> Result<Committed, AppendError> {
+        self.submit_with(batch, entries).await?.await
     }
 }
 

@@ -1,13 +1,15 @@
 //! What queries see: projections by their indexes, and events by theirs.
 
 use dalsegno_core::{DaemonView, IssueId, IssueView, RunView, Timestamp, Usage, UsageView};
+use dalsegno_durable::ExecutionScope;
 use dalsegno_engine::{
-    EventFilter, EventPage, EventRow, ReadError, Reads, TranscriptPage, UsageBy, UsageFilter, UsageSum,
+    EffectRow, EventFilter, EventPage, EventRow, ReadError, Reads, TranscriptPage, UsageBy, UsageFilter, UsageSum,
 };
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params_from_iter};
 use serde::de::DeserializeOwned;
 
+use crate::durable;
 use crate::error::StoreError;
 use crate::insert::{integer, key};
 use crate::open::Store;
@@ -112,6 +114,12 @@ impl Reads for Store {
 
     fn bounds(&self) -> Result<(u64, u64), ReadError> {
         self.read(|db| Ok(db.prepare_cached(BOUNDS)?.query_row([], first_and_last)?))
+    }
+
+    fn effects(&self, run: &str, after: i64, limit: usize) -> Result<Vec<EffectRow>, ReadError> {
+        let scope = ExecutionScope::process(run);
+        let found = self.read(|db| durable::look(db, &scope, after, limit.min(PAGE)))?;
+        Ok(found.into_iter().map(|(place, record)| EffectRow { place, record }).collect())
     }
 
     fn transcript(&self, run: &str, offset: u64, limit: usize) -> Result<TranscriptPage, ReadError> {

@@ -13,7 +13,7 @@ use rusqlite::{Connection, ErrorCode, Statement};
 use tokio::sync::watch;
 
 use crate::checkpoints::Checkpoints;
-use crate::durable::{Durable, Owner, Request};
+use crate::durable::{Durable, EntryRow, Owner, Request};
 use crate::error::StoreError;
 use crate::insert::{Inserts, integer};
 use crate::journal::{Append, Counters};
@@ -26,6 +26,7 @@ const GROUP_JOBS: usize = 1024;
 /// A transaction takes no further job beyond this many bytes of JSON.
 const GROUP_BYTES: usize = 8 << 20;
 /// What is queued.
+#[allow(clippy::large_enum_variant, reason = "most jobs are the large one, and a box each would cost them more")]
 pub(crate) enum Job {
     /// A batch of the journal.
     Append(Box<Append>),
@@ -36,7 +37,7 @@ pub(crate) enum Job {
 impl Job {
     fn bytes(job: &Self) -> usize {
         match job {
-            Self::Append(append) => append.encoded.size(),
+            Self::Append(append) => append.encoded.size() + append.entries.iter().map(EntryRow::bytes).sum::<usize>(),
             Self::Durable(request) => request.bytes(),
         }
     }
@@ -270,7 +271,10 @@ impl Sides<'_> {
     ) -> rusqlite::Result<(bool, Vec<String>)> {
         let changes = self.db.total_changes();
         let has = |what: fn(&Job) -> bool| group.iter().any(what);
-        let has_questions = has(|job| matches!(job, Job::Durable(_)));
+        let has_questions = has(|job| match job {
+            Job::Durable(_) => true,
+            Job::Append(append) => !append.entries.is_empty(),
+        });
         let mut forgotten_runs = Vec::new();
         if has_questions {
             self.durable.begin()?;
@@ -291,6 +295,9 @@ impl Sides<'_> {
                     let verdict = position.admit(&append.batch).err();
                     if verdict.is_none() {
                         journal.inserts.batch(&append.batch, &append.encoded)?;
+                        for entry in &append.entries {
+                            self.durable.entry(entry)?;
+                        }
                     }
                     refused.push(verdict);
                 }

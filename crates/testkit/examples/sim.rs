@@ -114,13 +114,15 @@ fn summary(found: &Found) {
     println!("{histories} histories in {seconds:.1} s: {rate:.0}/s, {steps} steps, {events} events, {crashes} crashes");
     let c = &found.coverage;
     println!(
-        "batches lost {}, unacknowledged {}; snapshots {}; zombies {} with {} refused appends; clock jumps {}; edits {}; failed queries {}",
+        "batches lost {}, unacknowledged {}; snapshots {}; zombies {} with {} refused appends; clock jumps {}; agents that died {}, prompts lost {}; edits {}; failed queries {}",
         c.lost_batches,
         c.unacknowledged_batches,
         c.snapshots,
         c.zombies,
         c.refused_appends,
         c.clock_jumps,
+        c.deaths,
+        c.lost_prompts,
         c.edits,
         c.failed_queries
     );

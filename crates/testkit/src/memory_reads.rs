@@ -6,8 +6,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use dalsegno_core::{
     Batch, DaemonView, IssueId, IssueView, Recorded, RunId, RunView, Timestamp, Usage, UsageView, View,
 };
+use dalsegno_durable::EffectRecord;
 use dalsegno_engine::{
-    EventFilter, EventPage, EventRow, ReadError, Reads, TranscriptEntry, TranscriptPage, UsageBy, UsageFilter, UsageSum,
+    EffectRow, EventFilter, EventPage, EventRow, ReadError, Reads, TranscriptEntry, TranscriptPage, UsageBy,
+    UsageFilter, UsageSum,
 };
 use serde_json::Value;
 
@@ -32,6 +34,8 @@ struct Inner {
     head: u64,
     oldest: u64,
     transcripts: BTreeMap<String, Vec<TranscriptEntry>>,
+    effects: BTreeMap<String, Vec<EffectRow>>,
+    effect_count: i64,
     failure: Option<String>,
     furthest: u64,
 }
@@ -108,6 +112,14 @@ impl MemoryReads {
     /// Appends to a run's transcript.
     pub fn write(&self, run: &str, entry: TranscriptEntry) {
         self.inner().transcripts.entry(run.to_owned()).or_default().push(entry);
+    }
+
+    /// Records an effect of a run.
+    pub fn note_effect(&self, run: &str, record: EffectRecord) {
+        let mut inner = self.inner();
+        inner.effect_count += 1;
+        let place = inner.effect_count;
+        inner.effects.entry(run.to_owned()).or_default().push(EffectRow { place, record });
     }
 
     /// From now on every read fails; `None` heals it.
@@ -239,6 +251,12 @@ impl Reads for MemoryReads {
             sum.incomplete |= row.incomplete;
         }
         Ok(sums.into_values().rev().collect())
+    }
+
+    fn effects(&self, run: &str, after: i64, limit: usize) -> Result<Vec<EffectRow>, ReadError> {
+        let inner = self.readable()?;
+        let effects = inner.effects.get(run).into_iter().flatten();
+        Ok(effects.filter(|row| row.place > after).take(limit).cloned().collect())
     }
 
     fn daemon(&self) -> Result<Option<DaemonView>, ReadError> {

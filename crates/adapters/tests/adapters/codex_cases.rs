@@ -292,3 +292,32 @@ async fn a_session_that_was_killed_before_its_first_turn_is_gone() {
         again.agent.close().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_of_which_nothing_was_written_is_gone() {
+    let Some(fixture) = real(json!([{"answer": [{"say": "x"}]}])) else { return };
+    let world = World::new(&fixture);
+    let mut started = world.start(Behaviour::Speaks).await;
+    started.agent.prompt(1, "go", &CancellationToken::new()).await.unwrap();
+    started.agent.close().await;
+    world.kill().await;
+    let home = world.workspace().parent().unwrap().join("home");
+    let sessions = rollouts(home.join("sessions"));
+    assert_eq!(sessions.len(), 1);
+    std::fs::write(&sessions[0], "").unwrap();
+    let again = world.launch(Behaviour::Speaks, Some(&started.session), Some("x")).await.unwrap();
+    assert_eq!(again.how, SessionStart::Gone);
+    again.agent.close().await;
+}
+
+/// Codex's files of sessions below a folder.
+fn rollouts(folder: PathBuf) -> Vec<PathBuf> {
+    let (mut found, mut folders) = (Vec::new(), vec![folder]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { folders.push(path) } else { found.push(path) }
+        }
+    }
+    found
+}

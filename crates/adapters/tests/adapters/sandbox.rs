@@ -100,6 +100,7 @@ async fn nothing_outside_the_workspace_can_be_written() {
     }
     jail.fails("git push -q ../../remote.git HEAD:refs/heads/mine").await;
     jail.fails(&format!("mv '{0}' '{0}.away'", jail.place.display())).await;
+    jail.fails("mount -o remount,bind,rw /").await;
     jail.fails(&format!("mount -o remount,rw / || unshare -Urm mount -o remount,bind,rw '{}'", project.display()))
         .await;
     // What the policy opens is open.
@@ -128,6 +129,7 @@ async fn the_state_directory_and_other_workspaces_are_hidden() {
         jail.fails(&format!("cat '{}'", secret.display())).await;
     }
     jail.fails(&format!("echo x > '{}/token'", state.display())).await;
+    jail.fails(&format!("umount -l '{0}'; cat '{0}/token'", state.display())).await;
     jail.fails(&format!("umount '{0}' || unshare -Urm umount -l '{0}'; cat '{0}/token'", state.display())).await;
     let listed = jail.run(&format!("ls '{}'; ls '{}'", jail.world.at("workspaces").display(), state.display())).await;
     assert_eq!(listed.tail.lines().collect::<Vec<_>>(), ["DS-1", "agents"], "nothing but its own");

@@ -98,7 +98,9 @@ pub(crate) async fn a_work_tree_that_is_said_to_be_elsewhere_is_the_workspace_ne
     let path = world.prepare().await;
     fs::create_dir(world.at("private")).unwrap();
     fs::write(world.at("private/secret.txt"), "secret\n").unwrap();
-    git(&path, &["config", "core.worktree", &world.at("private").display().to_string()]);
+    // A worktree heeds only what is in its own configuration.
+    git(&path, &["config", "extensions.worktreeConfig", "true"]);
+    git(&path, &["config", "--worktree", "core.worktree", &world.at("private").display().to_string()]);
     fs::write(path.join("work.txt"), "done\n").unwrap();
     let commit = all_of_it(&world).await.unwrap();
     assert_eq!(git(&world.remote(), &["ls-tree", "--name-only", commit.as_str()]), ".gitignore\na.txt\nwork.txt");

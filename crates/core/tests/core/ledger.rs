@@ -144,3 +144,20 @@ fn cost_is_counted_by_model_and_the_cache_has_its_own_price() {
     let cost: Vec<_> = desk.rows.values().map(|row| row.cost_nanousd).collect();
     assert_eq!(cost, [Some(usage.cost_nanousd(price))]);
 }
+
+#[test]
+fn a_report_that_waits_when_its_agent_dies_counts_once_when_the_prompt_is_sent_again() {
+    let mut desk = Desk::new(policy());
+    desk.reach_turn();
+    desk.report(Usage::new(300, 0), None);
+    let run = desk.run().id.clone();
+    // Too soon after the last one to be journaled by itself.
+    desk.hand(Input::Signal { run, signal: Signal::Usage { usage: Usage::new(400, 0), model: None } });
+    assert_eq!(desk.entry(1).usage.total_tokens, 300);
+    desk.fail("prompt", Failure::retryable("agent_exit", "signal 9"));
+    desk.done("sweep", EffectOutput::Swept { killed: 0 });
+    desk.done("start_session", session(SessionStart::ResumedPromptMissing));
+    assert_eq!(desk.entry(1).usage.total_tokens, 400);
+    desk.turn_of(Usage::new(50, 0), None, None);
+    assert_eq!(desk.entry(1).usage.total_tokens, 450);
+}

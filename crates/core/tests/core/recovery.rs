@@ -238,3 +238,25 @@ fn effects_in_doubt_while_the_daemon_lives_are_swept_and_settled_within_a_limit(
     }
     assert_eq!(desk.phase(), Some(Phase::Stopping));
 }
+
+#[test]
+fn an_agent_that_dies_in_a_turn_goes_on_in_its_session_twice_and_then_fails_the_run() {
+    let died = || Failure::retryable("agent_exit", "signal 9");
+    let mut desk = Desk::new(policy());
+    desk.reach_turn();
+    for turn in 1..=2_u32 {
+        desk.fail("prompt", died());
+        // What it left running is ended before another process has the session.
+        assert_eq!(desk.open(), ["sweep"]);
+        desk.done("sweep", EffectOutput::Swept { killed: 1 });
+        let start = desk.done("start_session", session(SessionStart::ResumedPromptFound));
+        assert!(matches!(start.effect, Effect::StartSession { resume: Some(_), seek: Some(_) }));
+        let next = desk.take("prompt");
+        assert_eq!(next.effect, Effect::Prompt { turn: turn + 1, prompt: PromptSpec::AfterCut });
+        desk.performs.push(next);
+    }
+    assert_eq!(desk.run().cut_turns, 2);
+    desk.fail("prompt", died());
+    desk.done("stop_agent", EffectOutput::Swept { killed: 0 });
+    assert_eq!(desk.status(1), IssueStatus::WaitingRetry);
+}

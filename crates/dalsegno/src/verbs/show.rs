@@ -16,6 +16,9 @@ pub(crate) struct Args {
     /// Name of a run (`run-7`), or identifier or id of an issue (`DS-1`)
     #[arg(value_name = "RUN|ISSUE")]
     key: String,
+    /// Show every effect of the run: what was intended, and what came of it
+    #[arg(long)]
+    effects: bool,
 }
 
 /// Show one issue
@@ -28,6 +31,7 @@ pub(crate) struct IssueArgs {
 pub(crate) fn run(args: Args, settings: &Settings) -> Result<(), CliError> {
     let client = reader::open(&settings.state_dir)?;
     match client.run(&args.key) {
+        Ok(run) if args.effects => effects(&client, &run, settings)?,
         Ok(run) if settings.json => out::json(&run),
         Ok(run) => {
             show_run(&run);
@@ -119,7 +123,7 @@ fn show_run(run: &Run) {
     field("session", run.session_id.as_deref());
     let turns = match run.cut_turns {
         0 => run.turns.to_string(),
-        cut => format!("{}, {cut} of them cut by a restart", run.turns),
+        cut => format!("{}, {cut} of them cut", run.turns),
     };
     field("turns", Some(&turns));
     let usage = run.usage;
@@ -136,6 +140,48 @@ fn show_run(run: &Run) {
             out::line(line.trim_end());
         }
     }
+}
+
+/// Pages of effects that are shown at most.
+const EFFECT_PAGES: usize = 100;
+
+/// What a run did to the world, in the order in which it was intended.
+fn effects(client: &Client, run: &Run, settings: &Settings) -> Result<(), CliError> {
+    let (mut all, mut after) = (Vec::new(), None);
+    for _ in 0..EFFECT_PAGES {
+        let page = client.effects(&run.id, after.as_deref())?;
+        if page.effects.is_empty() {
+            break;
+        }
+        all.extend(page.effects);
+        after = Some(page.next);
+    }
+    if settings.json {
+        out::json(&all);
+        return Ok(());
+    }
+    out::line(&format!("{} of {}: {} effects", clean(&run.id), clean(&run.issue), all.len()));
+    for effect in &all {
+        let state = effect.result.as_deref().unwrap_or(&effect.progress);
+        let mut told = Vec::new();
+        if effect.attempts > 1 {
+            told.push(format!("{} attempts", effect.attempts));
+        }
+        if effect.doubts > 0 {
+            told.push(format!("in doubt {} times", effect.doubts));
+        }
+        told.extend(effect.error.iter().map(|error| format!("{}: {}", clean(&error.code), clean(&error.message))));
+        let line = format!(
+            "  {}  {:<13}{:<28} {} {}",
+            clock(&effect.began_at),
+            clean(&effect.kind),
+            clean(&effect.key),
+            painted(state, color()),
+            told.join(", ")
+        );
+        out::line(&short(line.trim_end(), columns()));
+    }
+    Ok(())
 }
 
 /// Events of one run that are looked through at most, for its timeline.

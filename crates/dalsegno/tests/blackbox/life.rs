@@ -271,3 +271,33 @@ DS-1:
     let kinds: Vec<String> = project.events().into_iter().map(|event| event.kind).collect();
     assert_eq!(kinds.iter().filter(|kind| *kind == "branch_diverged").count(), 1);
 }
+
+#[test]
+fn what_the_daemons_environment_says_of_git_and_credentials_reaches_neither_its_own_git_nor_checks() {
+    let agent = r#"
+default:
+  - [ {sh: "echo work > work.txt && git add -A && git commit -qm work && echo more > more.txt"} ]
+"#;
+    let project = Project::new(HANDOFF, agent);
+    let (seen, trace) = (project.dir.join("seen"), project.dir.join("trace"));
+    let check = format!("checks: [\"env > '{}'\", ", seen.display());
+    project.front(&HANDOFF.replace("checks: [", &check));
+    project.issue("DS-1", "state: Todo");
+    let mut daemon = project.once(&[
+        ("GH_TOKEN", "a token"),
+        ("SSH_AUTH_SOCK", "/a/socket"),
+        ("GIT_NAMESPACE", "elsewhere"),
+        ("GIT_TRACE", trace.to_str().unwrap()),
+    ]);
+    assert!(daemon.wait().success(), "{}", daemon.log_tail());
+    judge::all_handed_off(&project, &["DS-1"]);
+    let seen = fs::read_to_string(seen).unwrap();
+    assert!(seen.contains("PATH="), "{seen}");
+    for name in ["GH_TOKEN", "SSH_AUTH_SOCK", "GIT_NAMESPACE"] {
+        assert!(!seen.contains(name), "a check sees {name}: {seen}");
+    }
+    // What looks at the workspace reads nothing of it; what talks to the remote is the user's git, and does.
+    let trace = fs::read_to_string(trace).unwrap();
+    assert!(trace.contains("git push") || trace.contains("push --porcelain"), "{trace}");
+    assert!(!trace.contains("write-tree") && !trace.contains("commit-tree"), "{trace}");
+}

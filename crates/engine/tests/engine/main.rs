@@ -8,6 +8,8 @@ mod ending;
 mod flood;
 mod intents;
 mod looks;
+mod records;
 mod storage;
 mod support;
 mod time;
+mod tools;

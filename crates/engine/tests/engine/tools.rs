@@ -85,3 +85,26 @@ async fn what_a_tracker_does_not_take_is_tried_again_and_what_it_refuses_is_told
     assert_eq!(comments(&stage), 3);
     life.drop_it().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_a_crash_cut_is_made_by_the_next_daemon_once() {
+    let (stage, life) = in_a_turn().await;
+    stage.tracker().comment.next_of("A", Act::Hang);
+    let tools = stage.agents.tools("A").unwrap();
+    let cut = tokio::spawn(async move { tools.call(comment("t1/c1", "halfway")).await });
+    called(&stage, "comment", "A").await;
+    cut.abort();
+    life.drop_it().await;
+    assert!(cut.await.unwrap_err().is_cancelled());
+    let life = start(&stage, false);
+    within(async {
+        while stage.record.count_of("start_session", "A") < 2 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    assert_eq!(comments(&stage), 2, "it was not there, and is made");
+    assert!(call(&stage, comment("t1/c1", "halfway")).await.success);
+    assert_eq!(comments(&stage), 2);
+    life.drop_it().await;
+}

@@ -13,6 +13,8 @@ use crate::problem::Problem;
 
 const DEFAULT_ENTRIES: usize = 200;
 const MAX_ENTRIES: usize = 1_000;
+const DEFAULT_EFFECTS: usize = 100;
+const MAX_EFFECTS: usize = 500;
 
 /// `GET /api/v1/runs`
 pub(crate) async fn list(State(app): State<App>, mut params: Params) -> Result<Json<api::RunList>, Problem> {
@@ -60,6 +62,43 @@ pub(crate) async fn transcript(
             let next = Cursor::transcript(reads.journal_id(), run.id.as_str(), page.next).to_string();
             let entries = page.entries.into_iter().map(convert::transcript_entry).collect();
             Ok(Some(Ok(api::TranscriptPage { run: run.id.0, entries, next, ended })))
+        })
+        .await?;
+    match found {
+        None => Err(Problem::run_not_found(&key)),
+        Some(Err(start)) => Err(Problem::cursor_gone("the cursor belongs to another run or another journal", &start)),
+        Some(Ok(page)) => Ok(Json(page)),
+    }
+}
+
+/// `GET /api/v1/runs/{id}/effects?after=`
+pub(crate) async fn effects(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Key(key): Key,
+    mut params: Params,
+) -> Result<Json<api::EffectPage>, Problem> {
+    caller.must_be_trusted()?;
+    let after = params.take("after")?;
+    let limit = params.limit(DEFAULT_EFFECTS, MAX_EFFECTS)?;
+    params.done()?;
+    let after = after.map(|text| text.parse::<Cursor>()).transpose().map_err(Problem::invalid_cursor)?;
+    let sought = key.clone();
+    let found = app
+        .read(move |reads| {
+            let Some(run) = reads.run(&sought)? else { return Ok(None) };
+            let cursor = |place: i64| Cursor::effect(reads.journal_id(), run.id.as_str(), place.unsigned_abs());
+            let place = match after {
+                None => 0,
+                Some(after) => match after.position_like(&cursor(0)) {
+                    Some(place) => i64::try_from(place).unwrap_or(i64::MAX),
+                    None => return Ok(Some(Err(cursor(0)))),
+                },
+            };
+            let rows = reads.effects(run.id.as_str(), place, limit)?;
+            let next = cursor(rows.last().map_or(place, |row| row.place)).to_string();
+            let effects = rows.into_iter().map(convert::effect).collect();
+            Ok(Some(Ok(api::EffectPage { run: run.id.0, effects, next })))
         })
         .await?;
     match found {

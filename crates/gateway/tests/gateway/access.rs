@@ -9,6 +9,7 @@ async fn contents_and_writes_need_the_token() {
     let router = World::new().router();
     for (method, target) in [
         ("GET", "/api/v1/runs/run-2/transcript"),
+        ("GET", "/api/v1/runs/run-2/effects"),
         ("GET", "/api/v1/runs/run-99/transcript"),
         ("POST", "/api/v1/refresh"),
     ] {

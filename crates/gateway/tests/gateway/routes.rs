@@ -2,9 +2,10 @@ use std::sync::atomic::Ordering;
 
 use axum::body::Body;
 use axum::http::StatusCode;
+use dalsegno_durable::{self as durable, Command, EffectRecord, Envelope, ExecutionScope, Invocation};
 use serde_json::{Value, json};
 
-use crate::world::{TOKEN, World, get, request, send};
+use crate::world::{NOW, TOKEN, World, get, request, send};
 
 fn keys(value: &Value) -> Vec<&str> {
     value.as_object().unwrap().keys().map(String::as_str).collect()
@@ -302,6 +303,51 @@ async fn transcripts_are_read_page_by_page() {
     assert_eq!((other.status, other.code()), (StatusCode::GONE, "cursor_gone"));
     let oldest = other.body["error"]["oldest"].as_str().unwrap();
     assert_eq!(get(&router, &format!("/api/v1/runs/run-1/transcript?after={oldest}")).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn effects_are_read_with_intent_and_outcome() {
+    let world = World::new();
+    let scope = ExecutionScope::process("run-2");
+    let record = |key: &str| {
+        let command = Command::External { system: "git".into(), request: json!({"branch": key}) };
+        let invocation = Invocation {
+            scope: scope.clone(),
+            effect_id: key.into(),
+            kind: command.kind(),
+            replay_key: key.into(),
+            caused_by: None,
+            runtime: None,
+        };
+        EffectRecord::intended(&Envelope::new(invocation, command).unwrap(), 3, durable::Timestamp(NOW.0), None)
+    };
+    let mut done = record("a");
+    done.state.end(3, durable::Timestamp(NOW.0), durable::Outcome::Done(json!({"pushed": true})), None);
+    let mut failed = record("b");
+    let error = durable::EffectError::permanent("no_such_branch", "it is gone");
+    failed.state.end(3, durable::Timestamp(NOW.0), durable::Outcome::Failed(error), None);
+    let mut parked = record("c");
+    parked.state.park(3, "nobody knows".into());
+    for record in [done, failed, parked, record("d")] {
+        world.reads.note_effect("run-2", record);
+    }
+    let router = world.router();
+    let page = get(&router, "/api/v1/runs/run-2/effects?limit=3").await.body;
+    let told = |n: usize| page["effects"][n].clone();
+    assert_eq!(told(0)["command"], json!({"type": "external", "system": "git", "request": {"branch": "a"}}));
+    assert_eq!((&told(0)["result"], &told(0)["output"]), (&json!("done"), &json!({"pushed": true})));
+    assert_eq!((&told(1)["result"], &told(1)["error"]["code"]), (&json!("failed"), &json!("no_such_branch")));
+    assert_eq!((&told(2)["progress"], &told(2)["error"]["message"]), (&json!("parked"), &json!("nobody knows")));
+    let next = page["next"].as_str().unwrap();
+    let rest = get(&router, &format!("/api/v1/runs/run-2/effects?after={next}")).await.body;
+    assert_eq!(
+        (rest["effects"][0]["key"].as_str(), rest["effects"][0]["progress"].as_str()),
+        (Some("d"), Some("open"))
+    );
+    assert_eq!(rest["effects"].as_array().unwrap().len(), 1);
+    let other = get(&router, &format!("/api/v1/runs/run-1/effects?after={next}")).await;
+    assert_eq!((other.status, other.code()), (StatusCode::GONE, "cursor_gone"));
+    assert_eq!(get(&router, "/api/v1/runs/run-99/effects").await.code(), "run_not_found");
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@
 //! - **Ends of waits** are a numbered list; see [`ends`] for how other processes hear of them.
 
 mod ends;
+mod entries;
 mod owners;
 mod records;
 mod request;
@@ -49,6 +50,7 @@ use crate::schema::{self, EFFECTS_ALONE};
 use crate::writer::{Job, Writer};
 
 use ends::Follower;
+pub(crate) use entries::{EntryRow, look};
 pub(crate) use owners::Owner;
 pub(crate) use request::Request;
 use request::{Ask, EndsAfter, OpenScope, PruneBefore, Row, WaitName};

@@ -148,7 +148,7 @@ impl Row {
         })
     }
 
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Intent { record, state, .. } => {
                 record.content.as_ref().map_or(0, String::len) + state.as_ref().map_or(0, |(_, text)| text.len())

@@ -50,7 +50,7 @@ impl Durable<'_> {
         Ok(RawScope { lease, ended, records })
     }
 
-    fn make(&mut self, key: &str, session: Option<&str>) -> Result<RawScope, Trouble> {
+    pub(super) fn make(&mut self, key: &str, session: Option<&str>) -> Result<RawScope, Trouble> {
         let mut query = self.db.prepare_cached("SELECT EXISTS (SELECT 1 FROM tombstones WHERE digest = ?1)")?;
         if query.query_row([&digest(key)[..]], |row| row.get(0))? {
             return Err(Refused::ScopeEnded.into());

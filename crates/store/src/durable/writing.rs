@@ -6,6 +6,7 @@ use dalsegno_durable::store::{Lease, Place, ScopeRow, StoreError as Refused};
 use rusqlite::{Connection, OptionalExtension, Statement};
 use tokio::sync::watch;
 
+use super::entries::Places;
 use super::owners::Owner;
 use super::records;
 use super::request::{Request, Row, Trouble, fingerprint};
@@ -47,6 +48,8 @@ pub(crate) struct Durable<'db> {
     /// Everything behind `heads_through` is from here.
     own_tail: bool,
     pub(super) last_end: u64,
+    /// Of effects that the journal has open.
+    pub(super) places: Places,
     ends: watch::Sender<u64>,
 }
 
@@ -73,6 +76,7 @@ impl<'db> Durable<'db> {
             heads_through: 0,
             own_tail: false,
             last_end: 0,
+            places: Places::default(),
             ends,
         })
     }
@@ -230,7 +234,7 @@ impl<'db> Durable<'db> {
         Ok(())
     }
 
-    fn write(&mut self, lease: Lease, row: &Row) -> Result<Place, Trouble> {
+    pub(super) fn write(&mut self, lease: Lease, row: &Row) -> Result<Place, Trouble> {
         if self.leased(lease)?.ended {
             return Err(Refused::ScopeEnded.into());
         }

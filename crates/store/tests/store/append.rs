@@ -13,9 +13,9 @@ async fn opening_again_finds_everything() {
     let first = open(dir.path());
     assert_eq!(first.loaded.epoch, 0);
     assert!(first.loaded.events.is_empty() && first.loaded.snapshot.is_none());
-    let answer = first.journal.append(plain_batch(3, 1, 3)).await.unwrap();
+    let answer = first.journal.append(plain_batch(3, 1, 3), Vec::new()).await.unwrap();
     assert_eq!(answer, plain_batch(3, 1, 3).committed());
-    first.journal.append(plain_batch(3, 4, 4)).await.unwrap();
+    first.journal.append(plain_batch(3, 4, 4), Vec::new()).await.unwrap();
     let (id, secret) = (first.journal_id.clone(), first.secret.clone());
     drop((first.store, first.journal));
 
@@ -26,7 +26,7 @@ async fn opening_again_finds_everything() {
     assert_eq!(again.store.journal_id(), id);
     let marker = |secret| dalsegno_durable::key::marker(secret, "a key");
     assert_eq!(marker(&again.secret), marker(&secret));
-    again.journal.append(plain_batch(4, 5, 5)).await.unwrap();
+    again.journal.append(plain_batch(4, 5, 5), Vec::new()).await.unwrap();
 }
 
 #[tokio::test]
@@ -42,23 +42,23 @@ async fn journals_have_ids_and_secrets_of_their_own() {
 async fn a_gap_is_refused_and_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let opened = open(dir.path());
-    opened.journal.append(plain_batch(1, 1, 2)).await.unwrap();
+    opened.journal.append(plain_batch(1, 1, 2), Vec::new()).await.unwrap();
     for (refused, expected, found) in [
         (plain_batch(1, 4, 4), 3, 4),
         (plain_batch(1, 2, 2), 3, 2),
         (batch(1, vec![plain(3), plain(5)]), 4, 5),
         (batch(1, vec![plain(3), plain(3)]), 4, 3),
     ] {
-        let error = opened.journal.append(refused).await.unwrap_err();
+        let error = opened.journal.append(refused, Vec::new()).await.unwrap_err();
         assert_eq!(error, AppendError::UnexpectedSequence { expected, found });
     }
     let mut wrong_snapshot = plain_batch(1, 3, 3);
     wrong_snapshot.snapshot = Some(plain_snapshot(2));
-    let error = opened.journal.append(wrong_snapshot).await.unwrap_err();
+    let error = opened.journal.append(wrong_snapshot, Vec::new()).await.unwrap_err();
     assert_eq!(error, AppendError::UnexpectedSequence { expected: 4, found: 3 });
     assert_eq!(opened.store.bounds().unwrap(), (1, 2));
     // A refusal poisons nothing.
-    opened.journal.append(plain_batch(1, 3, 3)).await.unwrap();
+    opened.journal.append(plain_batch(1, 3, 3), Vec::new()).await.unwrap();
     drop((opened.store, opened.journal));
     assert_eq!(numbers(&open(dir.path()).loaded.events), [1, 2, 3]);
 }
@@ -67,14 +67,14 @@ async fn a_gap_is_refused_and_leaves_nothing() {
 async fn a_stale_epoch_is_refused_also_after_opening_again() {
     let dir = tempfile::tempdir().unwrap();
     let opened = open(dir.path());
-    opened.journal.append(plain_batch(7, 1, 1)).await.unwrap();
+    opened.journal.append(plain_batch(7, 1, 1), Vec::new()).await.unwrap();
     let stale = AppendError::StaleEpoch { ours: 6, current: 7 };
-    assert_eq!(opened.journal.append(plain_batch(6, 2, 2)).await.unwrap_err(), stale);
+    assert_eq!(opened.journal.append(plain_batch(6, 2, 2), Vec::new()).await.unwrap_err(), stale);
     drop((opened.store, opened.journal));
     let again = open(dir.path());
     assert_eq!(again.loaded.epoch, 7);
-    assert_eq!(again.journal.append(plain_batch(6, 2, 2)).await.unwrap_err(), stale);
-    again.journal.append(plain_batch(7, 2, 2)).await.unwrap();
+    assert_eq!(again.journal.append(plain_batch(6, 2, 2), Vec::new()).await.unwrap_err(), stale);
+    again.journal.append(plain_batch(7, 2, 2), Vec::new()).await.unwrap();
 }
 
 #[tokio::test]
@@ -130,7 +130,7 @@ async fn readers_see_only_whole_batches_while_others_write() {
         }
     });
     for first in (1..=1_000).step_by(5) {
-        opened.journal.append(plain_batch(1, first, first + 4)).await.unwrap();
+        opened.journal.append(plain_batch(1, first, first + 4), Vec::new()).await.unwrap();
     }
     assert!(reader.await.unwrap() > 0);
 }
@@ -140,7 +140,7 @@ async fn an_append_that_nobody_waits_for_still_takes_place() {
     let dir = tempfile::tempdir().unwrap();
     let opened = open(dir.path());
     drop(opened.journal.submit(plain_batch(1, 1, 1)).await.unwrap());
-    opened.journal.append(plain_batch(1, 2, 2)).await.unwrap();
+    opened.journal.append(plain_batch(1, 2, 2), Vec::new()).await.unwrap();
     drop((opened.store, opened.journal));
     assert_eq!(numbers(&open(dir.path()).loaded.events), [1, 2]);
 }
@@ -190,7 +190,7 @@ async fn log_is_bounded_with_small_commits(apart_checkpoints: bool) {
     for seq in 1..=4_000_u64 {
         let mut one = plain_batch(1, seq, seq);
         one.views.push(crate::support::run_view(&format!("run-{seq}"), "i1", 0, None));
-        opened.journal.append(one).await.unwrap();
+        opened.journal.append(one, Vec::new()).await.unwrap();
     }
     let log = std::fs::metadata(dir.path().join("dalsegno.db-wal")).unwrap().len();
     assert!(log < 40 << 20, "the log has {log} bytes");

@@ -92,7 +92,7 @@ async fn play(steps: Vec<Step>) {
             Step::Append { snapshot } => {
                 let mut next = batch(live.epoch, std::mem::take(&mut events));
                 next.snapshot = snapshot.then(|| Snapshot { format: SNAPSHOT_FORMAT, state: live.clone() });
-                opened.journal.append(next).await.unwrap();
+                opened.journal.append(next, Vec::new()).await.unwrap();
                 durable = live.clone();
             }
             Step::Reopen => {

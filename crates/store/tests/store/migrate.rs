@@ -53,7 +53,7 @@ async fn a_database_of_version_1_is_brought_up_and_goes_on() {
     next.views = machine.views();
     assert!(next.views.iter().any(|view| matches!(view, View::Usage(_))));
     next.events[0].at = dalsegno_core::Timestamp(9_999);
-    opened.journal.append(next).await.unwrap();
+    opened.journal.append(next, Vec::new()).await.unwrap();
     let sums = opened.store.usage_sums(UsageBy::Issue).unwrap();
     assert_eq!(
         sums.iter().map(|sum| (sum.key.as_deref(), sum.usage.total_tokens)).collect::<Vec<_>>(),

@@ -115,7 +115,7 @@ fn a_database_of_another_program_is_refused_and_untouched() {
 async fn damage_inside_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let opened = open(dir.path());
-    opened.journal.append(plain_batch(1, 1, 2_000)).await.unwrap();
+    opened.journal.append(plain_batch(1, 1, 2_000), Vec::new()).await.unwrap();
     drop(opened);
     let path = dir.path().join("dalsegno.db");
     let mut bytes = fs::read(&path).unwrap();
@@ -130,7 +130,7 @@ async fn damage_inside_is_refused() {
 async fn a_missing_event_is_damage() {
     let dir = tempfile::tempdir().unwrap();
     let opened = open(dir.path());
-    opened.journal.append(plain_batch(1, 1, 9)).await.unwrap();
+    opened.journal.append(plain_batch(1, 1, 9), Vec::new()).await.unwrap();
     drop(opened);
     raw(dir.path()).execute("DELETE FROM events WHERE seq = 5", []).unwrap();
     let error = Store::open(dir.path(), OpenOptions::default()).unwrap_err();
@@ -141,7 +141,7 @@ async fn a_missing_event_is_damage() {
 async fn a_newer_event_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let opened = open(dir.path());
-    opened.journal.append(plain_batch(1, 1, 2)).await.unwrap();
+    opened.journal.append(plain_batch(1, 1, 2), Vec::new()).await.unwrap();
     drop(opened);
     raw(dir.path()).execute("UPDATE events SET format = 3 WHERE seq = 2", []).unwrap();
     let error = Store::open(dir.path(), OpenOptions::default()).unwrap_err();
@@ -183,9 +183,9 @@ async fn the_newest_good_snapshot_is_loaded() {
     for (first, last) in [(1, 10), (11, 20), (21, 30)] {
         let mut batch = plain_batch(1, first, last);
         batch.snapshot = Some(plain_snapshot(last));
-        opened.journal.append(batch).await.unwrap();
+        opened.journal.append(batch, Vec::new()).await.unwrap();
     }
-    opened.journal.append(plain_batch(1, 31, 33)).await.unwrap();
+    opened.journal.append(plain_batch(1, 31, 33), Vec::new()).await.unwrap();
     drop(opened);
     let load = || {
         let opened = open(dir.path());
@@ -216,12 +216,12 @@ async fn a_look_beside_a_daemon_sees_what_it_wrote() {
     let opened = open(dir.path());
     let mut batch = plain_batch(1, 1, 3);
     batch.views.push(issue_view("i1", "DS-1", dalsegno_core::IssueStatus::Idle));
-    opened.journal.append(batch).await.unwrap();
+    opened.journal.append(batch, Vec::new()).await.unwrap();
     let look = Store::open_read_only(dir.path()).unwrap();
     assert_eq!(look.journal_id(), opened.journal_id);
     assert_eq!(look.load().unwrap().events, (1..=3).map(plain).collect::<Vec<_>>());
     assert_eq!(look.issues(None).unwrap().len(), 1);
-    opened.journal.append(plain_batch(1, 4, 4)).await.unwrap();
+    opened.journal.append(plain_batch(1, 4, 4), Vec::new()).await.unwrap();
     assert_eq!(look.bounds().unwrap(), (1, 4));
     drop(opened);
     let before = fs::read(dir.path().join("dalsegno.db")).unwrap();

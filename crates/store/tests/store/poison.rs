@@ -21,7 +21,7 @@ async fn a_full_disk_poisons_and_nothing_is_half_there() {
     let error = loop {
         // Two events, so that a batch could be half there.
         let pair = batch(1, vec![large(acknowledged + 1), large(acknowledged + 2)]);
-        match opened.journal.append(pair).await {
+        match opened.journal.append(pair, Vec::new()).await {
             Ok(_) => acknowledged += 2,
             Err(error) => break error,
         }
@@ -30,7 +30,7 @@ async fn a_full_disk_poisons_and_nothing_is_half_there() {
     assert!(matches!(&error, AppendError::Storage(text) if text.starts_with("disk_full: ")), "{error:?}");
     assert!(acknowledged >= 10);
     for seq in [acknowledged + 1, acknowledged + 3] {
-        let later = opened.journal.append(plain_batch(1, seq, seq)).await.unwrap_err();
+        let later = opened.journal.append(plain_batch(1, seq, seq), Vec::new()).await.unwrap_err();
         assert!(matches!(&later, AppendError::Poisoned(text) if text.contains("disk_full")), "{later:?}");
     }
     assert_eq!(opened.store.bounds().unwrap(), (1, acknowledged), "reads go on");
@@ -38,7 +38,7 @@ async fn a_full_disk_poisons_and_nothing_is_half_there() {
 
     let again = open(dir.path());
     assert_eq!(numbers(&again.loaded.events), (1..=acknowledged).collect::<Vec<_>>());
-    again.journal.append(plain_batch(1, acknowledged + 1, acknowledged + 1)).await.unwrap();
+    again.journal.append(plain_batch(1, acknowledged + 1, acknowledged + 1), Vec::new()).await.unwrap();
 }
 
 #[tokio::test]

@@ -14,16 +14,16 @@ async fn old_events_go_only_as_far_as_a_snapshot_covers_them() {
     let dir = tempfile::tempdir().unwrap();
     let opened = keeping(dir.path(), 100, 10);
     for first in (1..=2_000).step_by(10) {
-        opened.journal.append(plain_batch(1, first, first + 9)).await.unwrap();
+        opened.journal.append(plain_batch(1, first, first + 9), Vec::new()).await.unwrap();
     }
     assert_eq!(opened.store.bounds().unwrap(), (1, 2_000), "no snapshot, so nothing may go");
     for at in [2_010, 2_020] {
         let mut covered = plain_batch(1, at - 9, at);
         covered.snapshot = Some(plain_snapshot(at));
-        opened.journal.append(covered).await.unwrap();
+        opened.journal.append(covered, Vec::new()).await.unwrap();
     }
     for first in (2_021..=3_000).step_by(10) {
-        opened.journal.append(plain_batch(1, first, first + 9)).await.unwrap();
+        opened.journal.append(plain_batch(1, first, first + 9), Vec::new()).await.unwrap();
     }
     assert_eq!(opened.store.bounds().unwrap(), (2_011, 3_000), "up to the older of the two snapshots");
     let page = opened.store.events(0, 5, &EventFilter::default()).unwrap();
@@ -41,7 +41,7 @@ async fn the_number_of_events_stays_bounded_with_snapshots() {
     for first in (1..=10_000).step_by(50) {
         let mut next = plain_batch(1, first, first + 49);
         next.snapshot = ((first / 50) % 4 == 0).then(|| plain_snapshot(first + 49));
-        opened.journal.append(next).await.unwrap();
+        opened.journal.append(next, Vec::new()).await.unwrap();
     }
     let (first, last) = opened.store.bounds().unwrap();
     assert_eq!(last, 10_000);
@@ -56,11 +56,11 @@ async fn names_of_gone_issues_go_with_their_events() {
     let mut first = batch(1, vec![seen(1, "i1", "DS-1"), seen(2, "i2", "DS-2"), gone(3, "i1"), gone(4, "i2")]);
     // The second one is back, though no event that is left says so.
     first.views.push(issue_view("i2", "DS-2", dalsegno_core::IssueStatus::Idle));
-    opened.journal.append(first).await.unwrap();
+    opened.journal.append(first, Vec::new()).await.unwrap();
     for (first, last) in [(5, 500), (501, 1_000), (1_001, 1_500), (1_501, 2_000)] {
         let mut next = plain_batch(1, first, last);
         next.snapshot = Some(plain_snapshot(last));
-        opened.journal.append(next).await.unwrap();
+        opened.journal.append(next, Vec::new()).await.unwrap();
     }
     assert!(opened.store.bounds().unwrap().0 > 4);
     let names: Vec<String> = {
@@ -82,7 +82,7 @@ async fn rows_and_transcripts_of_old_runs_go() {
     let opened = keeping(dir.path(), 100_000, 100);
     let mut live = plain_batch(1, 1, 1);
     live.views.push(run_view("run-live", "i1", 0, None));
-    opened.journal.append(live).await.unwrap();
+    opened.journal.append(live, Vec::new()).await.unwrap();
     for seq in 2..=1_000_u64 {
         let mut next = plain_batch(1, seq, seq);
         next.views.push(run_view(&format!("run-{}", seq - 1), "i1", seq as i64, Some(seq as i64 + 1)));

@@ -26,7 +26,7 @@ fn found(store: &Store, after: u64, limit: usize, filter: &EventFilter) -> (Vec<
 async fn write(opened: &Opened, events: Vec<dalsegno_core::Recorded>, views: Vec<View>) {
     let mut next = batch(1, events);
     next.views = views;
-    opened.journal.append(next).await.unwrap();
+    opened.journal.append(next, Vec::new()).await.unwrap();
 }
 
 #[tokio::test]
@@ -100,7 +100,7 @@ async fn projections_show_the_latest_and_forget_the_gone() {
 async fn pages_walk_the_journal_without_gap_or_repeat() {
     let dir = tempfile::tempdir().unwrap();
     let opened = open(dir.path());
-    opened.journal.append(plain_batch(1, 1, 25)).await.unwrap();
+    opened.journal.append(plain_batch(1, 1, 25), Vec::new()).await.unwrap();
     let everything = EventFilter::default();
     assert_eq!(found(&opened.store, 0, 10, &everything), ((1..=10).collect(), 10));
     assert_eq!(found(&opened.store, 10, 10, &everything), ((11..=20).collect(), 20));
@@ -208,7 +208,7 @@ async fn a_rare_match_ends_a_page_early_and_is_reached() {
 async fn pages_and_filters_are_served_by_indexes() {
     let dir = tempfile::tempdir().unwrap();
     let opened = open(dir.path());
-    opened.journal.append(plain_batch(1, 1, 10)).await.unwrap();
+    opened.journal.append(plain_batch(1, 1, 10), Vec::new()).await.unwrap();
     let db = raw(dir.path());
     for (by, index) in [
         ("", "INTEGER PRIMARY KEY (rowid>?)"),
@@ -229,7 +229,7 @@ async fn pages_and_filters_are_served_by_indexes() {
 async fn more_readers_than_connections_take_turns() {
     let dir = tempfile::tempdir().unwrap();
     let opened = open(dir.path());
-    opened.journal.append(plain_batch(1, 1, 100)).await.unwrap();
+    opened.journal.append(plain_batch(1, 1, 100), Vec::new()).await.unwrap();
     std::thread::scope(|scope| {
         for _ in 0..16 {
             scope.spawn(|| {

@@ -15,7 +15,7 @@ use dalsegno_core::{
     WorkspacePolicy, WorkspaceStrategy,
 };
 use dalsegno_engine::{
-    AgentSession, AgentSink, Agents, Context, Launch, Processes, Started, ToolAnswer, ToolSpec, Toolbox,
+    AgentSession, AgentSink, Agents, Context, Launch, Processes, Started, ToolAnswer, ToolCall, ToolSpec, Toolbox,
     TranscriptKind, TurnEnd,
 };
 use tempfile::TempDir;
@@ -189,9 +189,11 @@ impl Toolbox for EchoTools {
         vec![ToolSpec { name: "echo".to_owned(), description: "Says it again.".to_owned(), input_schema }]
     }
 
-    async fn call(&self, name: &str, arguments: serde_json::Value) -> ToolAnswer {
-        let Some(text) = arguments.get("text").and_then(|text| text.as_str()).filter(|_| name == "echo") else {
-            return ToolAnswer { text: format!("no tool {name}, or no text"), success: false };
+    async fn call(&self, call: ToolCall) -> ToolAnswer {
+        assert!(call.id.split('/').all(|part| !part.is_empty()), "a call has a name of its own: {:?}", call.id);
+        let said = call.arguments.get("text").and_then(|text| text.as_str());
+        let Some(text) = said.filter(|_| call.name == "echo") else {
+            return ToolAnswer { text: format!("no tool {}, or no text", call.name), success: false };
         };
         self.calls.lock().unwrap().push(text.to_owned());
         ToolAnswer { text: format!("echo: {text}"), success: true }

@@ -1,11 +1,11 @@
 //! Agents without a process.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use async_trait::async_trait;
 use dalsegno_core::{Failure, IssueId, SessionId, SessionStart, TurnOutcome, Usage};
-use dalsegno_engine::{AgentSession, AgentSink, Agents, Launch, Started, TranscriptKind, TurnEnd};
+use dalsegno_engine::{AgentSession, AgentSink, Agents, Launch, Started, Toolbox, TranscriptKind, TurnEnd};
 use tokio_util::sync::CancellationToken;
 
 use super::record::Record;
@@ -24,6 +24,7 @@ pub struct ScriptedAgents {
     pub deaf: Arc<AtomicBool>,
     alive: Arc<AtomicUsize>,
     sinks: Mutex<Vec<(IssueId, Arc<dyn AgentSink>)>>,
+    tools: Mutex<Vec<(IssueId, Weak<dyn Toolbox>)>>,
 }
 
 impl ScriptedAgents {
@@ -36,6 +37,7 @@ impl ScriptedAgents {
             deaf: Arc::default(),
             alive: Arc::default(),
             sinks: Mutex::default(),
+            tools: Mutex::default(),
         }
     }
 
@@ -53,6 +55,15 @@ impl ScriptedAgents {
     }
 }
 
+impl ScriptedAgents {
+    /// The tools of the latest agent of the issue, if it lives.
+    #[must_use]
+    pub fn tools(&self, issue: &str) -> Option<Arc<dyn Toolbox>> {
+        let tools = self.tools.lock().unwrap_or_else(PoisonError::into_inner);
+        tools.iter().rev().find(|(id, _)| id.as_str() == issue).and_then(|(_, tools)| tools.upgrade())
+    }
+}
+
 #[async_trait]
 impl Agents for ScriptedAgents {
     async fn start(&self, launch: Launch) -> Result<Started, Failure> {
@@ -65,6 +76,7 @@ impl Agents for ScriptedAgents {
             (Some(session), Some(_)) => (session, SessionStart::ResumedPromptFound),
         };
         self.sinks.lock().unwrap_or_else(PoisonError::into_inner).push((issue.clone(), Arc::clone(&launch.sink)));
+        self.tools.lock().unwrap_or_else(PoisonError::into_inner).push((issue.clone(), Arc::downgrade(&launch.tools)));
         self.alive.fetch_add(1, Ordering::SeqCst);
         let agent = ScriptedSession {
             issue,
@@ -73,6 +85,7 @@ impl Agents for ScriptedAgents {
             turns: Arc::clone(&self.turns),
             close: Arc::clone(&self.close),
             deaf: Arc::clone(&self.deaf),
+            _tools: launch.tools,
             _alive: Alive(Arc::clone(&self.alive)),
         };
         Ok(Started { session, how, usage: None, agent: Box::new(agent) })
@@ -94,6 +107,7 @@ struct ScriptedSession {
     turns: Arc<Script<TurnOutcome>>,
     close: Arc<Script<()>>,
     deaf: Arc<AtomicBool>,
+    _tools: Arc<dyn Toolbox>,
     _alive: Alive,
 }
 

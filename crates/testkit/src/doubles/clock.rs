@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
+use async_trait::async_trait;
 use dalsegno_core::Timestamp;
 use dalsegno_engine::Clock;
 use tokio::time::Instant;
@@ -44,5 +45,17 @@ impl Clock for TokioClock {
     fn boottime_ms(&self) -> u64 {
         let awake = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         awake.saturating_add(self.suspended_ms.load(Ordering::SeqCst))
+    }
+}
+
+#[async_trait]
+impl dalsegno_durable::Clock for TokioClock {
+    fn now(&self) -> dalsegno_durable::Timestamp {
+        dalsegno_durable::Timestamp(Clock::now(self).0)
+    }
+
+    async fn until(&self, due: dalsegno_durable::Timestamp) {
+        let left = due.left(dalsegno_durable::Clock::now(self));
+        tokio::time::sleep(left).await;
     }
 }

@@ -1,10 +1,12 @@
 //! A journal in memory whose disk can be slow, hang or fail.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use dalsegno_core::{Batch, Committed, Recorded, Snapshot};
+use dalsegno_durable::{EffectRecord, Entry, Progress};
 use dalsegno_engine::{AppendError, Journal, Loaded};
 use tokio::sync::watch;
 
@@ -19,11 +21,50 @@ pub struct MemoryJournal {
 struct Inner {
     events: Vec<Recorded>,
     snapshot: Option<Snapshot>,
+    effects: BTreeMap<(String, String), EffectRecord>,
+    ended_scopes: BTreeSet<String>,
     epoch: u64,
     appends: u64,
     wait: Duration,
     next: Option<Next>,
     poisoned: Option<String>,
+}
+
+impl Inner {
+    /// Takes an entry, if it follows from those before.
+    fn record(&mut self, entry: Entry) -> Result<(), String> {
+        let open = |effects: &BTreeMap<(String, String), EffectRecord>, name: &(String, String)| {
+            effects.get(name).is_some_and(|known| !matches!(known.state.progress, Progress::Ended { .. }))
+        };
+        match entry {
+            Entry::Intended { scope, record } => {
+                let name = (scope.key(), record.replay_key.clone());
+                if self.ended_scopes.contains(&name.0) {
+                    return Err(format!("{name:?} is intended after its scope ended"));
+                }
+                let again = self.effects.get(&name);
+                if again.is_some_and(|known| known.hash != record.hash)
+                    || (again.is_some() && !open(&self.effects, &name))
+                {
+                    return Err(format!("{name:?} is intended again as something else, or after its end"));
+                }
+                self.effects.insert(name, record);
+            }
+            Entry::Changed { scope, replay_key, state } => {
+                let name = (scope.key(), replay_key);
+                if !open(&self.effects, &name) {
+                    return Err(format!("{name:?} changes and is not open"));
+                }
+                if let Some(known) = self.effects.get_mut(&name) {
+                    known.state = state;
+                }
+            }
+            Entry::Ended { scope, at: _ } => {
+                self.ended_scopes.insert(scope.key());
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What the next append meets.
@@ -108,7 +149,13 @@ impl MemoryJournal {
         Loaded { snapshot: inner.snapshot.clone(), events, epoch: inner.epoch }
     }
 
-    fn take(&self, batch: &Batch) -> Result<Committed, AppendError> {
+    /// Every effect that the machine's batches told of, by scope and replay key.
+    #[must_use]
+    pub fn effects(&self) -> BTreeMap<(String, String), EffectRecord> {
+        self.inner().effects.clone()
+    }
+
+    fn take(&self, batch: &Batch, entries: Vec<Entry>) -> Result<Committed, AppendError> {
         let mut inner = self.inner();
         if let Some(why) = &inner.poisoned {
             return Err(AppendError::Poisoned(why.clone()));
@@ -121,6 +168,9 @@ impl MemoryJournal {
             && first.seq != expected
         {
             return Err(AppendError::UnexpectedSequence { expected, found: first.seq });
+        }
+        for entry in entries {
+            inner.record(entry).map_err(AppendError::Storage)?;
         }
         inner.epoch = batch.epoch;
         inner.events.extend(batch.events.iter().cloned());
@@ -136,7 +186,7 @@ impl MemoryJournal {
 
 #[async_trait]
 impl Journal for MemoryJournal {
-    async fn append(&self, batch: Batch) -> Result<Committed, AppendError> {
+    async fn append(&self, batch: Batch, entries: Vec<Entry>) -> Result<Committed, AppendError> {
         let (wait, next) = {
             let mut inner = self.inner();
             inner.appends += 1;
@@ -146,7 +196,7 @@ impl Journal for MemoryJournal {
             tokio::time::sleep(wait).await;
         }
         match next {
-            None => self.take(&batch),
+            None => self.take(&batch, entries),
             Some(Next::Fail(error)) => {
                 if let AppendError::Storage(why) = &error {
                     self.inner().poisoned = Some(why.clone());

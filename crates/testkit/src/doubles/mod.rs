@@ -21,6 +21,7 @@ use dalsegno_core::{
     IssueId, Policy, QuotaPolicy, Timestamp, TrackerPolicy, WorkspacePolicy, WorkspaceStrategy,
 };
 use dalsegno_durable::key::Secret;
+use dalsegno_durable::{HostOptions, MemoryStore, StoredHost};
 use dalsegno_engine::World;
 
 pub use agents::ScriptedAgents;
@@ -49,6 +50,8 @@ pub struct Stage {
     pub transcripts: Arc<TranscriptMemory>,
     /// WORKFLOW.md.
     pub workflow: Arc<ScriptedWorkflow>,
+    /// Effects that agents ask for; each world is another owner of them.
+    pub effects: MemoryStore,
     /// Time.
     pub clock: Arc<TokioClock>,
 }
@@ -72,6 +75,7 @@ impl Stage {
             processes: Arc::new(ScriptedProcesses::new(Arc::clone(&record))),
             transcripts: Arc::default(),
             workflow: Arc::new(ScriptedWorkflow::new(policy)),
+            effects: MemoryStore::new(Secret::new([7; 32])),
             clock: Arc::default(),
             record,
             journal,
@@ -87,6 +91,7 @@ impl Stage {
     /// The doubles as the driver takes them.
     #[must_use]
     pub fn world(&self) -> World {
+        let options = HostOptions { clock: self.clock.clone(), ..HostOptions::default() };
         World {
             workflow: self.workflow.clone(),
             trackers: self.trackers.clone(),
@@ -97,6 +102,7 @@ impl Stage {
             clock: self.clock.clone(),
             state_dir: PathBuf::from("/state"),
             journal_id: "journal".to_owned(),
+            effects: Arc::new(StoredHost::with(Arc::new(self.effects.another()), options)),
             secret: Secret::new([7; 32]),
         }
     }

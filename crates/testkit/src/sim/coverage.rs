@@ -42,6 +42,10 @@ pub struct Coverage {
     pub snapshots: u64,
     /// Times that the clock jumped.
     pub clock_jumps: u64,
+    /// Agents that died in a turn while the daemon lived.
+    pub deaths: u64,
+    /// Prompts that an agent had taken and that its session lost with its death.
+    pub lost_prompts: u64,
     /// Edits by the human.
     pub edits: u64,
     /// Query answers that failed.
@@ -77,6 +81,8 @@ impl Coverage {
         self.refused_appends += other.refused_appends;
         self.snapshots += other.snapshots;
         self.clock_jumps += other.clock_jumps;
+        self.deaths += other.deaths;
+        self.lost_prompts += other.lost_prompts;
         self.edits += other.edits;
         self.failed_queries += other.failed_queries;
         for (phase, count) in &other.recovered {
@@ -102,6 +108,12 @@ impl Coverage {
     #[must_use]
     pub fn unmet(&self) -> Vec<String> {
         let mut unmet = Vec::new();
+        if self.deaths == 0 {
+            unmet.push("no agent died in a turn".to_owned());
+        }
+        if self.lost_prompts == 0 {
+            unmet.push("no session lost a prompt".to_owned());
+        }
         for phase in PHASES {
             if !self.recovered.contains_key(phase) {
                 unmet.push(format!("no daemon took over in phase {phase}"));

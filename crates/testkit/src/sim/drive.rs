@@ -14,6 +14,7 @@ use super::dice::Dice;
 use super::judge::Judge;
 use super::plan::Plan;
 use super::store::{Refused, Store};
+use super::turns::FORGETS;
 use super::world::World;
 use super::{Mutation, Violation};
 
@@ -401,6 +402,13 @@ impl Sim {
         }
         let id = request.id;
         self.spend_turn(&request, &outcome, 1_000);
+        if matches!((&request.effect, &outcome), (Effect::Prompt { .. }, Outcome::Failed { failure }) if failure.code == "agent_exit")
+        {
+            self.coverage.deaths += 1;
+            if self.fates.permille(FORGETS) {
+                self.forget_prompt(&request.key);
+            }
+        }
         if matches!(outcome, Outcome::Done { .. }) {
             self.last_done = Some(request);
         }

@@ -7,6 +7,7 @@ use dalsegno_core::{
 
 use super::acts::Fate;
 use super::drive::{Item, Sim};
+use super::turns::FORGETS;
 use super::{Mutation, Violation};
 
 impl Sim {
@@ -74,6 +75,9 @@ impl Sim {
                     self.coverage.around(request.effect.kind()).crashed_after += 1;
                     let share = self.crashes.below(1_001);
                     self.spend_turn(&request, &outcome, share);
+                    if matches!(request.effect, Effect::Prompt { .. }) && self.crashes.permille(FORGETS) {
+                        self.forget_prompt(&request.key);
+                    }
                     outcomes.push((request.id, outcome));
                 }
                 Item::Work { .. } | Item::Edit | Item::Zombie => {

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use dalsegno_core::{
-    AgentKind, Effect, Event, IssueId, IssueStatus, Recorded, RunOutcome, State, Then, Timestamp, View, day_of,
+    AgentKind, Effect, Event, IssueId, IssueStatus, Recorded, RunId, RunOutcome, State, Then, Timestamp, View, day_of,
     signature,
 };
 
@@ -15,6 +15,8 @@ use super::world::World;
 
 /// The furthest reset time that is waited for.
 const FURTHEST_MS: u64 = 8 * 86_400_000;
+/// Deaths of its agent that a run may go on after.
+const DEATHS: u32 = 2;
 
 /// What the plain facts say that must not happen yet, or any more.
 #[derive(Debug, Default)]
@@ -29,6 +31,8 @@ pub(crate) struct Governed {
     failures: BTreeMap<IssueId, Vec<String>>,
     /// Looks at the work in a row that saw nothing new.
     idle: BTreeMap<IssueId, u32>,
+    /// Deaths of its agent that each run went on after.
+    deaths: BTreeMap<RunId, u32>,
 }
 
 fn broken(rule: &'static str, detail: String) -> Result<(), Violation> {
@@ -74,6 +78,9 @@ impl Governed {
                     _ => {}
                 }
             }
+            Event::EffectInDoubt { run: Some(run), reason, .. } if reason.starts_with("agent_exit") => {
+                *self.deaths.entry(run.clone()).or_default() += 1;
+            }
             Event::Progress { run, progressed, .. } => {
                 let Some(issue) = fold.runs.get(run).map(|run| run.issue.clone()) else { return };
                 let idle = self.idle.entry(issue).or_default();
@@ -113,6 +120,11 @@ impl Governed {
                     Some((_, why)) => broken("governed", format!("{run} starts on {issue} although {why}")),
                     None => Ok(()),
                 }
+            }
+            Event::EffectInDoubt { run: Some(run), reason, .. }
+                if reason.starts_with("agent_exit") && self.deaths.get(run).is_some_and(|deaths| *deaths >= DEATHS) =>
+            {
+                broken("deaths", format!("{run} goes on after every death of its agent"))
             }
             Event::EffectIntended { issue, run: Some(run), key, effect: Effect::Prompt { .. }, .. } => {
                 let (Some(entry), Some(policy)) = (fold.issues.get(issue), fold.policy_of(Some(run))) else {

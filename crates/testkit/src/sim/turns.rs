@@ -13,6 +13,8 @@ use super::plan::MODELS;
 
 /// When the driver gives up on a prompt that never ends.
 const DEADLINE_MS: i64 = 3_600_000;
+/// Of 1,000 deaths in a turn, those that take the prompt with them.
+pub(super) const FORGETS: u64 = 250;
 
 impl Sim {
     /// How long something takes.
@@ -122,6 +124,27 @@ impl Sim {
             sessions.iter().find(|(_, history)| history.contains(&request.key)).map(|(session, _)| session.clone());
         if let Some(session) = heard {
             self.world.spend(&session, &request.key, usage.total_tokens * share / 1_000);
+        }
+    }
+
+    /// An agent that died in a turn may not have written down what it was asked.
+    pub(super) fn forget_prompt(&mut self, key: &str) {
+        let mut lost = false;
+        for (session, history) in &mut self.world.sessions {
+            let before = history.len();
+            history.retain(|other| other != key);
+            if history.len() < before {
+                lost = true;
+                // What the model took for it stays taken, and the prompt's next sending costs anew.
+                if let Some(tokens) = self.world.spent.remove(&(session.clone(), key.to_owned())) {
+                    let again = format!("{key}, lost {}", self.coverage.lost_prompts);
+                    self.world.spent.insert((session.clone(), again), tokens);
+                }
+            }
+        }
+        if lost {
+            self.coverage.lost_prompts += 1;
+            self.note(|_| format!("the session lost {key}"));
         }
     }
 

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dalsegno_engine::Toolbox;
 use dalsegno_engine::core::AutoApprove;
+use dalsegno_engine::{ToolCall, Toolbox};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -145,9 +145,12 @@ impl Asks {
 
     /// Executes a call of a tool of the daemon.
     async fn call(&self, params: &Value) -> Value {
-        let name = params.get("tool").and_then(Value::as_str).unwrap_or_default();
-        let arguments = params.get("arguments").cloned().unwrap_or(Value::Null);
-        let (text, success) = match timeout(TOOL_LIMIT, self.tools.call(name, arguments)).await {
+        let text = |name: &str| params.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        // Ids of calls are made anew in each turn.
+        let id = format!("{}/{}", text("turnId"), text("callId"));
+        let call =
+            ToolCall { id, name: text("tool"), arguments: params.get("arguments").cloned().unwrap_or(Value::Null) };
+        let (text, success) = match timeout(TOOL_LIMIT, self.tools.call(call)).await {
             Ok(answer) => (answer.text, answer.success),
             Err(_) => (format!("the tool did not answer within {} s", TOOL_LIMIT.as_secs()), false),
         };

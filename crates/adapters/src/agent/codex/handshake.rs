@@ -136,9 +136,12 @@ fn named(link: &Link, answer: &Value) -> Result<String, Failure> {
 }
 
 fn gone(refusal: &Refusal) -> bool {
-    ["no rollout found", "invalid session id", "invalid thread id", "thread not found"]
-        .iter()
-        .any(|words| refusal.message.contains(words))
+    // Killed between making the file of a session and its first line: there is nothing to lose.
+    let empty = refusal.message.contains("rollout at ") && refusal.message.ends_with(" is empty");
+    empty
+        || ["no rollout found", "invalid session id", "invalid thread id", "thread not found"]
+            .iter()
+            .any(|words| refusal.message.contains(words))
 }
 
 fn refused(what: &str, refusal: &Refusal) -> Failure {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use dalsegno_engine::core::{AgentKind, AgentPolicy, Sandbox};
-use dalsegno_engine::{ToolAnswer, ToolSpec, Toolbox};
+use dalsegno_engine::{ToolAnswer, ToolCall, ToolSpec, Toolbox};
 use serde_json::{Value, json};
 
 use super::overrides::Overrides;
@@ -224,7 +224,7 @@ impl Toolbox for OneTool {
         vec![ToolSpec { name: "a_tool".to_owned(), description: "Does it.".to_owned(), input_schema }]
     }
 
-    async fn call(&self, _: &str, _: Value) -> ToolAnswer {
+    async fn call(&self, _: ToolCall) -> ToolAnswer {
         ToolAnswer { text: String::new(), success: true }
     }
 }

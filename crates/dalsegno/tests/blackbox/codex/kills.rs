@@ -1,7 +1,6 @@
 //! The kill matrix: who is killed, and when, with the real Codex at work; what survived, what was done again, and what
 //! it cost.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,6 +12,7 @@ use dalsegno_engine::EventRow;
 use dalsegno_testkit::crash::Random;
 use dalsegno_testkit::parts;
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 use super::super::project::Project;
 use super::proxy::{self, At, To, Victim};
@@ -215,13 +215,11 @@ fn walk(moment: Moment, victim: Victim) -> Row {
     if moment.line().is_none() && !moment.in_handoff() {
         victim.kill(agent, i32::try_from(daemon.pid()).unwrap());
     }
-    let mut arrived = BTreeMap::new();
     if victim != Agent {
         let status = daemon.wait();
         assert_eq!(status.signal(), Some(Signal::SIGKILL as i32), "{status}; {}", daemon.log_tail());
         // Without its daemon Codex ends by itself, and writes what it has.
         project.wait_until("the end of Codex", || !lives(agent));
-        arrived = scene.prompts();
         daemon = project.once(&[]);
     }
     if let Some(gate) = gate {
@@ -232,7 +230,7 @@ fn walk(moment: Moment, victim: Victim) -> Row {
     assert!(daemon.wait().success(), "{}", daemon.log_tail());
     // At a line, the proxy looked before it killed.
     let done = fs::read_to_string(proxy::note(&project.dir)).map_or(done, |text| letters(&text));
-    judge(&scene, moment, victim, done, &arrived)
+    judge(&scene, moment, victim, done)
 }
 
 fn scene(moment: Moment, victim: Victim) -> Scene {
@@ -285,7 +283,7 @@ fn lives(pid: i32) -> bool {
     fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty())
 }
 
-fn judge(scene: &Scene, moment: Moment, victim: Victim, before: String, arrived: &BTreeMap<String, u32>) -> Row {
+fn judge(scene: &Scene, moment: Moment, victim: Victim, before: String) -> Row {
     let (project, who) = (&scene.project, format!("{moment:?}, {victim:?} killed"));
     scene.handed_off();
     let overlap = fs::read_to_string(project.dir.join("overlap")).unwrap_or_default();
@@ -294,12 +292,11 @@ fn judge(scene: &Scene, moment: Moment, victim: Victim, before: String, arrived:
     let events = project.events();
     let of = |kind: &str| events.iter().filter(|event| event.kind == kind).collect::<Vec<_>>();
     let repeated = of("turn_started").iter().filter(|event| event.data["repeated"] == true).count();
-    if victim != Agent {
-        sweep_goes_first(&events, &who);
-        assert!(repeated == 0 || arrived.is_empty(), "{who}: sent again although it had arrived");
-    } else {
-        assert_eq!(repeated, 0, "{who}");
-    }
+    sweep_goes_first(&events, victim, &who);
+    let arrived = fs::read_to_string(proxy::arrived(&project.dir)).unwrap();
+    assert!(repeated == 0 || arrived == "{}", "{who}: sent again although it had arrived: {arrived}");
+    let runs: Vec<&Value> = of("run_ended").iter().map(|event| &event.data["reason"]).collect();
+    assert_eq!(runs.len(), if dies_at_its_start(moment, victim) { 2 } else { 1 }, "{who}: runs ended with {runs:?}");
     let sessions: Vec<&str> = events
         .iter()
         .filter(|event| event.kind.starts_with("session_"))
@@ -329,13 +326,24 @@ fn judge(scene: &Scene, moment: Moment, victim: Victim, before: String, arrived:
     Row { moment, victim, session, done: before, again, calls: scene.model.requests().len(), tokens, journal }
 }
 
-/// What was left running was ended before any session went on.
-fn sweep_goes_first(events: &[EventRow], who: &str) {
-    let restart = events.iter().rposition(|event| event.kind == "daemon_started").unwrap();
-    let after = &events[restart..];
+/// A start that failed ends its run, and the next one tries again: nothing is lost with it.
+fn dies_at_its_start(moment: Moment, victim: Victim) -> bool {
+    moment == SessionUnheard && victim == Agent
+}
+
+/// What was left running was ended before any session went on: by the sweep, or by the end of the run.
+fn sweep_goes_first(events: &[EventRow], victim: Victim, who: &str) {
+    let kill = events.iter().rposition(|event| match victim {
+        Agent => {
+            event.kind == "effect_in_doubt" || event.kind == "run_ending" && event.data["ending"]["outcome"] == "failed"
+        }
+        Daemon | Both => event.kind == "daemon_started",
+    });
+    let after = &events[kill.unwrap_or_else(|| panic!("{who}: nobody noticed"))..];
     let sweeps: Vec<u64> = after
         .iter()
-        .filter(|event| event.kind == "effect_intended" && event.data["effect"]["kind"] == "sweep")
+        .filter(|event| event.kind == "effect_intended")
+        .filter(|event| matches!(event.data["effect"]["kind"].as_str(), Some("sweep" | "stop_agent")))
         .map(|event| event.data["effect_id"].as_u64().unwrap())
         .collect();
     assert!(!sweeps.is_empty(), "{who}: nothing was swept");
@@ -349,14 +357,15 @@ fn sweep_goes_first(events: &[EventRow], who: &str) {
     );
 }
 
-/// A run that failed is tried again with a session of its own; a restart goes on in the old one, where there is one.
+/// Whoever died, the old session goes on, where Codex has one.
 fn sessions_that_may_follow(moment: Moment, victim: Victim) -> &'static [&'static str] {
     match (moment, victim) {
         (SessionUnheard | BeforePush | AfterPush, _) => &["–"],
-        (BeforeFirstTurn, _) | (_, Agent) => &["new"],
-        // Codex takes the turn before anything of it is on disk.
-        (TurnBegun | TurnSaid, Both) => &["the same", "new"],
-        (_, Daemon | Both) => &["the same"],
+        // It is on disk from the first turn on.
+        (BeforeFirstTurn, _) => &["new"],
+        // Codex takes the turn before anything of it is on disk; alone, it comes to write it.
+        (TurnBegun | TurnSaid, Agent | Both) => &["the same", "new"],
+        (_, _) => &["the same"],
     }
 }
 
@@ -390,7 +399,7 @@ fn line(row: &Row) -> String {
 
 fn table(rows: &[Row]) -> String {
     let mut text = format!(
-        "| killed at | killed | session after | commands done before | done again | model calls ({} undisturbed) | tokens told by the model ({} undisturbed) | in the journal |\n|---|---|---|---|---|---|---|---|\n",
+        "| moment | killed | survived: session | survived: commands | repeated | cost: model calls ({} undisturbed) | cost: tokens told by the model ({} undisturbed) | of them in the journal |\n|---|---|---|---|---|---|---|---|\n",
         CLEAN.0, CLEAN.1
     );
     for row in rows {

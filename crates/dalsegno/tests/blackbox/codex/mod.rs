@@ -5,4 +5,5 @@ mod kills;
 mod limits;
 mod loopback;
 mod proxy;
+mod restarts;
 mod scene;

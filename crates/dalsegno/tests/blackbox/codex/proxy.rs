@@ -15,6 +15,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
+use super::scene;
+
 /// Names the file with the plan; without it the test is none.
 const PLAN_VARIABLE: &str = "DALSEGNO_TEST_PROXY";
 
@@ -81,6 +83,11 @@ pub(crate) fn note(dir: &Path) -> PathBuf {
     dir.join("killed")
 }
 
+/// What is in Codex's histories when a Codex starts, which is after the sweep of the one before it.
+pub(crate) fn arrived(dir: &Path) -> PathBuf {
+    dir.join("arrived")
+}
+
 struct Plan {
     dir: PathBuf,
     daemon: PathBuf,
@@ -142,6 +149,7 @@ fn passes_lines_and_kills_once() {
     let plan: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
     let path = |name: &str| PathBuf::from(plan[name].as_str().unwrap());
     note_what_runs(&path("dir"));
+    fs::write(arrived(&path("dir")), json!(scene::prompts(&path("dir"))).to_string()).unwrap();
     let mut out = fs::File::options().write(true).open("/proc/self/fd/3").unwrap();
     // Codex must not have the daemon's pipe but through us.
     let mut codex = Command::new("sh")

@@ -1,8 +1,9 @@
 //! A project whose agent is the real Codex, and the model that it asks.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use dalsegno_testkit::model::{ModelServer, Script, Tokens};
 use dalsegno_testkit::parts::{self, Part};
@@ -68,7 +69,7 @@ impl Scene {
 
     /// Where Codex keeps its sessions: below the daemon's own home.
     pub(crate) fn home(&self) -> PathBuf {
-        self.project.dir.join("home/.codex")
+        home(&self.project.dir)
     }
 
     fn config(&self) -> String {
@@ -113,21 +114,8 @@ stream_idle_timeout_ms = 60000
     }
 
     /// How often each prompt is in the histories of Codex.
-    pub(crate) fn prompts(&self) -> std::collections::BTreeMap<String, u32> {
-        let mut seen = std::collections::BTreeMap::new();
-        for text in files(self.home().join("sessions")) {
-            for line in text.lines() {
-                let item: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
-                if item["type"] != "response_item" || item["payload"]["role"] != "user" {
-                    continue;
-                }
-                for rest in line.split("<!-- dalsegno:").skip(1) {
-                    let marker: String = rest.chars().take_while(char::is_ascii_hexdigit).collect();
-                    *seen.entry(marker).or_default() += 1;
-                }
-            }
-        }
-        seen
+    pub(crate) fn prompts(&self) -> BTreeMap<String, u32> {
+        prompts(&self.project.dir)
     }
 
     /// DS-1 is handed over, once; nothing was asked twice; nothing is left.
@@ -144,6 +132,28 @@ stream_idle_timeout_ms = 60000
     pub(crate) fn count(&self, kind: &str) -> usize {
         self.project.events().iter().filter(|event| event.kind == kind).count()
     }
+}
+
+fn home(dir: &Path) -> PathBuf {
+    dir.join("home/.codex")
+}
+
+/// How often each prompt is in the histories of the Codex whose project is in `dir`.
+pub(crate) fn prompts(dir: &Path) -> BTreeMap<String, u32> {
+    let mut seen = BTreeMap::new();
+    for text in files(home(dir).join("sessions")) {
+        for line in text.lines() {
+            let item: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+            if item["type"] != "response_item" || item["payload"]["role"] != "user" {
+                continue;
+            }
+            for rest in line.split("<!-- dalsegno:").skip(1) {
+                let marker: String = rest.chars().take_while(char::is_ascii_hexdigit).collect();
+                *seen.entry(marker).or_default() += 1;
+            }
+        }
+    }
+    seen
 }
 
 fn files(folder: PathBuf) -> Vec<String> {

@@ -2,6 +2,7 @@
 
 mod crash;
 mod damage;
+mod entries;
 mod fence;
 mod kept;
 mod mixed;
