@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::CliError;
+use crate::presence;
 
 /// Port of the API when nothing else is said.
 const DEFAULT_PORT: u16 = 7272;
@@ -50,6 +51,8 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
     let loaded = workflow.load_full().map_err(|failure| CliError::failure(&failure))?;
     let opened =
         Store::open(&options.state_dir, OpenOptions::default()).map_err(|error| CliError::failure(&error.failure()))?;
+    // What a killed daemon left of itself is not ours, whatever process id it had.
+    presence::withdraw(&options.state_dir);
     let workspaces = Arc::new(LocalWorkspaces::new(&options.state_dir, workflow.clone()));
     let trackers = Arc::new(LocalTrackers::new());
     preflight(&loaded.policy, trackers.as_ref(), &workspaces).await?;
@@ -96,6 +99,8 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
     let server = tokio::spawn(dalsegno_gateway::serve(listener, app, serving.clone()));
     let end = driver.run(stop, stop_now).await;
 
+    // Before the port is anybody's again, nobody is led to it.
+    presence::withdraw(&options.state_dir);
     serving.cancel();
     signals.abort();
     match server.await {
@@ -104,7 +109,6 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
         Err(error) => tracing::warn!(%error, "the API ended badly"),
     }
     transcripts.flush();
-    presence::withdraw(&options.state_dir);
     end.map_err(|error| match &error {
         DriverError::Append(_) => CliError::new("journal_failed", error.to_string())
             .hint("free disk space or repair the disk, then start again: everything acknowledged is kept"),
@@ -248,61 +252,4 @@ impl Control for DriverControl {
 
 fn ending() -> Failure {
     Failure::retryable("engine_unavailable", "the daemon is ending")
-}
-
-/// The files by which a running daemon is found.
-pub(crate) mod presence {
-    use std::fs;
-    use std::io::{self, Write};
-    use std::os::unix::fs::OpenOptionsExt;
-    use std::path::Path;
-
-    use dalsegno_api::Daemon;
-
-    use crate::error::CliError;
-
-    /// The operator token of this state directory: made once, readable for its owner alone.
-    pub(super) fn token(state_dir: &Path) -> Result<String, CliError> {
-        let path = state_dir.join("token");
-        match fs::read_to_string(&path) {
-            Ok(token) if token.trim().len() >= 32 => return Ok(token.trim().to_owned()),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(CliError::io("token_unreadable", &error)),
-        }
-        let mut bytes = [0_u8; 24];
-        getrandom::fill(&mut bytes).map_err(|error| CliError::new("no_randomness", error.to_string()))?;
-        let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        write(&path, token.as_bytes()).map_err(|error| CliError::io("token_unwritable", &error))?;
-        Ok(token)
-    }
-
-    /// Says where the daemon is.
-    pub(super) fn announce(state_dir: &Path, url: &str, version: &str) -> Result<(), CliError> {
-        let daemon = Daemon {
-            pid: std::process::id(),
-            url: url.to_owned(),
-            started_at: jiff::Timestamp::now().to_string(),
-            version: version.to_owned(),
-        };
-        let json =
-            serde_json::to_vec_pretty(&daemon).map_err(|error| CliError::new("daemon_json", error.to_string()))?;
-        write(&state_dir.join("daemon.json"), &json).map_err(|error| CliError::io("daemon_json_unwritable", &error))
-    }
-
-    /// Nobody is here any more. Best effort: a stale file is recognised by its dead process.
-    pub(super) fn withdraw(state_dir: &Path) {
-        if let Err(error) = fs::remove_file(state_dir.join("daemon.json")) {
-            tracing::debug!(%error, "daemon.json stays behind");
-        }
-    }
-
-    /// Writes a private file so that a reader sees the old content or the new one.
-    fn write(path: &Path, content: &[u8]) -> io::Result<()> {
-        let temporary = path.with_extension("new");
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    }
 }

@@ -7,6 +7,7 @@ mod error;
 mod logging;
 mod offline;
 mod out;
+mod presence;
 mod reader;
 #[cfg(test)]
 mod reference;
