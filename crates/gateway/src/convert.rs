@@ -10,7 +10,7 @@ use dalsegno_engine::{EffectRow, EventRow, RateLimits, RateWindow, TranscriptEnt
 
 use crate::app::LiveRun;
 use crate::guard::Caller;
-use crate::withhold::withhold;
+use crate::withhold::{is_open_rule, open_evidence, open_reason, withhold};
 
 /// RFC 3339 in UTC with milliseconds.
 pub(crate) fn time(at: Timestamp) -> String {
@@ -52,6 +52,11 @@ fn workspace(workspace: Workspace) -> api::Workspace {
     api::Workspace { path, branch }
 }
 
+/// A reason as the caller may read it.
+fn told(reason: Option<String>, caller: Caller) -> Option<String> {
+    if caller.trusted { reason } else { reason.as_deref().and_then(open_reason) }
+}
+
 pub(crate) fn problem(failure: Failure, caller: Caller) -> api::Problem {
     let Failure { code, message, hint, retryable: _ } = failure;
     api::Problem { code, message: Some(message).filter(|_| caller.trusted), hint: hint.filter(|_| caller.trusted) }
@@ -66,11 +71,11 @@ struct Rest {
     changed_at: Timestamp,
 }
 
-pub(crate) fn issue(view: IssueView) -> api::Issue {
-    split(view).0
+pub(crate) fn issue(view: IssueView, caller: Caller) -> api::Issue {
+    split(view, caller).0
 }
 
-fn split(view: IssueView) -> (api::Issue, Rest) {
+fn split(view: IssueView, caller: Caller) -> (api::Issue, Rest) {
     let IssueView {
         issue,
         status,
@@ -110,7 +115,7 @@ fn split(view: IssueView) -> (api::Issue, Rest) {
         title,
         status: status.as_str().to_owned(),
         tracker_state: state,
-        reason,
+        reason: told(reason, caller),
         attempt,
         workspace: directory.map(workspace),
         usage: usage(used),
@@ -137,7 +142,7 @@ pub(crate) fn issue_detail(view: IssueView, parts: DetailParts) -> api::IssueDet
     let DetailParts { running, runs, recent, caller } = parts;
     let waits = matches!(view.status, IssueStatus::WaitingRetry | IssueStatus::WaitingQuota);
     let failed = waits || matches!(view.status, IssueStatus::Failed | IssueStatus::Parked);
-    let (issue, rest) = split(view);
+    let (issue, rest) = split(view, caller);
     let Rest { description, blocked_by, parent, seen_at, changed_at } = rest;
     let attempt = issue.attempt.unwrap_or(0);
     api::IssueDetail {
@@ -161,8 +166,8 @@ pub(crate) fn issue_detail(view: IssueView, parts: DetailParts) -> api::IssueDet
                 })
                 .collect(),
         },
-        last_run: runs.into_iter().next().map(run),
-        recent_events: recent.into_iter().map(recent_event).collect(),
+        last_run: runs.into_iter().next().map(|view| run(view, caller)),
+        recent_events: recent.into_iter().map(|row| recent_event(row, caller)).collect(),
         last_error: issue.reason.clone().filter(|_| failed),
         tracked: std::collections::BTreeMap::new(),
         issue,
@@ -174,13 +179,16 @@ fn blocker(blocker: BlockerRef) -> Option<String> {
     identifier.or(id.map(|id| id.0))
 }
 
-fn recent_event(row: EventRow) -> api::RecentEvent {
-    let EventRow { seq: _, at, kind, issue: _, run: _, data } = row;
+fn recent_event(row: EventRow, caller: Caller) -> api::RecentEvent {
+    let EventRow { seq: _, at, kind, issue: _, run: _, mut data } = row;
+    if !caller.trusted {
+        withhold(&kind, &mut data);
+    }
     let message = message(&kind, &data);
     api::RecentEvent { at: time(at), event: kind, message }
 }
 
-/// An event in words. Only what is open to everybody serves.
+/// An event in words, from what its caller may read.
 fn message(kind: &str, data: &serde_json::Value) -> Option<String> {
     let word = |name: &str| data.get(name).and_then(serde_json::Value::as_str);
     let inner = |name: &str, tag: &str| data.get(name)?.get(tag)?.as_str();
@@ -231,8 +239,8 @@ pub(crate) fn issue_running(run: &RunView, state: &str, live: Option<LiveRun>, c
     }
 }
 
-pub(crate) fn running_issue(view: IssueView, run: api::IssueRunning) -> api::RunningIssue {
-    let issue = issue(view);
+pub(crate) fn running_issue(view: IssueView, run: api::IssueRunning, caller: Caller) -> api::RunningIssue {
+    let issue = issue(view, caller);
     api::RunningIssue {
         issue_id: issue.id,
         issue_identifier: issue.identifier,
@@ -244,8 +252,8 @@ pub(crate) fn running_issue(view: IssueView, run: api::IssueRunning) -> api::Run
     }
 }
 
-pub(crate) fn waiting_issue(view: IssueView) -> api::WaitingIssue {
-    let issue = issue(view);
+pub(crate) fn waiting_issue(view: IssueView, caller: Caller) -> api::WaitingIssue {
+    let issue = issue(view, caller);
     api::WaitingIssue {
         issue_id: issue.id,
         issue_identifier: issue.identifier,
@@ -259,7 +267,7 @@ pub(crate) fn waiting_issue(view: IssueView) -> api::WaitingIssue {
     }
 }
 
-pub(crate) fn run(view: RunView) -> api::Run {
+pub(crate) fn run(view: RunView, caller: Caller) -> api::Run {
     let RunView {
         id,
         issue,
@@ -285,12 +293,12 @@ pub(crate) fn run(view: RunView) -> api::Run {
         attempt,
         phase: phase.as_str().to_owned(),
         outcome: outcome.map(|outcome| outcome.as_str().to_owned()),
-        reason,
-        evidence,
+        reason: told(reason, caller),
+        evidence: evidence.map(|evidence| if caller.trusted { evidence } else { open_evidence(&evidence) }),
         session_id: session.map(|session| session.0),
         turns,
         cut_turns,
-        handoff: handing.map(handoff),
+        handoff: handing.map(|handing| handoff(handing, caller)),
         usage: usage(used),
         policy: policy.0,
         started_at: time(started_at),
@@ -298,7 +306,7 @@ pub(crate) fn run(view: RunView) -> api::Run {
     }
 }
 
-fn handoff(handoff: Handoff) -> api::Handoff {
+fn handoff(handoff: Handoff, caller: Caller) -> api::Handoff {
     let Handoff { commit, steps, failures: _ } = handoff;
     let steps = steps
         .into_iter()
@@ -310,17 +318,20 @@ fn handoff(handoff: Handoff) -> api::Handoff {
                 StepState::Done => ("done", 0, None, None),
                 StepState::Parked { reason } => ("parked", 0, None, Some(reason)),
             };
+            let reason = told(reason, caller);
             api::HandoffStep { step: step.as_str().to_owned(), state: state.to_owned(), failures, due_at, reason }
         })
         .collect();
     api::Handoff { commit: commit.0, steps }
 }
 
-pub(crate) fn explanation(explanation: Explanation) -> api::Explanation {
+pub(crate) fn explanation(explanation: Explanation, caller: Caller) -> api::Explanation {
     let Explanation { identifier, status, rules } = explanation;
-    let rules =
-        rules.into_iter().map(|Rule { rule, pass, detail, remedy }| api::Rule { rule, pass, detail, remedy }).collect();
-    api::Explanation { identifier, status: status.as_str().to_owned(), rules }
+    let rules = rules.into_iter().map(|Rule { rule, pass, detail, remedy }| {
+        let detail = if caller.trusted || is_open_rule(&rule) { detail } else { String::new() };
+        api::Rule { rule, pass, detail, remedy }
+    });
+    api::Explanation { identifier, status: status.as_str().to_owned(), rules: rules.collect() }
 }
 
 pub(crate) fn event(row: EventRow, journal: &str, caller: Caller) -> api::Event {

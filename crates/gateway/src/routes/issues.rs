@@ -25,7 +25,11 @@ const RECENT: usize = 20;
 const RECENT_RUNS: usize = 10;
 
 /// `GET /api/v1/issues?state=`: a status of ours (`parked`), else a state of the tracker (`In Progress`).
-pub(crate) async fn list(State(app): State<App>, mut params: Params) -> Result<Json<api::IssueList>, Problem> {
+pub(crate) async fn list(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    mut params: Params,
+) -> Result<Json<api::IssueList>, Problem> {
     let state = params.word("state")?;
     let limit = params.limit(MAX_ISSUES, MAX_ISSUES)?;
     params.done()?;
@@ -42,7 +46,8 @@ pub(crate) async fn list(State(app): State<App>, mut params: Params) -> Result<J
         })
         .await?;
     let total = views.len() as u64;
-    Ok(Json(api::IssueList { issues: views.into_iter().take(limit).map(convert::issue).collect(), total }))
+    let issues = views.into_iter().take(limit).map(|view| convert::issue(view, caller)).collect();
+    Ok(Json(api::IssueList { issues, total }))
 }
 
 /// `GET /api/v1/issues/{id}` and `GET /api/v1/{identifier}`.
@@ -94,17 +99,19 @@ fn is_machinery(kind: &str) -> bool {
 /// `GET /api/v1/issues/{id}/explain`
 pub(crate) async fn explain(
     State(app): State<App>,
+    Extension(caller): Extension<Caller>,
     Key(key): Key,
     params: Params,
 ) -> Result<Json<api::Explanation>, Problem> {
     params.done()?;
     let found = app.ask(app.control.explain(&key)).await?;
-    found.map(convert::explanation).map(Json).ok_or_else(|| Problem::issue_not_found(&key))
+    found.map(|found| convert::explanation(found, caller)).map(Json).ok_or_else(|| Problem::issue_not_found(&key))
 }
 
 /// `GET /api/v1/issues/{id}/runs`
 pub(crate) async fn runs(
     State(app): State<App>,
+    Extension(caller): Extension<Caller>,
     Key(key): Key,
     mut params: Params,
 ) -> Result<Json<api::RunList>, Problem> {
@@ -118,5 +125,5 @@ pub(crate) async fn runs(
         })
         .await?;
     let runs = found.ok_or_else(|| Problem::issue_not_found(&key))?;
-    Ok(Json(api::RunList { runs: runs.into_iter().map(convert::run).collect() }))
+    Ok(Json(api::RunList { runs: runs.into_iter().map(|view| convert::run(view, caller)).collect() }))
 }

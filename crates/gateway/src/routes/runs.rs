@@ -17,19 +17,28 @@ const DEFAULT_EFFECTS: usize = 100;
 const MAX_EFFECTS: usize = 500;
 
 /// `GET /api/v1/runs`
-pub(crate) async fn list(State(app): State<App>, mut params: Params) -> Result<Json<api::RunList>, Problem> {
+pub(crate) async fn list(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    mut params: Params,
+) -> Result<Json<api::RunList>, Problem> {
     let limit = params.limit(DEFAULT_RUNS, MAX_RUNS)?;
     params.done()?;
     let runs = app.read(move |reads| reads.runs(None, limit)).await?;
-    Ok(Json(api::RunList { runs: runs.into_iter().map(convert::run).collect() }))
+    Ok(Json(api::RunList { runs: runs.into_iter().map(|view| convert::run(view, caller)).collect() }))
 }
 
 /// `GET /api/v1/runs/{id}`
-pub(crate) async fn one(State(app): State<App>, Key(key): Key, params: Params) -> Result<Json<api::Run>, Problem> {
+pub(crate) async fn one(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Key(key): Key,
+    params: Params,
+) -> Result<Json<api::Run>, Problem> {
     params.done()?;
     let sought = key.clone();
     let found = app.read(move |reads| reads.run(&sought)).await?;
-    found.map(convert::run).map(Json).ok_or_else(|| Problem::run_not_found(&key))
+    found.map(|view| convert::run(view, caller)).map(Json).ok_or_else(|| Problem::run_not_found(&key))
 }
 
 /// `GET /api/v1/runs/{id}/transcript?after=`

@@ -37,7 +37,7 @@ async fn state_has_the_symphony_shape_and_ours() {
     let retrying = json!([{
         "issue_id": "5", "issue_identifier": "state", "issue_url": "https://tracker.example/5", "title": "Title of state",
         "status": "waiting_retry", "state": "Todo", "attempt": 2, "due_at": "2026-01-01T00:00:09.000Z",
-        "error": "hook_failed: it fell",
+        "error": "hook_failed: secret output",
     }]);
     assert_eq!(state["retrying"], retrying);
     assert_eq!(state["parked"][0]["issue_identifier"], "DS-3");
@@ -140,10 +140,10 @@ async fn the_detail_is_found_by_identifier_or_id_under_both_paths() {
     let waits = get(&router, "/api/v1/issues/state").await.body;
     assert_eq!(
         waits["retry"],
-        json!({"attempt": 2, "due_at": "2026-01-01T00:00:09.000Z", "error": "hook_failed: it fell"})
+        json!({"attempt": 2, "due_at": "2026-01-01T00:00:09.000Z", "error": "hook_failed: secret output"})
     );
     assert_eq!(waits["attempts"], json!({"restart_count": 1, "current_retry_attempt": 2}));
-    assert_eq!(waits["last_error"], "hook_failed: it fell");
+    assert_eq!(waits["last_error"], "hook_failed: secret output");
 }
 
 #[tokio::test]
@@ -159,7 +159,10 @@ async fn explain_gives_every_rule() {
     let router = World::new().router();
     let expected = json!({
         "identifier": "DS-2", "status": "queued",
-        "rules": [{"rule": "slots", "pass": false, "detail": "1 of 1 taken", "remedy": "wait"}],
+        "rules": [
+            {"rule": "slot_free", "pass": false, "detail": "1 of 1 taken", "remedy": "wait"},
+            {"rule": "status_allows", "pass": false, "detail": "status is parked (hook_failed: secret)", "remedy": "wait"},
+        ],
     });
     assert_eq!(get(&router, "/api/v1/issues/2/explain").await.body, expected);
 }
@@ -177,6 +180,7 @@ async fn runs_are_newest_first_and_whole() {
     let handoff = json!({"commit": "c0ffee", "steps": [
         {"step": "push", "state": "done", "failures": 0, "due_at": null, "reason": null},
         {"step": "comment", "state": "waiting", "failures": 2, "due_at": "2026-01-01T00:00:00.000Z", "reason": null},
+        {"step": "move", "state": "parked", "failures": 0, "due_at": null, "reason": "tracker_status: secret answer"},
     ]});
     assert_eq!(run["handoff"], handoff);
     assert_eq!((&run["outcome"], &run["phase"], &run["issue"]), (&json!("completed"), &json!("ended"), &json!("DS-4")));
