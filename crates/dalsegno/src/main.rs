@@ -12,6 +12,7 @@ mod reader;
 #[cfg(test)]
 mod reference;
 mod settings;
+mod sink;
 mod story;
 mod survey;
 mod text;
@@ -31,8 +32,9 @@ fn main() -> ExitCode {
     match verbs::dispatch(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            error.print(json);
-            ExitCode::from(error.exit_code())
+            let exit = ExitCode::from(error.exit_code());
+            out::patiently(move || error.print(json));
+            exit
         }
     }
 }

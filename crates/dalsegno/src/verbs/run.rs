@@ -53,9 +53,10 @@ pub(crate) fn run(args: Args, common: &Common) -> Result<(), CliError> {
     runtime.shutdown_timeout(SHUTDOWN_LIMIT);
     let end = end?;
     crash::count();
-    match end {
-        DriverEnd::Quiet => out::line("Nothing is eligible or running any more."),
-        DriverEnd::Stopped => out::line("Ended. What was under way goes on at the next start."),
-    }
+    let words = match end {
+        DriverEnd::Quiet => "Nothing is eligible or running any more.",
+        DriverEnd::Stopped => "Ended. What was under way goes on at the next start.",
+    };
+    out::patiently(|| out::line(words));
     Ok(())
 }
