@@ -11,18 +11,15 @@ use dalsegno_adapters::process::Sweeper;
 use dalsegno_adapters::tracker::LocalTrackers;
 use dalsegno_adapters::workflow::WorkflowFile;
 use dalsegno_adapters::workspace::LocalWorkspaces;
-use dalsegno_core::{ActionRequest, BudgetLine, Explanation, Failure, Policy, Receipt, Timestamp};
+use dalsegno_core::{Policy, Timestamp};
 use dalsegno_durable::StoredHost;
-use dalsegno_engine::{
-    Clock, Driver, DriverEnd, DriverError, DriverHandle, DriverOptions, RateLimits, Trackers, World,
-};
-use dalsegno_gateway::{Access, App, Control, LiveRun, RefreshAnswer};
+use dalsegno_engine::{Clock, Driver, DriverEnd, DriverError, DriverOptions, Trackers, World};
+use dalsegno_gateway::{Access, App};
 use dalsegno_store::{OpenOptions, Store, TranscriptFiles};
-use futures::future::BoxFuture;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::control::{DriverControl, Readiness, WatchedJournal};
 use crate::error::CliError;
 use crate::presence;
 
@@ -82,7 +79,9 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
         version: version.to_owned(),
         pid: std::process::id(),
     };
-    let (driver, handle) = Driver::new(opened.loaded, Arc::new(opened.journal), world, driver_options)
+    let readiness = Arc::new(Readiness::default());
+    let journal = WatchedJournal::new(Arc::new(opened.journal), Arc::clone(&readiness));
+    let (driver, handle) = Driver::new(opened.loaded, Arc::new(journal), world, driver_options)
         .map_err(|error| CliError::new("corrupt_journal", error.to_string()))?;
 
     // Whoever finds the daemon may signal it: before it can be found, it listens.
@@ -93,7 +92,7 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
     let (pid, state_dir) = (std::process::id(), options.state_dir.display());
     tracing::info!(url, pid, %state_dir, "the API is at {url}; everything is kept in {state_dir}");
 
-    let control = Arc::new(DriverControl { handle });
+    let control = Arc::new(DriverControl::new(handle, readiness, stop.clone()));
     let app = App::new(opened.store.clone(), control, clock, Access::Token(token), version);
     let serving = CancellationToken::new();
     let server = tokio::spawn(dalsegno_gateway::serve(listener, app, serving.clone()));
@@ -194,62 +193,4 @@ impl Clock for SystemClock {
             u64::try_from(seconds * 1_000 + nanos / 1_000_000).unwrap_or(0)
         })
     }
-}
-
-/// The gateway's way to the loop.
-struct DriverControl {
-    handle: DriverHandle,
-}
-
-impl Control for DriverControl {
-    fn explain(&self, key: &str) -> BoxFuture<'static, Result<Option<Explanation>, Failure>> {
-        let (handle, key) = (self.handle.clone(), key.to_owned());
-        Box::pin(async move { Ok(handle.explain(&key).await) })
-    }
-
-    fn refresh(&self) -> BoxFuture<'static, Result<RefreshAnswer, Failure>> {
-        let handle = self.handle.clone();
-        Box::pin(async move {
-            match handle.refresh().await {
-                Some(coalesced) => Ok(RefreshAnswer { coalesced }),
-                None => Err(ending()),
-            }
-        })
-    }
-
-    fn act(&self, request: ActionRequest) -> BoxFuture<'static, Result<Receipt, Failure>> {
-        let handle = self.handle.clone();
-        Box::pin(async move { handle.act(request).await.ok_or_else(ending) })
-    }
-
-    fn receipt(&self, action: &str) -> BoxFuture<'static, Result<Option<Receipt>, Failure>> {
-        let (handle, action) = (self.handle.clone(), action.to_owned());
-        Box::pin(async move { handle.receipt(&action).await.ok_or_else(ending) })
-    }
-
-    fn budgets(&self) -> BoxFuture<'static, Result<Vec<BudgetLine>, Failure>> {
-        let handle = self.handle.clone();
-        Box::pin(async move { handle.budgets().await.ok_or_else(ending) })
-    }
-
-    fn head(&self) -> watch::Receiver<u64> {
-        self.handle.head()
-    }
-
-    fn live(&self, run: &str) -> Option<LiveRun> {
-        let sign = self.handle.last_sign(run)?;
-        Some(LiveRun { last_event: sign.what.to_owned(), last_event_at: sign.at?, last_message: sign.message })
-    }
-
-    fn rate_limits(&self) -> Option<RateLimits> {
-        self.handle.rate_limits()
-    }
-
-    fn ready(&self) -> bool {
-        *self.handle.head().borrow() > 0
-    }
-}
-
-fn ending() -> Failure {
-    Failure::retryable("engine_unavailable", "the daemon is ending")
 }

@@ -1,6 +1,7 @@
 //! The binary: arguments, settings, one file per verb.
 
 mod cli;
+mod control;
 mod crash;
 mod daemon;
 mod error;
