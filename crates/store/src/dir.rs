@@ -100,3 +100,9 @@ pub(crate) fn remove(path: &Path) -> std::io::Result<()> {
         _ => Ok(()),
     }
 }
+
+/// Makes sure that the name of a file, and not only its content, survives a power failure.
+pub(crate) fn sync_parent(path: &Path) -> std::io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(parent)?.sync_all()
+}
