@@ -24,7 +24,7 @@ pub struct Usage {
     pub output_tokens: u64,
     /// What the agent calls the total.
     pub total_tokens: u64,
-    /// Cost in US dollars; null when the price is not known.
+    /// Cost in US dollars; null when the price of some of it is not known, or its rows of the ledger are not kept any more.
     pub cost_usd: Option<f64>,
 }
 
@@ -139,7 +139,7 @@ pub struct IssueDetail {
     pub recent_events: Vec<RecentEvent>,
     /// Why the issue waits, failed or is parked.
     pub last_error: Option<String>,
-    /// Free for extensions.
+    /// Free for extensions, as in the Symphony specification (§13.7.2); this version has none, and it is always empty.
     pub tracked: BTreeMap<String, serde_json::Value>,
 }
 
@@ -462,9 +462,9 @@ pub struct Event {
     pub run: Option<String>,
     /// Action that it belongs to.
     pub action_id: Option<String>,
-    /// Correlation of that action.
+    /// Correlation of that action, where the event has it; withheld from callers without a token.
     pub correlation_id: Option<String>,
-    /// The event that led to it.
+    /// The event that led to it; the journal of this version does not record it, and it is always null.
     pub caused_by: Option<u64>,
     /// The fact.
     pub data: serde_json::Value,

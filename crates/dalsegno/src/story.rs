@@ -113,14 +113,9 @@ fn status(facts: &Facts<'_>) -> Option<(Tone, String)> {
 }
 
 fn turn_ended(facts: &Facts<'_>) -> (Tone, String) {
-    let outcome = match facts.word("outcome") {
-        "" => facts.inner("turn_outcome", "outcome"),
-        outcome => outcome,
-    };
-    let code = facts.get("failure").or_else(|| facts.get("turn_outcome")?.get("failure"));
-    let code = code.and_then(|failure| failure.get("code")).and_then(Value::as_str);
+    let code = facts.get("failure").and_then(|failure| failure.get("code")).and_then(Value::as_str);
     let turn = facts.number("turn");
-    match (outcome, code) {
+    match (facts.word("outcome"), code) {
         ("completed", _) => (Tone::Plain, format!("turn {turn} is over")),
         (outcome, Some(code)) => (Tone::Odd, format!("turn {turn} {}: {}", clean(outcome), clean(code))),
         (outcome, None) => (Tone::Odd, format!("turn {turn} {}", clean(outcome))),
@@ -222,12 +217,8 @@ mod tests {
             told("issue_status", json!({"from": "handing_off", "to": "handed_off"})),
             Some((Tone::Good, "HANDED OFF".to_owned()))
         );
-        for data in [
-            json!({"turn": 2, "outcome": "failed", "failure": {"code": "agent_exit"}}),
-            json!({"turn": 2, "turn_outcome": {"outcome": "failed", "failure": {"code": "agent_exit"}}}),
-        ] {
-            assert_eq!(told("turn_ended", data), Some((Tone::Odd, "turn 2 failed: agent_exit".to_owned())));
-        }
+        let failed = json!({"turn": 2, "outcome": "failed", "failure": {"code": "agent_exit"}});
+        assert_eq!(told("turn_ended", failed), Some((Tone::Odd, "turn 2 failed: agent_exit".to_owned())));
         assert_eq!(told("effect_intended", json!({"effect_id": 1})), None);
         assert_eq!(told("issue_status", json!({"from": "idle", "to": "running"})), None);
         assert_eq!(told("unheard_of", json!(null)), None);

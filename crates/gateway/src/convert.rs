@@ -9,6 +9,7 @@ use dalsegno_durable::{self as durable, EffectError, EffectRecord, EffectState, 
 use dalsegno_engine::{EffectRow, EventRow, RateLimits, RateWindow, TranscriptEntry, TranscriptKind};
 
 use crate::app::LiveRun;
+use crate::costs::Costs;
 use crate::guard::Caller;
 use crate::withhold::{is_open_rule, open_evidence, open_reason, withhold};
 
@@ -22,9 +23,9 @@ pub(crate) fn time(at: Timestamp) -> String {
     format!("{time:.3}")
 }
 
-fn usage(usage: Usage) -> api::Usage {
+fn usage(usage: Usage, cost_usd: Option<f64>) -> api::Usage {
     let Usage { input_tokens, cached_input_tokens: _, output_tokens, total_tokens } = usage;
-    api::Usage { input_tokens, output_tokens, total_tokens, cost_usd: None }
+    api::Usage { input_tokens, output_tokens, total_tokens, cost_usd }
 }
 
 fn tokens(usage: Usage) -> api::Tokens {
@@ -71,11 +72,11 @@ struct Rest {
     changed_at: Timestamp,
 }
 
-pub(crate) fn issue(view: IssueView, caller: Caller) -> api::Issue {
-    split(view, caller).0
+pub(crate) fn issue(view: IssueView, costs: &Costs, caller: Caller) -> api::Issue {
+    split(view, costs, caller).0
 }
 
-fn split(view: IssueView, caller: Caller) -> (api::Issue, Rest) {
+fn split(view: IssueView, costs: &Costs, caller: Caller) -> (api::Issue, Rest) {
     let IssueView {
         issue,
         status,
@@ -109,6 +110,7 @@ fn split(view: IssueView, caller: Caller) -> (api::Issue, Rest) {
         created_at: _,
         updated_at: _,
     } = issue;
+    let cost_usd = costs.issue(&id, used);
     let line = api::Issue {
         identifier,
         id: id.0,
@@ -118,7 +120,7 @@ fn split(view: IssueView, caller: Caller) -> (api::Issue, Rest) {
         reason: told(reason, caller),
         attempt,
         workspace: directory.map(workspace),
-        usage: usage(used),
+        usage: usage(used, cost_usd),
         current_run: current_run.map(|run| run.0),
         url,
         labels,
@@ -135,14 +137,15 @@ pub(crate) struct DetailParts {
     /// Newest first.
     pub(crate) runs: Vec<RunView>,
     pub(crate) recent: Vec<EventRow>,
+    pub(crate) costs: Costs,
     pub(crate) caller: Caller,
 }
 
 pub(crate) fn issue_detail(view: IssueView, parts: DetailParts) -> api::IssueDetail {
-    let DetailParts { running, runs, recent, caller } = parts;
+    let DetailParts { running, runs, recent, costs, caller } = parts;
     let waits = matches!(view.status, IssueStatus::WaitingRetry | IssueStatus::WaitingQuota);
     let failed = waits || matches!(view.status, IssueStatus::Failed | IssueStatus::Parked);
-    let (issue, rest) = split(view, caller);
+    let (issue, rest) = split(view, &costs, caller);
     let Rest { description, blocked_by, parent, seen_at, changed_at } = rest;
     let attempt = issue.attempt.unwrap_or(0);
     api::IssueDetail {
@@ -166,7 +169,7 @@ pub(crate) fn issue_detail(view: IssueView, parts: DetailParts) -> api::IssueDet
                 })
                 .collect(),
         },
-        last_run: runs.into_iter().next().map(|view| run(view, caller)),
+        last_run: runs.into_iter().next().map(|view| run(view, &costs, caller)),
         recent_events: recent.into_iter().map(|row| recent_event(row, caller)).collect(),
         last_error: issue.reason.clone().filter(|_| failed),
         tracked: std::collections::BTreeMap::new(),
@@ -191,15 +194,13 @@ fn recent_event(row: EventRow, caller: Caller) -> api::RecentEvent {
 /// An event in words, from what its caller may read.
 fn message(kind: &str, data: &serde_json::Value) -> Option<String> {
     let word = |name: &str| data.get(name).and_then(serde_json::Value::as_str);
-    let inner = |name: &str, tag: &str| data.get(name)?.get(tag)?.as_str();
     let turn = data.get("turn").and_then(serde_json::Value::as_u64);
     match (kind, turn) {
         ("turn_started", Some(turn)) => return Some(format!("turn {turn}")),
         ("turn_ended", Some(turn)) => {
-            let outcome = word("outcome").or_else(|| inner("turn_outcome", "outcome")).unwrap_or("over");
-            return Some(format!("turn {turn}: {outcome}"));
+            return Some(format!("turn {turn}: {}", word("outcome").unwrap_or("over")));
         }
-        ("saga_step", _) => return Some(format!("{} {}", word("step")?, inner("state", "state")?)),
+        ("saga_step", _) => return Some(format!("{} {}", word("step")?, data.get("state")?.get("state")?.as_str()?)),
         ("check_ended", _) => {
             let passed = data.get("passed").and_then(serde_json::Value::as_bool)?;
             return Some(if passed { "passed" } else { "failed" }.to_owned());
@@ -240,7 +241,8 @@ pub(crate) fn issue_running(run: &RunView, state: &str, live: Option<LiveRun>, c
 }
 
 pub(crate) fn running_issue(view: IssueView, run: api::IssueRunning, caller: Caller) -> api::RunningIssue {
-    let issue = issue(view, caller);
+    // A list of the state tells tokens of runs, and no costs.
+    let issue = issue(view, &Costs::default(), caller);
     api::RunningIssue {
         issue_id: issue.id,
         issue_identifier: issue.identifier,
@@ -253,7 +255,7 @@ pub(crate) fn running_issue(view: IssueView, run: api::IssueRunning, caller: Cal
 }
 
 pub(crate) fn waiting_issue(view: IssueView, caller: Caller) -> api::WaitingIssue {
-    let issue = issue(view, caller);
+    let issue = issue(view, &Costs::default(), caller);
     api::WaitingIssue {
         issue_id: issue.id,
         issue_identifier: issue.identifier,
@@ -267,7 +269,7 @@ pub(crate) fn waiting_issue(view: IssueView, caller: Caller) -> api::WaitingIssu
     }
 }
 
-pub(crate) fn run(view: RunView, caller: Caller) -> api::Run {
+pub(crate) fn run(view: RunView, costs: &Costs, caller: Caller) -> api::Run {
     let RunView {
         id,
         issue,
@@ -286,6 +288,7 @@ pub(crate) fn run(view: RunView, caller: Caller) -> api::Run {
         started_at,
         ended_at,
     } = view;
+    let cost_usd = costs.run(&id, used);
     api::Run {
         id: id.0,
         issue: identifier,
@@ -299,7 +302,7 @@ pub(crate) fn run(view: RunView, caller: Caller) -> api::Run {
         turns,
         cut_turns,
         handoff: handing.map(|handing| handoff(handing, caller)),
-        usage: usage(used),
+        usage: usage(used, cost_usd),
         policy: policy.0,
         started_at: time(started_at),
         ended_at: ended_at.map(time),
@@ -336,6 +339,10 @@ pub(crate) fn explanation(explanation: Explanation, caller: Caller) -> api::Expl
 
 pub(crate) fn event(row: EventRow, journal: &str, caller: Caller) -> api::Event {
     let EventRow { seq, at, kind, issue, run, mut data } = row;
+    let text = |data: &serde_json::Value, name: &str| data.get(name)?.as_str().map(str::to_owned);
+    let action_id = text(&data, "action_id");
+    // What the caller made up itself is content.
+    let correlation_id = text(&data, "correlation_id").filter(|_| caller.trusted);
     let content_withheld = !caller.trusted && withhold(&kind, &mut data);
     api::Event {
         cursor: api::Cursor::event(journal, seq).to_string(),
@@ -344,8 +351,8 @@ pub(crate) fn event(row: EventRow, journal: &str, caller: Caller) -> api::Event 
         kind,
         issue,
         run,
-        action_id: None,
-        correlation_id: None,
+        action_id,
+        correlation_id,
         caused_by: None,
         data,
         content_withheld,
@@ -426,7 +433,6 @@ mod tests {
         for (kind, data, words) in [
             ("turn_started", json!({"turn": 2, "repeated": false}), Some("turn 2")),
             ("turn_ended", json!({"turn": 2, "outcome": "failed", "summary": "secret"}), Some("turn 2: failed")),
-            ("turn_ended", json!({"turn": 2, "turn_outcome": {"outcome": "completed"}}), Some("turn 2: completed")),
             ("saga_step", json!({"step": "push", "state": {"state": "done"}}), Some("push done")),
             ("check_ended", json!({"command": "secret", "passed": false}), Some("failed")),
             ("run_ended", json!({"outcome": "failed", "reason": "agent_exit"}), Some("failed: agent_exit")),

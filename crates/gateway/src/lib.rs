@@ -12,6 +12,7 @@
 
 mod app;
 mod convert;
+mod costs;
 mod guard;
 mod inside;
 mod listen;

@@ -4,7 +4,9 @@ use serde_json::Value;
 
 /// Fields whose text is a name, a word of ours, a place or a title. The text of any other field is a content: a field that is
 /// forgotten here is withheld and not shown.
-const OPEN: [&str; 41] = [
+const OPEN: [&str; 43] = [
+    "action_id",
+    "action_kind",
     "assignee_id",
     "base_commit",
     "branch",

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Extension, State};
 use dalsegno_api as api;
-use dalsegno_core::{IssueStatus, normalized_state};
+use dalsegno_core::{IssueStatus, IssueView, normalized_state};
 use dalsegno_engine::{EventFilter, EventRow, ReadError, Reads};
 
 use super::state::live_run;
 use crate::app::{App, Control};
 use crate::convert::{self, DetailParts};
+use crate::costs::Costs;
 use crate::guard::Caller;
 use crate::params::{Key, Params};
 use crate::problem::Problem;
@@ -33,21 +34,22 @@ pub(crate) async fn list(
     let state = params.word("state")?;
     let limit = params.limit(MAX_ISSUES, MAX_ISSUES)?;
     params.done()?;
-    let views = app
-        .read(move |reads| {
-            let Some(state) = state else { return reads.issues(None) };
-            let wanted = normalized_state(&state);
-            if let Some(status) = IssueStatus::ALL.into_iter().find(|status| status.as_str() == wanted) {
-                return reads.issues(Some(status.as_str()));
-            }
-            let mut views = reads.issues(None)?;
-            views.retain(|view| normalized_state(&view.issue.state) == wanted);
-            Ok(views)
-        })
-        .await?;
+    let (views, costs) =
+        app.read(move |reads| Ok((wanted(reads, state.as_deref())?, Costs::of_issues(reads)?))).await?;
     let total = views.len() as u64;
-    let issues = views.into_iter().take(limit).map(|view| convert::issue(view, caller)).collect();
+    let issues = views.into_iter().take(limit).map(|view| convert::issue(view, &costs, caller)).collect();
     Ok(Json(api::IssueList { issues, total }))
+}
+
+fn wanted(reads: &dyn Reads, state: Option<&str>) -> Result<Vec<IssueView>, ReadError> {
+    let Some(state) = state else { return reads.issues(None) };
+    let wanted = normalized_state(state);
+    if let Some(status) = IssueStatus::ALL.into_iter().find(|status| status.as_str() == wanted) {
+        return reads.issues(Some(status.as_str()));
+    }
+    let mut views = reads.issues(None)?;
+    views.retain(|view| normalized_state(&view.issue.state) == wanted);
+    Ok(views)
 }
 
 /// `GET /api/v1/issues/{id}` and `GET /api/v1/{identifier}`.
@@ -77,7 +79,8 @@ fn gather(
     });
     let runs = reads.runs(Some(&view.issue.id), RECENT_RUNS)?;
     let recent = recent_events(reads, &view.issue.identifier)?;
-    Ok(Some(convert::issue_detail(view, DetailParts { running, runs, recent, caller })))
+    let costs = Costs::of_issue(reads, &view.issue.id)?;
+    Ok(Some(convert::issue_detail(view, DetailParts { running, runs, recent, costs, caller })))
 }
 
 fn recent_events(reads: &dyn Reads, identifier: &str) -> Result<Vec<EventRow>, ReadError> {
@@ -120,10 +123,10 @@ pub(crate) async fn runs(
     let sought = key.clone();
     let found = app
         .read(move |reads| match reads.issue(&sought)? {
-            Some(view) => reads.runs(Some(&view.issue.id), limit).map(Some),
+            Some(view) => Ok(Some((reads.runs(Some(&view.issue.id), limit)?, Costs::of_issue(reads, &view.issue.id)?))),
             None => Ok(None),
         })
         .await?;
-    let runs = found.ok_or_else(|| Problem::issue_not_found(&key))?;
-    Ok(Json(api::RunList { runs: runs.into_iter().map(|view| convert::run(view, caller)).collect() }))
+    let (runs, costs) = found.ok_or_else(|| Problem::issue_not_found(&key))?;
+    Ok(Json(api::RunList { runs: runs.into_iter().map(|view| convert::run(view, &costs, caller)).collect() }))
 }
