@@ -53,7 +53,8 @@ impl InProcess {
 
 impl Transport for InProcess {
     fn send(&self, request: &Request) -> Result<Reply, ClientError> {
-        let answered = self.runtime.block_on(self.routes.answer(request.method, &request.target));
+        let Request { method, target, body } = request;
+        let answered = self.runtime.block_on(self.routes.answer(method, target, body.clone()));
         let (status, body) = answered.map_err(|why| ClientError::local(code::INVALID_ANSWER, why))?;
         Ok(Reply { status, body })
     }
@@ -170,6 +171,17 @@ mod tests {
         assert_eq!(client.issue("DS-1").unwrap_err().exit_code(), exit::NOT_FOUND);
         assert_eq!(client.explain("DS-1").unwrap_err().exit_code(), exit::NOT_FOUND);
         assert_eq!(client.refresh().unwrap_err().exit_code(), exit::NO_DAEMON);
+        let action = dalsegno_api::Action {
+            schema_version: 1,
+            action_kind: "release".to_owned(),
+            target: dalsegno_api::Target { kind: "issue".to_owned(), id: "DS-1".to_owned() },
+            correlation_id: None,
+            idempotency_key: None,
+            on_duplicate: None,
+            payload: serde_json::Map::new(),
+        };
+        let refused = client.act(&action).unwrap_err();
+        assert_eq!((refused.code(), refused.exit_code()), (code::DAEMON_NOT_RUNNING, exit::NO_DAEMON));
         assert_eq!(client.stream(&query).next().unwrap().unwrap_err().exit_code(), exit::NO_DAEMON);
     }
 }
