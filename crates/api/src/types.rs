@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::exit;
+
 /// `GET /healthz`: the process is up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
@@ -638,6 +640,26 @@ pub struct Receipt {
     pub replayed: bool,
 }
 
+impl Receipt {
+    /// The HTTP status that goes with the answer: it follows the code.
+    #[must_use]
+    pub fn http_status(&self) -> u16 {
+        match self.code.as_deref() {
+            None if self.replayed => 200,
+            None => 202,
+            Some("not_found") => 404,
+            Some("invalid_payload" | "unknown_action") => 422,
+            Some(_) => 409,
+        }
+    }
+
+    /// The exit code of the command line that goes with the answer, by its status.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        exit::of_status(self.http_status())
+    }
+}
+
 /// `GET /api/v1/actions/{id}`: a receipt and what came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActionState {
@@ -721,4 +743,33 @@ pub struct BudgetLine {
     pub wall_clock_ms: u64,
     /// Most milliseconds.
     pub wall_clock_ms_limit: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn status_and_exit_code_of_a_receipt_follow_its_code() {
+        for (code, replayed, status, exit) in [
+            (None, false, 202, exit::OK),
+            (None, true, 200, exit::OK),
+            (Some("not_found"), false, 404, exit::NOT_FOUND),
+            (Some("invalid_payload"), false, 422, exit::USAGE),
+            (Some("unknown_action"), false, 422, exit::USAGE),
+            (Some("not_parked"), false, 409, exit::REFUSED),
+            (Some("idempotency_conflict"), false, 409, exit::REFUSED),
+            (Some("of_a_later_version"), false, 409, exit::REFUSED),
+        ] {
+            let receipt: Receipt = serde_json::from_value(serde_json::json!({
+                "schema_version": 1, "action_id": "act-1", "correlation_id": "c", "action_kind": "x",
+                "target": {"kind": "issue", "id": "DS-1"}, "status": "rejected", "code": code, "reason": null,
+                "issued_at": "2026-01-01T00:00:00.000Z", "expected_followups": [], "replayed": replayed,
+            }))
+            .unwrap();
+            assert_eq!((receipt.http_status(), receipt.exit_code()), (status, exit), "{code:?}");
+        }
+    }
 }

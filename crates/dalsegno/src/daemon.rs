@@ -13,7 +13,7 @@ use dalsegno_adapters::workflow::WorkflowFile;
 use dalsegno_adapters::workspace::LocalWorkspaces;
 use dalsegno_core::{Policy, Timestamp};
 use dalsegno_durable::StoredHost;
-use dalsegno_engine::{Clock, Driver, DriverEnd, DriverError, DriverOptions, Trackers, World};
+use dalsegno_engine::{Clock, Driver, DriverEnd, DriverOptions, Trackers, World};
 use dalsegno_gateway::{Access, App};
 use dalsegno_store::{OpenOptions, Store, TranscriptFiles};
 use tokio::net::TcpListener;
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::control::{DriverControl, Readiness, WatchedJournal};
 use crate::error::CliError;
 use crate::presence;
+use crate::unread::ToldWorkflow;
 
 /// Port of the API when nothing else is said.
 const DEFAULT_PORT: u16 = 7272;
@@ -44,10 +45,10 @@ pub(crate) struct DaemonOptions {
 /// Runs a daemon to its end.
 pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
     let version = env!("CARGO_PKG_VERSION");
-    let workflow = Arc::new(WorkflowFile::new(&options.workflow));
-    let loaded = workflow.load_full().map_err(|failure| CliError::failure(&failure))?;
-    let opened =
-        Store::open(&options.state_dir, OpenOptions::default()).map_err(|error| CliError::failure(&error.failure()))?;
+    let file = WorkflowFile::new(&options.workflow);
+    let loaded = file.load_full()?;
+    let workflow = Arc::new(ToldWorkflow::new(file));
+    let opened = Store::open(&options.state_dir, OpenOptions::default())?;
     // What a killed daemon left of itself is not ours, whatever process id it had.
     presence::withdraw(&options.state_dir);
     let workspaces = Arc::new(LocalWorkspaces::new(&options.state_dir, workflow.clone()));
@@ -57,7 +58,7 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
     let listener = listen(options.port.or(loaded.server_port)).await?;
     let url = format!("http://{}", listener.local_addr().map_err(|error| CliError::io("api_unavailable", &error))?);
     let program = std::env::current_exe().map_err(|error| CliError::io("no_program", &error))?;
-    let transcripts = TranscriptFiles::open(&options.state_dir).map_err(|error| CliError::failure(&error.failure()))?;
+    let transcripts = TranscriptFiles::open(&options.state_dir)?;
     let transcripts = Arc::new(transcripts);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let world = World {
@@ -81,8 +82,7 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
     };
     let readiness = Arc::new(Readiness::default());
     let journal = WatchedJournal::new(Arc::new(opened.journal), Arc::clone(&readiness));
-    let (driver, handle) = Driver::new(opened.loaded, Arc::new(journal), world, driver_options)
-        .map_err(|error| CliError::new("corrupt_journal", error.to_string()))?;
+    let (driver, handle) = Driver::new(opened.loaded, Arc::new(journal), world, driver_options)?;
 
     // Whoever finds the daemon may signal it: before it can be found, it listens.
     let (stop, stop_now) = (CancellationToken::new(), CancellationToken::new());
@@ -108,12 +108,7 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
         Err(error) => tracing::warn!(%error, "the API ended badly"),
     }
     transcripts.flush();
-    end.map_err(|error| match &error {
-        DriverError::Append(_) => CliError::new("journal_failed", error.to_string())
-            .hint("free disk space or repair the disk, then start again: everything acknowledged is kept"),
-        DriverError::Corrupt(_) | DriverError::Decision(_) => CliError::new("decision_failed", error.to_string())
-            .hint("this is a defect; start again, and report it with the log if it comes back"),
-    })
+    Ok(end?)
 }
 
 /// What has to be true before anything is dispatched.
@@ -122,9 +117,10 @@ pub(crate) async fn preflight(
     trackers: &LocalTrackers,
     workspaces: &LocalWorkspaces,
 ) -> Result<(), CliError> {
-    trackers.open(policy).map_err(|failure| CliError::failure(&failure))?;
-    dalsegno_adapters::agent::preflight(&policy.agent).await.map_err(|failure| CliError::failure(&failure))?;
-    workspaces.preflight(policy).await.map_err(|failure| CliError::failure(&failure))
+    trackers.open(policy)?;
+    dalsegno_adapters::agent::preflight(&policy.agent).await?;
+    workspaces.preflight(policy).await?;
+    Ok(())
 }
 
 /// Listens on loopback: on the wanted port, or where nothing was wanted on the usual one or any free one.

@@ -17,6 +17,7 @@ mod sink;
 mod story;
 mod survey;
 mod text;
+mod unread;
 mod verbs;
 
 use std::process::ExitCode;

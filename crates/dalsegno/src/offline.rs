@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::daemon::SystemClock;
 use crate::error::CliError;
+use crate::verbs;
 
 /// A client of the store in the state directory.
 ///
@@ -30,7 +31,7 @@ fn open(state_dir: &Path) -> Result<Arc<Store>, CliError> {
     match Store::open_read_only(state_dir) {
         Ok(store) => Ok(store),
         Err(StoreError::Missing(_)) => Err(ClientError::not_running(state_dir).into()),
-        Err(error) => Err(CliError::failure(&error.failure())),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -43,11 +44,7 @@ struct InProcess {
 impl InProcess {
     fn new(reads: Arc<dyn Reads>, control: Arc<dyn Control>) -> Result<Self, CliError> {
         let app = App::new(reads, control, Arc::new(SystemClock), Access::Everybody, env!("CARGO_PKG_VERSION"));
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .map_err(|error| CliError::io("runtime_unavailable", &error))?;
-        Ok(Self { routes: Inside::new(app), runtime })
+        Ok(Self { routes: Inside::new(app), runtime: verbs::runtime()? })
     }
 }
 
