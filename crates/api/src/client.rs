@@ -2,26 +2,19 @@
 
 use std::fmt::{self, Write as _};
 use std::io::BufRead;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
-use crate::daemon::{Daemon, STATE_DIR, read_token};
+use crate::daemon::{DAEMON_FILE, STATE_DIR};
 use crate::error::{ErrorBody, ErrorDetail, code};
 use crate::exit;
+use crate::http::HttpTransport;
 use crate::sse::EventStream;
 use crate::types::{
     Action, ActionState, BudgetReport, EffectPage, EventPage, Explanation, Health, IssueDetail, IssueList, Receipt,
     Refreshed, Run, RunList, State, TranscriptPage, UsageReport,
 };
-
-/// Largest answer that is read. A page is far smaller.
-const MAX_ANSWER: u64 = 64 * 1024 * 1024;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-const CALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// Longer than the server's heartbeat, so that silence means that it is gone.
-const STREAM_SILENCE: Duration = Duration::from_secs(45);
 
 /// A call that did not give what was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,99 +105,6 @@ pub trait Transport: Send {
     fn open(&self, target: &str, last_event_id: Option<&str>) -> Result<Box<dyn BufRead + Send>, ClientError>;
 }
 
-/// Requests over HTTP to a daemon.
-#[derive(Debug, Clone)]
-pub struct HttpTransport {
-    agent: ureq::Agent,
-    base: String,
-    token: Option<String>,
-    /// Where to look for the daemon's address again, after a restart on another port.
-    state_dir: Option<PathBuf>,
-}
-
-impl HttpTransport {
-    /// A transport to the API at `url`.
-    #[must_use]
-    pub fn new(url: &str, token: Option<String>) -> Self {
-        let agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            // A proxy of the environment has no business between us and loopback.
-            .proxy(None)
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .build()
-            .new_agent();
-        Self { agent, base: url.trim_end_matches('/').to_owned(), token, state_dir: None }
-    }
-
-    /// The same transport, which looks for the daemon in `state_dir` whenever it opens a stream.
-    #[must_use]
-    pub fn found_in(mut self, state_dir: &Path) -> Self {
-        self.state_dir = Some(state_dir.to_owned());
-        self
-    }
-
-    fn stream_base(&self) -> Result<String, ClientError> {
-        let daemon = self.state_dir.as_deref().map(Daemon::read).transpose()?.flatten();
-        Ok(daemon.map_or_else(|| self.base.clone(), |daemon| daemon.url.trim_end_matches('/').to_owned()))
-    }
-
-    fn unreachable(&self, error: &ureq::Error) -> ClientError {
-        ClientError::local(code::DAEMON_UNREACHABLE, format!("the daemon at {} does not answer: {error}", self.base))
-            .hint("see whether it runs (`dalsegno status`), and its log in the state directory")
-    }
-}
-
-impl Transport for HttpTransport {
-    fn send(&self, request: &Request) -> Result<Reply, ClientError> {
-        let url = format!("{}{}", self.base, request.target);
-        let bearer = self.token.as_ref().map(|token| format!("Bearer {token}"));
-        let answer = if request.method == "POST" {
-            let mut call = self.agent.post(&url).config().timeout_global(Some(CALL_TIMEOUT)).build();
-            if let Some(bearer) = &bearer {
-                call = call.header("authorization", bearer);
-            }
-            match &request.body {
-                Some(body) => call.header("content-type", "application/json").send(&body[..]),
-                None => call.send_empty(),
-            }
-        } else {
-            let mut call = self.agent.get(&url).config().timeout_global(Some(CALL_TIMEOUT)).build();
-            if let Some(bearer) = &bearer {
-                call = call.header("authorization", bearer);
-            }
-            call.call()
-        };
-        let mut answer = answer.map_err(|error| self.unreachable(&error))?;
-        let status = answer.status().as_u16();
-        let body = answer.body_mut().with_config().limit(MAX_ANSWER).read_to_vec();
-        Ok(Reply { status, body: body.map_err(|error| self.unreachable(&error))? })
-    }
-
-    fn open(&self, target: &str, last_event_id: Option<&str>) -> Result<Box<dyn BufRead + Send>, ClientError> {
-        let mut call = self
-            .agent
-            .get(format!("{}{target}", self.stream_base()?))
-            .header("accept", "text/event-stream")
-            .config()
-            .timeout_per_read(Some(STREAM_SILENCE))
-            .build();
-        if let Some(token) = &self.token {
-            call = call.header("authorization", format!("Bearer {token}"));
-        }
-        if let Some(id) = last_event_id {
-            call = call.header("last-event-id", id);
-        }
-        let mut answer = call.call().map_err(|error| self.unreachable(&error))?;
-        let status = answer.status().as_u16();
-        if status != 200 {
-            let body = answer.body_mut().with_config().limit(MAX_ANSWER).read_to_vec();
-            return Err(refused(status, &body.map_err(|error| self.unreachable(&error))?));
-        }
-        Ok(Box::new(std::io::BufReader::new(answer.into_body().into_with_config().limit(u64::MAX).reader())))
-    }
-}
-
 /// Which events are wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventQuery {
@@ -235,21 +135,13 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the daemon that serves this state directory.
+    /// A client of the daemon that serves this state directory. The token is shown to nobody else: see [`HttpTransport`].
     ///
     /// # Errors
-    /// `daemon_not_running` when there is no `daemon.json`, or another process answers in the daemon's place;
-    /// `daemon_unreachable` when nobody answers; `daemon_file_invalid`.
+    /// `daemon_not_running` when no process holds the directory as the daemon of `daemon.json`, or another one answers
+    /// in its place; `daemon_unreachable` when nobody answers; `daemon_file_invalid`.
     pub fn discover(state_dir: &Path) -> Result<Self, ClientError> {
-        let Some(daemon) = Daemon::read(state_dir)? else { return Err(ClientError::not_running(state_dir)) };
-        let client = Self::over(HttpTransport::new(&daemon.url, read_token(state_dir)?).found_in(state_dir));
-        let stranger = match client.health() {
-            Ok(health) => health.pid != daemon.pid,
-            // Something answers, and it is no daemon of ours.
-            Err(error) if error.status.is_some() || error.code() == code::INVALID_ANSWER => true,
-            Err(error) => return Err(error),
-        };
-        if stranger { Err(ClientError::not_running(state_dir)) } else { Ok(client) }
+        HttpTransport::of_daemon(state_dir).map(Self::over)
     }
 
     /// A client over this transport.
@@ -387,14 +279,14 @@ impl fmt::Debug for Client {
     }
 }
 
-fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, ClientError> {
+pub(crate) fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, ClientError> {
     serde_json::from_slice(body).map_err(|error| {
         ClientError::local(code::INVALID_ANSWER, format!("the answer cannot be understood: {error}"))
-            .hint(format!("is the daemon of another version? Look at the `version` in {STATE_DIR}/daemon.json"))
+            .hint(format!("is the daemon of another version? Look at the `version` in {STATE_DIR}/{DAEMON_FILE}"))
     })
 }
 
-fn refused(status: u16, body: &[u8]) -> ClientError {
+pub(crate) fn refused(status: u16, body: &[u8]) -> ClientError {
     let detail = match serde_json::from_slice::<ErrorBody>(body) {
         Ok(body) => body.error,
         Err(_) => ErrorDetail::new(code::INVALID_ANSWER, format!("HTTP status {status} without the error envelope")),

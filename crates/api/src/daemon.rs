@@ -1,6 +1,6 @@
-//! How a running daemon is found: two files in its state directory.
+//! How a running daemon is found: by files in its state directory, and by its hold on it.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -15,8 +15,10 @@ pub const STATE_DIR: &str = ".dalsegno";
 pub const DAEMON_FILE: &str = "daemon.json";
 /// Holds the operator token, readable by the owner alone.
 pub const TOKEN_FILE: &str = "token";
+/// What the daemon holds a lock on as long as it lives, with its process id in it.
+pub const LOCK_FILE: &str = "lock";
 
-/// Both files are far smaller.
+/// These files are far smaller.
 const MAX_FILE: u64 = 64 * 1024;
 
 /// What `daemon.json` says.
@@ -43,6 +45,23 @@ impl Daemon {
         serde_json::from_str(&text)
             .map(Some)
             .map_err(|error| invalid(&path, &error).hint("remove the file if no daemon runs, and start one"))
+    }
+
+    /// Whether this very process holds the state directory now. The operating system ends the hold with the process; so
+    /// what `daemon.json` says is then said by the living.
+    #[must_use]
+    pub fn holds(&self, state_dir: &Path) -> bool {
+        let path = state_dir.join(LOCK_FILE);
+        let Ok(file) = File::open(&path) else { return false };
+        // Shared, so that looks do not meet each other. A daemon that meets one at its start tries again.
+        if !matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)) {
+            return false;
+        }
+        let holder = read_small(&path).ok().flatten().and_then(|text| text.trim().parse::<u32>().ok());
+        // What a process was just starting when it died has its lock for a moment.
+        let processes = Path::new("/proc");
+        let alive = !processes.join("self").exists() || processes.join(self.pid.to_string()).exists();
+        holder == Some(self.pid) && alive
     }
 }
 

@@ -6,6 +6,7 @@
 //! # Invariants
 //! - A time is an RFC 3339 string in UTC with milliseconds.
 //! - Readers ignore fields that they do not know; writers never take a field away within `v1`.
+//! - The operator token is shown to the process that holds the state directory, and to nobody else.
 //! - A cursor is opaque to clients: it names its journal, so that it cannot be misread in another.
 
 mod client;
@@ -13,13 +14,15 @@ mod cursor;
 mod daemon;
 mod error;
 pub mod exit;
+mod http;
 mod sse;
 mod types;
 
-pub use client::{Client, ClientError, EventQuery, HttpTransport, Reply, Request, Transport};
+pub use client::{Client, ClientError, EventQuery, Reply, Request, Transport};
 pub use cursor::{Cursor, CursorError};
-pub use daemon::{DAEMON_FILE, Daemon, STATE_DIR, TOKEN_FILE};
+pub use daemon::{DAEMON_FILE, Daemon, LOCK_FILE, STATE_DIR, TOKEN_FILE};
 pub use error::{ErrorBody, ErrorDetail, code};
+pub use http::HttpTransport;
 pub use sse::{EventStream, Frame, FrameReader};
 pub use types::{
     Action, ActionState, Attempts, BudgetLine, BudgetReport, Completion, Counts, Effect, EffectError, EffectPage,

@@ -29,12 +29,19 @@ pub struct Frame {
 #[derive(Debug)]
 pub struct FrameReader<R> {
     lines: R,
+    last_id: Option<String>,
 }
 
 impl<R: BufRead> FrameReader<R> {
     /// Frames of this reader.
     pub fn new(lines: R) -> Self {
-        Self { lines }
+        Self { lines, last_id: None }
+    }
+
+    /// The id of the last whole block, with or without data: where the next connection goes on.
+    #[must_use]
+    pub fn last_id(&self) -> Option<&str> {
+        self.last_id.as_deref()
     }
 
     /// The next frame with data; comments are passed over. `None` at the end.
@@ -47,6 +54,9 @@ impl<R: BufRead> FrameReader<R> {
         loop {
             let Some(line) = self.next_line()? else { return Ok(None) };
             if line.is_empty() {
+                if frame.id.is_some() {
+                    self.last_id.clone_from(&frame.id);
+                }
                 if has_data {
                     return Ok(Some(frame));
                 }
@@ -116,7 +126,15 @@ impl<'a> EventStream<'a> {
                 self.frames.insert(FrameReader::new(lines))
             }
         };
-        match frames.next_frame() {
+        let next = frames.next_frame();
+        if let Some(id) = frames.last_id() {
+            // A heartbeat moved on, too: what was passed over need not be read again.
+            if self.last_id.as_deref() != Some(id) {
+                self.failures = 0;
+                self.last_id = Some(id.to_owned());
+            }
+        }
+        match next {
             Ok(Some(frame)) => {
                 let event = serde_json::from_str::<Event>(&frame.data).map_err(|error| {
                     ClientError::local(code::INVALID_ANSWER, format!("an event cannot be understood: {error}"))

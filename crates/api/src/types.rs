@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::exit;
+
 /// `GET /healthz`: the process is up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
@@ -24,7 +26,7 @@ pub struct Usage {
     pub output_tokens: u64,
     /// What the agent calls the total.
     pub total_tokens: u64,
-    /// Cost in US dollars; null when the price is not known.
+    /// Cost in US dollars; null when the price of some of it is not known, or its rows of the ledger are not kept any more.
     pub cost_usd: Option<f64>,
 }
 
@@ -139,7 +141,7 @@ pub struct IssueDetail {
     pub recent_events: Vec<RecentEvent>,
     /// Why the issue waits, failed or is parked.
     pub last_error: Option<String>,
-    /// Free for extensions.
+    /// Free for extensions, as in the Symphony specification (§13.7.2); this version has none, and it is always empty.
     pub tracked: BTreeMap<String, serde_json::Value>,
 }
 
@@ -462,9 +464,9 @@ pub struct Event {
     pub run: Option<String>,
     /// Action that it belongs to.
     pub action_id: Option<String>,
-    /// Correlation of that action.
+    /// Correlation of that action, where the event has it; withheld from callers without a token.
     pub correlation_id: Option<String>,
-    /// The event that led to it.
+    /// The event that led to it; the journal of this version does not record it, and it is always null.
     pub caused_by: Option<u64>,
     /// The fact.
     pub data: serde_json::Value,
@@ -638,6 +640,26 @@ pub struct Receipt {
     pub replayed: bool,
 }
 
+impl Receipt {
+    /// The HTTP status that goes with the answer: it follows the code.
+    #[must_use]
+    pub fn http_status(&self) -> u16 {
+        match self.code.as_deref() {
+            None if self.replayed => 200,
+            None => 202,
+            Some("not_found") => 404,
+            Some("invalid_payload" | "unknown_action") => 422,
+            Some(_) => 409,
+        }
+    }
+
+    /// The exit code of the command line that goes with the answer, by its status.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        exit::of_status(self.http_status())
+    }
+}
+
 /// `GET /api/v1/actions/{id}`: a receipt and what came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActionState {
@@ -721,4 +743,33 @@ pub struct BudgetLine {
     pub wall_clock_ms: u64,
     /// Most milliseconds.
     pub wall_clock_ms_limit: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn status_and_exit_code_of_a_receipt_follow_its_code() {
+        for (code, replayed, status, exit) in [
+            (None, false, 202, exit::OK),
+            (None, true, 200, exit::OK),
+            (Some("not_found"), false, 404, exit::NOT_FOUND),
+            (Some("invalid_payload"), false, 422, exit::USAGE),
+            (Some("unknown_action"), false, 422, exit::USAGE),
+            (Some("not_parked"), false, 409, exit::REFUSED),
+            (Some("idempotency_conflict"), false, 409, exit::REFUSED),
+            (Some("of_a_later_version"), false, 409, exit::REFUSED),
+        ] {
+            let receipt: Receipt = serde_json::from_value(serde_json::json!({
+                "schema_version": 1, "action_id": "act-1", "correlation_id": "c", "action_kind": "x",
+                "target": {"kind": "issue", "id": "DS-1"}, "status": "rejected", "code": code, "reason": null,
+                "issued_at": "2026-01-01T00:00:00.000Z", "expected_followups": [], "replayed": replayed,
+            }))
+            .unwrap();
+            assert_eq!((receipt.http_status(), receipt.exit_code()), (status, exit), "{code:?}");
+        }
+    }
 }

@@ -11,19 +11,18 @@ use dalsegno_adapters::process::Sweeper;
 use dalsegno_adapters::tracker::LocalTrackers;
 use dalsegno_adapters::workflow::WorkflowFile;
 use dalsegno_adapters::workspace::LocalWorkspaces;
-use dalsegno_core::{ActionRequest, BudgetLine, Explanation, Failure, Policy, Receipt, Timestamp};
+use dalsegno_core::{Policy, Timestamp};
 use dalsegno_durable::StoredHost;
-use dalsegno_engine::{
-    Clock, Driver, DriverEnd, DriverError, DriverHandle, DriverOptions, RateLimits, Trackers, World,
-};
-use dalsegno_gateway::{Access, App, Control, LiveRun, RefreshAnswer};
+use dalsegno_engine::{Clock, Driver, DriverEnd, DriverOptions, Trackers, World};
+use dalsegno_gateway::{Access, App};
 use dalsegno_store::{OpenOptions, Store, TranscriptFiles};
-use futures::future::BoxFuture;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::control::{DriverControl, Readiness, WatchedJournal};
 use crate::error::CliError;
+use crate::presence;
+use crate::unread::ToldWorkflow;
 
 /// Port of the API when nothing else is said.
 const DEFAULT_PORT: u16 = 7272;
@@ -46,10 +45,12 @@ pub(crate) struct DaemonOptions {
 /// Runs a daemon to its end.
 pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
     let version = env!("CARGO_PKG_VERSION");
-    let workflow = Arc::new(WorkflowFile::new(&options.workflow));
-    let loaded = workflow.load_full().map_err(|failure| CliError::failure(&failure))?;
-    let opened =
-        Store::open(&options.state_dir, OpenOptions::default()).map_err(|error| CliError::failure(&error.failure()))?;
+    let file = WorkflowFile::new(&options.workflow);
+    let loaded = file.load_full()?;
+    let workflow = Arc::new(ToldWorkflow::new(file));
+    let opened = Store::open(&options.state_dir, OpenOptions::default())?;
+    // What a killed daemon left of itself is not ours, whatever process id it had.
+    presence::withdraw(&options.state_dir);
     let workspaces = Arc::new(LocalWorkspaces::new(&options.state_dir, workflow.clone()));
     let trackers = Arc::new(LocalTrackers::new());
     preflight(&loaded.policy, trackers.as_ref(), &workspaces).await?;
@@ -57,7 +58,7 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
     let listener = listen(options.port.or(loaded.server_port)).await?;
     let url = format!("http://{}", listener.local_addr().map_err(|error| CliError::io("api_unavailable", &error))?);
     let program = std::env::current_exe().map_err(|error| CliError::io("no_program", &error))?;
-    let transcripts = TranscriptFiles::open(&options.state_dir).map_err(|error| CliError::failure(&error.failure()))?;
+    let transcripts = TranscriptFiles::open(&options.state_dir)?;
     let transcripts = Arc::new(transcripts);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let world = World {
@@ -79,8 +80,9 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
         version: version.to_owned(),
         pid: std::process::id(),
     };
-    let (driver, handle) = Driver::new(opened.loaded, Arc::new(opened.journal), world, driver_options)
-        .map_err(|error| CliError::new("corrupt_journal", error.to_string()))?;
+    let readiness = Arc::new(Readiness::default());
+    let journal = WatchedJournal::new(Arc::new(opened.journal), Arc::clone(&readiness));
+    let (driver, handle) = Driver::new(opened.loaded, Arc::new(journal), world, driver_options)?;
 
     // Whoever finds the daemon may signal it: before it can be found, it listens.
     let (stop, stop_now) = (CancellationToken::new(), CancellationToken::new());
@@ -90,12 +92,14 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
     let (pid, state_dir) = (std::process::id(), options.state_dir.display());
     tracing::info!(url, pid, %state_dir, "the API is at {url}; everything is kept in {state_dir}");
 
-    let control = Arc::new(DriverControl { handle });
+    let control = Arc::new(DriverControl::new(handle, readiness, stop.clone()));
     let app = App::new(opened.store.clone(), control, clock, Access::Token(token), version);
     let serving = CancellationToken::new();
     let server = tokio::spawn(dalsegno_gateway::serve(listener, app, serving.clone()));
     let end = driver.run(stop, stop_now).await;
 
+    // Before the port is anybody's again, nobody is led to it.
+    presence::withdraw(&options.state_dir);
     serving.cancel();
     signals.abort();
     match server.await {
@@ -104,13 +108,7 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
         Err(error) => tracing::warn!(%error, "the API ended badly"),
     }
     transcripts.flush();
-    presence::withdraw(&options.state_dir);
-    end.map_err(|error| match &error {
-        DriverError::Append(_) => CliError::new("journal_failed", error.to_string())
-            .hint("free disk space or repair the disk, then start again: everything acknowledged is kept"),
-        DriverError::Corrupt(_) | DriverError::Decision(_) => CliError::new("decision_failed", error.to_string())
-            .hint("this is a defect; start again, and report it with the log if it comes back"),
-    })
+    Ok(end?)
 }
 
 /// What has to be true before anything is dispatched.
@@ -119,9 +117,10 @@ pub(crate) async fn preflight(
     trackers: &LocalTrackers,
     workspaces: &LocalWorkspaces,
 ) -> Result<(), CliError> {
-    trackers.open(policy).map_err(|failure| CliError::failure(&failure))?;
-    dalsegno_adapters::agent::preflight(&policy.agent).await.map_err(|failure| CliError::failure(&failure))?;
-    workspaces.preflight(policy).await.map_err(|failure| CliError::failure(&failure))
+    trackers.open(policy)?;
+    dalsegno_adapters::agent::preflight(&policy.agent).await?;
+    workspaces.preflight(policy).await?;
+    Ok(())
 }
 
 /// Listens on loopback: on the wanted port, or where nothing was wanted on the usual one or any free one.
@@ -189,120 +188,5 @@ impl Clock for SystemClock {
             let (seconds, nanos) = (time.tv_sec().max(0), time.tv_nsec().max(0));
             u64::try_from(seconds * 1_000 + nanos / 1_000_000).unwrap_or(0)
         })
-    }
-}
-
-/// The gateway's way to the loop.
-struct DriverControl {
-    handle: DriverHandle,
-}
-
-impl Control for DriverControl {
-    fn explain(&self, key: &str) -> BoxFuture<'static, Result<Option<Explanation>, Failure>> {
-        let (handle, key) = (self.handle.clone(), key.to_owned());
-        Box::pin(async move { Ok(handle.explain(&key).await) })
-    }
-
-    fn refresh(&self) -> BoxFuture<'static, Result<RefreshAnswer, Failure>> {
-        let handle = self.handle.clone();
-        Box::pin(async move {
-            match handle.refresh().await {
-                Some(coalesced) => Ok(RefreshAnswer { coalesced }),
-                None => Err(ending()),
-            }
-        })
-    }
-
-    fn act(&self, request: ActionRequest) -> BoxFuture<'static, Result<Receipt, Failure>> {
-        let handle = self.handle.clone();
-        Box::pin(async move { handle.act(request).await.ok_or_else(ending) })
-    }
-
-    fn receipt(&self, action: &str) -> BoxFuture<'static, Result<Option<Receipt>, Failure>> {
-        let (handle, action) = (self.handle.clone(), action.to_owned());
-        Box::pin(async move { handle.receipt(&action).await.ok_or_else(ending) })
-    }
-
-    fn budgets(&self) -> BoxFuture<'static, Result<Vec<BudgetLine>, Failure>> {
-        let handle = self.handle.clone();
-        Box::pin(async move { handle.budgets().await.ok_or_else(ending) })
-    }
-
-    fn head(&self) -> watch::Receiver<u64> {
-        self.handle.head()
-    }
-
-    fn live(&self, run: &str) -> Option<LiveRun> {
-        let sign = self.handle.last_sign(run)?;
-        Some(LiveRun { last_event: sign.what.to_owned(), last_event_at: sign.at?, last_message: sign.message })
-    }
-
-    fn rate_limits(&self) -> Option<RateLimits> {
-        self.handle.rate_limits()
-    }
-
-    fn ready(&self) -> bool {
-        *self.handle.head().borrow() > 0
-    }
-}
-
-fn ending() -> Failure {
-    Failure::retryable("engine_unavailable", "the daemon is ending")
-}
-
-/// The files by which a running daemon is found.
-pub(crate) mod presence {
-    use std::fs;
-    use std::io::{self, Write};
-    use std::os::unix::fs::OpenOptionsExt;
-    use std::path::Path;
-
-    use dalsegno_api::Daemon;
-
-    use crate::error::CliError;
-
-    /// The operator token of this state directory: made once, readable for its owner alone.
-    pub(super) fn token(state_dir: &Path) -> Result<String, CliError> {
-        let path = state_dir.join("token");
-        match fs::read_to_string(&path) {
-            Ok(token) if token.trim().len() >= 32 => return Ok(token.trim().to_owned()),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(CliError::io("token_unreadable", &error)),
-        }
-        let mut bytes = [0_u8; 24];
-        getrandom::fill(&mut bytes).map_err(|error| CliError::new("no_randomness", error.to_string()))?;
-        let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        write(&path, token.as_bytes()).map_err(|error| CliError::io("token_unwritable", &error))?;
-        Ok(token)
-    }
-
-    /// Says where the daemon is.
-    pub(super) fn announce(state_dir: &Path, url: &str, version: &str) -> Result<(), CliError> {
-        let daemon = Daemon {
-            pid: std::process::id(),
-            url: url.to_owned(),
-            started_at: jiff::Timestamp::now().to_string(),
-            version: version.to_owned(),
-        };
-        let json =
-            serde_json::to_vec_pretty(&daemon).map_err(|error| CliError::new("daemon_json", error.to_string()))?;
-        write(&state_dir.join("daemon.json"), &json).map_err(|error| CliError::io("daemon_json_unwritable", &error))
-    }
-
-    /// Nobody is here any more. Best effort: a stale file is recognised by its dead process.
-    pub(super) fn withdraw(state_dir: &Path) {
-        if let Err(error) = fs::remove_file(state_dir.join("daemon.json")) {
-            tracing::debug!(%error, "daemon.json stays behind");
-        }
-    }
-
-    /// Writes a private file so that a reader sees the old content or the new one.
-    fn write(path: &Path, content: &[u8]) -> io::Result<()> {
-        let temporary = path.with_extension("new");
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
     }
 }

@@ -3,7 +3,9 @@
 use std::io::{self, Write};
 
 use dalsegno_api::{ClientError, ErrorBody, ErrorDetail, code, exit};
-use dalsegno_core::Failure;
+use dalsegno_core::{CorruptJournal, Failure};
+use dalsegno_engine::DriverError;
+use dalsegno_store::StoreError;
 
 use crate::text::clean;
 
@@ -27,17 +29,6 @@ impl CliError {
     /// What the operating system refused.
     pub(crate) fn io(code: &str, error: &io::Error) -> Self {
         Self::new(code, error.to_string())
-    }
-
-    /// A failure of another part, with its remedy.
-    pub(crate) fn failure(failure: &Failure) -> Self {
-        let Failure { code, message, hint, retryable: _ } = failure.clone();
-        let exit = match code.as_str() {
-            code::ISSUE_NOT_FOUND | code::RUN_NOT_FOUND | "missing_workflow_file" => exit::NOT_FOUND,
-            _ => exit::FAILURE,
-        };
-        let detail = ErrorDetail { code, message, hint, oldest: None };
-        Self(Box::new(Report { detail, why: None, exit }))
     }
 
     /// The same error with its cause.
@@ -92,6 +83,43 @@ impl CliError {
             text += &format!("  oldest cursor: {}\n", clean(oldest));
         }
         text
+    }
+}
+
+/// A failure of another part, with its remedy.
+impl From<Failure> for CliError {
+    fn from(failure: Failure) -> Self {
+        let Failure { code, message, hint, retryable: _ } = failure;
+        let exit = match code.as_str() {
+            code::ISSUE_NOT_FOUND | code::RUN_NOT_FOUND | "missing_workflow_file" => exit::NOT_FOUND,
+            _ => exit::FAILURE,
+        };
+        let detail = ErrorDetail { code, message, hint, oldest: None };
+        Self(Box::new(Report { detail, why: None, exit }))
+    }
+}
+
+impl From<StoreError> for CliError {
+    fn from(error: StoreError) -> Self {
+        error.failure().into()
+    }
+}
+
+impl From<DriverError> for CliError {
+    fn from(error: DriverError) -> Self {
+        match error {
+            DriverError::Corrupt(error) => error.into(),
+            DriverError::Append(_) => Self::new("journal_failed", error.to_string())
+                .hint("free disk space or repair the disk, then start again: everything acknowledged is kept"),
+            DriverError::Decision(_) => Self::new("decision_failed", error.to_string())
+                .hint("this is a defect; start again, and report it with the log if it comes back"),
+        }
+    }
+}
+
+impl From<CorruptJournal> for CliError {
+    fn from(error: CorruptJournal) -> Self {
+        Self::new("corrupt_journal", error.to_string())
     }
 }
 

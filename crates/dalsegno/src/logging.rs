@@ -1,13 +1,15 @@
 //! Logs: structured lines on standard error for people (or JSON), and JSON in a rotating file of the state
-//! directory. A failing sink never stops the daemon.
+//! directory. A sink that fails, or that takes nothing any more, never stops the daemon.
 
+use std::fs::File;
 use std::io::IsTerminal;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tracing::field::{Field, Visit};
 use tracing::{Level, Subscriber};
-use tracing_appender::non_blocking::WorkerGuard;
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
@@ -17,22 +19,51 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::error::CliError;
+use crate::sink::Sink;
 use crate::{settings, text};
 
 /// Files that are kept, one a day.
 const FILES: usize = 7;
 
-/// Keeps the log's file open; what is buffered is written when it is dropped.
+/// Longest wait for what is still to be written at the end, for each sink.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// The log of this process. When it is dropped, what waits is written, and what is missing is told where it can be.
 #[must_use]
 pub(crate) struct Log {
-    _file: Option<WorkerGuard>,
+    errors: Sink,
+    file: Option<Sink>,
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        let sinks = [Some((&self.errors, "standard error")), self.file.as_ref().map(|file| (file, "the log file"))];
+        let mut whole = true;
+        for (sink, what) in sinks.iter().flatten() {
+            let missing = sink.settle(LAST_LINES);
+            if missing > 0 {
+                whole = false;
+                tracing::warn!(missing, "lines are missing in {what}, which did not take them in time");
+            }
+        }
+        if !whole {
+            for (sink, _) in sinks.iter().flatten() {
+                sink.settle(LAST_LINES);
+            }
+        }
+    }
 }
 
 /// Starts logging. Without a writable log directory, standard error is all there is, and it says so.
 pub(crate) fn start(state_dir: &Path, json: bool) -> Result<Log, CliError> {
+    let unavailable = |error: std::io::Error| CliError::new("log_unavailable", error.to_string());
     let filter = || EnvFilter::try_new(settings::log_filter()).unwrap_or_else(|_| EnvFilter::new("info"));
+    // A descriptor of our own: a writer that is stuck has no lock that the rest of the program waits for.
+    let descriptor = std::io::stderr().as_fd().try_clone_to_owned().map_err(unavailable)?;
+    let missing = if json { missing_as_json } else { missing_in_words };
+    let errors_sink = Sink::new("stderr", File::from(descriptor), missing).map_err(unavailable)?;
     let errors = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(errors_sink.clone())
         .with_ansi(settings::color_errors())
         .with_target(false);
     let errors = match (json, std::io::stderr().is_terminal()) {
@@ -41,13 +72,13 @@ pub(crate) fn start(state_dir: &Path, json: bool) -> Result<Log, CliError> {
         (false, false) => errors.compact().boxed(),
     };
     let file = made(state_dir).and_then(|folder| appender(&folder).map_err(|error| error.to_string()));
-    let (file, guard, failure) = match file {
-        Ok(file) => {
-            let (writer, guard) = tracing_appender::non_blocking(file);
-            (Some(tracing_subscriber::fmt::layer().json().with_writer(writer).with_filter(filter())), Some(guard), None)
-        }
-        Err(error) => (None, None, Some(error)),
+    let file = file.and_then(|file| Sink::new("file", file, missing_as_json).map_err(|error| error.to_string()));
+    let (file_sink, failure) = match file {
+        Ok(sink) => (Some(sink), None),
+        Err(error) => (None, Some(error)),
     };
+    let file =
+        file_sink.clone().map(|sink| tracing_subscriber::fmt::layer().json().with_writer(sink).with_filter(filter()));
     tracing_subscriber::registry()
         .with(errors.with_filter(filter()))
         .with(file)
@@ -56,7 +87,22 @@ pub(crate) fn start(state_dir: &Path, json: bool) -> Result<Log, CliError> {
     if let Some(error) = failure {
         tracing::warn!(%error, "no log file; lines go to standard error alone");
     }
-    Ok(Log { _file: guard })
+    Ok(Log { errors: errors_sink, file: file_sink })
+}
+
+/// What stands where lines are missing.
+fn missing_in_words(missing: u64) -> String {
+    let now = jiff::Timestamp::now();
+    format!("{now:.6}  WARN lines are missing here, which were not taken in time missing={missing}\n")
+}
+
+fn missing_as_json(missing: u64) -> String {
+    let message = "lines are missing here, which were not taken in time";
+    let line = serde_json::json!({
+        "timestamp": format!("{:.6}", jiff::Timestamp::now()), "level": "WARN",
+        "fields": {"message": message, "missing": missing},
+    });
+    format!("{line}\n")
 }
 
 fn appender(folder: &Path) -> Result<RollingFileAppender, tracing_appender::rolling::InitError> {

@@ -1,19 +1,23 @@
 //! The binary: arguments, settings, one file per verb.
 
 mod cli;
+mod control;
 mod crash;
 mod daemon;
 mod error;
 mod logging;
 mod offline;
 mod out;
+mod presence;
 mod reader;
 #[cfg(test)]
 mod reference;
 mod settings;
+mod sink;
 mod story;
 mod survey;
 mod text;
+mod unread;
 mod verbs;
 
 use std::process::ExitCode;
@@ -30,8 +34,9 @@ fn main() -> ExitCode {
     match verbs::dispatch(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            error.print(json);
-            ExitCode::from(error.exit_code())
+            let exit = ExitCode::from(error.exit_code());
+            out::patiently(move || error.print(json));
+            exit
         }
     }
 }

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::daemon::SystemClock;
 use crate::error::CliError;
+use crate::verbs;
 
 /// A client of the store in the state directory.
 ///
@@ -30,7 +31,7 @@ fn open(state_dir: &Path) -> Result<Arc<Store>, CliError> {
     match Store::open_read_only(state_dir) {
         Ok(store) => Ok(store),
         Err(StoreError::Missing(_)) => Err(ClientError::not_running(state_dir).into()),
-        Err(error) => Err(CliError::failure(&error.failure())),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -43,17 +44,14 @@ struct InProcess {
 impl InProcess {
     fn new(reads: Arc<dyn Reads>, control: Arc<dyn Control>) -> Result<Self, CliError> {
         let app = App::new(reads, control, Arc::new(SystemClock), Access::Everybody, env!("CARGO_PKG_VERSION"));
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .map_err(|error| CliError::io("runtime_unavailable", &error))?;
-        Ok(Self { routes: Inside::new(app), runtime })
+        Ok(Self { routes: Inside::new(app), runtime: verbs::runtime()? })
     }
 }
 
 impl Transport for InProcess {
     fn send(&self, request: &Request) -> Result<Reply, ClientError> {
-        let answered = self.runtime.block_on(self.routes.answer(request.method, &request.target));
+        let Request { method, target, body } = request;
+        let answered = self.runtime.block_on(self.routes.answer(method, target, body.clone()));
         let (status, body) = answered.map_err(|why| ClientError::local(code::INVALID_ANSWER, why))?;
         Ok(Reply { status, body })
     }
@@ -170,6 +168,17 @@ mod tests {
         assert_eq!(client.issue("DS-1").unwrap_err().exit_code(), exit::NOT_FOUND);
         assert_eq!(client.explain("DS-1").unwrap_err().exit_code(), exit::NOT_FOUND);
         assert_eq!(client.refresh().unwrap_err().exit_code(), exit::NO_DAEMON);
+        let action = dalsegno_api::Action {
+            schema_version: 1,
+            action_kind: "release".to_owned(),
+            target: dalsegno_api::Target { kind: "issue".to_owned(), id: "DS-1".to_owned() },
+            correlation_id: None,
+            idempotency_key: None,
+            on_duplicate: None,
+            payload: serde_json::Map::new(),
+        };
+        let refused = client.act(&action).unwrap_err();
+        assert_eq!((refused.code(), refused.exit_code()), (code::DAEMON_NOT_RUNNING, exit::NO_DAEMON));
         assert_eq!(client.stream(&query).next().unwrap().unwrap_err().exit_code(), exit::NO_DAEMON);
     }
 }

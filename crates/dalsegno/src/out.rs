@@ -1,11 +1,30 @@
 //! Standard output. A reader that goes away ends the program without an error.
 
 use std::io::{self, Write};
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::error::CliError;
 use dalsegno_api::exit;
+
+/// Longest wait for somebody to take the last words of a process that is through.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Prints last words, and does not wait for ever for somebody to take them: a process that is through ends, whatever
+/// becomes of its output.
+pub(crate) fn patiently(print: impl FnOnce() + Send + 'static) {
+    let (printed, is_printed) = sync_channel(1);
+    let thread = std::thread::Builder::new().name("last words".to_owned());
+    let spawned = thread.spawn(move || {
+        print();
+        let _ = printed.send(());
+    });
+    if spawned.is_ok() {
+        let _ = is_printed.recv_timeout(LAST_WORDS);
+    }
+}
 
 /// Prints a line.
 pub(crate) fn line(line: &str) {

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use dalsegno_api::{DAEMON_FILE, STATE_DIR, exit};
+use dalsegno_store::DATABASE_FILE;
 
 use crate::cli::Common;
 use crate::error::CliError;
@@ -38,7 +39,6 @@ pub(crate) mod env {
 }
 
 const WORKFLOW_FILE: &str = "WORKFLOW.md";
-const DATABASE: &str = "dalsegno.db";
 
 /// What the verbs need to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,7 +81,7 @@ impl Settings {
 fn found(start: &Path) -> Option<PathBuf> {
     let is_project = |dir: &&Path| {
         let state = dir.join(STATE_DIR);
-        dir.join(WORKFLOW_FILE).is_file() || state.join(DATABASE).is_file() || state.join(DAEMON_FILE).is_file()
+        dir.join(WORKFLOW_FILE).is_file() || state.join(DATABASE_FILE).is_file() || state.join(DAEMON_FILE).is_file()
     };
     start.ancestors().find(is_project).map(Path::to_owned)
 }
@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(found(&deep), Some(root.path().join("home")));
         let state = deep.parent().unwrap().join(STATE_DIR);
         std::fs::create_dir(&state).unwrap();
-        std::fs::write(state.join(DATABASE), "").unwrap();
+        std::fs::write(state.join(DATABASE_FILE), "").unwrap();
         assert_eq!(found(&deep).as_deref(), deep.parent());
     }
 

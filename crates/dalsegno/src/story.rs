@@ -3,7 +3,7 @@
 use dalsegno_api::Event;
 use serde_json::Value;
 
-use crate::text::{clean, commit, count, short};
+use crate::text::{clean, clock, commit, count, short, span};
 
 /// Characters of a foreign text in a sentence.
 const FOREIGN: usize = 60;
@@ -75,6 +75,11 @@ pub(crate) fn tell(event: &Event) -> Option<(Tone, String)> {
             (Odd, format!("turn {} was cut, and its prompt is not sent again", facts.number("turn")))
         }
         "turn_ended" => turn_ended(&facts),
+        "agent_suspended" => {
+            let agent = clean(facts.word("agent"));
+            (Odd, format!("no run of {agent} starts before {}: its quota is used up", facts.time("until")))
+        }
+        "agent_resumed" => (Good, format!("the quota of {} is reset", clean(facts.word("agent")))),
         "rate_limited" => (Odd, "the model's provider refuses for a while".to_owned()),
         "question_asked" => (Odd, format!("the agent asks: {}", facts.foreign("question"))),
         "check_ended" if facts.flag("passed") => {
@@ -85,14 +90,24 @@ pub(crate) fn tell(event: &Event) -> Option<(Tone, String)> {
             "no_commit" => (Odd, "nothing is committed yet: the agent gets another turn".to_owned()),
             "uncommitted" => (Odd, "files are not committed: the agent gets another turn".to_owned()),
             "check_failed" => (Plain, "the agent gets another turn, with the check's output".to_owned()),
+            "diverged" => (Odd, "what somebody else pushed is not merged: the agent gets another turn".to_owned()),
             _ => return None,
         },
         "saga_started" => (Plain, format!("commit {} is handed over", commit(facts.word("commit")))),
         "saga_step" => return saga_step(&facts),
+        "branch_diverged" => (
+            Odd,
+            format!("somebody else pushed {} to the branch, and the push was refused", commit(facts.word("remote"))),
+        ),
         "saga_ended" if !facts.flag("committed") => (Bad, "the handoff was given up".to_owned()),
         "effect_in_doubt" => (Odd, facts.with_reason("nobody knows whether an effect took place")),
         "recovery_step" => (Odd, "what the dead daemon left running is swept".to_owned()),
         "parked" => (Bad, facts.with_reason("PARKED")),
+        "released" => (Plain, "an operator released it: it may run again".to_owned()),
+        "budget_set" => (Plain, budget_set(&facts)),
+        "action_accepted" => (Plain, format!("an operator's {} is accepted", facts.action())),
+        "action_rejected" => (Odd, facts.with_reason(&format!("an operator's {} is refused", facts.action()))),
+        "action_completed" => (Good, format!("the {} is done", facts.action())),
         _ => return None,
     };
     Some((tone, text))
@@ -112,15 +127,31 @@ fn status(facts: &Facts<'_>) -> Option<(Tone, String)> {
     })
 }
 
+/// Whose limits were set, and to what.
+fn budget_set(facts: &Facts<'_>) -> String {
+    let whose = if facts.has("issue") { "its budget" } else { "the budget of a UTC day" };
+    let limits = facts.get("limits").unwrap_or(&Value::Null);
+    let whole = |name: &str| limits.get(name).and_then(Value::as_u64);
+    let told: Vec<String> = [
+        whole("tokens").map(|tokens| format!("{} tokens", count(tokens))),
+        whole("cost_nanousd").map(|cost| format!("${}.{:02}", cost / 1_000_000_000, cost % 1_000_000_000 / 10_000_000)),
+        whole("turns").map(|turns| format!("{turns} turns")),
+        whole("runs").map(|runs| format!("{runs} runs")),
+        whole("wall_clock_ms").map(|ms| format!("{} of runs", span(i64::try_from(ms / 1_000).unwrap_or(i64::MAX)))),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    match told.is_empty() {
+        true => format!("an operator set {whose}"),
+        false => format!("an operator set {whose}: {}", told.join(", ")),
+    }
+}
+
 fn turn_ended(facts: &Facts<'_>) -> (Tone, String) {
-    let outcome = match facts.word("outcome") {
-        "" => facts.inner("turn_outcome", "outcome"),
-        outcome => outcome,
-    };
-    let code = facts.get("failure").or_else(|| facts.get("turn_outcome")?.get("failure"));
-    let code = code.and_then(|failure| failure.get("code")).and_then(Value::as_str);
+    let code = facts.get("failure").and_then(|failure| failure.get("code")).and_then(Value::as_str);
     let turn = facts.number("turn");
-    match (outcome, code) {
+    match (facts.word("outcome"), code) {
         ("completed", _) => (Tone::Plain, format!("turn {turn} is over")),
         (outcome, Some(code)) => (Tone::Odd, format!("turn {turn} {}: {}", clean(outcome), clean(code))),
         (outcome, None) => (Tone::Odd, format!("turn {turn} {}", clean(outcome))),
@@ -168,6 +199,21 @@ impl<'a> Facts<'a> {
     /// Whether it is said to be so.
     pub(crate) fn flag(&self, name: &str) -> bool {
         self.get(name).and_then(Value::as_bool).unwrap_or(false)
+    }
+
+    /// A time of the journal, as people read it.
+    fn time(&self, name: &str) -> String {
+        let ms = self.get(name).and_then(Value::as_i64);
+        let time = ms.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+        time.map_or_else(|| "the provider's reset".to_owned(), |time| clock(&time.to_string()))
+    }
+
+    /// An operator's action, by its kind where it is told, and its name.
+    fn action(&self) -> String {
+        match (self.foreign("action_kind"), self.foreign("action_id")) {
+            (kind, id) if kind.is_empty() => format!("action {id}"),
+            (kind, id) => format!("action {kind} ({id})"),
+        }
     }
 
     fn foreign(&self, name: &str) -> String {
@@ -222,15 +268,75 @@ mod tests {
             told("issue_status", json!({"from": "handing_off", "to": "handed_off"})),
             Some((Tone::Good, "HANDED OFF".to_owned()))
         );
-        for data in [
-            json!({"turn": 2, "outcome": "failed", "failure": {"code": "agent_exit"}}),
-            json!({"turn": 2, "turn_outcome": {"outcome": "failed", "failure": {"code": "agent_exit"}}}),
-        ] {
-            assert_eq!(told("turn_ended", data), Some((Tone::Odd, "turn 2 failed: agent_exit".to_owned())));
-        }
+        let failed = json!({"turn": 2, "outcome": "failed", "failure": {"code": "agent_exit"}});
+        assert_eq!(told("turn_ended", failed), Some((Tone::Odd, "turn 2 failed: agent_exit".to_owned())));
         assert_eq!(told("effect_intended", json!({"effect_id": 1})), None);
         assert_eq!(told("issue_status", json!({"from": "idle", "to": "running"})), None);
         assert_eq!(told("unheard_of", json!(null)), None);
+    }
+
+    /// Kinds that are there for machines: other events tell what came of them.
+    const QUIET: [&str; 9] = [
+        "effect_ended",
+        "effect_intended",
+        "issue_changed",
+        "issue_seen",
+        "progress",
+        "run_ending",
+        "run_phase",
+        "usage",
+        "workflow_loaded",
+    ];
+
+    #[test]
+    fn every_kind_of_event_is_told_or_said_to_be_for_machines() {
+        let kinds = include_str!("../../core/src/event.rs").lines().filter_map(|line| {
+            let (variant, kind) = line.trim().split_once(" { .. } => \"")?;
+            variant.starts_with("Self::").then(|| kind.trim_end_matches("\","))
+        });
+        let source = include_str!("story.rs");
+        let (told, _) = source.split_once("#[cfg(test)]").unwrap_or((source, ""));
+        let mut number = 0;
+        for kind in kinds {
+            number += 1;
+            let has_words = told.contains(&format!("        \"{kind}\" "));
+            assert_ne!(has_words, QUIET.contains(&kind), "{kind}");
+        }
+        assert!(number > 40, "the kinds were found: {number}");
+    }
+
+    #[test]
+    fn what_an_operator_did_and_what_a_provider_or_somebody_else_does_is_told() {
+        let told = |kind: &str, data: Value| tell(&event(kind, data)).map(|(_, text)| text).unwrap_or_default();
+        let limits =
+            json!({"tokens": 5000, "cost_nanousd": 2_500_000_000_u64, "turns": null, "wall_clock_ms": 7_200_000});
+        for (kind, data, words) in [
+            (
+                "branch_diverged",
+                json!({"remote": "c0ffee".repeat(7)}),
+                "somebody else pushed c0ffeec0ffee to the branch",
+            ),
+            ("handoff_missing", json!({"missing": {"what": "diverged"}}), "somebody else pushed is not merged"),
+            (
+                "agent_suspended",
+                json!({"agent": "codex", "until": 1_767_225_600_000_i64}),
+                "no run of codex starts before ",
+            ),
+            ("agent_suspended", json!({"agent": "codex", "until": 1_767_225_600_000_i64}), ": its quota is used up"),
+            ("agent_resumed", json!({"agent": "codex"}), "the quota of codex is reset"),
+            ("budget_set", json!({"issue": "1", "limits": limits}), "its budget: 5.0k tokens, $2.50, 2h 0m of runs"),
+            ("budget_set", json!({"issue": null, "day": 1, "limits": {}}), "an operator set the budget of a UTC day"),
+            ("released", json!({"issue": "1", "action_id": "act-1"}), "an operator released it"),
+            (
+                "action_accepted",
+                json!({"action_id": "act-1", "action_kind": "release"}),
+                "action release (act-1) is accepted",
+            ),
+            ("action_rejected", json!({"action_id": "act-2", "action_kind": "x", "reason": "no"}), "is refused: no"),
+            ("action_completed", json!({"action_id": "act-1"}), "the action act-1 is done"),
+        ] {
+            assert!(told(kind, data).contains(words), "{kind}");
+        }
     }
 
     #[test]

@@ -160,6 +160,12 @@ async fn ask(program: &Path, arguments: &[&str], dir: Option<&Path>, limit: Dura
     }
 }
 
+/// What to do before `agent.sandbox` can be set. It is none already, so that is no advice.
+pub(crate) fn to_contain(hint: &str) -> String {
+    let hint = hint.strip_suffix(", or set agent.sandbox to none").unwrap_or(hint);
+    format!("{hint}; then set agent.sandbox to bubblewrap")
+}
+
 /// The command that runs the project's own tests, as far as its files tell.
 pub(crate) fn checks(project: &Path) -> Vec<String> {
     use std::os::unix::fs::PermissionsExt as _;
@@ -211,6 +217,15 @@ mod tests {
         assert_eq!(checks(dir.path()), ["npm ci && npm test"]);
         write("Cargo.toml", "");
         assert_eq!(checks(dir.path()), ["cargo test"]);
+    }
+
+    #[test]
+    fn who_has_no_sandbox_is_not_advised_to_set_none() {
+        let hint = "install bubblewrap (the package of that name), or set agent.sandbox to none";
+        assert_eq!(
+            to_contain(hint),
+            "install bubblewrap (the package of that name); then set agent.sandbox to bubblewrap"
+        );
     }
 
     #[tokio::test]

@@ -9,8 +9,9 @@ use dalsegno_durable::{self as durable, EffectError, EffectRecord, EffectState, 
 use dalsegno_engine::{EffectRow, EventRow, RateLimits, RateWindow, TranscriptEntry, TranscriptKind};
 
 use crate::app::LiveRun;
+use crate::costs::Costs;
 use crate::guard::Caller;
-use crate::withhold::withhold;
+use crate::withhold::{is_open_rule, open_evidence, open_reason, withhold};
 
 /// RFC 3339 in UTC with milliseconds.
 pub(crate) fn time(at: Timestamp) -> String {
@@ -22,9 +23,9 @@ pub(crate) fn time(at: Timestamp) -> String {
     format!("{time:.3}")
 }
 
-fn usage(usage: Usage) -> api::Usage {
+fn usage(usage: Usage, cost_usd: Option<f64>) -> api::Usage {
     let Usage { input_tokens, cached_input_tokens: _, output_tokens, total_tokens } = usage;
-    api::Usage { input_tokens, output_tokens, total_tokens, cost_usd: None }
+    api::Usage { input_tokens, output_tokens, total_tokens, cost_usd }
 }
 
 fn tokens(usage: Usage) -> api::Tokens {
@@ -52,6 +53,11 @@ fn workspace(workspace: Workspace) -> api::Workspace {
     api::Workspace { path, branch }
 }
 
+/// A reason as the caller may read it.
+fn told(reason: Option<String>, caller: Caller) -> Option<String> {
+    if caller.trusted { reason } else { reason.as_deref().and_then(open_reason) }
+}
+
 pub(crate) fn problem(failure: Failure, caller: Caller) -> api::Problem {
     let Failure { code, message, hint, retryable: _ } = failure;
     api::Problem { code, message: Some(message).filter(|_| caller.trusted), hint: hint.filter(|_| caller.trusted) }
@@ -66,11 +72,11 @@ struct Rest {
     changed_at: Timestamp,
 }
 
-pub(crate) fn issue(view: IssueView) -> api::Issue {
-    split(view).0
+pub(crate) fn issue(view: IssueView, costs: &Costs, caller: Caller) -> api::Issue {
+    split(view, costs, caller).0
 }
 
-fn split(view: IssueView) -> (api::Issue, Rest) {
+fn split(view: IssueView, costs: &Costs, caller: Caller) -> (api::Issue, Rest) {
     let IssueView {
         issue,
         status,
@@ -104,16 +110,17 @@ fn split(view: IssueView) -> (api::Issue, Rest) {
         created_at: _,
         updated_at: _,
     } = issue;
+    let cost_usd = costs.issue(&id, used);
     let line = api::Issue {
         identifier,
         id: id.0,
         title,
         status: status.as_str().to_owned(),
         tracker_state: state,
-        reason,
+        reason: told(reason, caller),
         attempt,
         workspace: directory.map(workspace),
-        usage: usage(used),
+        usage: usage(used, cost_usd),
         current_run: current_run.map(|run| run.0),
         url,
         labels,
@@ -130,14 +137,15 @@ pub(crate) struct DetailParts {
     /// Newest first.
     pub(crate) runs: Vec<RunView>,
     pub(crate) recent: Vec<EventRow>,
+    pub(crate) costs: Costs,
     pub(crate) caller: Caller,
 }
 
 pub(crate) fn issue_detail(view: IssueView, parts: DetailParts) -> api::IssueDetail {
-    let DetailParts { running, runs, recent, caller } = parts;
+    let DetailParts { running, runs, recent, costs, caller } = parts;
     let waits = matches!(view.status, IssueStatus::WaitingRetry | IssueStatus::WaitingQuota);
     let failed = waits || matches!(view.status, IssueStatus::Failed | IssueStatus::Parked);
-    let (issue, rest) = split(view);
+    let (issue, rest) = split(view, &costs, caller);
     let Rest { description, blocked_by, parent, seen_at, changed_at } = rest;
     let attempt = issue.attempt.unwrap_or(0);
     api::IssueDetail {
@@ -161,8 +169,8 @@ pub(crate) fn issue_detail(view: IssueView, parts: DetailParts) -> api::IssueDet
                 })
                 .collect(),
         },
-        last_run: runs.into_iter().next().map(run),
-        recent_events: recent.into_iter().map(recent_event).collect(),
+        last_run: runs.into_iter().next().map(|view| run(view, &costs, caller)),
+        recent_events: recent.into_iter().map(|row| recent_event(row, caller)).collect(),
         last_error: issue.reason.clone().filter(|_| failed),
         tracked: std::collections::BTreeMap::new(),
         issue,
@@ -174,24 +182,25 @@ fn blocker(blocker: BlockerRef) -> Option<String> {
     identifier.or(id.map(|id| id.0))
 }
 
-fn recent_event(row: EventRow) -> api::RecentEvent {
-    let EventRow { seq: _, at, kind, issue: _, run: _, data } = row;
+fn recent_event(row: EventRow, caller: Caller) -> api::RecentEvent {
+    let EventRow { seq: _, at, kind, issue: _, run: _, mut data } = row;
+    if !caller.trusted {
+        withhold(&kind, &mut data);
+    }
     let message = message(&kind, &data);
     api::RecentEvent { at: time(at), event: kind, message }
 }
 
-/// An event in words. Only what is open to everybody serves.
+/// An event in words, from what its caller may read.
 fn message(kind: &str, data: &serde_json::Value) -> Option<String> {
     let word = |name: &str| data.get(name).and_then(serde_json::Value::as_str);
-    let inner = |name: &str, tag: &str| data.get(name)?.get(tag)?.as_str();
     let turn = data.get("turn").and_then(serde_json::Value::as_u64);
     match (kind, turn) {
         ("turn_started", Some(turn)) => return Some(format!("turn {turn}")),
         ("turn_ended", Some(turn)) => {
-            let outcome = word("outcome").or_else(|| inner("turn_outcome", "outcome")).unwrap_or("over");
-            return Some(format!("turn {turn}: {outcome}"));
+            return Some(format!("turn {turn}: {}", word("outcome").unwrap_or("over")));
         }
-        ("saga_step", _) => return Some(format!("{} {}", word("step")?, inner("state", "state")?)),
+        ("saga_step", _) => return Some(format!("{} {}", word("step")?, data.get("state")?.get("state")?.as_str()?)),
         ("check_ended", _) => {
             let passed = data.get("passed").and_then(serde_json::Value::as_bool)?;
             return Some(if passed { "passed" } else { "failed" }.to_owned());
@@ -231,8 +240,9 @@ pub(crate) fn issue_running(run: &RunView, state: &str, live: Option<LiveRun>, c
     }
 }
 
-pub(crate) fn running_issue(view: IssueView, run: api::IssueRunning) -> api::RunningIssue {
-    let issue = issue(view);
+pub(crate) fn running_issue(view: IssueView, run: api::IssueRunning, caller: Caller) -> api::RunningIssue {
+    // A list of the state tells tokens of runs, and no costs.
+    let issue = issue(view, &Costs::default(), caller);
     api::RunningIssue {
         issue_id: issue.id,
         issue_identifier: issue.identifier,
@@ -244,8 +254,8 @@ pub(crate) fn running_issue(view: IssueView, run: api::IssueRunning) -> api::Run
     }
 }
 
-pub(crate) fn waiting_issue(view: IssueView) -> api::WaitingIssue {
-    let issue = issue(view);
+pub(crate) fn waiting_issue(view: IssueView, caller: Caller) -> api::WaitingIssue {
+    let issue = issue(view, &Costs::default(), caller);
     api::WaitingIssue {
         issue_id: issue.id,
         issue_identifier: issue.identifier,
@@ -259,7 +269,7 @@ pub(crate) fn waiting_issue(view: IssueView) -> api::WaitingIssue {
     }
 }
 
-pub(crate) fn run(view: RunView) -> api::Run {
+pub(crate) fn run(view: RunView, costs: &Costs, caller: Caller) -> api::Run {
     let RunView {
         id,
         issue,
@@ -278,6 +288,7 @@ pub(crate) fn run(view: RunView) -> api::Run {
         started_at,
         ended_at,
     } = view;
+    let cost_usd = costs.run(&id, used);
     api::Run {
         id: id.0,
         issue: identifier,
@@ -285,20 +296,20 @@ pub(crate) fn run(view: RunView) -> api::Run {
         attempt,
         phase: phase.as_str().to_owned(),
         outcome: outcome.map(|outcome| outcome.as_str().to_owned()),
-        reason,
-        evidence,
+        reason: told(reason, caller),
+        evidence: evidence.map(|evidence| if caller.trusted { evidence } else { open_evidence(&evidence) }),
         session_id: session.map(|session| session.0),
         turns,
         cut_turns,
-        handoff: handing.map(handoff),
-        usage: usage(used),
+        handoff: handing.map(|handing| handoff(handing, caller)),
+        usage: usage(used, cost_usd),
         policy: policy.0,
         started_at: time(started_at),
         ended_at: ended_at.map(time),
     }
 }
 
-fn handoff(handoff: Handoff) -> api::Handoff {
+fn handoff(handoff: Handoff, caller: Caller) -> api::Handoff {
     let Handoff { commit, steps, failures: _ } = handoff;
     let steps = steps
         .into_iter()
@@ -310,21 +321,28 @@ fn handoff(handoff: Handoff) -> api::Handoff {
                 StepState::Done => ("done", 0, None, None),
                 StepState::Parked { reason } => ("parked", 0, None, Some(reason)),
             };
+            let reason = told(reason, caller);
             api::HandoffStep { step: step.as_str().to_owned(), state: state.to_owned(), failures, due_at, reason }
         })
         .collect();
     api::Handoff { commit: commit.0, steps }
 }
 
-pub(crate) fn explanation(explanation: Explanation) -> api::Explanation {
+pub(crate) fn explanation(explanation: Explanation, caller: Caller) -> api::Explanation {
     let Explanation { identifier, status, rules } = explanation;
-    let rules =
-        rules.into_iter().map(|Rule { rule, pass, detail, remedy }| api::Rule { rule, pass, detail, remedy }).collect();
-    api::Explanation { identifier, status: status.as_str().to_owned(), rules }
+    let rules = rules.into_iter().map(|Rule { rule, pass, detail, remedy }| {
+        let detail = if caller.trusted || is_open_rule(&rule) { detail } else { String::new() };
+        api::Rule { rule, pass, detail, remedy }
+    });
+    api::Explanation { identifier, status: status.as_str().to_owned(), rules: rules.collect() }
 }
 
 pub(crate) fn event(row: EventRow, journal: &str, caller: Caller) -> api::Event {
     let EventRow { seq, at, kind, issue, run, mut data } = row;
+    let text = |data: &serde_json::Value, name: &str| data.get(name)?.as_str().map(str::to_owned);
+    let action_id = text(&data, "action_id");
+    // What the caller made up itself is content.
+    let correlation_id = text(&data, "correlation_id").filter(|_| caller.trusted);
     let content_withheld = !caller.trusted && withhold(&kind, &mut data);
     api::Event {
         cursor: api::Cursor::event(journal, seq).to_string(),
@@ -333,8 +351,8 @@ pub(crate) fn event(row: EventRow, journal: &str, caller: Caller) -> api::Event 
         kind,
         issue,
         run,
-        action_id: None,
-        correlation_id: None,
+        action_id,
+        correlation_id,
         caused_by: None,
         data,
         content_withheld,
@@ -415,7 +433,6 @@ mod tests {
         for (kind, data, words) in [
             ("turn_started", json!({"turn": 2, "repeated": false}), Some("turn 2")),
             ("turn_ended", json!({"turn": 2, "outcome": "failed", "summary": "secret"}), Some("turn 2: failed")),
-            ("turn_ended", json!({"turn": 2, "turn_outcome": {"outcome": "completed"}}), Some("turn 2: completed")),
             ("saga_step", json!({"step": "push", "state": {"state": "done"}}), Some("push done")),
             ("check_ended", json!({"command": "secret", "passed": false}), Some("failed")),
             ("run_ended", json!({"outcome": "failed", "reason": "agent_exit"}), Some("failed: agent_exit")),

@@ -24,12 +24,13 @@ impl Inside {
         Self { router: router(app) }
     }
 
-    /// Status and body of the answer to a request without a body; `target` is path and query.
+    /// Status and body of the answer to a request; `target` is path and query, `body` the JSON that goes with it.
     ///
     /// # Errors
     /// In words, when the request is none, or the answer is larger than 64 MiB.
-    pub async fn answer(&self, method: &str, target: &str) -> Result<(u16, Vec<u8>), String> {
-        let request = Request::builder().method(method).uri(target).header("host", "localhost").body(Body::empty());
+    pub async fn answer(&self, method: &str, target: &str, body: Option<Vec<u8>>) -> Result<(u16, Vec<u8>), String> {
+        let body = body.map_or_else(Body::empty, Body::from);
+        let request = Request::builder().method(method).uri(target).header("host", "localhost").body(body);
         let request = request.map_err(|error| error.to_string())?;
         let Ok(response) = self.router.clone().oneshot(request).await;
         let status = response.status().as_u16();

@@ -7,10 +7,12 @@
 //! - Every answer that is an error is the envelope of `dalsegno-api`, with a stable code. No input makes a 500.
 //! - A read blocks a thread of the blocking pool, never the runtime, and never the writer.
 //! - A stream reads pages from the store: a slow reader costs one page of memory and misses nothing.
-//! - Text that people or agents wrote reaches only callers that show the operator token, titles and reasons excepted.
+//! - Text that people, agents or programs wrote reaches only callers that show the operator token, titles excepted; of a
+//!   reason others see its code.
 
 mod app;
 mod convert;
+mod costs;
 mod guard;
 mod inside;
 mod listen;

@@ -5,6 +5,8 @@ use serde_json::Value;
 /// Fields whose text is a name, a word of ours, a place or a title. The text of any other field is a content: a field that is
 /// forgotten here is withheld and not shown.
 const OPEN: [&str; 43] = [
+    "action_id",
+    "action_kind",
     "assignee_id",
     "base_commit",
     "branch",
@@ -14,7 +16,6 @@ const OPEN: [&str; 43] = [
     "created",
     "effect",
     "ending",
-    "evidence",
     "expected",
     "from",
     "handoff",
@@ -33,7 +34,6 @@ const OPEN: [&str; 43] = [
     "path",
     "phase",
     "policy",
-    "reason",
     "result",
     "resume",
     "run",
@@ -49,6 +49,42 @@ const OPEN: [&str; 43] = [
     "version",
     "what",
 ];
+
+/// Rules of dispatch whose findings are words and figures of ours, and states and labels of the tracker. What any other
+/// rule found may quote a program or a person.
+const OPEN_RULES: [&str; 12] = [
+    "agent_available",
+    "daemon_running",
+    "day_budget",
+    "issue_budget",
+    "not_drained",
+    "required_labels",
+    "retry_due",
+    "runs_left",
+    "slot_free",
+    "state_active",
+    "state_slot_free",
+    "workspace_free",
+];
+
+/// What everybody may read of a reason: its stable code. The words behind it may be a hook's output, the end of a check
+/// or an agent's question; a reason without a code is not told at all.
+pub(crate) fn open_reason(reason: &str) -> Option<String> {
+    let code = reason.split_once(": ").map_or(reason, |(code, _)| code);
+    let is_code = code.starts_with(|c: char| c.is_ascii_lowercase())
+        && code.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    is_code.then(|| code.to_owned())
+}
+
+/// What everybody may read of an evidence: that there is one, and for which commit. The commands are the policy's.
+pub(crate) fn open_evidence(evidence: &str) -> String {
+    evidence.split(": ").next().unwrap_or_default().to_owned()
+}
+
+/// Whether everybody may read what this rule of dispatch found.
+pub(crate) fn is_open_rule(rule: &str) -> bool {
+    OPEN_RULES.contains(&rule)
+}
 
 /// Takes the contents out of an event's data; tells whether there were any.
 pub(crate) fn withhold(kind: &str, data: &mut Value) -> bool {
@@ -68,6 +104,16 @@ fn strip(value: &mut Value) -> bool {
             let mut withheld = false;
             fields.retain(|name, value| {
                 let open = OPEN.contains(&name.as_str());
+                let told = match (name.as_str(), &*value) {
+                    ("reason", Value::String(reason)) => open_reason(reason),
+                    ("evidence", Value::String(evidence)) => Some(open_evidence(evidence)),
+                    _ => None,
+                };
+                if let Some(told) = told {
+                    withheld |= *value != Value::String(told.clone());
+                    *value = Value::String(told);
+                    return true;
+                }
                 let keep = match value {
                     Value::String(_) => open,
                     Value::Array(items) => open || items.iter().all(Value::is_object),
@@ -111,6 +157,31 @@ mod tests {
             })
         );
         assert!(!withhold("issue_seen", &mut data), "nothing is left to withhold");
+    }
+
+    #[test]
+    fn of_a_reason_its_code_stays_and_of_an_evidence_its_commit() {
+        let mut data = json!({
+            "from": "running", "to": "parked", "reason": "hook_failed: it printed secret",
+            "state": {"state": "parked", "reason": "push_failed: secret"},
+            "ending": {"outcome": "failed", "reason": "stalled", "then": {"then": "park", "detail": "secret"}},
+            "other": {"reason": "secret words without a code"},
+            "evidence": "passed on c0ffee: secret --check",
+        });
+        assert!(withhold("issue_status", &mut data));
+        assert_eq!(
+            data,
+            json!({
+                "from": "running", "to": "parked", "reason": "hook_failed",
+                "state": {"state": "parked", "reason": "push_failed"},
+                "ending": {"outcome": "failed", "reason": "stalled", "then": {"then": "park"}},
+                "other": {},
+                "evidence": "passed on c0ffee",
+            })
+        );
+        assert!(!withhold("issue_status", &mut data), "nothing is left to withhold");
+        assert_eq!(open_reason(""), None);
+        assert_eq!(open_evidence("no evidence: no checks are configured"), "no evidence");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::error::StoreError;
 
 /// Name of the database in the state directory.
-const DATABASE: &str = "dalsegno.db";
+pub const DATABASE_FILE: &str = "dalsegno.db";
 /// Name of the file that the lock is on. The file stays; only the lock means something.
 const LOCK: &str = "lock";
 /// A holder writes its process id just after it has the lock; how often that is waited for, 10 ms each.
@@ -17,7 +17,7 @@ const PID_LOOKS: u32 = 20;
 
 /// Where the database is.
 pub(crate) fn database(state_dir: &Path) -> PathBuf {
-    state_dir.join(DATABASE)
+    state_dir.join(DATABASE_FILE)
 }
 
 /// Makes the directory, readable by its owner alone, if it is not there.
@@ -109,4 +109,10 @@ pub(crate) fn remove(path: &Path) -> std::io::Result<()> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Makes sure that the name of a file, and not only its content, survives a power failure.
+pub(crate) fn sync_parent(path: &Path) -> std::io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(parent)?.sync_all()
 }

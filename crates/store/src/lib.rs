@@ -30,6 +30,7 @@ mod schema;
 mod transcripts;
 mod writer;
 
+pub use dir::DATABASE_FILE;
 pub use durable::{DurableOptions, SqliteDurable};
 pub use error::StoreError;
 pub use journal::{Counts, Pending, SqliteJournal};

@@ -1,8 +1,8 @@
 //! The tables, their version, and the look at a database before anything of it is changed.
 
 use std::fs::File;
-use std::io::Read;
-use std::path::Path;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
@@ -244,15 +244,10 @@ pub(crate) fn create(db: &mut Connection, path: &Path, layout: &Layout) -> Resul
 }
 
 /// Brings the tables of an older version up to this one: in one transaction, after a copy of the database was put
-/// beside it. Only adds; what is there stays as it is.
+/// beside it and is sure to be there. Only adds; what is there stays as it is.
 pub(crate) fn migrate(db: &mut Connection, path: &Path, layout: &Layout) -> Result<(), StoreError> {
     let Found::Older(version) = versions(db, path, layout)? else { return Ok(()) };
-    let copy = copy_path(path, version);
-    if copy.exists() {
-        tracing::info!("a copy of the database from before an earlier attempt is kept: {}", copy.display());
-    } else {
-        back_up(db, &copy)?;
-    }
+    let copy = back_up(db, path, version)?;
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for step in layout.steps.iter().skip(usize::try_from(version).unwrap_or(usize::MAX)) {
         tx.execute_batch(step)?;
@@ -267,24 +262,83 @@ pub(crate) fn migrate(db: &mut Connection, path: &Path, layout: &Layout) -> Resu
     Ok(())
 }
 
-/// Where the copy of a database of this version is kept.
-pub(crate) fn copy_path(path: &Path, version: u32) -> std::path::PathBuf {
+/// Copies of one version that are kept beside a database, at most.
+const COPIES: u32 = 100;
+
+/// Where the copy of a database of this version is kept: `.v1`, and if that is another one's `.v1.2`, `.v1.3`, ….
+fn copy_path(path: &Path, version: u32, number: u32) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".v{version}"));
+    if number > 1 {
+        name.push(format!(".{number}"));
+    }
     name.into()
 }
 
-/// A whole copy, under its name only when it is complete and on disk.
-fn back_up(db: &Connection, copy: &Path) -> Result<(), StoreError> {
-    let mut unfinished = copy.as_os_str().to_owned();
+/// Puts a whole copy beside the database, under its name only when it is complete, and on disk with its name before
+/// this ends. A copy from before an earlier upgrade stays as it is: it stands for this one only if it is the same.
+fn back_up(db: &Connection, path: &Path, version: u32) -> Result<PathBuf, StoreError> {
+    let mut unfinished = copy_path(path, version, 1).into_os_string();
     unfinished.push(".part");
-    let unfinished = std::path::PathBuf::from(unfinished);
-    crate::dir::remove(&unfinished).map_err(|error| StoreError::io(&unfinished, &error))?;
+    let unfinished = PathBuf::from(unfinished);
+    let remove = |path: &Path| crate::dir::remove(path).map_err(|error| StoreError::io(path, &error));
+    remove(&unfinished)?;
     // It holds the secret: its owner alone reads it, from the first byte on.
     crate::dir::touch(&unfinished)?;
     let target = unfinished.to_string_lossy().into_owned();
     db.execute("VACUUM INTO ?1", [target])?;
     let file = File::open(&unfinished).map_err(|error| StoreError::io(&unfinished, &error))?;
     file.sync_all().map_err(|error| StoreError::io(&unfinished, &error))?;
-    std::fs::rename(&unfinished, copy).map_err(|error| StoreError::io(copy, &error))
+    for number in 1..=COPIES {
+        let copy = copy_path(path, version, number);
+        if !copy.exists() {
+            std::fs::rename(&unfinished, &copy).map_err(|error| StoreError::io(&copy, &error))?;
+            crate::dir::sync_parent(&copy).map_err(|error| StoreError::io(&copy, &error))?;
+            return Ok(copy);
+        }
+        if same_content(&copy, &unfinished).map_err(|error| StoreError::io(&copy, &error))? {
+            remove(&unfinished)?;
+            return Ok(copy);
+        }
+    }
+    remove(&unfinished)?;
+    let text =
+        format!("{COPIES} copies of version {version} lie beside {}: remove those that nobody needs", path.display());
+    Err(StoreError::Unavailable(text))
+}
+
+/// Bytes of the first page that count how often a database was changed or copied, and by which SQLite.
+const COUNTERS: [std::ops::Range<usize>; 3] = [24..28, 40..44, 92..100];
+
+/// Whether two databases hold the same, byte by byte but for those counters.
+fn same_content(one: &Path, other: &Path) -> std::io::Result<bool> {
+    let (one, other) = (File::open(one)?, File::open(other)?);
+    if one.metadata()?.len() != other.metadata()?.len() {
+        return Ok(false);
+    }
+    let (mut one, mut other) = (BufReader::new(one), BufReader::new(other));
+    if first_bytes(&mut one)? != first_bytes(&mut other)? {
+        return Ok(false);
+    }
+    loop {
+        let (left, right) = (one.fill_buf()?, other.fill_buf()?);
+        let length = left.len().min(right.len());
+        if left.get(..length) != right.get(..length) {
+            return Ok(false);
+        }
+        if length == 0 {
+            return Ok(left.len() == right.len());
+        }
+        one.consume(length);
+        other.consume(length);
+    }
+}
+
+fn first_bytes(file: &mut impl std::io::Read) -> std::io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    file.take(100).read_to_end(&mut head)?;
+    for counter in COUNTERS {
+        head.get_mut(counter).into_iter().for_each(|bytes| bytes.fill(0));
+    }
+    Ok(head)
 }

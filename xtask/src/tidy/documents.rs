@@ -16,8 +16,12 @@ const OPEN_ROW: &str = "| *open* |";
 const KEYS: &str = "crates/adapters/src/workflow/keys.rs";
 const KEYS_REFERENCE: &str = "docs/workflow.md";
 
+/// A document that walks through the code and names functions as `crates/core/src/run.rs::function`.
+const WALKS: &str = "docs/walks.md";
+
 pub(super) fn check(sources: &[Source]) -> Vec<Finding> {
     let mut findings = unexplained_keys(sources);
+    findings.extend(lost_walks(sources));
     let tests = function_names(sources);
     let paths: BTreeSet<&str> = sources.iter().map(|source| source.path.as_str()).collect();
     for source in sources.iter().filter(|source| source.path.ends_with(".md")) {
@@ -31,7 +35,8 @@ pub(super) fn check(sources: &[Source]) -> Vec<Finding> {
             let mut add = |rule: &'static str, message: String| {
                 findings.push(Finding { path: source.path.clone(), line: index + 1, rule, message, note: false });
             };
-            for named in in_backticks(line).filter(|named| ROOTS.iter().any(|root| named.starts_with(root))) {
+            let paths_named = in_backticks(line).map(|named| named.split("::").next().unwrap_or(named));
+            for named in paths_named.filter(|named| ROOTS.iter().any(|root| named.starts_with(root))) {
                 if !is_there(&paths, named) {
                     add("path", format!("there is no {named}"));
                 }
@@ -66,6 +71,26 @@ fn unexplained_keys(sources: &[Source]) -> Vec<Finding> {
             Finding { path: KEYS.to_owned(), line, rule: "keys", message, note: false }
         })
         .collect()
+}
+
+/// Steps of the walks whose file or function is not there. The path may leave `crates/` out: `core/src/run.rs::function`.
+fn lost_walks(sources: &[Source]) -> Vec<Finding> {
+    let Some(walks) = sources.iter().find(|source| source.path == WALKS) else { return Vec::new() };
+    let mut findings = Vec::new();
+    for (line, text) in (1..).zip(walks.text.lines()) {
+        for (path, function) in in_backticks(text).filter_map(|named| named.split_once(".rs::")) {
+            let function = function.trim_end_matches("()");
+            let function = function.rsplit("::").next().unwrap_or(function);
+            let places = [format!("{path}.rs"), format!("crates/{path}.rs")];
+            let message = match sources.iter().find(|source| places.contains(&source.path)) {
+                None => format!("there is no {path}.rs"),
+                Some(file) if file.text.lines().filter_map(function_name).any(|name| name == function) => continue,
+                Some(file) => format!("{} has no function `{function}`", file.path),
+            };
+            findings.push(Finding { path: WALKS.to_owned(), line, rule: "walk", message, note: false });
+        }
+    }
+    findings
 }
 
 fn in_backticks(line: &str) -> impl Iterator<Item = &str> {
@@ -141,6 +166,30 @@ mod tests {
         let keys = source(KEYS, list);
         let reference = source(KEYS_REFERENCE, "| `kind` | `map`, `store.url` |\n");
         assert_eq!(messages(&[keys, reference]), ["docs/workflow.md does not explain x.new"]);
+    }
+
+    #[test]
+    fn a_step_of_a_walk_that_is_not_there_is_found_and_without_walks_there_is_nothing_to_find() {
+        let code = source("crates/core/src/run.rs", "impl Run {\n    pub(crate) fn begins<T>(x: T) {}\n}\n");
+        let there =
+            "first `crates/core/src/run.rs::begins`, or `core/src/run.rs::begins()`, `core/src/run.rs::Run::begins`\n";
+        assert_eq!(messages(&[code.clone(), source(WALKS, there)]), Vec::<String>::new());
+        let gone = "`core/src/run.rs::ends`, then `core/src/gone.rs::begins`\n\n`crates/core/src/gone.rs::begins`\n";
+        let found = check(&[code.clone(), source(WALKS, gone)]);
+        let walks: Vec<(usize, &str)> = found
+            .iter()
+            .filter(|finding| finding.rule == "walk")
+            .map(|finding| (finding.line, finding.message.as_str()))
+            .collect();
+        assert_eq!(
+            walks,
+            [
+                (1, "crates/core/src/run.rs has no function `ends`"),
+                (1, "there is no core/src/gone.rs"),
+                (3, "there is no crates/core/src/gone.rs"),
+            ]
+        );
+        assert_eq!(messages(&[code, source("docs/other.md", "`core/src/run.rs::ends`\n")]), Vec::<String>::new());
     }
 
     #[test]

@@ -6,13 +6,29 @@ use super::{Finding, Source, code_lines, is_test_file};
 
 const REFERENCE: &str = "docs/errors.md";
 /// What stands before a code and nothing else.
-const SURE: [&str; 4] = ["Failure::permanent(", "Failure::retryable(", "CliError::new(", "CliError::io("];
+const SURE: [&str; 9] = [
+    "Failure::permanent(",
+    "Failure::retryable(",
+    "CliError::new(",
+    "CliError::io(",
+    "EffectError::permanent(",
+    "EffectError::retryable(",
+    "EffectError::unknown(",
+    "Self::permanent(",
+    "refusal(",
+];
 /// What stands before a code of several words, and before other words as well.
-const FIRST: [&str; 6] = [".must(", ".failure(", "io_failure(", "blocking(", "released(", "code: "];
+const FIRST: [&str; 7] = [".must(", ".failure(", "io_failure(", "blocking(", "released(", "code: ", "invalid("];
+/// What stands before codes between which a condition chooses.
+const CHOICE: &str = "let code = if ";
 /// What stands before a code, when other arguments come first.
 const LATER: [&str; 3] = ["park_run(", "park_issue(", "end_in_order("];
 /// Files in which every such literal is a code, with what stands before it.
-const LISTS: [(&str, &str); 2] = [("crates/api/src/error.rs", ": &str = "), ("crates/store/src/error.rs", " => ")];
+const LISTS: [(&str, &str); 3] = [
+    ("crates/api/src/error.rs", ": &str = "),
+    ("crates/store/src/error.rs", " => "),
+    ("crates/durable/src/error.rs", " => "),
+];
 /// Folders whose codes nobody meets but tests.
 const NOT_SHIPPED: [&str; 2] = ["crates/testkit/", "xtask/"];
 
@@ -75,6 +91,9 @@ fn codes(source: &Source) -> Vec<(usize, String)> {
                 add(rest.split_once('"').and_then(|(_, text)| literal(text)));
             }
         }
+        for rest in after(line, CHOICE) {
+            rest.split('"').skip(1).step_by(2).for_each(|code| add(Some(code).filter(|code| is_code(code))));
+        }
         for (file, opener) in LISTS {
             if source.path == file {
                 after(line, opener).for_each(|rest| add(rest.strip_prefix('"').and_then(literal)));
@@ -127,6 +146,12 @@ mod tests {
             "self.park_run(id, \"new_code\", x)",
             "released(\"new_code: with words\", true)",
             "Failure { code: \"new_code\".to_owned(), ..failure }",
+            "Err(refusal(\"new_code\", format!(x)))",
+            "EffectError::permanent(\"new_code\", x)",
+            "Err(EffectError::unknown(\n    \"new_code\",\n    x))",
+            "return invalid(\"new_code\", x);",
+            "DurableError::Invalid { code: \"new_code\", message }",
+            "let code = if same { \"known\" } else { \"new_code\" };",
         ] {
             let found = messages(&format!("{known}{code}\n"), text);
             assert_eq!(found, ["docs/errors.md does not explain the code `new_code`"], "{code}");

@@ -2,6 +2,7 @@
 //!
 //! A line that has to break a rule says so, on itself or on the line before: `tidy: <rule> because <reason>`.
 
+mod dependencies;
 mod documents;
 mod errors;
 mod layout;
@@ -11,6 +12,7 @@ mod words;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use self::words::Glossary;
 use crate::layers;
 use crate::shell::{Done, root, say};
 
@@ -23,6 +25,7 @@ pub(crate) struct Arguments {
 }
 
 /// A file of the tree.
+#[derive(Clone)]
 pub(crate) struct Source {
     /// Relative to the root, with `/`.
     pub(crate) path: String,
@@ -50,7 +53,9 @@ const MAX_BYTES: u64 = 2_000_000;
 
 pub(crate) fn run(arguments: &Arguments) -> Done {
     let sources = sources(arguments.root.as_deref().unwrap_or(&root()))?;
-    let mut findings: Vec<Finding> = sources.iter().flat_map(check).collect();
+    let glossary = Glossary::of(&sources);
+    let mut findings: Vec<Finding> = sources.iter().flat_map(|source| check(source, &glossary)).collect();
+    findings.extend(dependencies::check(&sources));
     findings.extend(documents::check(&sources));
     findings.extend(errors::check(&sources));
     for finding in &findings {
@@ -71,9 +76,9 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
 }
 
 /// All rules on one file, without those that the file excuses.
-fn check(source: &Source) -> Vec<Finding> {
+fn check(source: &Source, glossary: &Glossary) -> Vec<Finding> {
     let mut findings = layout::check(source);
-    findings.extend(words::check(source));
+    findings.extend(words::check(source, glossary));
     if source.path.ends_with(".rs") {
         findings.extend(rules::check(source));
     }

@@ -2,10 +2,16 @@ use super::*;
 
 fn rules_broken(path: &str, text: &str) -> Vec<&'static str> {
     let source = Source { path: path.to_owned(), text: text.to_owned() };
-    check(&source).into_iter().filter(|finding| !finding.note).map(|finding| finding.rule).collect()
+    check(&source, &glossary()).into_iter().filter(|finding| !finding.note).map(|finding| finding.rule).collect()
 }
 
 const NONE: [&str; 0] = [];
+
+/// The words as the tree has them.
+fn glossary() -> Glossary {
+    let text = include_str!("../../../docs/glossary.md").to_owned();
+    Glossary::of(&[Source { path: "docs/glossary.md".to_owned(), text }])
+}
 
 #[test]
 fn a_long_file_needs_a_reason_and_its_tests_do_not_count() {
@@ -23,6 +29,31 @@ fn our_own_names_use_our_words() {
     assert_eq!(rules_broken("crates/engine/src/a.rs", "struct TicketId;\n"), ["words"]);
     assert_eq!(rules_broken("README.md", "open a ticket\n"), ["words"]);
     assert_eq!(rules_broken("docs/glossary.md", "| issue | | ticket |\n"), NONE);
+}
+
+#[test]
+fn words_that_the_glossary_has_under_not_are_found_unless_they_name_something_else_too() {
+    for (text, instead) in [
+        ("a try number of two", "attempt"),
+        ("the clean-up and the cleanup of it", "sweep"),
+        ("let rollback = 1;", "undo"),
+        ("the commit point", "pivot"),
+        ("fn on_callback() {}", "hook"),
+    ] {
+        let source = Source { path: "crates/engine/src/a.rs".to_owned(), text: format!("{text}\n") };
+        let found = check(&source, &glossary());
+        let told: Vec<&str> = found.iter().map(|finding| finding.message.as_str()).collect();
+        assert!(told.len() == 1 && told[0].ends_with(&format!("`{instead}`")), "{text}: {told:?}");
+    }
+    assert_eq!(rules_broken("crates/engine/src/a.rs", "a message of the log, a command, a key, a cache\n"), NONE);
+    assert_eq!(rules_broken("crates/store/src/a.rs", "db.execute_batch(\"ROLLBACK\")\n"), NONE);
+    let listed = Glossary::of(&[Source {
+        path: "docs/glossary.md".to_owned(),
+        text: "| word | meaning | not |\n|---|---|---|\n| thing | a thing | gizmo (that is one kind), widget |\n"
+            .to_owned(),
+    }]);
+    let source = Source { path: "docs/a.md".to_owned(), text: "a Widget\n".to_owned() };
+    assert_eq!(check(&source, &listed)[0].message, "`widget` is not our word: `thing`");
 }
 
 #[test]

@@ -6,7 +6,9 @@ use super::{Finding, Source, first_test_line, is_test_file};
 const ABOUT_WORDS: [&str; 4] = ["docs/glossary.md", "xtask/src/tidy/", "CONTRIBUTING.md", "Cargo.lock"];
 
 /// Spellings of others that we call but did not choose.
-const FOREIGN: [&str; 8] = [
+const FOREIGN: [&str; 9] = [
+    // SQL's.
+    "ROLLBACK",
     "is_cancelled",
     ".cancelled()",
     ".cancelled_owned()",
@@ -18,8 +20,89 @@ const FOREIGN: [&str; 8] = [
     "turn_cancelled",
 ];
 
-/// Words, and what to write instead.
-const WORDS: [(&str, &str); 2] = [("cancelled", "canceled"), ("ticket", "issue")];
+/// Where words and those that are not used for them are listed.
+const GLOSSARY: &str = "docs/glossary.md";
+/// Words that the glossary has under *not*, and that name something else as well: where they stand, they are mostly right.
+const ALSO_OTHERS: [&str; 49] = [
+    "ack",
+    "activity",
+    "blocked",
+    "cache",
+    "checkpoint",
+    "command",
+    "config",
+    "context",
+    "conversation",
+    "delivery",
+    "done",
+    "dump",
+    "effect",
+    "execution",
+    "final",
+    "gate",
+    "history",
+    "input",
+    "iteration",
+    "job",
+    "key",
+    "lock",
+    "locked",
+    "log",
+    "message",
+    "model",
+    "number",
+    "offset",
+    "operation",
+    "pending",
+    "publish",
+    "repair",
+    "sandbox",
+    "settings",
+    "step",
+    "store",
+    "stuck",
+    "tag",
+    "task",
+    "term",
+    "thread",
+    "token",
+    "transaction",
+    "trigger",
+    "unknown",
+    "validation",
+    "worker",
+    "workflow",
+    "worktree",
+];
+
+/// Words that are not used, with those that are.
+pub(super) struct Glossary {
+    words: Vec<(String, String)>,
+}
+
+impl Glossary {
+    /// The column *not* of the glossary's tables, but for what names something else as well.
+    pub(super) fn of(sources: &[Source]) -> Self {
+        let text = sources.iter().find(|source| source.path == GLOSSARY).map_or("", |source| &source.text);
+        let mut words: Vec<(String, String)> = Vec::new();
+        for row in text.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |")) {
+            let cells: Vec<&str> = row.split(" | ").collect();
+            let [word, _, not] = cells.as_slice() else { continue };
+            for not in without_remarks(not).split(',').map(str::trim).filter(|not| !not.is_empty() && *word != "word") {
+                // A word may stand in for several; the first row tells which is ours.
+                if !ALSO_OTHERS.contains(&not) && words.iter().all(|(known, _)| known != not) {
+                    words.push((not.to_owned(), (*word).to_owned()));
+                }
+            }
+        }
+        Self { words }
+    }
+}
+
+/// The text without what stands in brackets.
+fn without_remarks(text: &str) -> String {
+    text.split('(').map(|part| part.split_once(')').map_or(part, |(_, rest)| rest)).collect()
+}
 
 /// Endings of type and module names that say nothing.
 const EMPTY_NAMES: [&str; 5] = ["manager", "helper", "helpers", "util", "utils"];
@@ -29,7 +112,7 @@ const LEFTOVERS: [&str; 4] = ["FIXME", "XXX", "Co-Authored-By", "Generated with"
 /// Somebody's own folders. In tests they are as good as any.
 const FOLDERS: [&str; 3] = ["/home/", "/root/", "/Users/"];
 
-pub(super) fn check(source: &Source) -> Vec<Finding> {
+pub(super) fn check(source: &Source, glossary: &Glossary) -> Vec<Finding> {
     if ABOUT_WORDS.iter().any(|path| source.path.starts_with(path)) {
         return Vec::new();
     }
@@ -40,7 +123,7 @@ pub(super) fn check(source: &Source) -> Vec<Finding> {
             findings.push(Finding { path: source.path.clone(), line: index + 1, rule, message, note: false });
         };
         let ours = FOREIGN.iter().fold(line.to_owned(), |line, foreign| line.replace(foreign, "")).to_lowercase();
-        for (word, instead) in WORDS {
+        for (word, instead) in &glossary.words {
             if has_word(&ours, word) {
                 add("words", format!("`{word}` is not our word: `{instead}`"));
             }

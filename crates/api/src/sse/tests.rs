@@ -90,3 +90,20 @@ fn a_cut_stream_goes_on_behind_the_last_event() {
     let c = |id: &str| Some(id.to_owned());
     assert_eq!(*asked.lock().unwrap(), [None, c("c2"), c("c2"), c("c3")]);
 }
+
+#[test]
+fn a_heartbeat_moves_on_what_is_asked_for_next() {
+    let asked = std::sync::Arc::default();
+    let transport = Played {
+        answers: Mutex::new(
+            [Ok(event(1) + ": still here\nid: c7\n\n: still here\nid: c9\n\n: still here\nid: c1"), Ok(event(12))]
+                .into(),
+        ),
+        asked: std::sync::Arc::clone(&asked),
+    };
+    let client = Client::over(transport);
+    let seen: Vec<u64> = client.stream(&EventQuery::default()).map_while(Result::ok).map(|event| event.seq).collect();
+    assert_eq!(seen, [1, 12]);
+    let c = |id: &str| Some(id.to_owned());
+    assert_eq!(*asked.lock().unwrap(), [None, c("c9"), c("c12")]);
+}

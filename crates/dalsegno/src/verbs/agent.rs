@@ -31,10 +31,7 @@ enum AgentKind {
 
 pub(crate) fn run(args: Args) -> Result<(), CliError> {
     let AgentKind::Scripted { script, issue, state_dir } = args.agent;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| CliError::io("runtime_unavailable", &error))?;
+    let runtime = super::runtime()?;
     let options = Options { script, issue, state_dir };
     let served = runtime.block_on(serve(tokio::io::stdin(), tokio::io::stdout(), options));
     // A read of standard input may hang in its thread for ever; nothing waits for it.
@@ -42,6 +39,6 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
     match served {
         Ok(0) => Ok(()),
         Ok(code) => std::process::exit(i32::from(code)),
-        Err(failure) => Err(CliError::failure(&failure)),
+        Err(failure) => Err(failure.into()),
     }
 }

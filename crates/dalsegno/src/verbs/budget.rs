@@ -1,8 +1,9 @@
 //! `dalsegno budget`
 
-use dalsegno_api::{Action, BudgetLine, Client, Receipt, Target, exit};
+use dalsegno_api::{BudgetLine, Target, exit};
 use serde_json::{Map, Value};
 
+use super::action::act;
 use crate::error::CliError;
 use crate::settings::{Settings, color};
 use crate::text::{Table, clean, count};
@@ -55,41 +56,14 @@ pub(crate) fn run(args: Args, settings: &Settings) -> Result<(), CliError> {
     act("set_budget", target, payload, settings, "The limits are set.")
 }
 
-/// Sends an action to the daemon and tells its answer.
-pub(super) fn act(
-    kind: &str,
-    target: Target,
-    payload: Map<String, Value>,
-    settings: &Settings,
-    done: &str,
-) -> Result<(), CliError> {
-    let client = Client::discover(&settings.state_dir)?;
-    let receipt = client.act(&Action {
-        schema_version: 1,
-        action_kind: kind.to_owned(),
-        target,
-        correlation_id: None,
-        idempotency_key: None,
-        on_duplicate: None,
-        payload,
-    })?;
-    if settings.json {
-        out::json(&receipt);
-    }
-    let Receipt { status, code, reason, .. } = receipt;
-    if status == "accepted" {
-        if !settings.json {
-            out::line(done);
-        }
-        return Ok(());
-    }
-    let code = code.as_deref().unwrap_or("rejected");
-    let exit = match code {
-        "not_found" => exit::NOT_FOUND,
-        "invalid_payload" => exit::USAGE,
-        _ => exit::REFUSED,
+/// What something cost, as far as it is known, and its limit.
+fn cost(dollars: f64, unpriced: bool, limit: Option<f64>) -> String {
+    let cost = match (unpriced, dollars > 0.0) {
+        (false, _) => format!("${dollars:.4}"),
+        (true, true) => format!("${dollars:.4} and what has no price known"),
+        (true, false) => "no price known".to_owned(),
     };
-    Err(CliError::new(code, clean(&reason.unwrap_or_default())).exit(exit))
+    of(cost, limit.map(|most| format!("${most:.2}")))
 }
 
 fn show(issue: Option<&str>, settings: &Settings) -> Result<(), CliError> {
@@ -117,8 +91,7 @@ fn show(issue: Option<&str>, settings: &Settings) -> Result<(), CliError> {
             wall_clock_ms,
             wall_clock_ms_limit,
         } = line;
-        let more = if *unpriced { "+?" } else { "" };
-        let cost = of(format!("${cost_usd:.4}{more}"), cost_usd_limit.map(|most| format!("${most:.2}")));
+        let cost = cost(*cost_usd, *unpriced, *cost_usd_limit);
         let tokens = of(count(*tokens), tokens_limit.map(count));
         let turns = of(turns.to_string(), turns_limit.map(|most| most.to_string()));
         let runs = of(runs.to_string(), runs_limit.map(|most| most.to_string()));
@@ -147,6 +120,14 @@ fn span_ms(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_has_no_price_is_not_said_to_cost_nothing() {
+        assert_eq!(cost(0.0, false, None), "$0.0000");
+        assert_eq!(cost(0.25, false, Some(5.0)), "$0.2500 of $5.00");
+        assert_eq!(cost(0.0, true, None), "no price known");
+        assert_eq!(cost(0.25, true, None), "$0.2500 and what has no price known");
+    }
 
     #[test]
     fn spans_of_time_are_read() {

@@ -96,10 +96,7 @@ pub(crate) fn run(args: Args, common: &Common) -> Result<(), CliError> {
         workflow,
         offline: args.offline,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| CliError::io("runtime_unavailable", &error))?;
+    let runtime = super::runtime()?;
     let findings = runtime.block_on(examine(&patient, loaded.err().as_ref()));
     if common.json {
         out::json(&serde_json::json!({"severity": worst(&findings), "findings": findings}));

@@ -9,7 +9,7 @@ use dalsegno_adapters::workflow::WorkflowFile;
 use dalsegno_adapters::workspace::LocalWorkspaces;
 use dalsegno_core::{Answer, Effect, Event, Input, Machine, Output, Query};
 use dalsegno_engine::{Clock, Trackers, policy_hash};
-use dalsegno_store::Store;
+use dalsegno_store::{Store, StoreError};
 
 use crate::daemon::{SystemClock, preflight};
 use crate::error::CliError;
@@ -17,7 +17,7 @@ use crate::out;
 
 pub(crate) async fn run(workflow: &Path, state_dir: &Path) -> Result<(), CliError> {
     let file = Arc::new(WorkflowFile::new(workflow));
-    let policy = file.load_full().map_err(|failure| CliError::failure(&failure))?.policy;
+    let policy = file.load_full()?.policy;
     let trackers = LocalTrackers::new();
     preflight(&policy, &trackers, &LocalWorkspaces::new(state_dir, file)).await?;
     let mut machine = machine(state_dir)?;
@@ -26,7 +26,7 @@ pub(crate) async fn run(workflow: &Path, state_dir: &Path) -> Result<(), CliErro
     machine.handle(Input::Started { epoch, version: "dry-run".to_owned(), pid: std::process::id() }, now);
     let hash = policy_hash(&policy);
     machine.handle(Input::PolicyLoaded { hash, policy: Box::new(policy.clone()) }, now);
-    let tracker = trackers.open(&policy).map_err(|failure| CliError::failure(&failure))?;
+    let tracker = trackers.open(&policy)?;
     let mut starts = 0;
     // The machine is told that its batches are committed; they go nowhere.
     loop {
@@ -47,7 +47,7 @@ pub(crate) async fn run(workflow: &Path, state_dir: &Path) -> Result<(), CliErro
                 let by_states = tracker.fetch_issues_by_states(&states).await;
                 let by_ids = tracker.fetch_issues_by_ids(&ids).await;
                 if let Some(failure) = by_states.as_ref().err().or(by_ids.as_ref().err()) {
-                    return Err(CliError::failure(failure));
+                    return Err(failure.clone().into());
                 }
                 machine.handle(
                     Input::Answered { id, answer: Answer::Poll { by_states, by_ids, unreadable: Vec::new() } },
@@ -70,10 +70,11 @@ pub(crate) async fn run(workflow: &Path, state_dir: &Path) -> Result<(), CliErro
 }
 
 fn machine(state_dir: &Path) -> Result<Machine, CliError> {
-    if !state_dir.join("dalsegno.db").exists() {
-        return Machine::replay(None, []).map_err(|error| CliError::new("corrupt_journal", error.to_string()));
-    }
-    let store = Store::open_read_only(state_dir).map_err(|error| CliError::failure(&error.failure()))?;
-    let loaded = store.load().map_err(|error| CliError::failure(&error.failure()))?;
-    Machine::replay(loaded.snapshot, loaded.events).map_err(|error| CliError::new("corrupt_journal", error.to_string()))
+    let loaded = match Store::open_read_only(state_dir) {
+        Ok(store) => store.load()?,
+        // No daemon ever ran here: it would begin with nothing.
+        Err(StoreError::Missing(_)) => return Ok(Machine::replay(None, [])?),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Machine::replay(loaded.snapshot, loaded.events)?)
 }

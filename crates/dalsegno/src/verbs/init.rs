@@ -44,10 +44,7 @@ pub(crate) fn run(args: Args, common: &Common) -> Result<(), CliError> {
         return Err(CliError::new("workflow_exists", format!("{} is there already", path.display()))
             .hint("`dalsegno validate` checks it; `dalsegno init --print` shows what would be written"));
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| CliError::io("runtime_unavailable", &error))?;
+    let runtime = super::runtime()?;
     let plan = runtime.block_on(look(&project));
     let text = plan.workflow();
     if args.print {
@@ -67,7 +64,7 @@ pub(crate) fn run(args: Args, common: &Common) -> Result<(), CliError> {
         written.push(ignored);
     }
     // What was written is read as a start would read it.
-    WorkflowFile::new(&path).load_full().map_err(|failure| CliError::failure(&failure))?;
+    WorkflowFile::new(&path).load_full()?;
     report(&plan, &written, common.json);
     Ok(())
 }
@@ -112,8 +109,8 @@ async fn look(project: &Path) -> Plan {
             true
         }
         Err(failure) => {
-            let hint = failure.hint.unwrap_or_default();
-            notes.push(format!("agents are not contained: {}; {hint}", failure.message));
+            let remedy = survey::to_contain(failure.hint.as_deref().unwrap_or_default());
+            notes.push(format!("agents are not contained: {}; {remedy}", failure.message));
             false
         }
     };

@@ -103,14 +103,11 @@ fn write(
     act: impl AsyncFnOnce(LocalTracker) -> Result<(String, String), Failure>,
 ) -> Result<(), CliError> {
     let path = settings::project_workflow(common)?;
-    let loaded = WorkflowFile::new(&path).load_full().map_err(|failure| CliError::failure(&failure))?;
-    let tracker =
-        LocalTracker::open(&loaded.policy, &process_environment()).map_err(|failure| CliError::failure(&failure))?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| CliError::io("runtime_unavailable", &error))?;
-    let (said, identifier) = runtime.block_on(act(tracker)).map_err(|failure| CliError::failure(&failure))?;
+    let loaded = WorkflowFile::new(&path).load_full()?;
+    must_be_local(&loaded.policy.tracker.kind)?;
+    let tracker = LocalTracker::open(&loaded.policy, &process_environment())?;
+    let runtime = super::runtime()?;
+    let (said, identifier) = runtime.block_on(act(tracker))?;
     if common.json {
         out::json(&serde_json::json!({"identifier": identifier}));
     } else {
@@ -119,10 +116,30 @@ fn write(
     Ok(())
 }
 
+/// These verbs write files; issues that another tracker has are written there.
+fn must_be_local(kind: &str) -> Result<(), CliError> {
+    if kind == "local" {
+        return Ok(());
+    }
+    let what = format!("tracker.kind is {kind:?}, and this verb writes the files of the local tracker");
+    Err(CliError::new("unsupported_tracker_kind", what).hint("write, move or comment on the issue in its own tracker"))
+}
+
 async fn known(tracker: &LocalTracker, key: &str) -> Result<Issue, Failure> {
     match tracker.show(key).await? {
         Some((issue, _)) => Ok(issue),
         None => Err(Failure::permanent("issue_not_found", format!("there is no issue {key:?}"))
             .hint("`dalsegno issues` lists those that the daemon knows")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_written_for_the_local_tracker_alone() {
+        assert_eq!(must_be_local("local"), Ok(()));
+        assert!(must_be_local("linear").is_err_and(|error| error.exit_code() == dalsegno_api::exit::FAILURE));
     }
 }

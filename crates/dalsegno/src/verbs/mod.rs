@@ -1,5 +1,6 @@
 //! One file per verb. The doc of its `Args` is its help.
 
+mod action;
 pub(crate) mod agent;
 pub(crate) mod budget;
 pub(crate) mod completions;
@@ -46,6 +47,12 @@ pub(crate) fn dispatch(cli: Cli) -> Result<(), CliError> {
         Verb::Release(args) => release::run(args, &settings()?),
         Verb::Completions(args) => completions::run(args),
     }
+}
+
+/// A runtime for a verb that waits for something itself.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    built.map_err(|error| CliError::io("runtime_unavailable", &error))
 }
 
 /// Ends the program quietly with exit code 130 when Ctrl-C comes, for verbs that follow something.

@@ -3,7 +3,7 @@
 use dalsegno_api::Target;
 use serde_json::Map;
 
-use super::budget::act;
+use super::action::act;
 use crate::error::CliError;
 use crate::settings::Settings;
 

@@ -45,7 +45,7 @@ pub(crate) fn run(args: Args, common: &Common) -> Result<(), CliError> {
         return runtime.block_on(super::dry_run::run(&workflow, &state_dir));
     }
     // A start that is refused for its workflow leaves nothing behind, not even a log.
-    WorkflowFile::new(&workflow).load_full().map_err(|failure| CliError::failure(&failure))?;
+    WorkflowFile::new(&workflow).load_full()?;
     let options = DaemonOptions { workflow, state_dir: state_dir.clone(), once: args.once, port: args.port };
     let _log = logging::start(&state_dir, common.json)?;
     let end = runtime.block_on(daemon::run(options));
@@ -53,9 +53,10 @@ pub(crate) fn run(args: Args, common: &Common) -> Result<(), CliError> {
     runtime.shutdown_timeout(SHUTDOWN_LIMIT);
     let end = end?;
     crash::count();
-    match end {
-        DriverEnd::Quiet => out::line("Nothing is eligible or running any more."),
-        DriverEnd::Stopped => out::line("Ended. What was under way goes on at the next start."),
-    }
+    let words = match end {
+        DriverEnd::Quiet => "Nothing is eligible or running any more.",
+        DriverEnd::Stopped => "Ended. What was under way goes on at the next start.",
+    };
+    out::patiently(|| out::line(words));
     Ok(())
 }

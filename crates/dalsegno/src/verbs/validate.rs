@@ -11,8 +11,7 @@ use dalsegno_engine::{Workflow, policy_hash};
 
 use crate::cli::Common;
 use crate::error::CliError;
-use crate::text::clean;
-use crate::{daemon, out, settings};
+use crate::{daemon, out, settings, unread};
 
 /// Check WORKFLOW.md as a start would, and name keys that nothing reads
 #[derive(Debug, Clone, clap::Args)]
@@ -25,18 +24,15 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args, common: &Common) -> Result<(), CliError> {
     let path = settings::workflow_file(args.file.as_deref(), common)?;
     let file = Arc::new(WorkflowFile::new(&path));
-    let loaded = file.load_full().map_err(|failure| CliError::failure(&failure))?;
+    let loaded = file.load_full()?;
     let problems = template_problems(file.as_ref(), &loaded);
     if let Some((first, others)) = problems.split_first() {
-        let error = CliError::failure(first);
+        let error = CliError::from(first.clone());
         let others: Vec<String> = others.iter().map(ToString::to_string).collect();
         return Err(if others.is_empty() { error } else { error.why(format!("and also: {}", others.join("; "))) });
     }
     let workspaces = LocalWorkspaces::new(settings::state_dir_of(&path), file.clone());
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| CliError::io("runtime_unavailable", &error))?;
+    let runtime = super::runtime()?;
     runtime.block_on(daemon::preflight(&loaded.policy, &LocalTrackers::new(), &workspaces))?;
     let hash = policy_hash(&loaded.policy);
     if common.json {
@@ -50,8 +46,7 @@ pub(crate) fn run(args: Args, common: &Common) -> Result<(), CliError> {
     }
     out::line(&format!("{} is valid (policy {}).", path.display(), hash.as_str().get(..12).unwrap_or_default()));
     for key in &loaded.unknown_keys {
-        let meant = key.nearest.as_ref().map_or(String::new(), |nearest| format!("; is `{}` meant?", clean(nearest)));
-        out::line(&format!("  but nothing reads `{}`{meant}", clean(&key.path)));
+        out::line(&format!("  but {}", unread::words(key)));
     }
     Ok(())
 }

@@ -75,6 +75,15 @@ fn what_a_breaker_parked_is_released_by_hand() {
     assert!(said.contains("not_parked"), "what is not parked is not released: {said}");
     let said = words(&project, &["release", "DS-99"]);
     assert!(said.contains("not_found"), "{said}");
+    // The exit code is that of the answer's status.
+    for (arguments, exit) in [
+        (&["release", "DS-1"][..], 5),
+        (&["release", "DS-99"], 3),
+        (&["budget", "DS-1", "--cost-usd=-1"], 2),
+        (&["budget", "DS-1", "--tokens", "5"], 0),
+    ] {
+        assert_eq!(project.output(arguments).status.code(), Some(exit), "{arguments:?}");
+    }
     daemon.stop();
 }
 

@@ -119,6 +119,7 @@ fn every_read_answers_and_whoever_has_no_token_sees_no_contents() {
     assert_eq!((health.status, &health.body["status"], &health.body["pid"]), (200, &json!("ok"), &json!(daemon.pid())));
     for (target, pointer, value) in [
         ("/api/v1/state", "/counts/by_status/handed_off", json!(1)),
+        ("/api/v1/state", "/ready", json!(true)),
         ("/api/v1/DS-1", "/issue_identifier", json!("DS-1")),
         ("/api/v1/ds-1", "/status", json!("handed_off")),
         ("/api/v1/issues", "/issues/0/identifier", json!("DS-1")),

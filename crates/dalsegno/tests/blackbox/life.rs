@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::judge;
-use super::project::Project;
+use super::project::{Daemon, Project};
 
 const AGENT: &str = r#"
 default:
@@ -300,4 +300,33 @@ default:
     let trace = fs::read_to_string(trace).unwrap();
     assert!(trace.contains("git push") || trace.contains("push --porcelain"), "{trace}");
     assert!(!trace.contains("write-tree") && !trace.contains("commit-tree"), "{trace}");
+}
+
+/// As after Ctrl-S in its terminal: standard error takes a few lines and then nothing more.
+#[test]
+fn a_standard_error_that_nobody_reads_holds_nothing_up() {
+    let project = Project::new(HANDOFF, AGENT);
+    let identifiers = ["DS-1", "DS-2", "DS-3", "DS-4"];
+    for identifier in identifiers {
+        project.issue(identifier, "state: Todo");
+    }
+    let (reader, writer) = std::io::pipe().unwrap();
+    nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_SETPIPE_SZ(4_096)).unwrap();
+    let mut command = project.command(&["run", "--once", "--port", "0"]);
+    let child =
+        command.env("DALSEGNO_LOG", "debug").stdout(std::process::Stdio::null()).stderr(writer).spawn().unwrap();
+    drop(command);
+    let mut daemon = Daemon::of(child, &project);
+    let status = daemon.wait();
+    assert!(status.success(), "{status}");
+    for identifier in identifiers {
+        assert_eq!(project.status(identifier).unwrap().0, "handed_off", "{identifier}");
+    }
+    // The file has every line, and says that standard error has not.
+    let folder = project.state_dir().join("log");
+    let log: String =
+        std::fs::read_dir(folder).unwrap().map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect();
+    assert!(log.len() > 8_192, "it is a test only when the pipe is full: {} bytes", log.len());
+    assert!(log.contains("lines are missing in standard error"), "{log}");
+    drop(reader);
 }

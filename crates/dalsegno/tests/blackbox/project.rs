@@ -310,6 +310,11 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
+    /// A daemon over `project` that a test started itself, with other streams.
+    pub(crate) fn of(child: Child, project: &Project) -> Self {
+        Self { child, log: project.dir.join("daemon.log") }
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -63,7 +63,7 @@ fn what_goes_wrong_has_a_code_a_remedy_and_an_exit_code() {
         (&bare, "status", 4, "daemon_not_running"),
         (&bare, "events -f", 4, "daemon_not_running"),
         (&stale, "issues", 4, "daemon_not_running"),
-        (&stale, "events -f", 4, "daemon_unreachable"),
+        (&stale, "events -f", 4, "daemon_not_running"),
     ] {
         let people = project.run(arguments);
         assert_eq!(people.code, exit, "{arguments}: {}", people.stderr);
@@ -77,6 +77,21 @@ fn what_goes_wrong_has_a_code_a_remedy_and_an_exit_code() {
     }
     assert_eq!(served.run("nonsense").code, 2);
     assert_eq!(served.run("runs --limit 0").code, 2);
+}
+
+/// A daemon was killed, and another user's program has its port: it would answer whatever it is asked.
+#[test]
+fn who_took_the_port_of_a_dead_daemon_never_sees_its_token() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let project = Project::usurped(listener.local_addr().unwrap().port());
+    for arguments in ["status", "issues", "budget", "release DS-1", "events -f", "logs DS-1"] {
+        let answer = project.run(arguments);
+        assert_eq!(answer.code, 4, "{arguments}: {}", answer.stderr);
+        assert!(answer.stderr.starts_with("error[daemon_not_running]"), "{arguments}: {}", answer.stderr);
+        let asked = listener.accept().map_err(|error| error.kind());
+        assert_eq!(asked.err(), Some(std::io::ErrorKind::WouldBlock), "{arguments}: it was asked something");
+    }
 }
 
 #[test]

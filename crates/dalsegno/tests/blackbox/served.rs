@@ -1,5 +1,6 @@
 //! A project directory, with or without something that answers in the daemon's place.
 
+use std::fs::File;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ pub(crate) struct Project {
     dir: TempDir,
     reads: Arc<MemoryReads>,
     head: watch::Sender<u64>,
+    /// The hold that a daemon has on its state directory.
+    _lock: Option<File>,
     _runtime: Option<Runtime>,
 }
 
@@ -47,7 +50,8 @@ impl Project {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("WORKFLOW.md"), "").unwrap();
         std::fs::create_dir(dir.path().join(".dalsegno")).unwrap();
-        Self { dir, reads: Arc::new(MemoryReads::new("journal-a")), head: watch::channel(0).0, _runtime: None }
+        let reads = Arc::new(MemoryReads::new("journal-a"));
+        Self { dir, reads, head: watch::channel(0).0, _lock: None, _runtime: None }
     }
 
     /// A daemon was killed: its file is there, and nobody listens.
@@ -68,12 +72,26 @@ impl Project {
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         project.announce(listener.local_addr().unwrap().port());
         std::fs::write(project.dir().join(".dalsegno/token"), TOKEN).unwrap();
+        let lock = project.dir().join(".dalsegno/lock");
+        std::fs::write(&lock, format!("{}\n", std::process::id())).unwrap();
+        let lock = File::open(lock).unwrap();
+        lock.try_lock().unwrap();
+        project._lock = Some(lock);
         let reads: Arc<dyn Reads> = project.reads.clone();
         let control = Arc::new(Double { reads: Arc::clone(&project.reads), head: project.head.clone() });
         let app = App::new(reads, control, Arc::new(Still), Access::Token(TOKEN.to_owned()), "1.2.3");
         runtime.spawn(serve(listener, app, CancellationToken::new()));
         project.fill();
         project._runtime = Some(runtime);
+        project
+    }
+
+    /// A daemon was killed, its file and its token are there, and somebody else listens at its address.
+    pub(crate) fn usurped(port: u16) -> Self {
+        let project = Self::bare();
+        project.announce(port);
+        std::fs::write(project.dir().join(".dalsegno/lock"), format!("{}\n", std::process::id())).unwrap();
+        std::fs::write(project.dir().join(".dalsegno/token"), TOKEN).unwrap();
         project
     }
 

@@ -123,6 +123,21 @@ fn symphony_17_6_a_log_that_cannot_be_written_stops_nothing() {
 }
 
 #[test]
+fn keys_that_nothing_reads_are_named_at_the_start_and_when_they_change() {
+    let project = Project::new(&format!("{FRONT}pollng: {{interval_ms: 5}}\n"), AGENT);
+    let told = |key: &str| {
+        let log = fs::read_to_string(project.dir.join("daemon.log")).unwrap_or_default();
+        log.lines().filter(|line| line.contains("WARN") && line.contains(&format!("nothing reads `{key}"))).count()
+    };
+    let mut daemon = project.daemon();
+    project.wait_until("the word at the start", || told("pollng") == 1);
+    project.front(&format!("{FRONT}pollng: {{interval_ms: 5}}\nhandof: {{}}\n"));
+    project.wait_until("the word of the reload", || told("handof") == 1);
+    daemon.stop();
+    assert_eq!((told("pollng"), told("handof")), (1, 1));
+}
+
+#[test]
 fn symphony_17_6_reads_change_nothing() {
     let project = Project::new(FRONT, AGENT);
     project.issue("DS-1", "state: Todo");

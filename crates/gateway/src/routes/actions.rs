@@ -27,8 +27,9 @@ pub(crate) async fn act(
     params.done()?;
     let body = body(&app, request).await?;
     let action: api::Action = serde_json::from_slice(&body).map_err(|error| invalid(&error.to_string()))?;
-    let receipt = app.ask(app.control.act(checked(action)?)).await?;
-    Ok((status_of(&receipt), Json(wire(receipt))))
+    let receipt = wire(app.ask(app.control.act(checked(action)?)).await?);
+    let status = StatusCode::from_u16(receipt.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    Ok((status, Json(receipt)))
 }
 
 pub(crate) async fn receipt(
@@ -51,7 +52,8 @@ pub(crate) async fn receipt(
 
 fn invalid(why: &str) -> Problem {
     let message = format!("the body is no action: {why}");
-    let hint = "send schema_version, action_kind, target and payload as docs/api describes; no other fields";
+    let hint =
+        "send schema_version, action_kind, target and payload (see docs/errors.md under Actions); no other fields";
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code::INVALID_BODY, message, hint)
 }
 
@@ -83,16 +85,6 @@ fn checked(action: api::Action) -> Result<ActionRequest, Problem> {
         content,
         payload,
     })
-}
-
-fn status_of(receipt: &Receipt) -> StatusCode {
-    match receipt.code.as_deref() {
-        None if receipt.replayed => StatusCode::OK,
-        None => StatusCode::ACCEPTED,
-        Some("not_found") => StatusCode::NOT_FOUND,
-        Some("invalid_payload" | "unknown_action") => StatusCode::UNPROCESSABLE_ENTITY,
-        Some(_) => StatusCode::CONFLICT,
-    }
 }
 
 fn wire(receipt: Receipt) -> api::Receipt {

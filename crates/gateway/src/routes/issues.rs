@@ -5,12 +5,13 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Extension, State};
 use dalsegno_api as api;
-use dalsegno_core::{IssueStatus, normalized_state};
+use dalsegno_core::{IssueStatus, IssueView, normalized_state};
 use dalsegno_engine::{EventFilter, EventRow, ReadError, Reads};
 
 use super::state::live_run;
 use crate::app::{App, Control};
 use crate::convert::{self, DetailParts};
+use crate::costs::Costs;
 use crate::guard::Caller;
 use crate::params::{Key, Params};
 use crate::problem::Problem;
@@ -25,24 +26,30 @@ const RECENT: usize = 20;
 const RECENT_RUNS: usize = 10;
 
 /// `GET /api/v1/issues?state=`: a status of ours (`parked`), else a state of the tracker (`In Progress`).
-pub(crate) async fn list(State(app): State<App>, mut params: Params) -> Result<Json<api::IssueList>, Problem> {
+pub(crate) async fn list(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    mut params: Params,
+) -> Result<Json<api::IssueList>, Problem> {
     let state = params.word("state")?;
     let limit = params.limit(MAX_ISSUES, MAX_ISSUES)?;
     params.done()?;
-    let views = app
-        .read(move |reads| {
-            let Some(state) = state else { return reads.issues(None) };
-            let wanted = normalized_state(&state);
-            if let Some(status) = IssueStatus::ALL.into_iter().find(|status| status.as_str() == wanted) {
-                return reads.issues(Some(status.as_str()));
-            }
-            let mut views = reads.issues(None)?;
-            views.retain(|view| normalized_state(&view.issue.state) == wanted);
-            Ok(views)
-        })
-        .await?;
+    let (views, costs) =
+        app.read(move |reads| Ok((wanted(reads, state.as_deref())?, Costs::of_issues(reads)?))).await?;
     let total = views.len() as u64;
-    Ok(Json(api::IssueList { issues: views.into_iter().take(limit).map(convert::issue).collect(), total }))
+    let issues = views.into_iter().take(limit).map(|view| convert::issue(view, &costs, caller)).collect();
+    Ok(Json(api::IssueList { issues, total }))
+}
+
+fn wanted(reads: &dyn Reads, state: Option<&str>) -> Result<Vec<IssueView>, ReadError> {
+    let Some(state) = state else { return reads.issues(None) };
+    let wanted = normalized_state(state);
+    if let Some(status) = IssueStatus::ALL.into_iter().find(|status| status.as_str() == wanted) {
+        return reads.issues(Some(status.as_str()));
+    }
+    let mut views = reads.issues(None)?;
+    views.retain(|view| normalized_state(&view.issue.state) == wanted);
+    Ok(views)
 }
 
 /// `GET /api/v1/issues/{id}` and `GET /api/v1/{identifier}`.
@@ -72,7 +79,8 @@ fn gather(
     });
     let runs = reads.runs(Some(&view.issue.id), RECENT_RUNS)?;
     let recent = recent_events(reads, &view.issue.identifier)?;
-    Ok(Some(convert::issue_detail(view, DetailParts { running, runs, recent, caller })))
+    let costs = Costs::of_issue(reads, &view.issue.id)?;
+    Ok(Some(convert::issue_detail(view, DetailParts { running, runs, recent, costs, caller })))
 }
 
 fn recent_events(reads: &dyn Reads, identifier: &str) -> Result<Vec<EventRow>, ReadError> {
@@ -94,17 +102,19 @@ fn is_machinery(kind: &str) -> bool {
 /// `GET /api/v1/issues/{id}/explain`
 pub(crate) async fn explain(
     State(app): State<App>,
+    Extension(caller): Extension<Caller>,
     Key(key): Key,
     params: Params,
 ) -> Result<Json<api::Explanation>, Problem> {
     params.done()?;
     let found = app.ask(app.control.explain(&key)).await?;
-    found.map(convert::explanation).map(Json).ok_or_else(|| Problem::issue_not_found(&key))
+    found.map(|found| convert::explanation(found, caller)).map(Json).ok_or_else(|| Problem::issue_not_found(&key))
 }
 
 /// `GET /api/v1/issues/{id}/runs`
 pub(crate) async fn runs(
     State(app): State<App>,
+    Extension(caller): Extension<Caller>,
     Key(key): Key,
     mut params: Params,
 ) -> Result<Json<api::RunList>, Problem> {
@@ -113,10 +123,10 @@ pub(crate) async fn runs(
     let sought = key.clone();
     let found = app
         .read(move |reads| match reads.issue(&sought)? {
-            Some(view) => reads.runs(Some(&view.issue.id), limit).map(Some),
+            Some(view) => Ok(Some((reads.runs(Some(&view.issue.id), limit)?, Costs::of_issue(reads, &view.issue.id)?))),
             None => Ok(None),
         })
         .await?;
-    let runs = found.ok_or_else(|| Problem::issue_not_found(&key))?;
-    Ok(Json(api::RunList { runs: runs.into_iter().map(convert::run).collect() }))
+    let (runs, costs) = found.ok_or_else(|| Problem::issue_not_found(&key))?;
+    Ok(Json(api::RunList { runs: runs.into_iter().map(|view| convert::run(view, &costs, caller)).collect() }))
 }

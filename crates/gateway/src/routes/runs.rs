@@ -7,6 +7,7 @@ use dalsegno_api::{self as api, Cursor};
 use super::issues::{DEFAULT_RUNS, MAX_RUNS};
 use crate::app::App;
 use crate::convert;
+use crate::costs::Costs;
 use crate::guard::Caller;
 use crate::params::{Key, Params};
 use crate::problem::Problem;
@@ -17,19 +18,28 @@ const DEFAULT_EFFECTS: usize = 100;
 const MAX_EFFECTS: usize = 500;
 
 /// `GET /api/v1/runs`
-pub(crate) async fn list(State(app): State<App>, mut params: Params) -> Result<Json<api::RunList>, Problem> {
+pub(crate) async fn list(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    mut params: Params,
+) -> Result<Json<api::RunList>, Problem> {
     let limit = params.limit(DEFAULT_RUNS, MAX_RUNS)?;
     params.done()?;
-    let runs = app.read(move |reads| reads.runs(None, limit)).await?;
-    Ok(Json(api::RunList { runs: runs.into_iter().map(convert::run).collect() }))
+    let (runs, costs) = app.read(move |reads| Ok((reads.runs(None, limit)?, Costs::of_runs(reads)?))).await?;
+    Ok(Json(api::RunList { runs: runs.into_iter().map(|view| convert::run(view, &costs, caller)).collect() }))
 }
 
 /// `GET /api/v1/runs/{id}`
-pub(crate) async fn one(State(app): State<App>, Key(key): Key, params: Params) -> Result<Json<api::Run>, Problem> {
+pub(crate) async fn one(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Key(key): Key,
+    params: Params,
+) -> Result<Json<api::Run>, Problem> {
     params.done()?;
     let sought = key.clone();
-    let found = app.read(move |reads| reads.run(&sought)).await?;
-    found.map(convert::run).map(Json).ok_or_else(|| Problem::run_not_found(&key))
+    let found = app.read(move |reads| Ok(reads.run(&sought)?.zip(Some(Costs::of_run(reads, &sought)?)))).await?;
+    found.map(|(view, costs)| convert::run(view, &costs, caller)).map(Json).ok_or_else(|| Problem::run_not_found(&key))
 }
 
 /// `GET /api/v1/runs/{id}/transcript?after=`

@@ -69,7 +69,7 @@ fn gather(reads: &dyn Reads, control: &dyn Control, now: Timestamp, caller: Call
         };
         *count += 1;
         if list.len() < MAX_LIST {
-            list.push(convert::waiting_issue(view));
+            list.push(convert::waiting_issue(view, caller));
         }
     }
     let (epoch, policy, workflow_failure, tracker_failure, usage, run_ms) = match daemon {
@@ -111,7 +111,7 @@ fn running_issue(
     let Some(run) = live_run(reads, &view)? else { return Ok(None) };
     let live = control.live(run.id.as_str());
     let entry = convert::issue_running(&run, &view.issue.state, live, caller);
-    Ok(Some((convert::running_issue(view, entry), now.since_ms(run.started_at))))
+    Ok(Some((convert::running_issue(view, entry, caller), now.since_ms(run.started_at))))
 }
 
 pub(crate) fn live_run(reads: &dyn Reads, view: &IssueView) -> Result<Option<RunView>, ReadError> {

@@ -2,16 +2,20 @@
 //!
 //! The stream has no queue. It reads a page, hands it over when the client took the one before, and at the
 //! end of the journal waits for the head to move. So a slow client costs one page, and nothing is skipped.
+//!
+//! A heartbeat carries the position as `id:`, without data: it moves the client's last event id past what its filter
+//! does not match. A quiet stream that is opened again goes on from there, and not from where retention has been since.
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Extension, State};
 use axum::http::header::{CONTENT_TYPE, HeaderName};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use dalsegno_api::code;
+use dalsegno_api::{Cursor, code};
 use dalsegno_engine::EventFilter;
 use futures::stream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::Instant;
 
 use super::events::{cursor, filter, position, read_page};
 use crate::app::App;
@@ -45,7 +49,8 @@ pub(crate) async fn stream(
     // The head is watched from before the first read, so that no commit falls between.
     let head = app.control.head();
     let after = app.read(move |reads| position(reads, after.as_ref())).await??;
-    let tail = Tail { app, caller, filter, after, head, _permit: permit };
+    let beat_at = Instant::now() + app.limits.heartbeat;
+    let tail = Tail { app, caller, filter, after, head, beat_at, _permit: permit };
     // A comment at once, so that the client has its headers and knows that it is connected.
     let hello = stream::once(async { Ok(Bytes::from_static(b": dalsegno\n\n")) });
     let body = Body::from_stream(futures::StreamExt::chain(hello, stream::unfold(tail, Tail::next)));
@@ -58,6 +63,8 @@ struct Tail {
     filter: EventFilter,
     after: u64,
     head: watch::Receiver<u64>,
+    /// When the client hears something, whether or not an event matches by then.
+    beat_at: Instant,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -72,7 +79,11 @@ impl Tail {
             let before = self.after;
             let chunk = self.page().await?;
             if !chunk.is_empty() {
-                return Some((Ok(chunk), self));
+                return Some(self.says(chunk));
+            }
+            if self.beat_at <= Instant::now() {
+                let beat = self.beat();
+                return Some(self.says(beat));
             }
             if self.after > before {
                 continue;
@@ -80,11 +91,19 @@ impl Tail {
             tokio::select! {
                 () = closing.cancelled() => return None,
                 changed = self.head.changed() => changed.ok()?,
-                () = tokio::time::sleep(self.app.limits.heartbeat) => {
-                    return Some((Ok(Bytes::from_static(b": still here\n\n")), self));
-                }
+                () = tokio::time::sleep_until(self.beat_at) => {}
             }
         }
+    }
+
+    fn says(mut self, bytes: Bytes) -> (Result<Bytes, std::convert::Infallible>, Self) {
+        self.beat_at = Instant::now() + self.app.limits.heartbeat;
+        (Ok(bytes), self)
+    }
+
+    fn beat(&self) -> Bytes {
+        let position = Cursor::event(self.app.reads.journal_id(), self.after);
+        Bytes::from(format!(": still here\nid: {position}\n\n"))
     }
 
     /// The next page as frames; empty when nothing matches. `None` ends the stream: the client comes again with

@@ -8,6 +8,7 @@ use dalsegno_engine::{UsageBy, UsageSum};
 
 use crate::app::App;
 use crate::convert;
+use crate::costs::dollars;
 use crate::params::Params;
 use crate::problem::Problem;
 
@@ -45,11 +46,6 @@ pub(crate) async fn budget(State(app): State<App>, params: Params) -> Result<Jso
 fn date(day: &str) -> String {
     let day: i64 = day.parse().unwrap_or(0);
     convert::time(Timestamp(day.saturating_mul(DAY_MS))).chars().take(10).collect()
-}
-
-#[allow(clippy::cast_precision_loss, reason = "an amount for people and charts; the ledger keeps the exact one")]
-fn dollars(nanousd: u64) -> f64 {
-    nanousd as f64 / 1e9
 }
 
 fn wire_sum(key: Option<String>, sum: UsageSum) -> api::UsageSum {

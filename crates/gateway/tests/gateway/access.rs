@@ -41,14 +41,25 @@ async fn a_wrong_token_is_refused_even_where_none_is_needed() {
 
 #[tokio::test]
 async fn without_a_token_the_overview_comes_without_contents() {
-    let router = World::new().router();
+    let world = World::new();
+    let parked = json!({"issue": "3", "from": "running", "to": "parked", "reason": "hook_failed: secret output"});
+    world.commit("issue_status", Some("DS-3"), None, parked);
+    let ended = json!({"run": "run-1", "outcome": "failed", "reason": "agent_exit: secret", "evidence": "no: secret"});
+    world.commit("run_ended", Some("DS-4"), Some("run-1"), ended);
+    let router = world.router();
     for target in [
         "/healthz",
         "/api/v1/state",
         "/api/v1/issues",
         "/api/v1/DS-1",
         "/api/v1/issues/DS-1",
+        "/api/v1/issues/DS-3",
+        "/api/v1/issues/DS-3/explain",
+        "/api/v1/issues/DS-4",
+        "/api/v1/issues/DS-4/runs",
+        "/api/v1/issues/state",
         "/api/v1/runs",
+        "/api/v1/runs/run-1",
         "/api/v1/events",
     ] {
         let open = get_open(&router, target).await;
@@ -57,6 +68,22 @@ async fn without_a_token_the_overview_comes_without_contents() {
     }
     let state = get(&router, "/api/v1/state").await.body;
     assert!(state.to_string().contains("secret words"), "the operator sees what is withheld from others");
+    // Of a reason everybody sees the code, wherever it stands.
+    let state = get_open(&router, "/api/v1/state").await.body;
+    assert_eq!(
+        (&state["parked"][0]["error"], &state["retrying"][0]["error"]),
+        (&json!("hook_failed"), &json!("hook_failed"))
+    );
+    let detail = get_open(&router, "/api/v1/issues/DS-3").await.body;
+    assert_eq!((&detail["reason"], &detail["last_error"]), (&json!("hook_failed"), &json!("hook_failed")));
+    assert_eq!(detail["recent_events"][0]["message"], "running → parked: hook_failed");
+    let run = get_open(&router, "/api/v1/runs/run-1").await.body;
+    assert_eq!((&run["reason"], &run["evidence"]), (&json!("canceled"), &json!("passed on c0ffee")));
+    assert_eq!(run["handoff"]["steps"][2]["reason"], "tracker_status");
+    let rules = get_open(&router, "/api/v1/issues/DS-3/explain").await.body["rules"].clone();
+    assert_eq!((&rules[0]["detail"], &rules[1]["detail"]), (&json!("1 of 1 taken"), &json!("")));
+    let told = get(&router, "/api/v1/issues/DS-3").await.body;
+    assert_eq!(told["reason"], "hook_failed: secret output", "the operator sees the words");
     let events = get_open(&router, "/api/v1/events?limit=1").await.body;
     assert_eq!(events["events"][0]["data"], json!({"n": 1, "outcome": {"result": "done"}}));
     assert_eq!(events["events"][0]["content_withheld"], true);

@@ -2,10 +2,11 @@ use std::sync::atomic::Ordering;
 
 use axum::body::Body;
 use axum::http::StatusCode;
+use dalsegno_core::{Usage, UsageView, View};
 use dalsegno_durable::{self as durable, Command, EffectRecord, Envelope, ExecutionScope, Invocation};
 use serde_json::{Value, json};
 
-use crate::world::{NOW, TOKEN, World, get, request, send};
+use crate::world::{NOW, TOKEN, World, get, get_open, request, send};
 
 fn keys(value: &Value) -> Vec<&str> {
     value.as_object().unwrap().keys().map(String::as_str).collect()
@@ -37,7 +38,7 @@ async fn state_has_the_symphony_shape_and_ours() {
     let retrying = json!([{
         "issue_id": "5", "issue_identifier": "state", "issue_url": "https://tracker.example/5", "title": "Title of state",
         "status": "waiting_retry", "state": "Todo", "attempt": 2, "due_at": "2026-01-01T00:00:09.000Z",
-        "error": "hook_failed: it fell",
+        "error": "hook_failed: secret output",
     }]);
     assert_eq!(state["retrying"], retrying);
     assert_eq!(state["parked"][0]["issue_identifier"], "DS-3");
@@ -140,10 +141,10 @@ async fn the_detail_is_found_by_identifier_or_id_under_both_paths() {
     let waits = get(&router, "/api/v1/issues/state").await.body;
     assert_eq!(
         waits["retry"],
-        json!({"attempt": 2, "due_at": "2026-01-01T00:00:09.000Z", "error": "hook_failed: it fell"})
+        json!({"attempt": 2, "due_at": "2026-01-01T00:00:09.000Z", "error": "hook_failed: secret output"})
     );
     assert_eq!(waits["attempts"], json!({"restart_count": 1, "current_retry_attempt": 2}));
-    assert_eq!(waits["last_error"], "hook_failed: it fell");
+    assert_eq!(waits["last_error"], "hook_failed: secret output");
 }
 
 #[tokio::test]
@@ -159,7 +160,10 @@ async fn explain_gives_every_rule() {
     let router = World::new().router();
     let expected = json!({
         "identifier": "DS-2", "status": "queued",
-        "rules": [{"rule": "slots", "pass": false, "detail": "1 of 1 taken", "remedy": "wait"}],
+        "rules": [
+            {"rule": "slot_free", "pass": false, "detail": "1 of 1 taken", "remedy": "wait"},
+            {"rule": "status_allows", "pass": false, "detail": "status is parked (hook_failed: secret)", "remedy": "wait"},
+        ],
     });
     assert_eq!(get(&router, "/api/v1/issues/2/explain").await.body, expected);
 }
@@ -177,6 +181,7 @@ async fn runs_are_newest_first_and_whole() {
     let handoff = json!({"commit": "c0ffee", "steps": [
         {"step": "push", "state": "done", "failures": 0, "due_at": null, "reason": null},
         {"step": "comment", "state": "waiting", "failures": 2, "due_at": "2026-01-01T00:00:00.000Z", "reason": null},
+        {"step": "move", "state": "parked", "failures": 0, "due_at": null, "reason": "tracker_status: secret answer"},
     ]});
     assert_eq!(run["handoff"], handoff);
     assert_eq!((&run["outcome"], &run["phase"], &run["issue"]), (&json!("completed"), &json!("ended"), &json!("DS-4")));
@@ -366,4 +371,61 @@ async fn a_store_or_an_engine_that_does_not_answer_is_503() {
     world.engine_gone.store(true, Ordering::SeqCst);
     let answer = get(&router, "/api/v1/issues/DS-1/explain").await;
     assert_eq!((answer.status, answer.code()), (StatusCode::SERVICE_UNAVAILABLE, "engine_unavailable"));
+}
+
+#[tokio::test]
+async fn usage_has_its_cost_where_every_price_is_known_and_the_ledger_has_all_of_it() {
+    let world = World::new();
+    let row = |run: &str, issue: &str, usage: Usage, cost_nanousd| {
+        let identifier = format!("DS-{issue}");
+        world.reads.put(View::Usage(Box::new(UsageView {
+            run: run.into(),
+            turn: 1,
+            place: 0,
+            issue: issue.into(),
+            identifier,
+            session: None,
+            model: Some("m".to_owned()),
+            day: 1,
+            usage,
+            cost_nanousd,
+            incomplete: false,
+        })));
+    };
+    row("run-1", "4", Usage::new(1, 2), Some(1_500_000_000));
+    row("run-0", "4", Usage::new(2, 2), Some(250_000_000));
+    row("run-2", "1", Usage::new(3, 4), None);
+    row("run-9", "2", Usage::new(1, 1), Some(1));
+    let router = world.router();
+    let issues = get(&router, "/api/v1/issues").await.body["issues"].clone();
+    let costs: Vec<&Value> = issues.as_array().unwrap().iter().map(|issue| &issue["usage"]["cost_usd"]).collect();
+    // DS-1 has no price, DS-2 more tokens than the ledger, the others no rows.
+    assert_eq!(costs, [&Value::Null, &Value::Null, &Value::Null, &json!(1.75), &Value::Null, &Value::Null]);
+    for (path, pointer) in [
+        ("/api/v1/DS-4", "/last_run/usage/cost_usd"),
+        ("/api/v1/issues/DS-4/runs", "/runs/0/usage/cost_usd"),
+        ("/api/v1/runs", "/runs/1/usage/cost_usd"),
+        ("/api/v1/runs/run-1", "/usage/cost_usd"),
+    ] {
+        assert_eq!(get(&router, path).await.body.pointer(pointer), Some(&json!(1.5)), "{path}");
+    }
+    assert_eq!(get(&router, "/api/v1/DS-4").await.body["usage"]["cost_usd"], 1.75);
+    assert_eq!(get(&router, "/api/v1/runs/run-2").await.body["usage"]["cost_usd"], Value::Null);
+}
+
+#[tokio::test]
+async fn events_of_an_action_name_it_and_what_its_caller_joins_it_with() {
+    let world = World::new();
+    let accepted = json!({"action_id": "act-7", "correlation_id": "secret-c", "action_kind": "release", "target_kind": "issue",
+                          "target_id": "DS-1", "issue": "1", "idempotency_key": "secret-k", "content": "secret"});
+    world.commit("action_accepted", Some("DS-1"), None, accepted);
+    world.commit("released", Some("DS-1"), None, json!({"issue": "1", "action_id": "act-7"}));
+    let router = world.router();
+    let events = get(&router, "/api/v1/events?issue=DS-1&kind=action_accepted").await.body["events"].clone();
+    assert_eq!((&events[0]["action_id"], &events[0]["correlation_id"]), (&json!("act-7"), &json!("secret-c")));
+    let events = get(&router, "/api/v1/events?kind=released").await.body["events"].clone();
+    assert_eq!((&events[0]["action_id"], &events[0]["correlation_id"]), (&json!("act-7"), &Value::Null));
+    let open = get_open(&router, "/api/v1/events?kind=action_accepted").await.body["events"].clone();
+    assert_eq!(open[0]["action_id"], "act-7");
+    assert!(!open.to_string().contains("secret"), "{open}");
 }

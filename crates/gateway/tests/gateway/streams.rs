@@ -217,10 +217,53 @@ async fn a_quiet_stream_beats() {
     let transport = served.transport();
     let comments = blocking(move || {
         let lines = transport.open("/api/v1/events/stream", None).unwrap().lines();
-        lines.map(Result::unwrap).filter(|line| !line.is_empty()).take(3).collect::<Vec<_>>()
+        lines.map(Result::unwrap).filter(|line| !line.is_empty()).take(5).collect::<Vec<_>>()
     })
     .await;
-    assert_eq!(comments, [": dalsegno", ": still here", ": still here"]);
+    let id = format!("id: {}", Cursor::event("journal-a", 0));
+    assert_eq!(comments, [": dalsegno", ": still here", &id, ": still here", &id]);
+}
+
+/// Events that its filter does not match go by all the time; after retention took them, it still knows where it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filtered_stream_that_saw_nothing_goes_on_where_it_was_after_retention() {
+    let world = World::new();
+    let limits = Limits { heartbeat: Duration::from_millis(50), ..Limits::default() };
+    let served = served(&world, limits).await;
+    let target = "/api/v1/events/stream?kind=parked";
+    let start = Cursor::event("journal-a", 1).to_string();
+    let (transport, from) = (served.transport(), start.clone());
+    let passing = {
+        let world = Arc::clone(&world);
+        tokio::spawn(async move {
+            // More often than it beats.
+            loop {
+                world.commit("usage", None, None, json!({}));
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        })
+    };
+    let (last, kept) = blocking(move || {
+        let lines = transport.open(target, Some(&from)).unwrap().lines().map(Result::unwrap);
+        let ids = lines.filter_map(|line| line.strip_prefix("id: ").map(str::to_owned));
+        let last = ids.take(3).last().unwrap();
+        let position = last.parse::<Cursor>().unwrap().position_like(&Cursor::event("journal-a", 0)).unwrap();
+        (last, position + 1)
+    })
+    .await;
+    passing.abort();
+    assert!(kept > 11, "the beats moved on: {kept}");
+    world.reads.prune(kept);
+    let parked = world.commit("parked", Some("DS-1"), None, json!({}));
+    let transport = served.transport();
+    let next = blocking(move || {
+        let gone = transport.open(target, Some(&start)).err().unwrap();
+        assert_eq!((gone.status, gone.code()), (Some(410), "cursor_gone"), "where it began is not kept any more");
+        let mut frames = FrameReader::new(transport.open(target, Some(&last)).unwrap());
+        serde_json::from_str::<Value>(&frames.next_frame().unwrap().unwrap().data).unwrap()
+    })
+    .await;
+    assert_eq!(next["seq"], parked);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -126,12 +126,14 @@ impl Control for Driven {
             Ok(issue.map(|view| Explanation {
                 identifier: view.issue.identifier,
                 status: view.status,
-                rules: vec![Rule {
-                    rule: "slots".to_owned(),
-                    pass: false,
-                    detail: "1 of 1 taken".to_owned(),
-                    remedy: Some("wait".to_owned()),
-                }],
+                rules: [("slot_free", "1 of 1 taken"), ("status_allows", "status is parked (hook_failed: secret)")]
+                    .map(|(rule, detail)| Rule {
+                        rule: rule.to_owned(),
+                        pass: false,
+                        detail: detail.to_owned(),
+                        remedy: Some("wait".to_owned()),
+                    })
+                    .into(),
             }))
         });
         Box::pin(async { found })
@@ -237,7 +239,7 @@ fn issue(id: &str, identifier: &str, status: IssueStatus) -> IssueView {
         },
         status,
         reason: matches!(status, IssueStatus::Parked | IssueStatus::WaitingRetry)
-            .then(|| "hook_failed: it fell".to_owned()),
+            .then(|| "hook_failed: secret output".to_owned()),
         attempt: (status == IssueStatus::WaitingRetry).then_some(2),
         due_at: (status == IssueStatus::WaitingRetry).then(|| NOW.after_ms(9_000)),
         workspace: (status == IssueStatus::Running).then(|| Workspace {
@@ -263,8 +265,8 @@ fn run(id: &str, issue: &str, identifier: &str, ended: bool) -> RunView {
         policy: PolicyHash::from("hash-1"),
         phase: if ended { Phase::Ended } else { Phase::Checking { index: 1 } },
         outcome: ended.then_some(RunOutcome::Completed),
-        reason: None,
-        evidence: ended.then(|| "1 check passed".to_owned()),
+        reason: ended.then(|| "canceled: secret reason".to_owned()),
+        evidence: ended.then(|| "passed on c0ffee: secret --check".to_owned()),
         session: Some(SessionId::from("session-1")),
         turns: 2,
         cut_turns: 1,
@@ -274,6 +276,7 @@ fn run(id: &str, issue: &str, identifier: &str, ended: bool) -> RunView {
             steps: vec![
                 (SagaStep::Push, StepState::Done),
                 (SagaStep::Comment, StepState::Waiting { failures: 2, due_at: NOW }),
+                (SagaStep::Move, StepState::Parked { reason: "tracker_status: secret answer".to_owned() }),
             ],
         }),
         usage: Usage::new(1, 2),

@@ -78,13 +78,46 @@ fn the_copy_is_the_whole_database_as_it_was_and_its_owners_alone() {
     assert_eq!(fs::read(&copy).unwrap(), before);
 }
 
+/// Somebody went back to the old version with the copy, worked on, and upgrades again.
+#[test]
+fn a_copy_of_an_earlier_upgrade_does_not_stand_for_that_of_now() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("dalsegno.db");
+    let copy = |ending: &str| dir.path().join(format!("dalsegno.db.{ending}"));
+    let go_back_to = |ending: &str| {
+        for log in ["dalsegno.db-wal", "dalsegno.db-shm"] {
+            let _ = fs::remove_file(dir.path().join(log));
+        }
+        fs::copy(copy(ending), &path).unwrap();
+    };
+    version_1(dir.path());
+    drop(open(dir.path()));
+    let first = fs::read(copy("v1")).unwrap();
+    go_back_to("v1");
+    raw(dir.path()).execute_batch("INSERT INTO meta (key, value) VALUES ('later', 1)").unwrap();
+    drop(open(dir.path()));
+    assert_eq!(fs::read(copy("v1")).unwrap(), first, "the first copy stays");
+    assert_eq!(version(&copy("v1.2")), 1);
+    let later = "SELECT count(*) FROM meta WHERE key = 'later'";
+    let db = rusqlite::Connection::open(copy("v1.2")).unwrap();
+    assert_eq!(db.query_row(later, [], |row| row.get::<_, u32>(0)).unwrap(), 1, "what came later is in the second");
+    drop(db);
+    // The same once more is no third one: an upgrade that fails again and again does not fill the disk.
+    go_back_to("v1.2");
+    drop(open(dir.path()));
+    assert!(!copy("v1.3").exists() && !copy("v1.part").exists());
+}
+
 #[test]
 fn an_upgrade_that_fails_leaves_version_1_and_the_next_one_succeeds() {
     let dir = tempfile::tempdir().unwrap();
     version_1(dir.path());
     // Something is in the way of a table that the upgrade makes.
     raw(dir.path()).execute_batch("CREATE TABLE usage_by_day (x)").unwrap();
-    assert!(Store::open(dir.path(), dalsegno_store::OpenOptions::default()).is_err());
+    for _ in 0..2 {
+        assert!(Store::open(dir.path(), dalsegno_store::OpenOptions::default()).is_err());
+    }
+    assert!(dir.path().join("dalsegno.db.v1").exists() && !dir.path().join("dalsegno.db.v1.2").exists());
     assert_eq!(version(&dir.path().join("dalsegno.db")), 1);
     let tables: u32 = raw(dir.path())
         .query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'usage'", [], |row| row.get(0))

@@ -57,7 +57,7 @@ pub(super) async fn containment(patient: &Patient) -> Vec<Finding> {
             "an agent, a check or a repository's own code can read and write all that you can: your keys, other projects, this daemon's token",
             match probe_sandbox().await.verdict() {
                 Ok(()) => "set agent.sandbox to bubblewrap; it works here".to_owned(),
-                Err(failure) => failure.hint.unwrap_or(failure.message),
+                Err(failure) => survey::to_contain(failure.hint.as_deref().unwrap_or(&failure.message)),
             },
         ),
     }]
