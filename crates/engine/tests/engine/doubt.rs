@@ -56,6 +56,24 @@ async fn an_effect_past_its_deadline_is_in_doubt_and_others_do_not_wait_for_it()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_push_that_hangs_for_ever_parks_and_gives_its_slot_back() {
+    let stage = Stage::default();
+    stage.tracker().put(issue("A"));
+    stage.workspaces.push.always(Act::Hang);
+    let life = start(&stage, true);
+    assert_eq!(life.end().await.unwrap(), DriverEnd::Quiet);
+    assert!(had_status(&stage, "A", IssueStatus::Parked));
+    assert_eq!(stage.record.count_of("push_branch", "A"), 5);
+    assert_eq!(stage.record.count_of("workspaces.probe_push", "A"), 5);
+    let why = stage.journal.events().into_iter().find_map(|recorded| match recorded.event {
+        Event::Parked { detail, .. } => Some(detail),
+        _ => None,
+    });
+    let why = why.expect("it parked");
+    assert!(why.starts_with("in_doubt: ") && why.contains("push_branch: no answer within 900s"), "{why}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_turn_that_answers_no_cancel_is_in_doubt_and_its_agent_ended() {
     let stage = Stage::default();
     stage.tracker().put(issue("A"));
