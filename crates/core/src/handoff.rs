@@ -46,7 +46,7 @@ impl Machine {
             }
             SagaStep::Comment => Effect::Comment { commit, checks: plan.checks.clone() },
             SagaStep::Move => match &plan.state {
-                Some(to) => Effect::MoveIssue { to: to.clone() },
+                Some(to) => Effect::MoveIssue { to: to.clone(), from: self.state_of(&issue) },
                 None => return,
             },
         };

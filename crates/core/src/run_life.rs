@@ -75,6 +75,7 @@ impl Machine {
             self.after_issue_effect(&open.issue, &open.effect, result);
             return;
         };
+        let result = result.map(|output| self.left_by_us(&run, &open.effect, output, probed));
         if run.phase == Phase::Stopping {
             self.after_stopping(&run, &open.effect, result);
         } else {
@@ -155,7 +156,8 @@ impl Machine {
         match wanted {
             Some(to) if state.as_deref() != Some(&normalized_state(&to)) => {
                 self.enter(&run.id, Phase::Claiming);
-                self.intend(&run.issue, Some(&run.id), "claim", Effect::MoveIssue { to });
+                let from = self.state_of(&run.issue);
+                self.intend(&run.issue, Some(&run.id), "claim", Effect::MoveIssue { to, from });
             }
             Some(_) | None => self.before_run(run),
         }
@@ -593,6 +595,24 @@ impl Machine {
             (_, Ok(_)) => {}
         }
         self.poll_soon();
+    }
+
+    /// A move in doubt whose issue is somewhere else now took place, or never will: somebody went on with it. While
+    /// the agent works that is where it works from. Once it does not, ours is the state that we moved it to, and what
+    /// the tracker says beyond that is somebody else's change, which the next poll takes in.
+    fn left_by_us(&self, run: &Run, effect: &Effect, output: EffectOutput, probed: bool) -> EffectOutput {
+        let (Effect::MoveIssue { to, .. }, EffectOutput::Moved { state }) = (effect, &output) else { return output };
+        let terminal =
+            self.state.policy_of(Some(&run.id)).is_some_and(|policy| state_in(state, &policy.tracker.terminal_states));
+        if probed && run.phase != Phase::Claiming && !terminal && normalized_state(state) != normalized_state(to) {
+            return EffectOutput::Moved { state: to.clone() };
+        }
+        output
+    }
+
+    /// The issue's state, as far as the journal knows.
+    pub(crate) fn state_of(&self, issue: &IssueId) -> Option<String> {
+        self.state.issues.get(issue).map(|entry| entry.issue.state.clone())
     }
 
     /// The issue is in this state now, by our own hand or because it was terminal already.

@@ -377,7 +377,7 @@ impl State {
                     let entry = self.entry(issue)?;
                     entry.workspace_unsure |= !entry.workspace_whole;
                 }
-                if let Effect::MoveIssue { to } = &open.effect {
+                if let Effect::MoveIssue { to, from: _ } = &open.effect {
                     let to = normalized_state(to);
                     self.entry(issue)?.unsure_move = Some(to);
                 }

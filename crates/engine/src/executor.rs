@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dalsegno_core::{
     Answer, CommitId, Effect, EffectOutput, EffectRequest, Failure, Issue, IssueId, Outcome, Policy, ProbeAnswer,
-    PromptSpec, Query, RunId, SessionId, TrackerPolicy, state_in,
+    PromptSpec, Query, RunId, SessionId, TrackerPolicy, normalized_state, state_in,
 };
 use dalsegno_durable::EffectHost;
 use dalsegno_durable::attempt::{Ended, attempt};
@@ -126,7 +126,7 @@ impl Executor {
                 let output_tail = workspaces.run_hook(&context, *hook).await?;
                 Ok(EffectOutput::HookEnded { output_tail })
             }
-            Effect::MoveIssue { to } => {
+            Effect::MoveIssue { to, from: _ } => {
                 let terminal = &request.policy.tracker.terminal_states;
                 let tracker = self.tracker(&request.policy)?;
                 let state = tracker.transition(&request.issue.id, to, terminal).await?;
@@ -412,7 +412,7 @@ impl Executor {
         let asked = match &request.effect {
             Effect::PushBranch { commit, .. } => return self.world.workspaces.probe_push(&context, commit).await,
             Effect::Comment { .. } => self.probe_comment(&request).await,
-            Effect::MoveIssue { to } => self.probe_move(&request, to).await,
+            Effect::MoveIssue { to, from } => self.probe_move(&request, to, from.as_deref()).await,
             Effect::PrepareWorkspace { .. }
             | Effect::RunHook { .. }
             | Effect::StartSession { .. }
@@ -436,13 +436,16 @@ impl Executor {
         Ok(if there { ProbeAnswer::Applied(EffectOutput::Commented) } else { ProbeAnswer::NotApplied })
     }
 
-    async fn probe_move(&self, request: &EffectRequest, to: &str) -> Result<ProbeAnswer, Failure> {
+    /// Where somebody moved the issue on, it is not moved back: our move took place before, or has nothing to do any more.
+    async fn probe_move(&self, request: &EffectRequest, to: &str, from: Option<&str>) -> Result<ProbeAnswer, Failure> {
         let ids = std::slice::from_ref(&request.issue.id);
         let issues = self.tracker(&request.policy)?.fetch_issues_by_ids(ids).await?;
         let Some(issue) = issues.into_iter().next() else { return Ok(ProbeAnswer::NotApplied) };
-        let there =
-            state_in(&issue.state, &[to.to_owned()]) || state_in(&issue.state, &request.policy.tracker.terminal_states);
-        Ok(if there {
+        let is = |name: &str| normalized_state(&issue.state) == normalized_state(name);
+        let over = is(to)
+            || from.is_some_and(|from| !is(from))
+            || state_in(&issue.state, &request.policy.tracker.terminal_states);
+        Ok(if over {
             ProbeAnswer::Applied(EffectOutput::Moved { state: issue.state })
         } else {
             ProbeAnswer::NotApplied
