@@ -263,6 +263,9 @@ impl Machine {
         self.own_write(&issue.id);
         self.note_snapshot(issue, &policy);
         if !active || !routable {
+            if let Ok(work) = &work {
+                self.note_progress(id, work, true);
+            }
             let reason = if terminal {
                 "issue_terminal: the tracker says terminal"
             } else {
@@ -273,7 +276,7 @@ impl Machine {
         }
         match work {
             Ok(work) => {
-                self.note_progress(id, &work);
+                self.note_progress(id, &work, false);
                 self.judge(&run, &policy, work);
             }
             Err(failure) => self.fail_run(id, &failure),

@@ -258,6 +258,8 @@ impl State {
                 entry.settled = None;
                 if entry.status.is_sticky() {
                     entry.breaker.reopened(at);
+                } else {
+                    entry.breaker.wanted_again(at);
                 }
             }
             Event::RunStarted { run, issue, attempt, policy } => self.start_run(run, issue, *attempt, policy, at)?,

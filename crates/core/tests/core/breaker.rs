@@ -238,3 +238,59 @@ fn sending_back_what_brings_commits_is_no_loop() {
         assert_eq!(desk.status(1), IssueStatus::HandedOff);
     }
 }
+
+/// The agent moves its issue to an inactive state, and something moves it back; with another commit each time, or not.
+fn ping_pong(desk: &mut Desk, cycles: u32, commits: bool) {
+    desk.reach_turn();
+    for round in 1..=cycles {
+        desk.turn(TurnOutcome::Completed);
+        let commit = commits.then(|| CommitId(format!("c{round}")));
+        let work = Work { head: commit.or(Some("base".into())), has_commits: commits, ..without_commit() };
+        desk.answer_assess(Some(in_state(1, "Backlog")), work);
+        desk.stop();
+        assert_eq!(desk.status(1), IssueStatus::Idle);
+        desk.restart();
+        // On the way back it may rest somewhere else, and be renamed.
+        desk.poll(&[in_state(1, "Later")]);
+        desk.poll(&[issue(1)]);
+        if desk.status(1) != IssueStatus::Running {
+            break;
+        }
+        desk.done("prepare_workspace", workspace_ready(false));
+        desk.done("start_session", session(SessionStart::New));
+    }
+}
+
+#[test]
+fn an_issue_that_its_agent_moves_away_and_something_moves_back_parks() {
+    let mut desk = Desk::new(policy());
+    ping_pong(&mut desk, 10, false);
+    assert_eq!(desk.status(1), IssueStatus::Parked);
+    assert!(desk.reason(1).starts_with("breaker_redispatch"), "{}", desk.reason(1));
+    assert_eq!(desk.dispatched().len(), 4, "once, and three times again");
+
+    let mut desk = Desk::new(policy());
+    ping_pong(&mut desk, 10, true);
+    assert_eq!(desk.status(1), IssueStatus::Running, "with a commit each time it is review, and no loop");
+    assert_eq!(desk.dispatched().len(), 11);
+}
+
+#[test]
+fn an_issue_that_vanishes_and_comes_back_again_and_again_parks() {
+    let mut desk = Desk::new(policy());
+    desk.reach_turn();
+    for _ in 0..10 {
+        desk.poll(&[]);
+        desk.stop();
+        desk.poll(&[]);
+        assert!(desk.machine.state().issues.is_empty());
+        desk.poll(&[issue(1)]);
+        if desk.status(1) != IssueStatus::Running {
+            break;
+        }
+        desk.done("prepare_workspace", workspace_ready(false));
+        desk.done("start_session", session(SessionStart::New));
+    }
+    assert!(desk.reason(1).starts_with("breaker_redispatch"), "{}", desk.reason(1));
+    assert_eq!(desk.dispatched().len(), 4);
+}
