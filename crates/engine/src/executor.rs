@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 use crate::entries::run_scope;
 use crate::live::{Live, Sink};
 use crate::ports::{
-    AgentSession, Agents, Clock, Context, Launch, Processes, Tracker, Trackers, Transcripts, TurnEnd, Workflow,
-    Workspaces,
+    AgentSession, Agents, Clock, Context, Launch, Processes, START_PATIENCE, Tracker, Trackers, Transcripts, TurnEnd,
+    Workflow, Workspaces,
 };
 use crate::toolbox::{DaemonTools, Writes};
 use crate::{crash, prompt};
@@ -29,6 +29,8 @@ const TRACKERS_KEPT: usize = 8;
 const KNOWN_KEPT: usize = 20_000;
 /// Longest wait for one answer of a tracker or a look at a workspace.
 const QUERY_LIMIT: Duration = Duration::from_secs(120);
+/// Answers of an agent's start for which an adapter may be patient: its own start, the session, the session's history.
+const PATIENT_ANSWERS: u64 = 3;
 /// Longest wait for an agent to be closed when the daemon ends; what is left is swept.
 const CLOSE_LIMIT: Duration = Duration::from_secs(4);
 /// Issues that are asked one by one when one of them cannot be read, at most.
@@ -530,7 +532,11 @@ fn deadline(request: &EffectRequest) -> Option<Duration> {
         Effect::RunCheck { .. } => {
             policy.handoff.as_ref().map_or(MINUTE, |handoff| handoff.check_timeout_ms).saturating_add(5 * MINUTE)
         }
-        Effect::StartSession { .. } => policy.agent.read_timeout_ms.saturating_mul(4).saturating_add(MINUTE),
+        // Beyond what an adapter waits while lines come: a long history that is replayed must not be taken for silence.
+        Effect::StartSession { .. } => {
+            let limits = PATIENT_ANSWERS.saturating_mul(u64::from(START_PATIENCE) + 1);
+            policy.agent.read_timeout_ms.saturating_mul(limits).saturating_add(MINUTE)
+        }
         Effect::MoveIssue { .. } | Effect::Comment { .. } | Effect::StopAgent | Effect::Sweep => 2 * MINUTE,
         Effect::PrepareWorkspace { .. }
         | Effect::CommitLeftovers

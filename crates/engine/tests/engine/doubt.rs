@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dalsegno_engine::DriverEnd;
-use dalsegno_engine::core::{Event, IssueStatus};
+use dalsegno_engine::core::{Event, IssueStatus, Recorded};
 use dalsegno_testkit::doubles::{Act, Stage, issue, policy};
 
 use crate::support::{called, doubts, event, had_status, pass, start, status, within};
@@ -71,6 +71,24 @@ async fn a_push_that_hangs_for_ever_parks_and_gives_its_slot_back() {
     });
     let why = why.expect("it parked");
     assert!(why.starts_with("in_doubt: ") && why.contains("push_branch: no answer within 900s"), "{why}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_whose_history_is_replayed_for_long_is_resumed_and_not_in_doubt() {
+    let stage = Stage::default();
+    stage.tracker().put(issue("A"));
+    stage.agents.turns.next(Act::Hang);
+    let life = start(&stage, false);
+    called(&stage, "prompt", "A").await;
+    life.drop_it().await;
+    // An adapter is patient while lines come: 60 times 5 s, for one answer.
+    stage.agents.start.next(Act::Late(Duration::from_secs(300), ()));
+    assert_eq!(start(&stage, true).end().await.unwrap(), DriverEnd::Quiet);
+    let starts = stage.record.count_of("start_session", "A");
+    assert_eq!((starts, doubts(&stage, "A").len()), (2, 1), "the doubt is the crash's own");
+    let resumed = |recorded: &Recorded| matches!(recorded.event, Event::SessionResumed { .. });
+    assert!(stage.journal.events().iter().any(resumed));
+    assert!(had_status(&stage, "A", IssueStatus::HandedOff));
 }
 
 #[tokio::test(start_paused = true)]
