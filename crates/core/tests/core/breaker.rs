@@ -165,6 +165,19 @@ fn while_it_is_held_others_do_not_reopen_it_and_what_they_changed_counts_afterwa
 }
 
 #[test]
+fn a_poll_that_is_answered_in_the_moment_in_which_a_hold_ends_dispatches() {
+    let (mut desk, at) = tripped();
+    desk.now = at + 60_000;
+    desk.poll(&[described("again")]);
+    desk.now = at + 1_800_000 - 1;
+    desk.hand(Input::Refresh);
+    assert!(desk.asks.iter().any(|(_, query)| matches!(query, Query::Poll { .. })), "asked while it is held");
+    desk.now += 1;
+    desk.poll(&[described("again")]);
+    assert_eq!(desk.status(1), IssueStatus::Running);
+}
+
+#[test]
 fn a_change_that_was_taken_back_while_it_was_held_reopens_nothing() {
     let (mut desk, at) = tripped();
     desk.now = at + 60_000;
