@@ -92,6 +92,9 @@ impl Machine {
                 let failure = Failure::permanent("sweep_failed", reason);
                 self.settle(id, open, Outcome::Failed { failure }, false);
             }
+        } else if run.phase == Phase::Delivering && open.effect.in_doubt() != InDoubtPolicy::Probe {
+            // No step of this version's handoff: there is nothing to ask the world about.
+            self.settle(id, open, Outcome::Failed { failure: unknown }, false);
         } else if run.phase == Phase::Delivering {
             if run.doubts >= DOUBTS {
                 self.last_probes.insert(id, unknown);
@@ -153,8 +156,12 @@ impl Machine {
             return;
         }
         if run.phase == Phase::Delivering {
-            for (effect, _) in &doubts {
-                self.probe(*effect);
+            for (effect, open) in &doubts {
+                match open.effect.in_doubt() {
+                    InDoubtPolicy::Probe => self.probe(*effect),
+                    InDoubtPolicy::Rerun => self.intend_again(*effect),
+                    InDoubtPolicy::RemakeWorkspace | InDoubtPolicy::History => self.abandon(*effect, open),
+                }
             }
             self.advance(id);
             return;
