@@ -10,8 +10,9 @@
 //! - `breaker_no_progress`: that many looks at the work in a row saw the head and the uncommitted files of the last look
 //!   and no tool result that the last ones did not have. Turns that were cut, or failed, are not looked at and feed
 //!   nothing; nor do turns of which nothing can be measured (no git, no tool results). How long a turn takes is no matter.
-//! - `breaker_redispatch`: somebody else's changes reopened the issue as often as `breaker.same_failure` says within one
-//!   cooldown, and no commit came of it. The next such change parks it.
+//! - `breaker_redispatch`: changes by others reopened the issue as often as `breaker.same_failure` says within one
+//!   cooldown, and no commit was seen to come of it. The next such change parks it. An issue is reopened when it was
+//!   settled; also when it was idle after a run (the agent, or a bot, had moved it away), and when it had vanished.
 //! - Closed again: by a handoff, by `release`, or when somebody else's change reopens the issue. Only an action does that
 //!   while the issue is held; a change that came in the meantime reopens it when the hold is over.
 //!
@@ -50,7 +51,7 @@ pub struct Breaker {
     pub seen: Option<Seen>,
     /// Tool results of the last turns.
     pub tool_digests: Vec<String>,
-    /// When somebody else's changes reopened the issue, since the last commit that came of it.
+    /// When changes by others reopened the issue, since the last commit that came of it.
     pub reopened: Vec<Timestamp>,
 }
 
@@ -125,12 +126,18 @@ impl Breaker {
         }
     }
 
-    /// Somebody else's change reopened the issue; counts start over, but those of reopenings.
+    /// Somebody else's change reopened a settled issue; counts start over, but those of reopenings.
     pub(crate) fn reopened(&mut self, at: Timestamp) {
-        let mut reopened = std::mem::take(&mut self.reopened);
-        reopened.push(at);
-        keep_last(&mut reopened, KEPT);
+        self.wanted_again(at);
+        let reopened = std::mem::take(&mut self.reopened);
         *self = Self { reopened, seen: self.seen.take(), ..Self::default() };
+    }
+
+    /// An issue that nothing had settled is wanted again, and its runs start over. Other counts go on: the change may be
+    /// the other half of one that its own agent made.
+    pub(crate) fn wanted_again(&mut self, at: Timestamp) {
+        self.reopened.push(at);
+        keep_last(&mut self.reopened, KEPT);
     }
 
     /// Whether a turn that left the work like this did something. `None`: nothing can be measured.
@@ -153,12 +160,16 @@ fn keep_last<T>(items: &mut Vec<T>, most: usize) {
 }
 
 impl Machine {
-    /// Notes what a look at the work saw of the turn.
-    pub(crate) fn note_progress(&mut self, id: &RunId, work: &Work) {
+    /// Notes what a look at the work saw of the turn. Of the last turn before the tracker ends the run, only that it
+    /// did something: whether it would have gone on to do nothing, nobody knows.
+    pub(crate) fn note_progress(&mut self, id: &RunId, work: &Work, last: bool) {
         let Some(run) = self.state.runs.get(id) else { return };
         let Some(entry) = self.state.issues.get(&run.issue) else { return };
         let tools = run.tool_digest.clone();
         let Some(progressed) = entry.breaker.progress(work, tools.as_ref()) else { return };
+        if last && !progressed {
+            return;
+        }
         let (run, turn) = (id.clone(), run.turn);
         let (head, diff_digest) = (work.head.clone(), work.diff_digest.clone());
         self.emit(Event::Progress { run, turn, progressed, head, diff_digest, tool_digest: tools });
@@ -210,19 +221,15 @@ impl Machine {
             }
             return false;
         }
-        let limit = policy.breaker.same_failure as usize;
-        let cooldown = policy.breaker.cooldown_ms;
-        let recent = entry.breaker.reopened.iter().filter(|at| self.now.since_ms(**at) < cooldown).count();
-        if limit == 0 || recent < limit.min(KEPT) {
-            return true;
-        }
-        let run = entry.last_run.clone();
-        let detail = format!(
-            "changes by others reopened the issue {recent} times within {} s, and no commit came of it",
-            cooldown / 1_000
-        );
-        self.park_issue(id, run.as_ref(), "breaker_redispatch", detail, None);
+        let Some(detail) = reopened_too_often(entry, policy, self.now) else { return true };
+        self.park_redispatched(id, detail);
         false
+    }
+
+    /// Parks an issue that changes by others dispatch again and again.
+    pub(crate) fn park_redispatched(&mut self, id: &IssueId, detail: String) {
+        let run = self.state.issues.get(id).and_then(|entry| entry.last_run.clone());
+        self.park_issue(id, run.as_ref(), "breaker_redispatch", detail, None);
     }
 
     /// Reopens issues whose hold is over, if they changed while it lasted.
@@ -249,6 +256,17 @@ impl Machine {
     pub(crate) fn holds_due(&self) -> Option<Timestamp> {
         self.state.issues.values().filter(|entry| entry.status.is_sticky()).filter_map(|entry| entry.due_at).min()
     }
+}
+
+/// Whether the issue was reopened as often as it may be without a commit; in words.
+pub(crate) fn reopened_too_often(entry: &IssueEntry, policy: &Policy, now: Timestamp) -> Option<String> {
+    let limit = (policy.breaker.same_failure as usize).min(KEPT);
+    let cooldown = policy.breaker.cooldown_ms;
+    let recent = entry.breaker.reopened.iter().filter(|at| now.since_ms(**at) < cooldown).count();
+    (limit > 0 && recent >= limit).then(|| {
+        let seconds = cooldown / 1_000;
+        format!("changes by others reopened the issue {recent} times within {seconds} s, and no commit came of it")
+    })
 }
 
 /// Until when changes by others do not reopen the issue.

@@ -28,6 +28,10 @@ pub enum Effect {
     MoveIssue {
         /// Target state, as the tracker spells it.
         to: String,
+        /// The state that it was in when this was decided; `None` in older journals. Found in neither of the two, it was
+        /// moved on by somebody else.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<String>,
     },
     /// Start the agent and its session, or resume one.
     StartSession {

@@ -57,7 +57,7 @@ pub enum Event {
         reason: Option<String>,
         due_at: Option<Timestamp>,
     },
-    /// Somebody else changed a sticky issue: counts start over.
+    /// Somebody else changed a sticky issue, or an idle one that had runs: counts start over.
     IssueReopened { issue: IssueId },
     /// A run began.
     RunStarted { run: RunId, issue: IssueId, attempt: Option<u32>, policy: PolicyHash },

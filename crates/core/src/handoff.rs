@@ -6,6 +6,7 @@ use crate::event::Event;
 use crate::ids::{CommitId, RunId};
 use crate::issue::IssueStatus;
 use crate::machine::Machine;
+use crate::policy::HandoffPolicy;
 use crate::run::{Ending, Handoff, Phase, Run, RunOutcome, SagaStep, StepState, Then};
 use crate::time::Timestamp;
 
@@ -46,7 +47,7 @@ impl Machine {
             }
             SagaStep::Comment => Effect::Comment { commit, checks: plan.checks.clone() },
             SagaStep::Move => match &plan.state {
-                Some(to) => Effect::MoveIssue { to: to.clone() },
+                Some(to) => Effect::MoveIssue { to: to.clone(), from: self.state_of(&issue) },
                 None => return,
             },
         };
@@ -60,10 +61,9 @@ impl Machine {
     }
 
     /// A step's effect is settled.
-    pub(crate) fn after_step(&mut self, run: &Run, effect: &Effect, result: Result<EffectOutput, Failure>) {
-        let Some(step) = step_of(effect) else { return };
+    pub(crate) fn after_step(&mut self, run: &Run, step: SagaStep, result: Result<EffectOutput, Failure>) {
         match result {
-            Ok(output) => {
+            Ok(output) if is_output_of(step, &output) => {
                 if let EffectOutput::Moved { state } = &output {
                     self.note_own_move(&run.issue, state.clone());
                 } else {
@@ -71,9 +71,40 @@ impl Machine {
                 }
                 self.emit(Event::SagaStep { run: run.id.clone(), step, state: StepState::Done });
             }
+            // Its outcome is recorded as done, so it must not be tried again.
+            Ok(_) => {
+                let failure = Failure::permanent("wrong_output", format!("{} answered something else", step.as_str()));
+                self.step_failed(run, step, &failure);
+            }
             Err(failure) => self.step_failed(run, step, &failure),
         }
         self.advance(&run.id);
+    }
+
+    /// Something failed past the pivot that is no step's own outcome: nothing is taken back, steps that nobody performs do
+    /// not start, and the issue parks when those under way have ended.
+    pub(crate) fn fail_past_pivot(&mut self, id: &RunId, failure: &Failure) {
+        let Some(run) = self.state.runs.get(id) else { return };
+        let (phase, steps) = (run.phase, run.handoff.clone().map_or_else(Vec::new, |handoff| handoff.steps));
+        let ours = self.state.open_effects.values().filter(|open| open.run.as_ref() == Some(id));
+        let under_way: Vec<SagaStep> = ours.clone().filter_map(|open| step_of(&open.effect)).collect();
+        let idle = ours.count() == 0;
+        if phase == Phase::Delivering {
+            let (code, detail) = (failure.code.clone(), failure.to_string());
+            let then = Then::Park { detail, limit: None };
+            let ending = Ending { outcome: RunOutcome::Failed, reason: code, then };
+            self.emit(Event::RunEnding { run: id.clone(), ending });
+            for (step, state) in steps {
+                let stands = state == StepState::Intended && !under_way.contains(&step);
+                if stands || state == StepState::Pending {
+                    let state = StepState::Parked { reason: failure.to_string() };
+                    self.emit(Event::SagaStep { run: id.clone(), step, state });
+                }
+            }
+            self.advance(id);
+        } else if phase == Phase::AfterRun && idle {
+            self.finish(id);
+        }
     }
 
     fn step_failed(&mut self, run: &Run, step: SagaStep, failure: &Failure) {
@@ -153,8 +184,13 @@ impl Machine {
     }
 
     fn end_handoff(&mut self, id: &RunId, outcome: RunOutcome, reason: String, then: Then) {
-        self.emit(Event::SagaEnded { run: id.clone(), committed: then == Then::HandedOff });
-        self.emit(Event::RunEnding { run: id.clone(), ending: Ending { outcome, reason, then } });
+        // One that failed beside its steps has its ending already.
+        let decided = self.state.runs.get(id).and_then(|run| run.ending.clone());
+        let ending = decided.clone().unwrap_or(Ending { outcome, reason, then });
+        self.emit(Event::SagaEnded { run: id.clone(), committed: ending.then == Then::HandedOff });
+        if decided.is_none() {
+            self.emit(Event::RunEnding { run: id.clone(), ending });
+        }
         self.after_run(id);
     }
 
@@ -181,6 +217,24 @@ impl Machine {
                 StepState::Pending | StepState::Intended | StepState::Done | StepState::Parked { .. } => None,
             })
         })
+    }
+}
+
+/// Whether a policy wants the step. The order is that of [`SagaStep::ALL`].
+pub(crate) fn is_planned(step: SagaStep, plan: &HandoffPolicy) -> bool {
+    match step {
+        SagaStep::Push => true,
+        SagaStep::Comment => plan.comment.is_some(),
+        SagaStep::Move => plan.state.is_some(),
+    }
+}
+
+/// Whether this can come of the step's effect.
+fn is_output_of(step: SagaStep, output: &EffectOutput) -> bool {
+    match step {
+        SagaStep::Push => *output == EffectOutput::Pushed,
+        SagaStep::Comment => *output == EffectOutput::Commented,
+        SagaStep::Move => matches!(output, EffectOutput::Moved { .. }),
     }
 }
 

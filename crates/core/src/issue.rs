@@ -277,6 +277,9 @@ impl IssueEntry {
             self.reason = None;
             self.settled = None;
             self.attempt = None;
+            if self.runs > 0 {
+                self.breaker.wanted_again(at);
+            }
             self.runs = 0;
         }
         self.due_at = held;

@@ -8,7 +8,8 @@
 //! # Transitions
 //! - `turn_started`: the rows of the turn begin. Sent again, its reports count on top of what the first sending had.
 //! - `usage`: the turn's figures grow. `settled`: by the session's own total after a resume; the difference to what the
-//!   journal has for the session goes to the turn that was cut, and makes it whole.
+//!   journal has for the session goes to the turn that was cut, and makes it whole. A total below what was reported does
+//!   not make it whole: it leaves something out, such as what sub-agents used.
 //! - `turn_ended`: a turn that was cut, interrupted or failed is `incomplete` unless it was settled: what it used beyond
 //!   its last report is not known.
 //!

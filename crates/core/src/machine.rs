@@ -204,6 +204,9 @@ pub struct Machine {
     pub(crate) poll: Poll,
     pub(crate) assess_again: BTreeMap<RunId, Again>,
     pub(crate) probe_again: BTreeMap<EffectId, Again>,
+    /// Steps in doubt that are not tried again when they did not take place, and why nobody knew. A restart's own doubt
+    /// does not count, and so starts with none.
+    pub(crate) last_probes: BTreeMap<EffectId, Failure>,
     /// Last sign of life of each agent.
     pub(crate) activity: BTreeMap<RunId, Timestamp>,
     /// Last journaled usage report of each run.
@@ -258,6 +261,7 @@ impl Machine {
             poll: Poll::default(),
             assess_again: BTreeMap::new(),
             probe_again: BTreeMap::new(),
+            last_probes: BTreeMap::new(),
             activity: BTreeMap::new(),
             usage_at: BTreeMap::new(),
             usage_waits: BTreeMap::new(),

@@ -14,7 +14,8 @@ use crate::time::Timestamp;
 pub(crate) const SWEEP: &str = "sweep";
 /// Code of a failure that is no more than not knowing.
 pub(crate) const IN_DOUBT: &str = "in_doubt";
-/// Times that nobody knew within one run and one daemon's life before the run fails.
+/// Times in one run that nobody knew while the daemon lived, before the run fails; past the pivot, before the step that
+/// is in doubt parks.
 const DOUBTS: u32 = 5;
 /// Tries of an effect on an issue between runs before it is given up.
 const ISSUE_EFFECT_TRIES: u32 = 5;
@@ -91,7 +92,13 @@ impl Machine {
                 let failure = Failure::permanent("sweep_failed", reason);
                 self.settle(id, open, Outcome::Failed { failure }, false);
             }
+        } else if run.phase == Phase::Delivering && open.effect.in_doubt() != InDoubtPolicy::Probe {
+            // No step of this version's handoff: there is nothing to ask the world about.
+            self.settle(id, open, Outcome::Failed { failure: unknown }, false);
         } else if run.phase == Phase::Delivering {
+            if run.doubts >= DOUBTS {
+                self.last_probes.insert(id, unknown);
+            }
             self.probe(id);
         } else if run.phase == Phase::Stopping || (run.phase == Phase::AfterRun && run.doubts >= DOUBTS) {
             self.settle(id, open, Outcome::Failed { failure: unknown }, false);
@@ -149,8 +156,12 @@ impl Machine {
             return;
         }
         if run.phase == Phase::Delivering {
-            for (effect, _) in &doubts {
-                self.probe(*effect);
+            for (effect, open) in &doubts {
+                match open.effect.in_doubt() {
+                    InDoubtPolicy::Probe => self.probe(*effect),
+                    InDoubtPolicy::Rerun => self.intend_again(*effect),
+                    InDoubtPolicy::RemakeWorkspace | InDoubtPolicy::History => self.abandon(*effect, open),
+                }
             }
             self.advance(id);
             return;
@@ -206,23 +217,33 @@ impl Machine {
         let Some(open) = self.state.open_effects.get(&id).filter(|open| open.in_doubt).cloned() else { return };
         match answer {
             ProbeAnswer::Applied(output) => {
-                self.probe_again.remove(&id);
+                self.forget_probes(id);
                 self.settle(id, &open, Outcome::Done { output }, true);
             }
-            ProbeAnswer::NotApplied => {
-                self.probe_again.remove(&id);
-                self.intend_again(id);
-            }
+            ProbeAnswer::NotApplied => match self.forget_probes(id) {
+                None => self.intend_again(id),
+                Some(mut failure) => {
+                    failure.retryable = false;
+                    failure.message = format!("{DOUBTS} times nobody knew; the last: {}", failure.message);
+                    self.settle(id, &open, Outcome::Failed { failure }, true);
+                }
+            },
             ProbeAnswer::Inconclusive(mut failure) => {
                 self.probe_later(id);
                 if self.probe_again.get(&id).is_some_and(|again| again.tries > PROBE_TRIES) {
-                    self.probe_again.remove(&id);
+                    self.forget_probes(id);
                     failure.message = format!("whether it was applied could not be told: {}", failure.message);
                     failure.retryable = false;
                     self.settle(id, &open, Outcome::Failed { failure }, true);
                 }
             }
         }
+    }
+
+    /// The world has told, or never will. Answers why the effect was in doubt if it must not be tried again.
+    fn forget_probes(&mut self, id: EffectId) -> Option<Failure> {
+        self.probe_again.remove(&id);
+        self.last_probes.remove(&id)
     }
 
     /// Looks again at what could not be told the last time.

@@ -241,6 +241,9 @@ pub enum SagaStep {
 }
 
 impl SagaStep {
+    /// All steps, in the order of a handoff.
+    pub const ALL: [Self; 3] = [Self::Push, Self::Comment, Self::Move];
+
     /// The word on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {

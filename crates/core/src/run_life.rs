@@ -4,6 +4,7 @@
 use crate::budget::BudgetLimit;
 use crate::effect::{Effect, EffectOutput, Failure, Missing, Outcome, PromptSpec, Query, TurnOutcome, Work};
 use crate::event::Event;
+use crate::handoff::step_of;
 use crate::ids::{CommitId, EffectId, IssueId, RunId};
 use crate::issue::{Issue, IssueStatus, Workspace, normalized_state, state_in};
 use crate::machine::{Again, Machine, Purpose};
@@ -75,6 +76,7 @@ impl Machine {
             self.after_issue_effect(&open.issue, &open.effect, result);
             return;
         };
+        let result = result.map(|output| self.left_by_us(&run, &open.effect, output, probed));
         if run.phase == Phase::Stopping {
             self.after_stopping(&run, &open.effect, result);
         } else {
@@ -82,46 +84,96 @@ impl Machine {
         }
     }
 
+    /// What follows an effect of a run. Closed over all effects, so that a new one has to be given its place.
     fn after_run_effect(&mut self, run: &Run, effect: &Effect, result: Result<EffectOutput, Failure>) {
-        match (effect, result) {
-            (Effect::PrepareWorkspace { .. }, Ok(EffectOutput::WorkspaceReady { workspace, created })) => {
-                self.after_prepare(run, workspace, created);
+        if run.phase == Phase::Delivering
+            && let Some(step) = step_of(effect)
+        {
+            self.after_step(run, step, result);
+            return;
+        }
+        let output = match result {
+            Ok(output) => output,
+            Err(failure) => {
+                self.after_failure(run, effect, failure);
+                return;
             }
-            (Effect::RunHook { hook }, result) => self.after_hook(run, *hook, result.err()),
-            (Effect::MoveIssue { .. }, Ok(EffectOutput::Moved { state })) if run.phase == Phase::Claiming => {
-                self.note_own_move(&run.issue, state);
-                self.after_claim(run);
+        };
+        match effect {
+            Effect::PrepareWorkspace { .. } => {
+                if let EffectOutput::WorkspaceReady { workspace, created } = output {
+                    return self.after_prepare(run, workspace, created);
+                }
             }
-            (Effect::StartSession { .. }, Ok(EffectOutput::SessionStarted { session, how, usage })) => {
-                self.after_launch(run, session, how, usage);
+            Effect::RunHook { hook } => return self.after_hook(run, *hook, None),
+            Effect::MoveIssue { .. } => {
+                if let (Phase::Claiming, EffectOutput::Moved { state }) = (run.phase, output) {
+                    self.note_own_move(&run.issue, state);
+                    return self.after_claim(run);
+                }
             }
-            (Effect::Prompt { .. }, Ok(EffectOutput::TurnEnded { turn, usage, summary, model, tool_digest: _ })) => {
-                self.after_turn(run, turn, (usage, model), summary);
+            Effect::StartSession { .. } => {
+                if let EffectOutput::SessionStarted { session, how, usage } = output {
+                    return self.after_launch(run, session, how, usage);
+                }
             }
-            (Effect::Prompt { .. }, Err(failure)) => {
+            Effect::Prompt { .. } => {
+                if let EffectOutput::TurnEnded { turn, usage, summary, model, tool_digest: _ } = output {
+                    return self.after_turn(run, turn, (usage, model), summary);
+                }
+            }
+            Effect::CommitLeftovers => {
+                if let EffectOutput::LeftoversCommitted { .. } = output {
+                    return self.fetch_commit(run);
+                }
+            }
+            Effect::FetchCommit => {
+                if let EffectOutput::CommitFetched { commit } = output {
+                    return self.after_fetch(run, commit);
+                }
+            }
+            Effect::RunCheck { commit, index } => {
+                if let EffectOutput::CheckEnded { passed, output_tail } = output {
+                    return self.after_check(run, commit, *index, passed, output_tail);
+                }
+            }
+            Effect::BringRemote => {
+                if let EffectOutput::RemoteBrought { commit } = output {
+                    return self.after_bring(run, commit);
+                }
+            }
+            Effect::StopAgent => {
+                if run.phase == Phase::Closing {
+                    return self.deliver(&run.id);
+                }
+            }
+            Effect::Sweep => return self.resume(&run.id),
+            // They have their place among the steps of a handoff, and between runs.
+            Effect::PushBranch { .. } | Effect::Comment { .. } | Effect::RemoveWorkspace { .. } => {}
+        }
+        self.fail_run(&run.id, &wrong_output(effect));
+    }
+
+    fn after_failure(&mut self, run: &Run, effect: &Effect, failure: Failure) {
+        match effect {
+            Effect::RunHook { hook } => self.after_hook(run, *hook, Some(failure)),
+            Effect::Prompt { .. } => {
                 let turn = TurnOutcome::Failed { failure: failure.clone() };
                 self.end_turn(run, turn, NOTHING, String::new(), false);
                 self.fail_run(&run.id, &failure);
             }
-            (Effect::CommitLeftovers, Ok(EffectOutput::LeftoversCommitted { .. })) => self.fetch_commit(run),
-            (Effect::FetchCommit, Ok(EffectOutput::CommitFetched { commit })) => self.after_fetch(run, commit),
-            (Effect::RunCheck { commit, index }, Ok(EffectOutput::CheckEnded { passed, output_tail })) => {
-                self.after_check(run, commit, *index, passed, output_tail);
-            }
-            (Effect::BringRemote, Ok(EffectOutput::RemoteBrought { commit })) => self.after_bring(run, commit),
-            (Effect::StopAgent, Ok(_)) if run.phase == Phase::Closing => self.deliver(&run.id),
-            (Effect::Sweep, Ok(_)) => self.resume(&run.id),
-            (Effect::Sweep, Err(failure)) => self.sweep_failed(run, &failure),
-            (Effect::PushBranch { .. } | Effect::Comment { .. } | Effect::MoveIssue { .. }, result)
-                if run.phase == Phase::Delivering =>
-            {
-                self.after_step(run, effect, result);
-            }
-            (_, Err(failure)) => self.fail_run(&run.id, &failure),
-            (_, Ok(_)) => {
-                let failure = Failure::retryable("wrong_output", format!("{} answered something else", effect.kind()));
-                self.fail_run(&run.id, &failure);
-            }
+            Effect::Sweep => self.sweep_failed(run, &failure),
+            Effect::PrepareWorkspace { .. }
+            | Effect::MoveIssue { .. }
+            | Effect::StartSession { .. }
+            | Effect::StopAgent
+            | Effect::CommitLeftovers
+            | Effect::FetchCommit
+            | Effect::RunCheck { .. }
+            | Effect::PushBranch { .. }
+            | Effect::BringRemote
+            | Effect::Comment { .. }
+            | Effect::RemoveWorkspace { .. } => self.fail_run(&run.id, &failure),
         }
     }
 
@@ -155,7 +207,8 @@ impl Machine {
         match wanted {
             Some(to) if state.as_deref() != Some(&normalized_state(&to)) => {
                 self.enter(&run.id, Phase::Claiming);
-                self.intend(&run.issue, Some(&run.id), "claim", Effect::MoveIssue { to });
+                let from = self.state_of(&run.issue);
+                self.intend(&run.issue, Some(&run.id), "claim", Effect::MoveIssue { to, from });
             }
             Some(_) | None => self.before_run(run),
         }
@@ -261,6 +314,9 @@ impl Machine {
         self.own_write(&issue.id);
         self.note_snapshot(issue, &policy);
         if !active || !routable {
+            if let Ok(work) = &work {
+                self.note_progress(id, work, true);
+            }
             let reason = if terminal {
                 "issue_terminal: the tracker says terminal"
             } else {
@@ -271,7 +327,7 @@ impl Machine {
         }
         match work {
             Ok(work) => {
-                self.note_progress(id, &work);
+                self.note_progress(id, &work, false);
                 self.judge(&run, &policy, work);
             }
             Err(failure) => self.fail_run(id, &failure),
@@ -364,8 +420,12 @@ impl Machine {
         self.stop_run(id, Ending { outcome: RunOutcome::Interrupted, reason: reason.to_owned(), then });
     }
 
-    /// The run failed: tried again with backoff, or parked when trying again cannot help.
+    /// The run failed: tried again with backoff, or parked when trying again cannot help, or would deliver again.
     pub(crate) fn fail_run(&mut self, id: &RunId, failure: &Failure) {
+        if self.state.runs.get(id).is_some_and(|run| run.phase.past_pivot()) {
+            self.fail_past_pivot(id, failure);
+            return;
+        }
         let then = if failure.retryable {
             Then::RetryAfterFailure { not_before: None }
         } else {
@@ -421,42 +481,52 @@ impl Machine {
 
     /// Something of a run that is ending came to its end.
     fn after_stopping(&mut self, run: &Run, effect: &Effect, result: Result<EffectOutput, Failure>) {
-        match (effect, &result) {
-            (Effect::Prompt { .. }, Ok(EffectOutput::TurnEnded { turn, usage, summary, model, tool_digest: _ })) => {
-                self.end_turn(run, turn.clone(), (*usage, model.clone()), summary.clone(), false);
-            }
-            (Effect::Prompt { .. }, _) => {
-                self.end_turn(run, TurnOutcome::Interrupted, NOTHING, String::new(), false);
-            }
-            (Effect::RunHook { hook }, result) => {
-                let failure = result.as_ref().err().cloned();
-                self.emit(Event::HookEnded {
-                    issue: run.issue.clone(),
-                    run: Some(run.id.clone()),
-                    hook: *hook,
-                    failure,
-                });
-            }
-            (Effect::MoveIssue { .. }, Ok(EffectOutput::Moved { state })) => {
-                self.note_own_move(&run.issue, state.clone())
-            }
-            (Effect::StartSession { .. }, Ok(_)) => self.stop_again(run),
-            (Effect::StartSession { .. }, Err(failure)) if failure.code == IN_DOUBT => self.stop_again(run),
-            (Effect::StopAgent | Effect::Sweep, Err(failure)) => {
-                // What could not be killed may still write: only an operator can tell.
-                let detail = failure.to_string();
-                let ending = Ending {
-                    outcome: RunOutcome::Failed,
-                    reason: "sweep_failed".to_owned(),
-                    then: Then::Park { detail, limit: None },
+        let failed = result.as_ref().err().cloned();
+        match effect {
+            Effect::Prompt { .. } => {
+                let (turn, report, summary) = match result {
+                    Ok(EffectOutput::TurnEnded { turn, usage, summary, model, tool_digest: _ }) => {
+                        (turn, (usage, model), summary)
+                    }
+                    _ => (TurnOutcome::Interrupted, NOTHING, String::new()),
                 };
-                self.emit(Event::RunEnding { run: run.id.clone(), ending });
+                self.end_turn(run, turn, report, summary, false);
             }
-            (Effect::PrepareWorkspace { .. }, Ok(EffectOutput::WorkspaceReady { workspace, created })) => {
-                let (issue, id) = (run.issue.clone(), run.id.clone());
-                self.emit(Event::WorkspaceReady { issue, run: id, workspace: workspace.clone(), created: *created });
+            Effect::RunHook { hook } => {
+                let (issue, id) = (run.issue.clone(), Some(run.id.clone()));
+                self.emit(Event::HookEnded { issue, run: id, hook: *hook, failure: failed });
             }
-            _ => {}
+            Effect::MoveIssue { .. } => {
+                if let Ok(EffectOutput::Moved { state }) = result {
+                    self.note_own_move(&run.issue, state);
+                }
+            }
+            Effect::StartSession { .. } => {
+                if failed.is_none_or(|failure| failure.code == IN_DOUBT) {
+                    self.stop_again(run);
+                }
+            }
+            Effect::StopAgent | Effect::Sweep => {
+                if let Some(failure) = failed {
+                    // What could not be killed may still write: only an operator can tell.
+                    let then = Then::Park { detail: failure.to_string(), limit: None };
+                    let ending = Ending { outcome: RunOutcome::Failed, reason: "sweep_failed".to_owned(), then };
+                    self.emit(Event::RunEnding { run: run.id.clone(), ending });
+                }
+            }
+            Effect::PrepareWorkspace { .. } => {
+                if let Ok(EffectOutput::WorkspaceReady { workspace, created }) = result {
+                    let (issue, id) = (run.issue.clone(), run.id.clone());
+                    self.emit(Event::WorkspaceReady { issue, run: id, workspace, created });
+                }
+            }
+            Effect::CommitLeftovers
+            | Effect::FetchCommit
+            | Effect::RunCheck { .. }
+            | Effect::PushBranch { .. }
+            | Effect::BringRemote
+            | Effect::Comment { .. }
+            | Effect::RemoveWorkspace { .. } => {}
         }
         let busy = self.state.open_effects.values().any(|open| open.run.as_ref() == Some(&run.id));
         if !busy {
@@ -487,7 +557,7 @@ impl Machine {
     }
 
     /// The run is over; what becomes of the issue was decided with its ending.
-    fn finish(&mut self, id: &RunId) {
+    pub(crate) fn finish(&mut self, id: &RunId) {
         let Some(run) = self.state.runs.get(id).cloned() else { return };
         let Some(ending) = run.ending.clone() else { return };
         let issue = run.issue.clone();
@@ -595,6 +665,24 @@ impl Machine {
         self.poll_soon();
     }
 
+    /// A move in doubt whose issue is somewhere else now took place, or never will: somebody went on with it. While
+    /// the agent works that is where it works from. Once it does not, ours is the state that we moved it to, and what
+    /// the tracker says beyond that is somebody else's change, which the next poll takes in.
+    fn left_by_us(&self, run: &Run, effect: &Effect, output: EffectOutput, probed: bool) -> EffectOutput {
+        let (Effect::MoveIssue { to, .. }, EffectOutput::Moved { state }) = (effect, &output) else { return output };
+        let terminal =
+            self.state.policy_of(Some(&run.id)).is_some_and(|policy| state_in(state, &policy.tracker.terminal_states));
+        if probed && run.phase != Phase::Claiming && !terminal && normalized_state(state) != normalized_state(to) {
+            return EffectOutput::Moved { state: to.clone() };
+        }
+        output
+    }
+
+    /// The issue's state, as far as the journal knows.
+    pub(crate) fn state_of(&self, issue: &IssueId) -> Option<String> {
+        self.state.issues.get(issue).map(|entry| entry.issue.state.clone())
+    }
+
     /// The issue is in this state now, by our own hand or because it was terminal already.
     pub(crate) fn note_own_move(&mut self, id: &IssueId, state: String) {
         self.own_write(id);
@@ -611,6 +699,11 @@ impl Machine {
             self.emit(Event::RunPhase { run: id.clone(), phase });
         }
     }
+}
+
+/// An effect answered something that is no answer to it.
+pub(crate) fn wrong_output(effect: &Effect) -> Failure {
+    Failure::retryable("wrong_output", format!("{} answered something else", effect.kind()))
 }
 
 fn missing_text(missing: &Missing) -> String {

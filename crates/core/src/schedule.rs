@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::breaker::held_until;
+use crate::breaker::{held_until, reopened_too_often};
 use crate::budget::{BudgetLimit, Excess, Moment};
 use crate::effect::{Failure, Query};
 use crate::event::Event;
@@ -270,9 +270,14 @@ impl Machine {
     /// Notes what an issue looks like now.
     pub(crate) fn note_snapshot(&mut self, issue: Issue, policy: &Policy) {
         let id = issue.id.clone();
+        let active = state_in(&issue.state, &policy.tracker.active_states)
+            && !state_in(&issue.state, &policy.tracker.terminal_states);
         let Some(entry) = self.state.issues.get(&id) else {
+            let returned = self.state.gone.get(&id).filter(|known| known.runs > 0);
+            let often = returned.and_then(|known| reopened_too_often(known, policy, self.now));
             if state_in(&issue.state, &policy.tracker.active_states) {
                 self.emit(Event::IssueSeen { issue: Box::new(issue) });
+                self.park_if_idle(&id, often.filter(|_| active));
             }
             return;
         };
@@ -287,10 +292,14 @@ impl Machine {
             *settled != now
         });
         let status = entry.status;
+        // Runs start over with the change that makes the issue wanted: on the way there none is dispatched.
         let fresh_start =
-            status == IssueStatus::Idle && entry.runs > 0 && entry.issue.fingerprint() != issue.fingerprint();
+            status == IssueStatus::Idle && entry.runs > 0 && active && entry.issue.fingerprint() != issue.fingerprint();
+        let often = reopened_too_often(entry, policy, self.now).filter(|_| fresh_start);
         self.emit(Event::IssueChanged { issue: Box::new(issue.clone()) });
-        if fresh_start {
+        if often.is_some() {
+            self.park_if_idle(&id, often);
+        } else if fresh_start {
             self.emit(Event::IssueReopened { issue: id.clone() });
         }
         if !status.is_sticky() || !by_somebody_else {
@@ -300,6 +309,13 @@ impl Machine {
             self.set_status(&id, IssueStatus::Completed, Some("the tracker says terminal"), None);
         } else if self.may_reopen(&id, policy) {
             self.reopen(&id, "changed by somebody else");
+        }
+    }
+
+    fn park_if_idle(&mut self, id: &IssueId, often: Option<String>) {
+        let idle = self.state.issues.get(id).is_some_and(|entry| entry.status == IssueStatus::Idle);
+        if let Some(detail) = often.filter(|_| idle) {
+            self.park_redispatched(id, detail);
         }
     }
 

@@ -10,6 +10,7 @@ use crate::breaker::{Breaker, Seen};
 use crate::budget::{BudgetOverride, DayUse};
 use crate::effect::{Effect, EffectOutput, Failure, Outcome, PromptSpec, TurnOutcome};
 use crate::event::{Event, Recorded};
+use crate::handoff::is_planned;
 use crate::ids::{EffectId, IssueId, PolicyHash, RunId};
 use crate::issue::{IssueEntry, IssueStatus, Parking, normalized_state};
 use crate::ledger::{Booked, ByModel, TurnLedger, book, day_of};
@@ -258,6 +259,8 @@ impl State {
                 entry.settled = None;
                 if entry.status.is_sticky() {
                     entry.breaker.reopened(at);
+                } else {
+                    entry.breaker.wanted_again(at);
                 }
             }
             Event::RunStarted { run, issue, attempt, policy } => self.start_run(run, issue, *attempt, policy, at)?,
@@ -377,7 +380,7 @@ impl State {
                     let entry = self.entry(issue)?;
                     entry.workspace_unsure |= !entry.workspace_whole;
                 }
-                if let Effect::MoveIssue { to } = &open.effect {
+                if let Effect::MoveIssue { to, from: _ } = &open.effect {
                     let to = normalized_state(to);
                     self.entry(issue)?.unsure_move = Some(to);
                 }
@@ -579,10 +582,8 @@ impl State {
         let Some(handoff) = self.policies.get(&policy).and_then(|policy| policy.handoff.as_ref()) else {
             return Err(format!("run {run} has no handoff policy"));
         };
-        let mut steps = vec![SagaStep::Push];
-        steps.extend(handoff.comment.is_some().then_some(SagaStep::Comment));
-        steps.extend(handoff.state.is_some().then_some(SagaStep::Move));
-        Ok(steps.into_iter().map(|step| (step, StepState::Pending)).collect())
+        let planned = SagaStep::ALL.into_iter().filter(|step| is_planned(*step, handoff));
+        Ok(planned.map(|step| (step, StepState::Pending)).collect())
     }
 
     fn set_step(&mut self, run: &RunId, step: SagaStep, state: &StepState) -> Result<(), String> {

@@ -99,13 +99,16 @@ impl Machine {
     }
 
     /// A resumed session knows what it used in all: what the journal does not have of that was used by the turn that
-    /// was cut.
+    /// was cut. A total that is less than what was reported counts something else (not what sub-agents took, say): what
+    /// it has beyond the journal was used for certain, and whether that is all it cannot tell.
     fn settle_session(&mut self, id: &RunId, total: Usage) {
         let Some(run) = self.state.runs.get(id).filter(|run| run.turn > 0) else { return };
-        let unknown = total.growth_over(run.ledger.session_total);
-        if run.turn_open || unknown != Usage::default() {
+        let reported = run.ledger.session_total;
+        let unknown = total.growth_over(reported);
+        let settled = total.covers(reported);
+        if unknown != Usage::default() || (run.turn_open && settled) {
             let (turn, usage) = (run.turn, run.turn_usage.plus(unknown));
-            self.emit(Event::Usage { run: id.clone(), turn, usage, model: None, settled: true });
+            self.emit(Event::Usage { run: id.clone(), turn, usage, model: None, settled });
         }
     }
 

@@ -50,6 +50,15 @@ impl Usage {
         }
     }
 
+    /// Whether a count that says this has everything that `part` has. What came from a cache is a share of the input, and
+    /// not every count tells it.
+    #[must_use]
+    pub(crate) fn covers(self, part: Self) -> bool {
+        self.input_tokens >= part.input_tokens
+            && self.output_tokens >= part.output_tokens
+            && self.total_tokens >= part.total_tokens
+    }
+
     /// What this adds to `before`; nothing where it is smaller.
     #[must_use]
     pub fn growth_over(self, before: Self) -> Self {

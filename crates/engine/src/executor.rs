@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dalsegno_core::{
     Answer, CommitId, Effect, EffectOutput, EffectRequest, Failure, Issue, IssueId, Outcome, Policy, ProbeAnswer,
-    PromptSpec, Query, RunId, SessionId, TrackerPolicy, state_in,
+    PromptSpec, Query, RunId, SessionId, TrackerPolicy, normalized_state, state_in,
 };
 use dalsegno_durable::EffectHost;
 use dalsegno_durable::attempt::{Ended, attempt};
@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 use crate::entries::run_scope;
 use crate::live::{Live, Sink};
 use crate::ports::{
-    AgentSession, Agents, Clock, Context, Launch, Processes, Tracker, Trackers, Transcripts, TurnEnd, Workflow,
-    Workspaces,
+    AgentSession, Agents, Clock, Context, Launch, Processes, START_PATIENCE, Tracker, Trackers, Transcripts, TurnEnd,
+    Workflow, Workspaces,
 };
 use crate::toolbox::{DaemonTools, Writes};
 use crate::{crash, prompt};
@@ -29,6 +29,8 @@ const TRACKERS_KEPT: usize = 8;
 const KNOWN_KEPT: usize = 20_000;
 /// Longest wait for one answer of a tracker or a look at a workspace.
 const QUERY_LIMIT: Duration = Duration::from_secs(120);
+/// Answers of an agent's start for which an adapter may be patient: its own start, the session, the session's history.
+const PATIENT_ANSWERS: u64 = 3;
 /// Longest wait for an agent to be closed when the daemon ends; what is left is swept.
 const CLOSE_LIMIT: Duration = Duration::from_secs(4);
 /// Issues that are asked one by one when one of them cannot be read, at most.
@@ -126,7 +128,7 @@ impl Executor {
                 let output_tail = workspaces.run_hook(&context, *hook).await?;
                 Ok(EffectOutput::HookEnded { output_tail })
             }
-            Effect::MoveIssue { to } => {
+            Effect::MoveIssue { to, from: _ } => {
                 let terminal = &request.policy.tracker.terminal_states;
                 let tracker = self.tracker(&request.policy)?;
                 let state = tracker.transition(&request.issue.id, to, terminal).await?;
@@ -412,7 +414,7 @@ impl Executor {
         let asked = match &request.effect {
             Effect::PushBranch { commit, .. } => return self.world.workspaces.probe_push(&context, commit).await,
             Effect::Comment { .. } => self.probe_comment(&request).await,
-            Effect::MoveIssue { to } => self.probe_move(&request, to).await,
+            Effect::MoveIssue { to, from } => self.probe_move(&request, to, from.as_deref()).await,
             Effect::PrepareWorkspace { .. }
             | Effect::RunHook { .. }
             | Effect::StartSession { .. }
@@ -436,13 +438,16 @@ impl Executor {
         Ok(if there { ProbeAnswer::Applied(EffectOutput::Commented) } else { ProbeAnswer::NotApplied })
     }
 
-    async fn probe_move(&self, request: &EffectRequest, to: &str) -> Result<ProbeAnswer, Failure> {
+    /// Where somebody moved the issue on, it is not moved back: our move took place before, or has nothing to do any more.
+    async fn probe_move(&self, request: &EffectRequest, to: &str, from: Option<&str>) -> Result<ProbeAnswer, Failure> {
         let ids = std::slice::from_ref(&request.issue.id);
         let issues = self.tracker(&request.policy)?.fetch_issues_by_ids(ids).await?;
         let Some(issue) = issues.into_iter().next() else { return Ok(ProbeAnswer::NotApplied) };
-        let there =
-            state_in(&issue.state, &[to.to_owned()]) || state_in(&issue.state, &request.policy.tracker.terminal_states);
-        Ok(if there {
+        let is = |name: &str| normalized_state(&issue.state) == normalized_state(name);
+        let over = is(to)
+            || from.is_some_and(|from| !is(from))
+            || state_in(&issue.state, &request.policy.tracker.terminal_states);
+        Ok(if over {
             ProbeAnswer::Applied(EffectOutput::Moved { state: issue.state })
         } else {
             ProbeAnswer::NotApplied
@@ -527,7 +532,11 @@ fn deadline(request: &EffectRequest) -> Option<Duration> {
         Effect::RunCheck { .. } => {
             policy.handoff.as_ref().map_or(MINUTE, |handoff| handoff.check_timeout_ms).saturating_add(5 * MINUTE)
         }
-        Effect::StartSession { .. } => policy.agent.read_timeout_ms.saturating_mul(4).saturating_add(MINUTE),
+        // Beyond what an adapter waits while lines come: a long history that is replayed must not be taken for silence.
+        Effect::StartSession { .. } => {
+            let limits = PATIENT_ANSWERS.saturating_mul(u64::from(START_PATIENCE) + 1);
+            policy.agent.read_timeout_ms.saturating_mul(limits).saturating_add(MINUTE)
+        }
         Effect::MoveIssue { .. } | Effect::Comment { .. } | Effect::StopAgent | Effect::Sweep => 2 * MINUTE,
         Effect::PrepareWorkspace { .. }
         | Effect::CommitLeftovers

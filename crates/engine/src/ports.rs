@@ -405,6 +405,10 @@ pub trait Workspaces: Send + Sync + 'static {
     async fn inspect(&self, policy: &Policy, workspace: &Workspace, since: Option<&CommitId>) -> Result<Work, Failure>;
 }
 
+/// While an agent that starts still says something (a long history is replayed), an adapter waits for one answer at most so
+/// many times its limit (`agent.read_timeout_ms`). The driver's own deadline is beyond that.
+pub const START_PATIENCE: u32 = 60;
+
 /// Starts agents. One implementation per agent kind, behind one that looks at the policy.
 #[async_trait]
 pub trait Agents: Send + Sync + 'static {

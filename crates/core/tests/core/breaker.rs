@@ -165,6 +165,19 @@ fn while_it_is_held_others_do_not_reopen_it_and_what_they_changed_counts_afterwa
 }
 
 #[test]
+fn a_poll_that_is_answered_in_the_moment_in_which_a_hold_ends_dispatches() {
+    let (mut desk, at) = tripped();
+    desk.now = at + 60_000;
+    desk.poll(&[described("again")]);
+    desk.now = at + 1_800_000 - 1;
+    desk.hand(Input::Refresh);
+    assert!(desk.asks.iter().any(|(_, query)| matches!(query, Query::Poll { .. })), "asked while it is held");
+    desk.now += 1;
+    desk.poll(&[described("again")]);
+    assert_eq!(desk.status(1), IssueStatus::Running);
+}
+
+#[test]
 fn a_change_that_was_taken_back_while_it_was_held_reopens_nothing() {
     let (mut desk, at) = tripped();
     desk.now = at + 60_000;
@@ -237,4 +250,60 @@ fn sending_back_what_brings_commits_is_no_loop() {
         desk.done("move_issue", EffectOutput::Moved { state: "Human Review".into() });
         assert_eq!(desk.status(1), IssueStatus::HandedOff);
     }
+}
+
+/// The agent moves its issue to an inactive state, and something moves it back; with another commit each time, or not.
+fn ping_pong(desk: &mut Desk, cycles: u32, commits: bool) {
+    desk.reach_turn();
+    for round in 1..=cycles {
+        desk.turn(TurnOutcome::Completed);
+        let commit = commits.then(|| CommitId(format!("c{round}")));
+        let work = Work { head: commit.or(Some("base".into())), has_commits: commits, ..without_commit() };
+        desk.answer_assess(Some(in_state(1, "Backlog")), work);
+        desk.stop();
+        assert_eq!(desk.status(1), IssueStatus::Idle);
+        desk.restart();
+        // On the way back it may rest somewhere else, and be renamed.
+        desk.poll(&[in_state(1, "Later")]);
+        desk.poll(&[issue(1)]);
+        if desk.status(1) != IssueStatus::Running {
+            break;
+        }
+        desk.done("prepare_workspace", workspace_ready(false));
+        desk.done("start_session", session(SessionStart::New));
+    }
+}
+
+#[test]
+fn an_issue_that_its_agent_moves_away_and_something_moves_back_parks() {
+    let mut desk = Desk::new(policy());
+    ping_pong(&mut desk, 10, false);
+    assert_eq!(desk.status(1), IssueStatus::Parked);
+    assert!(desk.reason(1).starts_with("breaker_redispatch"), "{}", desk.reason(1));
+    assert_eq!(desk.dispatched().len(), 4, "once, and three times again");
+
+    let mut desk = Desk::new(policy());
+    ping_pong(&mut desk, 10, true);
+    assert_eq!(desk.status(1), IssueStatus::Running, "with a commit each time it is review, and no loop");
+    assert_eq!(desk.dispatched().len(), 11);
+}
+
+#[test]
+fn an_issue_that_vanishes_and_comes_back_again_and_again_parks() {
+    let mut desk = Desk::new(policy());
+    desk.reach_turn();
+    for _ in 0..10 {
+        desk.poll(&[]);
+        desk.stop();
+        desk.poll(&[]);
+        assert!(desk.machine.state().issues.is_empty());
+        desk.poll(&[issue(1)]);
+        if desk.status(1) != IssueStatus::Running {
+            break;
+        }
+        desk.done("prepare_workspace", workspace_ready(false));
+        desk.done("start_session", session(SessionStart::New));
+    }
+    assert!(desk.reason(1).starts_with("breaker_redispatch"), "{}", desk.reason(1));
+    assert_eq!(desk.dispatched().len(), 4);
 }

@@ -171,3 +171,61 @@ fn before_the_pivot_it_does() {
     assert_eq!(desk.status(1), IssueStatus::Idle);
     assert_eq!(desk.entry(1).handed_off, None);
 }
+
+#[test]
+fn a_step_that_answers_something_else_parks_and_is_not_done_again() {
+    let mut desk = Desk::new(policy());
+    desk.reach_delivery();
+    desk.done("push_branch", EffectOutput::Commented);
+    assert_eq!(desk.entry(1).handed_off, None, "nobody said that it is pushed");
+    assert_eq!((desk.status(1), desk.open()), (IssueStatus::Parked, Vec::new()));
+    assert!(desk.reason(1).starts_with("wrong_output"), "{}", desk.reason(1));
+}
+
+#[test]
+fn what_fails_past_the_pivot_and_is_no_step_parks_the_issue() {
+    for (pushed, commented) in [(false, false), (true, false), (true, true)] {
+        let mut desk = Desk::new(policy());
+        desk.reach_delivery();
+        if pushed {
+            desk.done("push_branch", EffectOutput::Pushed);
+        }
+        if commented {
+            desk.done("comment", EffectOutput::Commented);
+        }
+        // Another version's handoff did something that is no step of this one's.
+        let last = desk.journal.last().unwrap();
+        let (seq, at) = (last.seq + 1, last.at);
+        let event = Event::EffectIntended {
+            effect_id: EffectId(90),
+            issue: "i1".into(),
+            run: Some("run-1".into()),
+            key: "run-1/other".into(),
+            attempt: 1,
+            effect: Effect::FetchCommit,
+        };
+        desk.journal.push(Recorded { seq, at, event });
+        desk.restart();
+        desk.done("sweep", EffectOutput::Swept { killed: 0 });
+        if commented {
+            desk.doubt("fetch_commit")
+        } else {
+            desk.fail("fetch_commit", retryable())
+        }
+        for _ in 0..=usize::from(pushed && !commented) {
+            desk.answer_probe(ProbeAnswer::NotApplied);
+        }
+        if pushed {
+            if !commented {
+                desk.done("comment", EffectOutput::Commented);
+            }
+            desk.done("move_issue", EffectOutput::Moved { state: "Human Review".into() });
+        } else {
+            desk.done("push_branch", EffectOutput::Pushed);
+        }
+        assert_eq!((desk.status(1), desk.open()), (IssueStatus::Parked, Vec::new()), "{pushed} {commented}");
+        let code = if commented { "in_doubt: fetch_commit" } else { "test_failure" };
+        assert!(desk.reason(1).starts_with(code), "{}", desk.reason(1));
+        assert_eq!(desk.entry(1).handed_off, Some("c1".into()), "what was delivered stays delivered");
+    }
+}

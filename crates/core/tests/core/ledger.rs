@@ -161,3 +161,29 @@ fn a_report_that_waits_when_its_agent_dies_counts_once_when_the_prompt_is_sent_a
     desk.turn_of(Usage::new(50, 0), None, None);
     assert_eq!(desk.entry(1).usage.total_tokens, 450);
 }
+
+#[test]
+fn a_total_below_what_was_reported_does_not_make_a_cut_turn_whole() {
+    for (how, again) in [(SessionStart::ResumedPromptFound, false), (SessionStart::ResumedPromptMissing, true)] {
+        let mut desk = Desk::new(policy());
+        desk.reach_turn();
+        // What sub-agents used is in it; the thread's own total leaves that out.
+        desk.report(Usage::new(900, 100), Some("m"));
+        desk.restart();
+        desk.done("sweep", EffectOutput::Swept { killed: 1 });
+        let total = Some(Usage::new(400, 120));
+        let resumed = EffectOutput::SessionStarted { session: "s1".into(), how, usage: total };
+        desk.done("start_session", resumed);
+        let row = desk.rows.values().next().unwrap();
+        assert_eq!((row.usage.input_tokens, row.usage.output_tokens), (900, 120), "what is known beyond it counts");
+        assert!(row.incomplete, "sent again: {again}");
+        // A later total that has all of it settles the next turn.
+        if !again {
+            desk.restart();
+            desk.done("sweep", EffectOutput::Swept { killed: 1 });
+            let total = Some(Usage::new(2_000, 300));
+            desk.done("start_session", EffectOutput::SessionStarted { session: "s1".into(), how, usage: total });
+            assert_eq!(rows(&desk).iter().map(|row| row.3).collect::<Vec<_>>(), [true, false]);
+        }
+    }
+}

@@ -82,7 +82,7 @@ fn output(effect: Option<&Effect>, how: u8) -> EffectOutput {
         None => EffectOutput::Pushed,
         Some(Effect::PrepareWorkspace { .. }) => workspace_ready(small % 2 == 0),
         Some(Effect::RunHook { .. }) => EffectOutput::HookEnded { output_tail: String::new() },
-        Some(Effect::MoveIssue { to }) => {
+        Some(Effect::MoveIssue { to, .. }) => {
             EffectOutput::Moved { state: if small == 1 { "Done".into() } else { to.clone() } }
         }
         Some(Effect::StartSession { .. }) => EffectOutput::SessionStarted {

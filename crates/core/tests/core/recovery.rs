@@ -260,3 +260,65 @@ fn an_agent_that_dies_in_a_turn_goes_on_in_its_session_twice_and_then_fails_the_
     desk.done("stop_agent", EffectOutput::Swept { killed: 0 });
     assert_eq!(desk.status(1), IssueStatus::WaitingRetry);
 }
+
+#[test]
+fn a_step_of_the_handoff_that_is_always_in_doubt_parks_within_a_limit() {
+    let mut desk = Desk::new(policy());
+    desk.reach_delivery();
+    for attempt in 1..=5_u32 {
+        let push = desk.take("push_branch");
+        assert_eq!((push.key.as_str(), push.attempt), ("run-1/push", attempt));
+        desk.performs.push(push);
+        desk.doubt("push_branch");
+        desk.answer_probe(ProbeAnswer::NotApplied);
+    }
+    assert_eq!((desk.status(1), desk.open()), (IssueStatus::Parked, Vec::new()));
+    assert!(desk.reason(1).starts_with("in_doubt: 5 times nobody knew; the last: push_branch"), "{}", desk.reason(1));
+    assert_eq!(desk.entry(1).handed_off, None);
+
+    // What took place in the last doubt is done all the same, and a restart's doubt counts for nothing.
+    let mut desk = Desk::new(policy());
+    desk.reach_delivery();
+    for _ in 1..5 {
+        desk.doubt("push_branch");
+        desk.answer_probe(ProbeAnswer::NotApplied);
+    }
+    desk.doubt("push_branch");
+    desk.answer_probe(ProbeAnswer::Applied(EffectOutput::Pushed));
+    desk.restart();
+    desk.done("sweep", EffectOutput::Swept { killed: 0 });
+    desk.answer_probe(ProbeAnswer::NotApplied);
+    desk.answer_probe(ProbeAnswer::NotApplied);
+    assert_eq!(desk.open(), ["comment", "move_issue"]);
+    desk.doubt("comment");
+    desk.answer_probe(ProbeAnswer::NotApplied);
+    desk.done("move_issue", EffectOutput::Moved { state: "Human Review".into() });
+    assert!(desk.reason(1).starts_with("handoff_step_failed: the branch is pushed, but comment: in_doubt"));
+}
+
+#[test]
+fn a_move_says_where_the_issue_was_and_what_somebody_did_since_is_theirs() {
+    let mut desk = lived(2);
+    let claim = desk.take("move_issue");
+    assert_eq!(claim.effect, Effect::MoveIssue { to: "In Progress".into(), from: Some("Todo".into()) });
+    desk.restart();
+    desk.done("sweep", EffectOutput::Swept { killed: 0 });
+    // Claimed or not: the work begins from where somebody put it.
+    desk.answer_probe(ProbeAnswer::Applied(EffectOutput::Moved { state: "Rework".into() }));
+    assert_eq!((desk.phase(), desk.entry(1).issue.state.as_str()), (Some(Phase::BeforeRun), "Rework"));
+
+    let mut desk = lived(13);
+    let kept = Effect::MoveIssue { to: "Human Review".into(), from: Some("In Progress".into()) };
+    assert_eq!(desk.take("move_issue").effect, kept);
+    desk.restart();
+    desk.done("sweep", EffectOutput::Swept { killed: 0 });
+    desk.answer_probe(ProbeAnswer::Applied(EffectOutput::Moved { state: "Rework".into() }));
+    desk.done("run_hook", hook());
+    // What they moved it to after the handoff is a wish for another run, not a part of the handoff.
+    assert_eq!(desk.status(1), IssueStatus::HandedOff);
+    for _ in 0..2 {
+        // The first may be older than what the probe saw.
+        desk.poll(&[in_state(1, "Rework")]);
+    }
+    assert_eq!(desk.status(1), IssueStatus::Running);
+}

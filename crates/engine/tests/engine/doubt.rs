@@ -4,10 +4,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dalsegno_engine::DriverEnd;
-use dalsegno_engine::core::{Event, IssueStatus};
+use dalsegno_engine::core::{Event, IssueStatus, Recorded};
 use dalsegno_testkit::doubles::{Act, Stage, issue, policy};
 
-use crate::support::{called, doubts, event, had_status, start, status};
+use crate::support::{called, doubts, event, had_status, pass, start, status, within};
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_anywhere_is_in_doubt_and_settled_and_holds_nobody_up() {
@@ -52,6 +52,42 @@ async fn an_effect_past_its_deadline_is_in_doubt_and_others_do_not_wait_for_it()
     assert_eq!(doubts(&stage, "A"), ["no answer within 900s"]);
     assert_eq!(stage.record.count_of("workspaces.probe_push", "A"), 1);
     assert_eq!(stage.record.count_of("push_branch", "A"), 2);
+    assert!(had_status(&stage, "A", IssueStatus::HandedOff));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_push_that_hangs_for_ever_parks_and_gives_its_slot_back() {
+    let stage = Stage::default();
+    stage.tracker().put(issue("A"));
+    stage.workspaces.push.always(Act::Hang);
+    let life = start(&stage, true);
+    assert_eq!(life.end().await.unwrap(), DriverEnd::Quiet);
+    assert!(had_status(&stage, "A", IssueStatus::Parked));
+    assert_eq!(stage.record.count_of("push_branch", "A"), 5);
+    assert_eq!(stage.record.count_of("workspaces.probe_push", "A"), 5);
+    let why = stage.journal.events().into_iter().find_map(|recorded| match recorded.event {
+        Event::Parked { detail, .. } => Some(detail),
+        _ => None,
+    });
+    let why = why.expect("it parked");
+    assert!(why.starts_with("in_doubt: ") && why.contains("push_branch: no answer within 900s"), "{why}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_whose_history_is_replayed_for_long_is_resumed_and_not_in_doubt() {
+    let stage = Stage::default();
+    stage.tracker().put(issue("A"));
+    stage.agents.turns.next(Act::Hang);
+    let life = start(&stage, false);
+    called(&stage, "prompt", "A").await;
+    life.drop_it().await;
+    // An adapter is patient while lines come: 60 times 5 s, for one answer.
+    stage.agents.start.next(Act::Late(Duration::from_secs(300), ()));
+    assert_eq!(start(&stage, true).end().await.unwrap(), DriverEnd::Quiet);
+    let starts = stage.record.count_of("start_session", "A");
+    assert_eq!((starts, doubts(&stage, "A").len()), (2, 1), "the doubt is the crash's own");
+    let resumed = |recorded: &Recorded| matches!(recorded.event, Event::SessionResumed { .. });
+    assert!(stage.journal.events().iter().any(resumed));
     assert!(had_status(&stage, "A", IssueStatus::HandedOff));
 }
 
@@ -109,4 +145,50 @@ async fn what_a_hook_between_runs_left_running_is_swept_before_it_runs_again() {
     let sweep = calls.iter().position(|call| call.about == "journal/issue-A").expect("a sweep");
     assert!(matches!(hooks.as_slice(), [first, again] if *first < sweep && sweep < *again), "{calls:?}");
     assert_eq!(life.stop().await.unwrap(), DriverEnd::Stopped);
+}
+
+/// Dies while the move is under way; a person moves the issue to Rework, and another daemon takes over.
+async fn moved_on_meanwhile(stage: &Stage, which: usize) {
+    stage.tracker().put(issue("A"));
+    for _ in 1..which {
+        stage.tracker().transition.next(Act::Answer("In Progress".to_owned()));
+    }
+    stage.tracker().transition.next(Act::Hang);
+    let life = start(stage, false);
+    within(async {
+        while stage.record.count_of("move_issue", "A") < which {
+            pass(1).await;
+        }
+    })
+    .await;
+    life.drop_it().await;
+    let mut theirs = issue("A");
+    theirs.state = "Rework".to_owned();
+    stage.tracker().put(theirs);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_move_in_doubt_takes_back_nothing_that_a_person_did() {
+    let mut policy = policy();
+    policy.tracker.active_states.push("Rework".to_owned());
+    policy.handoff.as_mut().unwrap().claim_state = Some("In Progress".to_owned());
+    // The claim, and the handoff's own move.
+    for which in [1, 2] {
+        let stage = Stage::new(policy.clone());
+        moved_on_meanwhile(&stage, which).await;
+        stage.agents.turns.always(Act::Hang);
+        let life = start(&stage, false);
+        within(async {
+            while stage.record.count_of("prompt", "A") < which {
+                pass(1).await;
+            }
+        })
+        .await;
+        assert_eq!(stage.tracker().state("A").as_deref(), Some(if which == 1 { "Rework" } else { "In Progress" }));
+        let moves = stage.record.count_of("move_issue", "A");
+        assert_eq!(moves, [1, 3][which - 1], "the move in doubt was not made again");
+        assert_eq!(had_status(&stage, "A", IssueStatus::HandedOff), which == 2);
+        life.stop_now.cancel();
+        assert_eq!(life.end().await.unwrap(), DriverEnd::Stopped);
+    }
 }

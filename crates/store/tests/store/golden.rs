@@ -11,7 +11,7 @@ use dalsegno_core::{EVENT_FORMAT, EffectOutput, Event, Outcome, SNAPSHOT_FORMAT,
 use dalsegno_store::StoreError;
 use dalsegno_store::format::{decode_event, decode_snapshot, encode_event, encode_snapshot};
 
-use crate::samples::{KINDS, foldable, number, samples};
+use crate::samples::{KINDS, added, foldable, number, samples};
 use crate::support::recorded;
 
 fn golden(name: &str) -> PathBuf {
@@ -55,6 +55,14 @@ fn golden_events_of_every_kind_are_read_and_written_as_they_are() {
     assert_eq!(kinds, (0..KINDS).collect(), "every kind has a line");
     assert_eq!(read, samples());
     assert_eq!(EVENT_FORMAT, 2, "a new form needs a golden file of its own beside this one");
+}
+
+#[test]
+fn golden_events_with_later_fields_are_read_and_written_as_they_are() {
+    let text = read_or_write("events-v2-added.jsonl", || added().iter().map(|event| written(event) + "\n").collect());
+    let read: Vec<Event> = text.lines().map(|line| decode_event(2, line).unwrap()).collect();
+    assert_eq!(read, added());
+    assert_eq!(read.iter().map(|event| written(event) + "\n").collect::<String>(), text);
 }
 
 /// Kinds of events in the first version.

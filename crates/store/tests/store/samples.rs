@@ -324,3 +324,16 @@ fn others() -> Vec<Event> {
         Event::IssueGone { issue },
     ]
 }
+
+/// Shapes that version 2 got after its golden file was written. An old reader takes them for what they were before.
+pub(crate) fn added() -> Vec<Event> {
+    let moves = |id, from: Option<&str>| Event::EffectIntended {
+        effect_id: EffectId(id),
+        issue: IssueId::from("i1"),
+        run: Some(RunId::from("run-1")),
+        key: "run-1/move".to_owned(),
+        attempt: 1,
+        effect: Effect::MoveIssue { to: "Human Review".to_owned(), from: from.map(str::to_owned) },
+    };
+    vec![moves(6, None), moves(7, Some("In Progress"))]
+}

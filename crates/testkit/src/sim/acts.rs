@@ -69,7 +69,7 @@ impl World {
                 self.hook(request, *hook);
                 Ok(EffectOutput::HookEnded { output_tail: String::new() })
             }
-            Effect::MoveIssue { to } => match self.move_issue(id, to, &request.key) {
+            Effect::MoveIssue { to, from: _ } => match self.move_issue(id, to, &request.key) {
                 Some(state) => Ok(EffectOutput::Moved { state }),
                 None => Err(Failure::permanent("issue_not_found", "the issue is gone")),
             },
@@ -280,12 +280,16 @@ impl World {
                 .get(id)
                 .is_some_and(|tracked| tracked.comments.contains(&request.key))
                 .then_some(EffectOutput::Commented),
-            Effect::MoveIssue { to } => self
+            Effect::MoveIssue { to, from } => self
                 .tracked
                 .get(id)
                 .filter(|tracked| !tracked.deleted)
                 .map(|tracked| tracked.issue.state.clone())
-                .filter(|state| state == to || state_in(state, &request.policy.tracker.terminal_states))
+                .filter(|state| {
+                    state == to
+                        || from.as_ref().is_some_and(|from| state != from)
+                        || state_in(state, &request.policy.tracker.terminal_states)
+                })
                 .map(|state| EffectOutput::Moved { state }),
             Effect::PrepareWorkspace { .. }
             | Effect::RunHook { .. }

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dalsegno_core::{
-    Batch, EffectId, EffectRequest, Event, IssueId, IssueStatus, Machine, Outcome, Recorded, SNAPSHOT_FORMAT, Snapshot,
-    State, View, normalized_state, state_in,
+    Batch, Effect, EffectId, EffectOutput, EffectRequest, Event, IssueId, IssueStatus, Machine, Outcome, Recorded,
+    SNAPSHOT_FORMAT, Snapshot, State, View, normalized_state, state_in,
 };
 
 use super::Violation;
@@ -26,17 +26,30 @@ struct Facts {
     adopted: BTreeMap<IssueId, i64>,
     /// The same, at the moment when the issue became sticky.
     settled: BTreeMap<IssueId, i64>,
+    /// Targets of our moves.
+    moves: BTreeMap<EffectId, String>,
+    /// A probe found the issue where neither we nor the tracker's end had put it, and it was left there.
+    moved_on: BTreeSet<IssueId>,
 }
 
 impl Facts {
     fn note(&mut self, recorded: &Recorded) {
         match &recorded.event {
-            Event::EffectIntended { effect_id, key, attempt, .. } => {
+            Event::EffectIntended { effect_id, key, attempt, effect, .. } => {
                 self.intents.insert(*effect_id, (*attempt, recorded.seq));
                 self.keys.insert(*effect_id, key.clone());
+                if let Effect::MoveIssue { to, .. } = effect {
+                    self.moves.insert(*effect_id, to.clone());
+                }
             }
-            Event::EffectEnded { effect_id, outcome, .. } => {
+            Event::EffectEnded { effect_id, issue, outcome, probed, .. } => {
                 self.ended.insert(*effect_id);
+                if let Outcome::Done { output: EffectOutput::Moved { state } } = outcome
+                    && *probed
+                    && self.moves.get(effect_id) != Some(state)
+                {
+                    self.moved_on.insert(issue.clone());
+                }
                 if let (Outcome::Done { .. }, Some(key)) = (outcome, self.keys.get(effect_id)) {
                     self.done.insert(key.clone());
                 }
@@ -53,6 +66,9 @@ impl Facts {
             Event::IssueStatus { issue, from, to, .. } if to.is_sticky() && !from.is_sticky() => {
                 let newest = self.adopted.get(issue).copied().unwrap_or(0);
                 self.settled.insert(issue.clone(), newest);
+            }
+            Event::IssueStatus { issue, from, to, .. } if from.is_sticky() && !to.is_sticky() => {
+                self.moved_on.remove(issue);
             }
             _ => {}
         }
@@ -133,13 +149,14 @@ impl Judge {
             Event::IssueStatus { issue, from, to, .. } if from.is_sticky() && !to.is_sticky() => {
                 let version = self.fold.issues.get(issue).and_then(|entry| entry.issue.updated_at).map_or(0, |at| at.0);
                 let settled = self.facts.settled.get(issue).copied().unwrap_or(0);
-                if version > settled {
+                if version > settled || self.facts.moved_on.contains(issue) {
                     return Ok(());
                 }
                 // A person may move the issue between our move and the word that it was done: what the machine took
                 // for its own state then is theirs, and the next look rightly reopens it.
-                let our_last_move = world.tracked.get(issue).and_then(|tracked| tracked.moves.values().max());
-                if our_last_move.is_some_and(|at| i64::try_from(*at).unwrap_or(i64::MAX) < version) {
+                let moves = world.tracked.get(issue).into_iter().flat_map(|tracked| tracked.moves.values());
+                let our_last_move = moves.map(|(at, _)| *at).max();
+                if our_last_move.is_some_and(|at| i64::try_from(at).unwrap_or(i64::MAX) < version) {
                     return Ok(());
                 }
                 broken("sticky", format!("{issue} leaves {} and nobody else changed it", from.as_str()))

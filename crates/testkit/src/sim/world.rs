@@ -18,8 +18,8 @@ pub(crate) struct Tracked {
     pub(crate) deleted: bool,
     /// Keys of the comments.
     pub(crate) comments: Vec<String>,
-    /// Moves by the daemon: key, and the version at the time.
-    pub(crate) moves: BTreeMap<String, u64>,
+    /// Moves by the daemon: key, the version at the time, and the state before.
+    pub(crate) moves: BTreeMap<String, (u64, String)>,
 }
 
 /// A process that was started for a run.
@@ -135,10 +135,14 @@ impl World {
         if state_in(&tracked.issue.state, &TERMINAL.map(str::to_owned)) || tracked.issue.state == to {
             return Some(tracked.issue.state.clone());
         }
-        tracked.issue.state = to.to_owned();
+        let was = std::mem::replace(&mut tracked.issue.state, to.to_owned());
         let version = tracked.version;
-        if tracked.moves.insert(key.to_owned(), version) == Some(version) {
-            self.object("one_move", format!("{id} was moved twice for {key}"));
+        let before = tracked.moves.insert(key.to_owned(), (version, was.clone()));
+        if let Some((at, from)) = before
+            && (at == version || from != was)
+        {
+            // Only an issue that somebody put back to where it was looks as if it had never been moved.
+            self.object("one_move", format!("{id} was moved from {was} for {key}, which had moved it from {from}"));
         }
         Some(to.to_owned())
     }
