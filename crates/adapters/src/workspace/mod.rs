@@ -21,6 +21,7 @@ mod locks;
 mod place;
 mod prepare;
 mod repository;
+mod upkeep;
 mod work;
 
 use std::path::{Path, PathBuf};
@@ -42,6 +43,7 @@ use layout::Layout;
 use locks::remove_locks;
 use place::{Found, Place, blocking, contained, remove_tree, resolved_root};
 use repository::{Remote, Repositories};
+use upkeep::smells_of_damage;
 use work::Work;
 
 /// What is kept of the output of a script.
@@ -97,6 +99,27 @@ impl LocalWorkspaces {
             .copied()
     }
 
+    /// Whether what failed is worth another try at once: our own repository was damaged, and is whole again. Others'
+    /// commits are not held up by one that a power cut took the objects of.
+    ///
+    /// # Errors
+    /// `repo_unusable`.
+    async fn mended(&self, context: &Context, failed: Option<&Failure>) -> Result<bool, Failure> {
+        if !failed.is_some_and(smells_of_damage) {
+            return Ok(false);
+        }
+        let caller = Caller::of(context);
+        let remote = Remote::of(&caller, &context.request.policy).await?;
+        self.repositories.mend(&caller, &self.state_dir, &remote).await
+    }
+
+    /// The run's own commit may be what was lost; the workspace has it still. If not, what needs it says so.
+    async fn take_again(&self, context: &Context) {
+        if let Err(failure) = self.take(context).await {
+            tracing::warn!(%failure, "the commit of the run could not be fetched again");
+        }
+    }
+
     async fn workspace_dir(&self, context: &Context) -> Result<(Workspace, PathBuf), Failure> {
         let Some(workspace) = context.request.workspace.clone() else {
             let identifier = &context.request.issue.identifier;
@@ -133,7 +156,12 @@ impl LocalWorkspaces {
 impl Workspaces for LocalWorkspaces {
     async fn prepare(&self, context: &Context, fresh: bool) -> Result<(Workspace, bool), Failure> {
         self.tidy().await?;
-        self.prepare_workspace(context, fresh).await
+        let made = self.prepare_workspace(context, fresh).await;
+        if self.mended(context, made.as_ref().err()).await? {
+            self.prepare_workspace(context, fresh).await
+        } else {
+            made
+        }
     }
 
     async fn run_hook(&self, context: &Context, hook: Hook) -> Result<String, Failure> {
@@ -155,21 +183,35 @@ impl Workspaces for LocalWorkspaces {
 
     async fn fetch_commit(&self, context: &Context) -> Result<CommitId, Failure> {
         self.tidy().await?;
-        self.take(context).await
+        let taken = self.take(context).await;
+        if self.mended(context, taken.as_ref().err()).await? { self.take(context).await } else { taken }
     }
 
     async fn run_check(&self, context: &Context, commit: &CommitId, command: &str) -> Result<(bool, String), Failure> {
         self.tidy().await?;
-        self.check(context, commit, command).await
+        let ended = self.check(context, commit, command).await;
+        if self.mended(context, ended.as_ref().err()).await? {
+            self.take_again(context).await;
+            self.check(context, commit, command).await
+        } else {
+            ended
+        }
     }
 
     async fn push(&self, context: &Context, commit: &CommitId, expected: Option<&CommitId>) -> Result<(), Failure> {
-        self.deliver(context, commit, expected).await
+        let pushed = self.deliver(context, commit, expected).await;
+        if self.mended(context, pushed.as_ref().err()).await? {
+            self.take_again(context).await;
+            self.deliver(context, commit, expected).await
+        } else {
+            pushed
+        }
     }
 
     async fn bring_remote(&self, context: &Context) -> Result<CommitId, Failure> {
         self.tidy().await?;
-        self.bring(context).await
+        let brought = self.bring(context).await;
+        if self.mended(context, brought.as_ref().err()).await? { self.bring(context).await } else { brought }
     }
 
     async fn probe_push(&self, context: &Context, commit: &CommitId) -> ProbeAnswer {

@@ -21,9 +21,9 @@ struct Source {
     branch: String,
     /// Name of the base on the remote, if it is a branch.
     base_branch: Option<String>,
-    /// Refs in the bare repository.
-    base_ref: String,
-    start_ref: String,
+    /// What the base is at, and what the branch begins with; in the bare repository. Its refs others may move on.
+    base: CommitId,
+    start: CommitId,
     /// Where the branch left the base.
     base_commit: CommitId,
 }
@@ -118,15 +118,10 @@ impl LocalWorkspaces {
         layout.make(caller, dir, path, &format.text()).await?;
         let inside = caller.shut_in(policy, &self.state_dir, dir)?.reading(&bare.dir)?;
         let work = Work::beginning(&inside, layout, dir, &self.scratch());
-        if let Some(base) = &source.base_branch
-            && let Some(commit) = bare.commit_at(caller, &source.base_ref).await?
-        {
-            work.bring(&bare.dir, &commit, &format!("refs/remotes/origin/{base}")).await?;
+        if let Some(base) = &source.base_branch {
+            work.bring(&bare.dir, &source.base, &format!("refs/remotes/origin/{base}")).await?;
         }
-        let Some(start) = bare.commit_at(caller, &source.start_ref).await? else {
-            return Err(Failure::retryable("workspace_unwritable", format!("{what}: its first commit is not there")));
-        };
-        work.bring(&bare.dir, &start, &format!("refs/heads/{}", source.branch)).await?;
+        work.bring(&bare.dir, &source.start, &format!("refs/heads/{}", source.branch)).await?;
         work.fill(&source.branch).await
     }
 
@@ -236,7 +231,7 @@ async fn fetch_source(
         Some(_) | None => failure,
     })?;
     let Some(there) = refs.get(&branch_ref) else {
-        return Ok(Source { branch, base_branch, start_ref: base_ref.clone(), base_ref, base_commit: base });
+        return Ok(Source { branch, base_branch, start: base.clone(), base_commit: base.clone(), base });
     };
     let ours = known.and_then(|known| known.commit.as_ref());
     if ours != Some(there) {
@@ -247,8 +242,8 @@ async fn fetch_source(
     if ours != Some(&start) {
         return Err(branch_in_use(&branch, remote, "somebody moved it just now"));
     }
-    let base_commit = bare.fork_point(caller, &base, &start).await?.unwrap_or(base);
-    Ok(Source { branch, base_branch, base_ref, start_ref, base_commit })
+    let base_commit = bare.fork_point(caller, &base, &start).await?.unwrap_or_else(|| base.clone());
+    Ok(Source { branch, base_branch, base, start, base_commit })
 }
 
 /// What of the remote is the base, and its name as a branch.
@@ -300,11 +295,11 @@ async fn populate(caller: &Caller, bare: &Bare, dir: &Path, source: &Source) -> 
     let branch = &source.branch;
     let mut fetch = here()
         .allow_directories()
-        .args(["-c", "fetch.unpackLimit=1", "fetch", "--quiet", "--no-write-fetch-head", "--update-head-ok", "--"])
+        .args(["fetch", "--quiet", "--no-write-fetch-head", "--update-head-ok", "--"])
         .arg(&bare.dir)
-        .arg(format!("+{}:refs/heads/{branch}", source.start_ref));
+        .arg(format!("+{}:refs/heads/{branch}", source.start));
     if let Some(base) = &source.base_branch {
-        fetch = fetch.arg(format!("+{}:refs/remotes/origin/{base}", source.base_ref));
+        fetch = fetch.arg(format!("+{}:refs/remotes/origin/{base}", source.base));
     }
     fetch.must("workspace_unwritable", what).await?;
     here().args(["symbolic-ref", "HEAD", &format!("refs/heads/{branch}")]).must("workspace_unwritable", what).await?;

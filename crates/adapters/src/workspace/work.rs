@@ -143,7 +143,7 @@ impl<'a> Work<'a> {
         shadow
             .git(self)
             .allow_directories()
-            .args(["-c", "fetch.unpackLimit=1", "fetch", "--quiet", "--no-write-fetch-head", "--"])
+            .args(["fetch", "--quiet", "--no-write-fetch-head", "--"])
             .arg(bare)
             .arg(format!("{commit}:refs/dalsegno/brought"))
             .must("workspace_unwritable", what)

@@ -88,6 +88,7 @@ pub(crate) struct World {
     pub(crate) known_branch: Option<KnownBranch>,
     pub(crate) workspaces: LocalWorkspaces,
     pub(crate) cancel: CancellationToken,
+    pub(crate) run: String,
 }
 
 impl World {
@@ -107,7 +108,16 @@ impl World {
         let workspaces = LocalWorkspaces::new(at.join("state"), Arc::new(PlainWorkflow));
         let policy = policy(&at);
         let cancel = CancellationToken::new();
-        Self { dir, policy, issue: issue("DS-1"), workspace: None, known_branch: None, workspaces, cancel }
+        Self {
+            dir,
+            policy,
+            issue: issue("DS-1"),
+            workspace: None,
+            known_branch: None,
+            workspaces,
+            cancel,
+            run: "run-1".to_owned(),
+        }
     }
 
     /// The same machine after the daemon's process was replaced.
@@ -126,8 +136,17 @@ impl World {
     pub(crate) fn bare(&self) -> PathBuf {
         let mut found: Vec<PathBuf> =
             fs::read_dir(self.at("state/repos")).unwrap().map(|e| e.unwrap().path()).collect();
+        found.retain(|path| path.extension().is_some_and(|it| it == "git"));
         assert_eq!(found.len(), 1, "{found:?}");
         found.remove(0)
+    }
+
+    /// Another issue, of which nothing is known yet.
+    pub(crate) fn turn_to(&mut self, identifier: &str) {
+        self.issue = issue(identifier);
+        self.workspace = None;
+        self.known_branch = None;
+        self.run = format!("run-{identifier}");
     }
 
     /// The commit of a branch on the remote.
@@ -153,7 +172,7 @@ impl World {
                 key: "key".to_owned(),
                 attempt: 1,
                 issue: self.issue.clone(),
-                run: Some(RunId::from("run-1")),
+                run: Some(RunId::from(self.run.as_str())),
                 policy: Arc::new(self.policy.clone()),
                 workspace: self.workspace.clone(),
                 known_branch: self.known_branch.clone(),
