@@ -146,6 +146,10 @@ impl LocalWorkspaces {
             return Err(Failure::permanent("workspace_unreadable", format!("{} has no repository", path.display()))
                 .hint("a new run makes it anew"));
         };
+        let _alone = match work.shared() {
+            Some(_) => Some(caller.patiently("the shared repository", self.sharing.lock()).await?),
+            None => None,
+        };
         work.bring(&target.bare.dir, &tip, &format!("refs/remotes/origin/{}", target.branch)).await?;
         Ok(tip)
     }

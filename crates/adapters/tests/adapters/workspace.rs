@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use dalsegno_adapters::workspace::LocalWorkspaces;
 use dalsegno_engine::core::{
@@ -15,6 +16,9 @@ use dalsegno_engine::core::{
 use dalsegno_engine::{Context, Workflow, Workspaces as _};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
+
+/// Contexts that were made, over all tests.
+static CALLS: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
     /// Of the worlds that are made in this thread.
@@ -89,6 +93,8 @@ pub(crate) struct World {
     pub(crate) workspaces: LocalWorkspaces,
     pub(crate) cancel: CancellationToken,
     pub(crate) run: String,
+    /// Of the effect that is performed; `None`: another one each time.
+    pub(crate) key: Option<String>,
 }
 
 impl World {
@@ -117,6 +123,7 @@ impl World {
             workspaces,
             cancel,
             run: "run-1".to_owned(),
+            key: None,
         }
     }
 
@@ -169,7 +176,7 @@ impl World {
         Context {
             request: Arc::new(EffectRequest {
                 id: EffectId(1),
-                key: "key".to_owned(),
+                key: self.key.clone().unwrap_or_else(|| format!("key-{}", CALLS.fetch_add(1, Ordering::Relaxed))),
                 attempt: 1,
                 issue: self.issue.clone(),
                 run: Some(RunId::from(self.run.as_str())),
