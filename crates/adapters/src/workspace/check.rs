@@ -76,7 +76,7 @@ async fn check_out(caller: &Caller, bare: &Bare, dir: &Path, commit: &CommitId) 
         .await?;
     here()
         .allow_directories()
-        .args(["-c", "fetch.unpackLimit=1", "fetch", "--quiet", "--no-write-fetch-head", "--"])
+        .args(["fetch", "--quiet", "--no-write-fetch-head", "--"])
         .arg(&bare.dir)
         .arg(format!("{commit}:refs/dalsegno/check"))
         .must("check_not_run", what)

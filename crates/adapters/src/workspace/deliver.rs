@@ -8,6 +8,7 @@ use dalsegno_engine::core::{CommitId, EffectOutput, Failure, ProbeAnswer};
 use super::LocalWorkspaces;
 use super::git::{Caller, redact};
 use super::key::workspace_key;
+use super::place::blocking;
 use super::prepare::branch_in_use;
 use super::repository::{Bare, Remote};
 
@@ -105,6 +106,13 @@ impl LocalWorkspaces {
             return Err(Failure { retryable, ..failure }
                 .hint("see whether the workspace's repository is sound with `git fsck`"));
         }
+        bare.grew();
+        // What git synced are files; that they are there is in their directories.
+        let dirs = ["objects/pack", "refs/dalsegno/runs"].map(|name| bare.dir.join(name));
+        blocking("repo_unusable", "the daemon's own repository", move || {
+            dirs.iter().filter(|dir| dir.is_dir()).try_for_each(|dir| std::fs::File::open(dir)?.sync_all())
+        })
+        .await?;
         bare.commit_at(&caller, &into)
             .await?
             .ok_or_else(|| Failure::retryable("fetch_failed", format!("{head} did not arrive from {}", path.display())))
@@ -118,64 +126,9 @@ impl LocalWorkspaces {
     ) -> Result<(), Failure> {
         let caller = Caller::of(context);
         let target = self.target(context, &caller).await?;
-        if target.bare.commit_at(&caller, commit.as_str()).await?.is_none() {
-            return Err(Failure::permanent(
-                "commit_missing",
-                format!("the commit {commit} is not in the daemon's repository"),
-            )
-            .hint("it has to be fetched from the workspace first; retry the issue"));
-        }
-        let found = target.there(&caller).await?;
-        match &found {
-            // Nobody's work is overwritten where there is no branch.
-            None => {}
-            Some(there) if there == commit => return Ok(()),
-            Some(there) if Some(there) == expected => {
-                if target.bare.commit_at(&caller, there.as_str()).await?.is_none() {
-                    target.fetched(&caller).await?;
-                }
-                // The lease below lets git force; so this is where a rewritten history ends.
-                if !target.bare.contains(&caller, commit, there).await? {
-                    return Err(diverged(&target, there));
-                }
-            }
-            Some(there) if target.holds(&caller, there, commit).await? => return Ok(()),
-            // The branch is ours, somebody went on with it, and the agent merged that.
-            Some(there) if expected.is_some() && target.bare.contains(&caller, commit, there).await? => {}
-            Some(there) => return Err(not_ours(&target, expected, there)),
-        }
-        let name = target.branch_ref();
-        // What was seen has to be there still: without a lease, a branch that somebody made just now, at a commit that
-        // ours contains, would be moved on. An empty lease means that there is no such branch.
-        let lease = found.as_ref().map_or("", CommitId::as_str);
-        let said = target
-            .bare
-            .remote(&caller)
-            .args(["push", "--porcelain", "--no-verify", "--no-follow-tags"])
-            .arg(format!("--force-with-lease={name}:{lease}"))
-            .args(["--", &target.remote.url])
-            .arg(format!("{commit}:{name}"))
-            .run()
-            .await?;
-        if said.ok() {
-            return Ok(());
-        }
-        // What the remote says now decides, not the words of the refusal.
-        match target.there(&caller).await? {
-            Some(there) if &there == commit => Ok(()),
-            Some(there) if Some(&there) != expected => Err(not_ours(&target, expected, &there)),
-            Some(there) if !target.bare.contains(&caller, commit, &there).await? => Err(diverged(&target, &there)),
-            there => {
-                if there.is_none()
-                    && let Some(other) = target.in_the_way(&caller).await?
-                {
-                    let why = format!("a branch {other} is in the way");
-                    return Err(branch_in_use(&target.branch, &target.remote, &why));
-                }
-                let what = format!("{} refused {commit}: {}", target.remote.shown(), redact(&rejection(&said.text())));
-                Err(said.failure("push_failed", &what).hint("see whether the remote lets this user push the branch"))
-            }
-        }
+        send(&caller, &target, commit, expected).await?;
+        target.bare.pushed(&caller, &target.branch, commit).await;
+        Ok(())
     }
 
     /// Brings what the remote's branch is at into the workspace.
@@ -193,12 +146,16 @@ impl LocalWorkspaces {
             return Err(Failure::permanent("workspace_unreadable", format!("{} has no repository", path.display()))
                 .hint("a new run makes it anew"));
         };
+        let _alone = match work.shared() {
+            Some(_) => Some(caller.patiently("the shared repository", self.sharing.lock()).await?),
+            None => None,
+        };
         work.bring(&target.bare.dir, &tip, &format!("refs/remotes/origin/{}", target.branch)).await?;
         Ok(tip)
     }
 
     pub(super) async fn probe(&self, context: &Context, commit: &CommitId) -> ProbeAnswer {
-        let caller = Caller::of(context);
+        let caller = Caller::probing(context);
         let look = async {
             let target = self.target(context, &caller).await?;
             match target.there(&caller).await? {
@@ -227,6 +184,69 @@ impl LocalWorkspaces {
         let remote = Remote::of(caller, &request.policy).await?;
         let bare = self.repositories.hold(caller, &self.state_dir, &remote).await?;
         Ok(Target { remote, bare, branch })
+    }
+}
+
+/// Pushes, unless the commit is there already.
+async fn send(caller: &Caller, target: &Target, commit: &CommitId, expected: Option<&CommitId>) -> Result<(), Failure> {
+    if target.bare.commit_at(caller, commit.as_str()).await?.is_none() {
+        return Err(Failure::permanent(
+            "commit_missing",
+            format!("the commit {commit} is not in the daemon's repository"),
+        )
+        .hint("it has to be fetched from the workspace first; retry the issue"));
+    }
+    let found = target.there(caller).await?;
+    match &found {
+        // Nobody's work is overwritten where there is no branch.
+        None => {}
+        Some(there) if there == commit => return Ok(()),
+        Some(there) if Some(there) == expected => {
+            if target.bare.commit_at(caller, there.as_str()).await?.is_none() {
+                target.fetched(caller).await?;
+            }
+            // The lease below lets git force; so this is where a rewritten history ends.
+            if !target.bare.contains(caller, commit, there).await? {
+                return Err(diverged(target, there));
+            }
+        }
+        Some(there) if target.holds(caller, there, commit).await? => return Ok(()),
+        // The branch is ours, somebody went on with it, and the agent merged that.
+        Some(there) if expected.is_some() && target.bare.contains(caller, commit, there).await? => {}
+        Some(there) => return Err(not_ours(target, expected, there)),
+    }
+    let name = target.branch_ref();
+    // What was seen has to be there still: without a lease, a branch that somebody made just now, at a commit that
+    // ours contains, would be moved on. An empty lease means that there is no such branch.
+    let lease = found.as_ref().map_or("", CommitId::as_str);
+    let said = target
+        .bare
+        .remote(caller, &target.remote)
+        .await?
+        .args(["push", "--porcelain", "--no-verify", "--no-follow-tags"])
+        .arg(format!("--force-with-lease={name}:{lease}"))
+        .args(["--", &target.remote.url])
+        .arg(format!("{commit}:{name}"))
+        .run()
+        .await?;
+    if said.ok() {
+        return Ok(());
+    }
+    // What the remote says now decides, not the words of the refusal.
+    match target.there(caller).await? {
+        Some(there) if &there == commit => Ok(()),
+        Some(there) if Some(&there) != expected => Err(not_ours(target, expected, &there)),
+        Some(there) if !target.bare.contains(caller, commit, &there).await? => Err(diverged(target, &there)),
+        there => {
+            if there.is_none()
+                && let Some(other) = target.in_the_way(caller).await?
+            {
+                let why = format!("a branch {other} is in the way");
+                return Err(branch_in_use(&target.branch, &target.remote, &why));
+            }
+            let what = format!("{} refused {commit}: {}", target.remote.shown(), redact(&rejection(&said.text())));
+            Err(said.failure("push_failed", &what).hint("see whether the remote lets this user push the branch"))
+        }
     }
 }
 

@@ -13,14 +13,20 @@ use dalsegno_engine::Context;
 use dalsegno_engine::core::{Failure, Policy};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::process::{self, Cell, Inmate, RUN_VARIABLE, Surroundings};
 
 /// For what happens on this machine's disk.
 const LOCAL_LIMIT: Duration = Duration::from_secs(300);
-/// For what goes over a network and moves objects.
-const REMOTE_LIMIT: Duration = Duration::from_secs(900);
+/// For all that one effect says to a remote. Well below the 15 minutes after which nobody waits for the effect: what git
+/// says of its remote is a failure with words, and no doubt.
+pub(super) const REMOTE_LIMIT: Duration = Duration::from_secs(600);
+/// The same for a probe, which is waited for two minutes.
+const PROBE_LIMIT: Duration = Duration::from_secs(100);
+/// How ssh is called when the user says nothing else: a host that is gone is told within a minute or two.
+const SSH: &str = "ssh -o ConnectTimeout=30 -o ServerAliveInterval=20 -o ServerAliveCountMax=5";
 /// How long pipes may stay open after git ended.
 const PIPE_GRACE: Duration = Duration::from_secs(2);
 /// More than this of an answer is a failure; 50,000 paths fit.
@@ -53,6 +59,13 @@ const FIXED_CONFIG: &[(&str, &str)] = &[
     ("advice.graftFileDeprecated", "false"),
     ("core.quotePath", "false"),
     ("fetch.writeCommitGraph", "false"),
+    // What a ref names is on disk before the ref is: packs are synced, and of loose objects git's default syncs none.
+    ("fetch.unpackLimit", "1"),
+    ("core.fsync", "all"),
+    ("core.fsyncMethod", "batch"),
+    // A server that says nothing at all for so long is gone; one that works sends signs of life.
+    ("http.lowSpeedLimit", "1"),
+    ("http.lowSpeedTime", "120"),
     ("init.defaultBranch", "main"),
 ];
 
@@ -90,11 +103,22 @@ pub(super) enum Reach {
 pub(super) struct Caller {
     pub(super) surroundings: Surroundings,
     pub(super) cancel: CancellationToken,
+    /// When it has talked to remotes for long enough.
+    pub(super) until: Instant,
 }
 
 impl Caller {
     pub(super) fn of(context: &Context) -> Self {
-        Self { surroundings: Surroundings::of(context), cancel: context.cancel.clone() }
+        Self {
+            surroundings: Surroundings::of(context),
+            cancel: context.cancel.clone(),
+            until: Instant::now() + REMOTE_LIMIT,
+        }
+    }
+
+    /// For a probe.
+    pub(super) fn probing(context: &Context) -> Self {
+        Self { until: Instant::now() + PROBE_LIMIT, ..Self::of(context) }
     }
 
     /// The same in the sandbox of git, for calls on a repository in `place` that an agent can write. Of the state
@@ -113,7 +137,7 @@ impl Caller {
                 Some(cell.with(&scratch)?)
             }
         };
-        Ok(Self { surroundings: Surroundings { cell, ..self.surroundings.clone() }, cancel: self.cancel.clone() })
+        Ok(Self { surroundings: Surroundings { cell, ..self.surroundings.clone() }, ..self.clone() })
     }
 
     /// The same with one more directory to read.
@@ -121,15 +145,33 @@ impl Caller {
     /// # Errors
     /// `sandbox_unavailable`.
     pub(super) fn reading(self, place: &Path) -> Result<Self, Failure> {
-        let Self { surroundings: Surroundings { mark, secret_names, cell }, cancel } = self;
-        let cell = cell.map(|cell| cell.reading(place)).transpose()?;
-        Ok(Self { surroundings: Surroundings { mark, secret_names, cell }, cancel })
+        let Self { mut surroundings, cancel, until } = self;
+        surroundings.cell = surroundings.cell.map(|cell| cell.reading(place)).transpose()?;
+        Ok(Self { surroundings, cancel, until })
     }
 
     /// For looks that belong to no run.
     pub(super) fn look() -> Self {
-        let surroundings = Surroundings { mark: "look".to_owned(), secret_names: Vec::new(), cell: None };
-        Self { surroundings, cancel: CancellationToken::new() }
+        Self::marked("look")
+    }
+
+    /// For what belongs to no run and is found by this mark.
+    pub(super) fn marked(mark: &str) -> Self {
+        let surroundings = Surroundings { mark: mark.to_owned(), secret_names: Vec::new(), cell: None };
+        Self { surroundings, cancel: CancellationToken::new(), until: Instant::now() + REMOTE_LIMIT }
+    }
+
+    /// Waits, unless it is canceled meanwhile.
+    ///
+    /// # Errors
+    /// `canceled`.
+    pub(super) async fn patiently<T>(&self, what: &str, wait: impl Future<Output = T>) -> Result<T, Failure> {
+        tokio::select! {
+            got = wait => Ok(got),
+            () = self.cancel.cancelled() => {
+                Err(Failure::retryable("canceled", format!("the wait for {what} was stopped on request")))
+            }
+        }
     }
 }
 
@@ -141,6 +183,7 @@ pub(super) struct Git<'a> {
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     stdin: Option<Vec<u8>>,
+    limit: Option<Duration>,
 }
 
 /// What a call that ran to its end said.
@@ -178,7 +221,7 @@ impl Said {
 
 /// A call in the current directory `dir`.
 pub(super) fn git<'a>(caller: &'a Caller, reach: Reach, dir: &Path) -> Git<'a> {
-    Git { caller, reach, dir: dir.into(), args: Vec::new(), env: Vec::new(), stdin: None }
+    Git { caller, reach, dir: dir.into(), args: Vec::new(), env: Vec::new(), stdin: None, limit: None }
 }
 
 impl Git<'_> {
@@ -202,6 +245,17 @@ impl Git<'_> {
         self
     }
 
+    /// Another limit than that of its kind.
+    pub(super) fn limit(mut self, limit: Duration) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// ssh gives up on a host that does not answer. Only where the user has not said how ssh is called.
+    pub(super) fn impatient_ssh(self) -> Self {
+        self.env("GIT_SSH_COMMAND", SSH)
+    }
+
     /// Lets a local call fetch from another directory.
     pub(super) fn allow_directories(self) -> Self {
         self.env("GIT_ALLOW_PROTOCOL", "file")
@@ -212,10 +266,10 @@ impl Git<'_> {
     /// # Errors
     /// `git_not_found`, `git_timeout`, `git_output_too_long`, `canceled`; an exit code other than 0 is no error here.
     pub(super) async fn run(self) -> Result<Said, Failure> {
-        let limit = match self.reach {
+        let limit = self.limit.unwrap_or_else(|| match self.reach {
             Reach::Local => LOCAL_LIMIT,
-            Reach::Remote => REMOTE_LIMIT,
-        };
+            Reach::Remote => self.caller.until.saturating_duration_since(Instant::now()),
+        });
         let what = self.words();
         let cancel = self.caller.cancel.clone();
         let mut command = self.command();
@@ -247,7 +301,7 @@ impl Git<'_> {
             };
             tokio::select! {
                 ended = tokio::time::timeout(limit, whole_run) => ended.map_err(|_| {
-                    Failure::retryable("git_timeout", format!("{what} took longer than {} s and was ended", limit.as_secs()))
+                    Failure::retryable("git_timeout", format!("{what} was not done within {} s and was ended", limit.as_secs()))
                         .hint("see whether the remote or the disk answers")
                 }),
                 () = cancel.cancelled() => {
@@ -431,6 +485,21 @@ mod tests {
         let text = "fatal: unable to access 'https://me:s3cret@host.example/x.git/': no, nor ssh://git@h/y; a@b stays";
         let clean = redact(text);
         assert_eq!(clean, "fatal: unable to access 'https://host.example/x.git/': no, nor ssh://h/y; a@b stays");
+    }
+
+    #[test]
+    fn a_host_that_is_gone_is_not_waited_for_by_ssh() {
+        let caller = Caller::look();
+        let call = git(&caller, Reach::Remote, Path::new("/")).impatient_ssh().command();
+        let ssh = call.as_std().get_envs().find(|(name, _)| *name == "GIT_SSH_COMMAND").and_then(|(_, value)| value);
+        assert!(ssh.is_some_and(|value| value.to_string_lossy().contains("ConnectTimeout")), "{ssh:?}");
+        assert!(call.as_std().get_args().any(|arg| arg == "http.lowSpeedTime=120"));
+    }
+
+    #[test]
+    fn a_remote_call_ends_before_nobody_waits_for_its_effect_any_more() {
+        assert!(REMOTE_LIMIT + LOCAL_LIMIT <= Duration::from_secs(15 * 60));
+        assert!(PROBE_LIMIT < Duration::from_secs(120));
     }
 
     #[test]

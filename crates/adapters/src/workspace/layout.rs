@@ -7,16 +7,28 @@
 //! <root>/<k>/.git                                  a file that says so; agents need it, we do not believe it
 //! ```
 
+use std::ffi::OsStr;
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use dalsegno_engine::core::{Failure, Policy, WorkspaceStrategy};
 
 use super::git::{Caller, Reach, git};
+use super::held::Held;
 use super::key::repository_key;
 use super::links;
 use super::place::{OURS, SHARED, blocking, remove_tree, sync_parent};
+
+/// Where git keeps what belongs to one worktree.
+const WORKTREES: &str = "worktrees";
+
+/// The directories of a workspace's repository, held open.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) git_dir: Held,
+    pub(super) common: Held,
+}
 
 /// The directories of a workspace's repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +47,7 @@ impl Layout {
                 let remote = policy.handoff.as_ref().map_or("", |handoff| handoff.remote.as_str());
                 let key_of = repository_key(&format!("{}#{remote}", policy.workspace.repo));
                 let common = root.join(OURS).join(SHARED).join(format!("{key_of}.git"));
-                Self { git_dir: common.join("worktrees").join(key), common }
+                Self { git_dir: common.join(WORKTREES).join(key), common }
             }
             (WorkspaceStrategy::Clone | WorkspaceStrategy::Empty, ..) | (WorkspaceStrategy::Worktree, ..) => {
                 Self { git_dir: path.join(".git"), common: path.join(".git") }
@@ -53,41 +65,75 @@ impl Layout {
         format!("gitdir: {}\n", self.git_dir.display())
     }
 
-    /// Whether the repository can be worked with; `Some(None)`: there is none, `Some(Some(_))`: why not.
-    pub(super) fn refused(&self, path: &Path) -> io::Result<Option<Option<&'static str>>> {
+    /// Opens the directories, by no link. Of the shared repository everything may be replaced by who shares it; of a
+    /// workspace all that is in it.
+    pub(super) fn hold(&self) -> io::Result<Opened> {
+        let common = self.hold_common()?;
+        let git_dir = match self.git_dir.file_name() {
+            Some(key) if self.is_shared() => common.sub(WORKTREES)?.sub(key)?,
+            Some(_) | None => self.hold_common()?,
+        };
+        Ok(Opened { git_dir, common })
+    }
+
+    fn hold_common(&self) -> io::Result<Held> {
+        match (self.common.parent(), self.common.file_name()) {
+            (Some(parent), Some(name)) => Held::open(parent)?.sub(name),
+            (Some(_), None) | (None, _) => Err(io::Error::from(io::ErrorKind::InvalidInput)),
+        }
+    }
+
+    /// The name of the workspace among the worktrees of the shared repository.
+    fn key(&self) -> io::Result<&OsStr> {
+        self.git_dir.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))
+    }
+
+    /// Whether the repository can be worked with; `Some(None)`: there is none, `Some(Some(_))`: why not. What is
+    /// `opened` is looked at as it was opened.
+    pub(super) fn refused(&self, path: &Path, opened: Option<&Opened>) -> io::Result<Option<Option<&'static str>>> {
         let dot_git = path.join(".git");
         match fs::symlink_metadata(&dot_git) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(None)),
             Err(error) => return Err(error),
             Ok(meta) if self.is_shared() => {
                 let says = meta.is_file() && meta.len() < 16 * 1024;
-                if !says || fs::read(&dot_git)? != self.pointer().as_bytes() {
+                let said = if says { Held::open(path)?.file(".git")? } else { None };
+                let mut text = String::new();
+                if let Some(file) = said {
+                    file.take(16 * 1024).read_to_string(&mut text)?;
+                }
+                if text != self.pointer() {
                     return Ok(Some(Some(".git does not lead to the git directory that was made for it")));
                 }
             }
             Ok(meta) if !meta.is_dir() => return Ok(Some(Some(".git is no directory"))),
             Ok(_) => {}
         }
-        for dir in [&self.git_dir, &self.common, &self.common.join("objects")] {
-            if !fs::symlink_metadata(dir).is_ok_and(|meta| meta.is_dir()) {
-                return Ok(Some(Some("its git directory or its objects are no directory")));
-            }
+        let (git_dir, common) = match opened {
+            Some(opened) => (opened.git_dir.path(), opened.common.path()),
+            None => (self.git_dir.clone(), self.common.clone()),
+        };
+        let is_directory = |path: &Path| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
+        if opened.is_none() && !(is_directory(&git_dir) && is_directory(&common))
+            || !is_directory(&common.join("objects"))
+        {
+            return Ok(Some(Some("its git directory or its objects are no directory")));
         }
         for (name, why) in [
             ("objects/info/alternates", "it borrows objects from another repository"),
             ("objects/info/http-alternates", "it borrows objects from another repository"),
             ("commondir", "its refs are in another repository"),
         ] {
-            if fs::symlink_metadata(self.common.join(name)).is_ok() {
+            if fs::symlink_metadata(common.join(name)).is_ok() {
                 return Ok(Some(Some(why)));
             }
         }
         if self.is_shared()
-            && let Some(why) = links::refused(&self.git_dir)?
+            && let Some(why) = links::refused(&git_dir)?
         {
             return Ok(Some(Some(why)));
         }
-        Ok(links::refused(&self.common)?.map(Some))
+        Ok(links::refused(&common)?.map(Some))
     }
 
     /// Makes the shared repository if it is not there, and a git directory in it for a workspace that is being made in
@@ -97,12 +143,17 @@ impl Layout {
     /// `workspace_unwritable`, `disk_full`.
     pub(super) async fn make(&self, caller: &Caller, dir: &Path, path: &Path, format: &str) -> Result<(), Failure> {
         let what = "the repository of the worktrees cannot be made";
-        let (common, half) = (self.common.clone(), self.common.with_extension("new"));
-        if !common.join("HEAD").exists() {
-            let new = half.clone();
+        // Beside the directory where it will be: there agents can write.
+        let (Some(shared), Some(name)) = (self.common.parent(), self.common.file_name()) else {
+            return Err(Failure::permanent("workspace_unwritable", what));
+        };
+        let half = shared.with_file_name(name).with_extension("new");
+        if !self.common.join("HEAD").exists() {
+            let (new, shared) = (half.clone(), shared.to_owned());
             blocking("workspace_unwritable", "the repository of the worktrees", move || {
                 remove_tree(&new)?;
-                fs::create_dir_all(&new)
+                fs::create_dir_all(&new)?;
+                fs::create_dir_all(shared)
             })
             .await?;
             git(caller, Reach::Local, &half)
@@ -116,59 +167,58 @@ impl Layout {
                 fs::rename(&half, &layout.common)?;
                 sync_parent(&layout.common)?;
             }
-            remove_tree(&layout.git_dir)?;
-            fs::create_dir_all(&layout.git_dir)?;
-            fs::write(layout.git_dir.join("commondir"), "../..\n")?;
-            fs::write(layout.git_dir.join("gitdir"), format!("{}\n", path.join(".git").display()))?;
-            fs::write(layout.git_dir.join("HEAD"), "ref: refs/heads/unborn\n")?;
+            let (worktrees, key) = (layout.hold_common()?.make(WORKTREES)?, layout.key()?);
+            remove_tree(&worktrees.path().join(key))?;
+            let git_dir = worktrees.make(key)?;
+            git_dir.write("commondir", "../..\n")?;
+            git_dir.write("gitdir", &format!("{}\n", path.join(".git").display()))?;
+            git_dir.write("HEAD", "ref: refs/heads/unborn\n")?;
             fs::write(dir.join(".git"), layout.pointer())
         })
         .await
     }
 
-    /// Forgets the workspace's git directory; its branch goes with it.
-    pub(super) async fn forget(&self, caller: &Caller, branch: Option<&str>) -> Result<(), Failure> {
+    /// Forgets the workspace's git directory; its branch is another matter.
+    ///
+    /// # Errors
+    /// `workspace_remove_failed`.
+    pub(super) async fn forget(&self) -> Result<(), Failure> {
         if !self.is_shared() {
             return Ok(());
         }
-        let git_dir = self.git_dir.clone();
-        blocking("workspace_remove_failed", "the workspace's git directory", move || remove_tree(&git_dir)).await?;
-        if let Some(branch) = branch.filter(|_| self.common.is_dir()) {
-            git(caller, Reach::Local, &self.common)
-                .args(["--git-dir=.", "update-ref", "-d", &format!("refs/heads/{branch}")])
-                .must("workspace_remove_failed", "the branch of the workspace cannot be removed")
-                .await?;
-        }
-        Ok(())
+        let layout = self.clone();
+        blocking("workspace_remove_failed", "the workspace's git directory", move || {
+            match layout.hold_common().and_then(|common| common.sub(WORKTREES)) {
+                Ok(worktrees) => remove_tree(&worktrees.path().join(layout.key()?)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                Err(error) => Err(error),
+            }
+        })
+        .await
     }
 
     /// Follows a workspace that was moved aside to `kept`. Its HEAD is the commit itself from now on: the branch is for
     /// the workspace that takes its place.
     pub(super) async fn move_aside(&self, head: Option<&str>, kept: &Path) -> Result<(), Failure> {
         let Some(name) = kept.file_name().filter(|_| self.is_shared() && self.git_dir.is_dir()) else { return Ok(()) };
-        let (from, to) = (self.git_dir.clone(), self.git_dir.with_file_name(name));
-        let moved = Self { git_dir: to.clone(), common: self.common.clone() };
-        let (head, kept) = (head.map(str::to_owned), kept.to_owned());
+        let moved = Self { git_dir: self.git_dir.with_file_name(name), common: self.common.clone() };
+        let (layout, head, kept) = (self.clone(), head.map(str::to_owned), kept.to_owned());
         blocking("workspace_unwritable", "the git directory of a workspace that is kept", move || {
-            remove_tree(&to)?;
-            fs::rename(&from, &to)?;
-            for (file, text) in [
-                (to.join("gitdir"), Some(format!("{}\n", kept.join(".git").display()))),
-                (to.join("HEAD"), head.map(|head| format!("{head}\n"))),
-                (kept.join(".git"), Some(moved.pointer())),
-            ] {
-                let Some(text) = text else { continue };
-                let half = file.with_extension("dalsegno");
-                match fs::remove_file(&half) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                    Ok(()) | Err(_) => {}
-                }
-                let mut new = fs::OpenOptions::new().write(true).create_new(true).open(&half)?;
-                io::Write::write_all(&mut new, text.as_bytes())?;
-                fs::rename(&half, &file)?;
+            let (worktrees, name) = (layout.hold_common()?.sub(WORKTREES)?, moved.key()?);
+            remove_tree(&worktrees.path().join(name))?;
+            worktrees.rename(layout.key()?, &worktrees, name)?;
+            let git_dir = worktrees.sub(name)?;
+            git_dir.write("gitdir", &format!("{}\n", kept.join(".git").display()))?;
+            if let Some(head) = head {
+                git_dir.write("HEAD", &format!("{head}\n"))?;
             }
-            Ok(())
+            Held::open(&kept)?.write(".git", &moved.pointer())
         })
         .await
+    }
+
+    /// The shared repository by itself, apart from any worktree.
+    pub(super) fn of_shared(&self) -> Self {
+        Self { git_dir: self.common.clone(), common: self.common.clone() }
     }
 }

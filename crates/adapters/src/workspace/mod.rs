@@ -13,6 +13,7 @@ mod check;
 mod deliver;
 mod digest;
 mod git;
+mod held;
 mod hook;
 mod key;
 mod layout;
@@ -21,6 +22,7 @@ mod locks;
 mod place;
 mod prepare;
 mod repository;
+mod upkeep;
 mod work;
 
 use std::path::{Path, PathBuf};
@@ -29,7 +31,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use dalsegno_engine::core::{CommitId, Failure, Hook, Policy, ProbeAnswer, Workspace, WorkspaceStrategy};
 use dalsegno_engine::{Context, Workflow, Workspaces};
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 
 pub use key::{branch_name, workspace_key};
 
@@ -40,8 +42,9 @@ use crate::process::ready;
 use git::Caller;
 use layout::Layout;
 use locks::remove_locks;
-use place::{Found, Place, blocking, contained, remove_tree, resolved_root};
+use place::{Found, Marker, Place, blocking, contained, remove_tree, resolved_root};
 use repository::{Remote, Repositories};
+use upkeep::smells_of_damage;
 use work::Work;
 
 /// What is kept of the output of a script.
@@ -55,6 +58,8 @@ pub struct LocalWorkspaces {
     workflow: Arc<dyn Workflow>,
     repositories: Repositories,
     tidied: OnceCell<()>,
+    /// For what we bring into repositories that worktrees share: git waits for no lock of a ref that another call holds.
+    sharing: Mutex<()>,
 }
 
 impl LocalWorkspaces {
@@ -62,7 +67,13 @@ impl LocalWorkspaces {
     /// Nothing is touched before the first call. Templates of branch names are rendered by `workflow`.
     #[must_use]
     pub fn new(state_dir: impl Into<PathBuf>, workflow: Arc<dyn Workflow>) -> Self {
-        Self { state_dir: state_dir.into(), workflow, repositories: Repositories::default(), tidied: OnceCell::new() }
+        Self {
+            state_dir: state_dir.into(),
+            workflow,
+            repositories: Repositories::default(),
+            tidied: OnceCell::new(),
+            sharing: Mutex::new(()),
+        }
     }
 
     /// Whether workspaces can be made under this policy, as far as that can be told without the network.
@@ -95,6 +106,27 @@ impl LocalWorkspaces {
             })
             .await
             .copied()
+    }
+
+    /// Whether what failed is worth another try at once: our own repository was damaged, and is whole again. Others'
+    /// commits are not held up by one that a power cut took the objects of.
+    ///
+    /// # Errors
+    /// `repo_unusable`.
+    async fn mended(&self, context: &Context, failed: Option<&Failure>) -> Result<bool, Failure> {
+        if !failed.is_some_and(smells_of_damage) {
+            return Ok(false);
+        }
+        let caller = Caller::of(context);
+        let remote = Remote::of(&caller, &context.request.policy).await?;
+        self.repositories.mend(&caller, &self.state_dir, &remote).await
+    }
+
+    /// The run's own commit may be what was lost; the workspace has it still. If not, what needs it says so.
+    async fn take_again(&self, context: &Context) {
+        if let Err(failure) = self.take(context).await {
+            tracing::warn!(%failure, "the commit of the run could not be fetched again");
+        }
     }
 
     async fn workspace_dir(&self, context: &Context) -> Result<(Workspace, PathBuf), Failure> {
@@ -133,7 +165,12 @@ impl LocalWorkspaces {
 impl Workspaces for LocalWorkspaces {
     async fn prepare(&self, context: &Context, fresh: bool) -> Result<(Workspace, bool), Failure> {
         self.tidy().await?;
-        self.prepare_workspace(context, fresh).await
+        let made = self.prepare_workspace(context, fresh).await;
+        if self.mended(context, made.as_ref().err()).await? {
+            self.prepare_workspace(context, fresh).await
+        } else {
+            made
+        }
     }
 
     async fn run_hook(&self, context: &Context, hook: Hook) -> Result<String, Failure> {
@@ -155,21 +192,35 @@ impl Workspaces for LocalWorkspaces {
 
     async fn fetch_commit(&self, context: &Context) -> Result<CommitId, Failure> {
         self.tidy().await?;
-        self.take(context).await
+        let taken = self.take(context).await;
+        if self.mended(context, taken.as_ref().err()).await? { self.take(context).await } else { taken }
     }
 
     async fn run_check(&self, context: &Context, commit: &CommitId, command: &str) -> Result<(bool, String), Failure> {
         self.tidy().await?;
-        self.check(context, commit, command).await
+        let ended = self.check(context, commit, command).await;
+        if self.mended(context, ended.as_ref().err()).await? {
+            self.take_again(context).await;
+            self.check(context, commit, command).await
+        } else {
+            ended
+        }
     }
 
     async fn push(&self, context: &Context, commit: &CommitId, expected: Option<&CommitId>) -> Result<(), Failure> {
-        self.deliver(context, commit, expected).await
+        let pushed = self.deliver(context, commit, expected).await;
+        if self.mended(context, pushed.as_ref().err()).await? {
+            self.take_again(context).await;
+            self.deliver(context, commit, expected).await
+        } else {
+            pushed
+        }
     }
 
     async fn bring_remote(&self, context: &Context) -> Result<CommitId, Failure> {
         self.tidy().await?;
-        self.bring(context).await
+        let brought = self.bring(context).await;
+        if self.mended(context, brought.as_ref().err()).await? { self.bring(context).await } else { brought }
     }
 
     async fn probe_push(&self, context: &Context, commit: &CommitId) -> ProbeAnswer {
@@ -183,17 +234,23 @@ impl Workspaces for LocalWorkspaces {
             Some(workspace) => Place::known(&request.policy, &workspace.path).await?,
             None => Place::of(&request.policy, &request.issue.identifier).await?,
         };
+        let marker = place.marker(&request.issue.identifier).await;
         if place.look().await? != Found::Nothing
-            && let Some(loss) = self.loss(context, &place, handed_off).await
+            && let Some(loss) = self.loss(context, &place, &marker, handed_off).await
         {
             return Ok(Some(loss));
         }
         let layout = Layout::of(&request.policy, &place.path());
         place.remove().await?;
         if layout.is_shared() && layout.common.is_dir() {
+            layout.forget().await?;
             let inside = Caller::of(context).shut_in(&request.policy, &self.state_dir, &layout.common)?;
-            let branch = request.workspace.as_ref().and_then(|workspace| workspace.branch.as_deref());
-            layout.forget(&inside, branch).await?;
+            if let Some(branch) = request.workspace.as_ref().and_then(|workspace| workspace.branch.as_deref()) {
+                let shared = Work::beginning(&inside, layout.of_shared(), &layout.common, &self.scratch()).await?;
+                let _alone = inside.patiently("the shared repository", self.sharing.lock()).await?;
+                let known = handed_over(context, marker.as_ref().ok().and_then(Option::as_ref), handed_off);
+                shared.drop_branch(branch, &known).await?;
+            }
         }
         Ok(None)
     }
@@ -203,9 +260,8 @@ impl Workspaces for LocalWorkspaces {
         let layout = Layout::of(policy, &path);
         // In a shared repository others may be at work: only what is this workspace's alone is touched.
         let branch = workspace.branch.clone().filter(|_| layout.is_shared());
-        let git_dir = layout.git_dir;
         blocking("workspace_unwritable", "lock files in the workspace's repository", move || {
-            remove_locks(&git_dir, branch.as_deref())
+            remove_locks(&layout, branch.as_deref())
         })
         .await
     }
@@ -237,19 +293,21 @@ impl Workspaces for LocalWorkspaces {
 
 impl LocalWorkspaces {
     /// What would be lost if the directory went, in words. What cannot be read may hold anything.
-    async fn loss(&self, context: &Context, place: &Place, handed_off: Option<&CommitId>) -> Option<String> {
+    async fn loss(
+        &self,
+        context: &Context,
+        place: &Place,
+        marker: &Result<Option<Marker>, Failure>,
+        handed_off: Option<&CommitId>,
+    ) -> Option<String> {
         let request = &context.request;
-        let marker = match place.marker(&request.issue.identifier).await {
-            Ok(marker) => marker,
+        let marker = match marker {
+            Ok(marker) => marker.as_ref(),
             Err(failure) => return Some(failure.to_string()),
         };
         let workspace = request.workspace.as_ref();
-        let ours =
-            marker.as_ref().and_then(|marker| marker.branch.as_ref()).or(workspace.and_then(|it| it.branch.as_ref()));
-        let base = marker.as_ref().and_then(|marker| marker.base_commit.as_ref());
-        let base = base.or(workspace.and_then(|it| it.base_commit.as_ref()));
-        let pushed = request.known_branch.as_ref().and_then(|known| known.commit.as_ref());
-        let mut known: Vec<&str> = base.into_iter().chain(handed_off).chain(pushed).map(CommitId::as_str).collect();
+        let ours = marker.and_then(|marker| marker.branch.as_ref()).or(workspace.and_then(|it| it.branch.as_ref()));
+        let mut known = handed_over(context, marker, handed_off);
         let caller = match Caller::of(context).shut_in(&request.policy, &self.state_dir, &place.path()) {
             Ok(caller) => caller,
             Err(failure) => return Some(failure.to_string()),
@@ -260,7 +318,7 @@ impl LocalWorkspaces {
                     // A hook cloned it; what its remotes have is not lost.
                     known.push("--remotes");
                 }
-                work.loss(&known).await.unwrap_or_else(|failure| Some(failure.to_string()))
+                work.loss(&known, ours.map(String::as_str)).await.unwrap_or_else(|failure| Some(failure.to_string()))
             }
             Ok(None) if ours.is_some() => {
                 Some("its git repository is gone, and nobody knows what the files are".to_owned())
@@ -269,6 +327,15 @@ impl LocalWorkspaces {
             Err(failure) => Some(failure.to_string()),
         }
     }
+}
+
+/// Commits that nobody loses with the workspace.
+fn handed_over<'a>(context: &'a Context, marker: Option<&'a Marker>, handed_off: Option<&'a CommitId>) -> Vec<&'a str> {
+    let request = &context.request;
+    let base = marker.and_then(|marker| marker.base_commit.as_ref());
+    let base = base.or(request.workspace.as_ref().and_then(|it| it.base_commit.as_ref()));
+    let pushed = request.known_branch.as_ref().and_then(|known| known.commit.as_ref());
+    base.into_iter().chain(handed_off).chain(pushed).map(CommitId::as_str).collect()
 }
 
 /// Other people's text as one line of bounded length.

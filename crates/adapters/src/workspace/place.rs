@@ -23,7 +23,7 @@ use super::key::{KEPT, workspace_key};
 /// Version of the marker's format.
 const MARKER_FORMAT: u32 = 1;
 /// Copies of one workspace that are kept aside before somebody has to look.
-const MAX_KEPT: u32 = 100;
+pub(super) const MAX_KEPT: u32 = 100;
 /// Directory below ours that holds the repositories of worktrees.
 pub(super) const SHARED: &str = "shared";
 /// Directory below the root that is ours.
@@ -37,11 +37,14 @@ pub(super) struct Marker {
     pub(super) identifier: String,
     pub(super) branch: Option<String>,
     pub(super) base_commit: Option<CommitId>,
+    /// Key of the effect that made it: when it is performed again, because nobody knows how it ended, it made it still.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) made_by: Option<String>,
 }
 
 impl Marker {
     pub(super) fn new(identifier: &str, branch: Option<String>, base_commit: Option<CommitId>) -> Self {
-        Self { format: MARKER_FORMAT, identifier: identifier.to_owned(), branch, base_commit }
+        Self { format: MARKER_FORMAT, identifier: identifier.to_owned(), branch, base_commit, made_by: None }
     }
 }
 

@@ -21,9 +21,9 @@ struct Source {
     branch: String,
     /// Name of the base on the remote, if it is a branch.
     base_branch: Option<String>,
-    /// Refs in the bare repository.
-    base_ref: String,
-    start_ref: String,
+    /// What the base is at, and what the branch begins with; in the bare repository. Its refs others may move on.
+    base: CommitId,
+    start: CommitId,
     /// Where the branch left the base.
     base_commit: CommitId,
 }
@@ -42,24 +42,32 @@ impl LocalWorkspaces {
                 if marker.is_none() {
                     place.write_marker(&whole).await?;
                 }
-                return Ok((workspace(&place, &whole), false));
+                // Made by this very effect, which was cut before it could say so: what follows a making is still to come.
+                let created = whole.made_by.as_deref() == Some(request.key.as_str());
+                return Ok((workspace(&place, &whole), created));
             }
         }
+        let mut kept = None;
         if found == Found::Directory {
-            self.make_room(&caller, policy, &place, marker.as_ref(), fresh, request.known_branch.as_ref()).await?;
+            kept =
+                self.make_room(&caller, policy, &place, marker.as_ref(), fresh, request.known_branch.as_ref()).await?;
         }
-        let marker = match policy.workspace.strategy {
+        let mut marker = match policy.workspace.strategy {
             WorkspaceStrategy::Empty => {
                 place.begin().await?;
                 Marker::new(identifier, None, None)
             }
-            WorkspaceStrategy::Clone | WorkspaceStrategy::Worktree => self.clone_into(context, &caller, &place).await?,
+            WorkspaceStrategy::Clone | WorkspaceStrategy::Worktree => {
+                self.clone_into(context, &caller, &place, kept.as_ref()).await?
+            }
         };
+        marker.made_by = Some(request.key.clone());
         place.finish(&marker).await?;
         Ok((workspace(&place, &marker), true))
     }
 
-    /// Gets a directory that is no whole workspace, or is not wanted any more, out of the way; work in it is kept.
+    /// Gets a directory that is no whole workspace, or is not wanted any more, out of the way; work in it is kept. Answers
+    /// the commit that a kept worktree holds on to.
     async fn make_room(
         &self,
         caller: &Caller,
@@ -68,15 +76,16 @@ impl LocalWorkspaces {
         marker: Option<&Marker>,
         fresh: bool,
         known: Option<&KnownBranch>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<CommitId>, Failure> {
         let path = place.path();
         let loss = if fresh && marker.is_some() && policy.workspace.strategy != WorkspaceStrategy::Empty {
             let base = marker.and_then(|marker| marker.base_commit.as_ref()).map(CommitId::as_str);
             let pushed = known.and_then(|known| known.commit.as_ref()).map(CommitId::as_str);
             let safe: Vec<&str> = base.into_iter().chain(pushed).collect();
+            let own = marker.and_then(|marker| marker.branch.as_deref());
             let caller = caller.shut_in(policy, &self.state_dir, &path)?;
             match Work::open(&caller, policy, &path, &self.scratch()).await {
-                Ok(Some(work)) => work.loss(&safe).await.unwrap_or_else(|failure| Some(failure.to_string())),
+                Ok(Some(work)) => work.loss(&safe, own).await.unwrap_or_else(|failure| Some(failure.to_string())),
                 Ok(None) => Some("files without a repository".to_owned()),
                 Err(failure) => Some(failure.to_string()),
             }
@@ -84,7 +93,7 @@ impl LocalWorkspaces {
             Some("nobody knows what it is".to_owned())
         };
         match loss {
-            None => place.remove().await,
+            None => place.remove().await.map(|()| None),
             Some(loss) => {
                 let layout = Layout::of(policy, &path);
                 let head = match (layout.is_shared(), caller.shut_in(policy, &self.state_dir, &path)) {
@@ -97,7 +106,7 @@ impl LocalWorkspaces {
                 let kept = place.move_aside().await?;
                 layout.move_aside(head.as_ref().map(CommitId::as_str), &kept).await?;
                 tracing::warn!(workspace = %path.display(), kept = %kept.display(), %loss, "a workspace was moved aside");
-                Ok(())
+                Ok(head)
             }
         }
     }
@@ -110,27 +119,30 @@ impl LocalWorkspaces {
         bare: &Bare,
         (dir, path): (&Path, &Path),
         source: &Source,
+        known: &[&str],
     ) -> Result<(), Failure> {
         let what = "the new workspace cannot be filled";
         let format =
             bare.local(caller).args(["rev-parse", "--show-object-format"]).must("workspace_unwritable", what).await?;
         let layout = Layout::of(policy, path);
+        let _alone = caller.patiently("the shared repository", self.sharing.lock()).await?;
         layout.make(caller, dir, path, &format.text()).await?;
         let inside = caller.shut_in(policy, &self.state_dir, dir)?.reading(&bare.dir)?;
-        let work = Work::beginning(&inside, layout, dir, &self.scratch());
-        if let Some(base) = &source.base_branch
-            && let Some(commit) = bare.commit_at(caller, &source.base_ref).await?
-        {
-            work.bring(&bare.dir, &commit, &format!("refs/remotes/origin/{base}")).await?;
+        let work = Work::beginning(&inside, layout, dir, &self.scratch()).await?;
+        if let Some(base) = &source.base_branch {
+            work.bring(&bare.dir, &source.base, &format!("refs/remotes/origin/{base}")).await?;
         }
-        let Some(start) = bare.commit_at(caller, &source.start_ref).await? else {
-            return Err(Failure::retryable("workspace_unwritable", format!("{what}: its first commit is not there")));
-        };
-        work.bring(&bare.dir, &start, &format!("refs/heads/{}", source.branch)).await?;
+        work.begin_branch(&bare.dir, &source.start, &source.branch, known).await?;
         work.fill(&source.branch).await
     }
 
-    async fn clone_into(&self, context: &Context, caller: &Caller, place: &Place) -> Result<Marker, Failure> {
+    async fn clone_into(
+        &self,
+        context: &Context,
+        caller: &Caller,
+        place: &Place,
+        kept: Option<&CommitId>,
+    ) -> Result<Marker, Failure> {
         let request = &context.request;
         let policy = &request.policy;
         let branch = match &request.known_branch {
@@ -143,7 +155,10 @@ impl LocalWorkspaces {
         let dir = place.begin().await?;
         let layout = Layout::of(policy, &place.path());
         let config = if layout.is_shared() {
-            self.populate_worktree(caller, policy, &bare, (&dir, &place.path()), &source).await?;
+            let pushed = request.known_branch.as_ref().and_then(|known| known.commit.as_ref());
+            let known = [&source.start, &source.base, &source.base_commit].into_iter().chain(pushed).chain(kept);
+            let known: Vec<&str> = known.map(CommitId::as_str).collect();
+            self.populate_worktree(caller, policy, &bare, (&dir, &place.path()), &source, &known).await?;
             layout.common
         } else {
             populate(caller, &bare, &dir, &source).await?;
@@ -236,7 +251,7 @@ async fn fetch_source(
         Some(_) | None => failure,
     })?;
     let Some(there) = refs.get(&branch_ref) else {
-        return Ok(Source { branch, base_branch, start_ref: base_ref.clone(), base_ref, base_commit: base });
+        return Ok(Source { branch, base_branch, start: base.clone(), base_commit: base.clone(), base });
     };
     let ours = known.and_then(|known| known.commit.as_ref());
     if ours != Some(there) {
@@ -247,8 +262,8 @@ async fn fetch_source(
     if ours != Some(&start) {
         return Err(branch_in_use(&branch, remote, "somebody moved it just now"));
     }
-    let base_commit = bare.fork_point(caller, &base, &start).await?.unwrap_or(base);
-    Ok(Source { branch, base_branch, base_ref, start_ref, base_commit })
+    let base_commit = bare.fork_point(caller, &base, &start).await?.unwrap_or_else(|| base.clone());
+    Ok(Source { branch, base_branch, base, start, base_commit })
 }
 
 /// What of the remote is the base, and its name as a branch.
@@ -300,11 +315,11 @@ async fn populate(caller: &Caller, bare: &Bare, dir: &Path, source: &Source) -> 
     let branch = &source.branch;
     let mut fetch = here()
         .allow_directories()
-        .args(["-c", "fetch.unpackLimit=1", "fetch", "--quiet", "--no-write-fetch-head", "--update-head-ok", "--"])
+        .args(["fetch", "--quiet", "--no-write-fetch-head", "--update-head-ok", "--"])
         .arg(&bare.dir)
-        .arg(format!("+{}:refs/heads/{branch}", source.start_ref));
+        .arg(format!("+{}:refs/heads/{branch}", source.start));
     if let Some(base) = &source.base_branch {
-        fetch = fetch.arg(format!("+{}:refs/remotes/origin/{base}", source.base_ref));
+        fetch = fetch.arg(format!("+{}:refs/remotes/origin/{base}", source.base));
     }
     fetch.must("workspace_unwritable", what).await?;
     here().args(["symbolic-ref", "HEAD", &format!("refs/heads/{branch}")]).must("workspace_unwritable", what).await?;

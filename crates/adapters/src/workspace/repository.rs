@@ -2,17 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::time::Duration;
 
+use dalsegno_engine::Processes as _;
 use dalsegno_engine::core::{CommitId, Failure, Policy};
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::sync::{Mutex, OwnedRwLockReadGuard, RwLock};
 
 use super::git::{Caller, Git, Reach, git, io_failure, redact};
-use super::key::repository_key;
-use super::place::blocking;
+use super::key::{repository_key, workspace_key};
+use super::place::{blocking, remove_tree};
+use super::upkeep::{self, Upkeep, is_damaged, make_anew};
+use crate::process::Sweeper;
 
 /// The remote when the policy does not name one.
 const DEFAULT_REMOTE: &str = "origin";
+/// How long others may go on in a repository that has to be made anew.
+const OTHERS_LIMIT: Duration = Duration::from_secs(30);
 
 /// Where work comes from and goes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,23 +115,37 @@ fn is_url(text: &str) -> bool {
     }
 }
 
-/// Locks of all bare repositories of this process, and what was done once for each.
+/// All bare repositories of this process.
+///
+/// Who may do what at the same time: git itself puts objects in place whole, and takes a lock for each ref that it
+/// writes, for which the others wait (`upkeep::IN_BARE`). Refs of runs belong to their run. What is shared, the refs of the
+/// remote, is written by one fetch at a time, and who needs what such a ref was at takes the commit and not the name.
+/// So nobody waits for another's remote, and local work for no remote at all.
 #[derive(Debug, Default)]
 pub(super) struct Repositories {
-    open: StdMutex<BTreeMap<PathBuf, Arc<Mutex<Once>>>>,
+    open: StdMutex<BTreeMap<PathBuf, Arc<Slot>>>,
 }
 
-/// What has happened to a repository in this process's life.
+/// What this process knows of a repository, and who waits for whom in it.
 #[derive(Debug, Default)]
-pub(super) struct Once {
-    ready: bool,
+pub(super) struct Slot {
+    /// Whether it was looked at in this process's life.
+    ready: Mutex<bool>,
+    /// Shared by who uses it, and had alone by who puts another in its place.
+    users: Arc<RwLock<()>>,
+    /// For fetches from the remote: what one brings the next needs not bring again.
+    fetching: Mutex<()>,
+    upkeep: Upkeep,
+    /// How often it was made anew.
+    generation: AtomicU32,
 }
 
-/// A bare repository, held exclusively.
+/// A bare repository that stays in its place while it is used.
 #[derive(Debug)]
 pub(super) struct Bare {
     pub(super) dir: PathBuf,
-    _held: OwnedMutexGuard<Once>,
+    slot: Arc<Slot>,
+    _used: OwnedRwLockReadGuard<()>,
 }
 
 /// The refs that a remote has, by full name, and the target of its HEAD.
@@ -161,53 +182,89 @@ impl RemoteRefs {
 }
 
 impl Repositories {
-    /// Waits for the repository of the remote; makes it when it is not there, and removes the locks that a dead
-    /// daemon's git left in it.
-    pub(super) async fn hold(&self, caller: &Caller, state_dir: &Path, remote: &Remote) -> Result<Bare, Failure> {
+    fn slot(&self, state_dir: &Path, remote: &Remote) -> (PathBuf, Arc<Slot>) {
         let dir = state_dir.join("repos").join(format!("{}.git", repository_key(&remote.url)));
-        let lock = {
-            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(open.entry(dir.clone()).or_default())
-        };
-        let mut held = tokio::select! {
-            held = lock.lock_owned() => held,
-            () = caller.cancel.cancelled() => {
-                return Err(Failure::retryable("canceled", "the wait for the repository was stopped on request"));
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = Arc::clone(open.entry(dir.clone()).or_default());
+        (dir, slot)
+    }
+
+    /// The repository of the remote; makes it when it is not there, and removes the locks that a dead daemon's git left
+    /// in it.
+    pub(super) async fn hold(&self, caller: &Caller, state_dir: &Path, remote: &Remote) -> Result<Bare, Failure> {
+        let (dir, slot) = self.slot(state_dir, remote);
+        let used = caller.patiently("the repository", Arc::clone(&slot.users).read_owned()).await?;
+        let mut ready = caller.patiently("the repository", slot.ready.lock()).await?;
+        if !*ready || !dir.join("HEAD").is_file() {
+            let was_there = make(caller, &dir).await?;
+            *ready = true;
+            if was_there {
+                // A repository that nobody tidies grows for ever; but nobody waits for that.
+                slot.upkeep.begin(&dir);
             }
-        };
-        if !held.ready || !dir.join("HEAD").is_file() {
-            make(caller, &dir).await?;
-            held.ready = true;
         }
-        Ok(Bare { dir, _held: held })
+        drop(ready);
+        Ok(Bare { dir, slot, _used: used })
+    }
+
+    /// Looks whether the repository of the remote lost something (a power cut, a bad disk), and if so puts one in its
+    /// place that holds all that is whole. Answers whether it did.
+    ///
+    /// # Errors
+    /// `repo_unusable` when it is damaged and in use by others.
+    pub(super) async fn mend(&self, caller: &Caller, state_dir: &Path, remote: &Remote) -> Result<bool, Failure> {
+        let (dir, slot) = self.slot(state_dir, remote);
+        let before = slot.generation.load(Ordering::SeqCst);
+        match is_damaged(caller, &dir).await {
+            Ok(true) => {}
+            Ok(false) => return Ok(false),
+            Err(failure) => {
+                // Then what failed before is what there is to say.
+                tracing::warn!(repository = %dir.display(), %failure, "the repository could not be looked through");
+                return Ok(false);
+            }
+        }
+        let alone = tokio::time::timeout(OTHERS_LIMIT, Arc::clone(&slot.users).write_owned());
+        let Ok(_alone) = caller.patiently("the repository", alone).await? else {
+            return Err(Failure::retryable(
+                "repo_unusable",
+                format!("the daemon's own repository {} is damaged, and others are at work in it", dir.display()),
+            )
+            .hint("it is made anew as soon as nobody uses it"));
+        };
+        if slot.generation.load(Ordering::SeqCst) == before {
+            make_anew(caller, &dir).await?;
+            slot.generation.fetch_add(1, Ordering::SeqCst);
+        }
+        Ok(true)
     }
 }
 
-/// Makes the bare repository under another name and renames it, so that a half-made one is never used.
-async fn make(caller: &Caller, dir: &Path) -> Result<(), Failure> {
-    let path = dir.to_owned();
-    let there = blocking("repo_unusable", "the daemon's own repository", move || {
-        if path.join("HEAD").is_file() {
-            remove_locks(&path, 0)?;
-            return Ok(true);
-        }
-        let half = path.with_extension("new");
-        if half.exists() {
-            std::fs::remove_dir_all(&half)?;
-        }
-        std::fs::create_dir_all(&half)?;
-        Ok(false)
+/// Makes the bare repository under another name and renames it, so that a half-made one is never used. Answers whether
+/// there was one.
+async fn make(caller: &Caller, dir: &Path) -> Result<bool, Failure> {
+    if dir.join("HEAD").is_file() {
+        // What a killed daemon left at work on it holds locks.
+        Sweeper.sweep(&upkeep::mark(dir)).await?;
+        let path = dir.to_owned();
+        blocking("repo_unusable", "the daemon's own repository", move || remove_locks(&path, 0)).await?;
+        return Ok(true);
+    }
+    let half = init(caller, dir).await?;
+    std::fs::rename(&half, dir)
+        .map_err(|error| io_failure("repo_unusable", &format!("{} cannot be made", dir.display()), &error))?;
+    Ok(false)
+}
+
+/// An empty repository beside `dir`, to be renamed to it.
+pub(super) async fn init(caller: &Caller, dir: &Path) -> Result<PathBuf, Failure> {
+    let half = dir.with_extension("new");
+    let path = half.clone();
+    blocking("repo_unusable", "the daemon's own repository", move || {
+        remove_tree(&path)?;
+        std::fs::create_dir_all(&path)
     })
     .await?;
-    if there {
-        // Once in a process's life, while nobody else is in it; a repository that nobody tidies grows for ever.
-        let said = git(caller, Reach::Local, dir).args(["--git-dir=.", "gc", "--auto", "--quiet"]).run().await?;
-        if !said.ok() {
-            tracing::warn!(repository = %dir.display(), reason = %said.err.trim(), "the repository could not be tidied");
-        }
-        return Ok(());
-    }
-    let half = dir.with_extension("new");
     git(caller, Reach::Local, &half)
         .args(["init", "--quiet", "--bare", "--template=", "."])
         .must("repo_unusable", "the daemon's own repository cannot be made")
@@ -217,8 +274,7 @@ async fn make(caller: &Caller, dir: &Path) -> Result<(), Failure> {
         .args(["config", "uploadpack.allowAnySHA1InWant", "true"])
         .must("repo_unusable", "the daemon's own repository cannot be set up")
         .await?;
-    std::fs::rename(&half, dir)
-        .map_err(|error| io_failure("repo_unusable", &format!("{} cannot be made", dir.display()), &error))
+    Ok(half)
 }
 
 /// Removes `*.lock` below a bare repository; the directories of single objects hold none.
@@ -247,12 +303,17 @@ fn remove_locks(dir: &Path, depth: usize) -> std::io::Result<()> {
 impl Bare {
     /// A call in the bare repository, without credentials.
     pub(super) fn local<'a>(&self, caller: &'a Caller) -> Git<'a> {
-        git(caller, Reach::Local, &self.dir).arg("--git-dir=.")
+        upkeep::local(caller, &self.dir)
     }
 
     /// A call in the bare repository that may talk to the remote.
-    pub(super) fn remote<'a>(&self, caller: &'a Caller) -> Git<'a> {
-        git(caller, Reach::Remote, &self.dir).arg("--git-dir=.")
+    pub(super) async fn remote<'a>(&self, caller: &'a Caller, remote: &Remote) -> Result<Git<'a>, Failure> {
+        let call = || git(caller, Reach::Remote, &self.dir).args(upkeep::IN_BARE);
+        if !is_url(&remote.url) || ["GIT_SSH", "GIT_SSH_COMMAND"].iter().any(|name| std::env::var_os(name).is_some()) {
+            return Ok(call());
+        }
+        let own = call().args(["config", "--get", "core.sshCommand"]).run().await?;
+        Ok(if own.ok() { call() } else { call().impatient_ssh() })
     }
 
     /// Asks the remote for these refs (full names) and its HEAD.
@@ -260,8 +321,8 @@ impl Bare {
     /// # Errors
     /// `repo_unreachable`.
     pub(super) async fn ask(&self, caller: &Caller, remote: &Remote, names: &[String]) -> Result<RemoteRefs, Failure> {
-        let said =
-            self.remote(caller).args(["ls-remote", "--symref", "--", &remote.url, "HEAD"]).args(names).run().await?;
+        let call = self.remote(caller, remote).await?;
+        let said = call.args(["ls-remote", "--symref", "--", &remote.url, "HEAD"]).args(names).run().await?;
         if !said.ok() {
             return Err(unreachable(remote, &said.failure("repo_unreachable", "git ls-remote")));
         }
@@ -279,14 +340,21 @@ impl Bare {
         from: &str,
         into: &str,
     ) -> Result<CommitId, Failure> {
+        let turn = tokio::time::timeout_at(caller.until, self.slot.fetching.lock());
+        let Ok(_turn) = caller.patiently("another fetch", turn).await? else {
+            let message = format!("another fetch from {} does not come to its end", remote.shown());
+            return Err(Failure::retryable("repo_unreachable", message).hint("see whether the remote answers"));
+        };
         let said = self
-            .remote(caller)
+            .remote(caller, remote)
+            .await?
             .args(["fetch", "--quiet", "--no-write-fetch-head", "--", &remote.url, &format!("+{from}:{into}")])
             .run()
             .await?;
         if !said.ok() {
             return Err(unreachable(remote, &said.failure("repo_unreachable", "git fetch")));
         }
+        self.slot.upkeep.fetched(&self.dir);
         let Some(commit) = self.commit_at(caller, into).await? else {
             let message = format!("{from} of {} is no commit", remote.shown());
             return Err(Failure::permanent("base_not_found", message)
@@ -300,6 +368,25 @@ impl Bare {
                 .await?;
         }
         Ok(commit)
+    }
+
+    /// The commit is on the remote: refs that only kept it, or what it was made from, go. What does not go now goes with
+    /// the next upkeep.
+    pub(super) async fn pushed(&self, caller: &Caller, branch: &str, commit: &CommitId) {
+        let seen = format!("refs/dalsegno/seen/{}", workspace_key(branch));
+        let noted = self.local(caller).args(["update-ref", &seen, commit.as_str()]).run().await;
+        let left = match noted {
+            Ok(_) => upkeep::forget_runs(caller, &self.dir, &[commit.as_str()]).await,
+            Err(failure) => Err(failure),
+        };
+        if let Err(failure) = left {
+            tracing::debug!(reason = %failure.message, "refs of runs that were pushed stay for now");
+        }
+    }
+
+    /// Objects came in without a fetch from the remote.
+    pub(super) fn grew(&self) {
+        self.slot.upkeep.fetched(&self.dir);
     }
 
     /// The commit that a name leads to.

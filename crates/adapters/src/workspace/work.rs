@@ -8,19 +8,24 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use dalsegno_engine::core::{CommitId, Failure, Policy};
 use tempfile::TempDir;
 
 use super::digest;
 use super::git::{Caller, Git, Reach, git, io_failure};
-use super::layout::Layout;
-use super::place::blocking;
+use super::held::Held;
+use super::key::KEPT;
+use super::layout::{Layout, Opened};
+use super::place::{MAX_KEPT, blocking};
 
 /// Paths that are named when something is uncommitted.
 const MAX_PATHS: usize = 50;
 /// An exclude or attribute file that is larger is not one.
 const MAX_SMALL_FILE_BYTES: u64 = 1024 * 1024;
+/// What [`Work::bring`] could not do.
+const BRING: &str = "the remote's commits cannot be put into the workspace";
 
 /// Who a commit is by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +39,8 @@ pub(super) struct Work<'a> {
     caller: &'a Caller,
     path: PathBuf,
     layout: Layout,
+    /// What was judged, and what is written: an agent that is still at work may put something else in its place.
+    opened: Arc<Opened>,
     scratch: PathBuf,
 }
 
@@ -50,29 +57,58 @@ impl<'a> Work<'a> {
     ) -> Result<Option<Self>, Failure> {
         let layout = Layout::of(policy, path);
         let (shown, top, look) = (path.display().to_string(), path.to_owned(), layout.clone());
-        let verdict =
-            blocking("workspace_unreadable", "the workspace's git directory", move || look.refused(&top)).await?;
-        match verdict {
-            None => Ok(Some(Self { caller, path: path.to_owned(), layout, scratch: scratch.to_owned() })),
-            Some(None) => Ok(None),
-            Some(Some(why)) => {
+        let looked = blocking("workspace_unreadable", "the workspace's git directory", move || {
+            let opened = look.hold();
+            let verdict = look.refused(&top, opened.as_ref().ok())?;
+            if verdict.is_some() { Ok(Err(verdict.flatten())) } else { opened.map(Ok) }
+        });
+        match looked.await? {
+            Ok(opened) => Ok(Some(Self {
+                caller,
+                path: path.to_owned(),
+                layout,
+                opened: Arc::new(opened),
+                scratch: scratch.to_owned(),
+            })),
+            Err(None) => Ok(None),
+            Err(Some(why)) => {
                 Err(Failure::permanent("workspace_unreadable", format!("the repository in {shown} is refused: {why}"))
                     .hint("save what is of use in it, remove the workspace and let a new run make it anew"))
             }
         }
     }
 
-    /// The repository of a workspace that is being made in `path`.
-    pub(super) fn beginning(caller: &'a Caller, layout: Layout, path: &Path, scratch: &Path) -> Self {
-        Self { caller, path: path.to_owned(), layout, scratch: scratch.to_owned() }
+    /// The repository of a workspace that is being made in `path`, or a shared one by itself.
+    ///
+    /// # Errors
+    /// `workspace_unwritable`.
+    pub(super) async fn beginning(
+        caller: &'a Caller,
+        layout: Layout,
+        path: &Path,
+        scratch: &Path,
+    ) -> Result<Self, Failure> {
+        let look = layout.clone();
+        let opened = blocking("workspace_unwritable", "the workspace's git directory", move || look.hold()).await?;
+        Ok(Self { caller, path: path.to_owned(), layout, opened: Arc::new(opened), scratch: scratch.to_owned() })
+    }
+
+    /// What leads a child to the very directory that was opened. In a sandbox there is no way there but the name, and
+    /// nothing else that could be written.
+    fn place(&self, held: &Held, name: &Path) -> PathBuf {
+        if self.caller.surroundings.cell.is_some() { name.to_owned() } else { held.path() }
+    }
+
+    fn common(&self) -> PathBuf {
+        self.place(&self.opened.common, &self.layout.common)
     }
 
     /// A call on the workspace's own git directory: for refs and history only.
     fn refs(&self) -> Git<'a> {
         let mut option = OsString::from("--git-dir=");
-        option.push(&self.layout.git_dir);
+        option.push(self.place(&self.opened.git_dir, &self.layout.git_dir));
         let call = git(self.caller, Reach::Local, &self.path).arg(option);
-        if self.layout.is_shared() { call.env("GIT_COMMON_DIR", &self.layout.common) } else { call }
+        if self.layout.is_shared() { call.env("GIT_COMMON_DIR", self.common()) } else { call }
     }
 
     /// The head commit; `None` before the first.
@@ -138,26 +174,100 @@ impl<'a> Work<'a> {
     /// # Errors
     /// `workspace_unwritable`, `disk_full`.
     pub(super) async fn bring(&self, bare: &Path, commit: &CommitId, name: &str) -> Result<(), Failure> {
-        let what = "the remote's commits cannot be put into the workspace";
-        let shadow = Shadow::make(self).await?;
-        shadow
-            .git(self)
-            .allow_directories()
-            .args(["-c", "fetch.unpackLimit=1", "fetch", "--quiet", "--no-write-fetch-head", "--"])
-            .arg(bare)
-            .arg(format!("{commit}:refs/dalsegno/brought"))
-            .must("workspace_unwritable", what)
-            .await?;
-        // The tags of the history come along, as with a clone.
-        let tags = ["for-each-ref", "--format=update %(refname) %(objectname)", "refs/tags"];
-        let mut updates = shadow.git(self).args(tags).must("workspace_unwritable", what).await?.out;
+        let mut updates = self.bring_objects(bare, commit).await?;
         updates.extend_from_slice(format!("update {name} {commit}\n").as_bytes());
+        self.update(updates, BRING).await
+    }
+
+    /// Brings the commit that the branch of a new workspace begins with, and makes the branch there. One of that name
+    /// that has commits which are in none of `known` is somebody's work: it stays as `<branch>.kept-<n>`.
+    ///
+    /// # Errors
+    /// `workspace_unwritable`, `workspace_too_many_kept`, `disk_full`.
+    pub(super) async fn begin_branch(
+        &self,
+        bare: &Path,
+        start: &CommitId,
+        branch: &str,
+        known: &[&str],
+    ) -> Result<(), Failure> {
+        let mut updates = self.bring_objects(bare, start).await?;
+        let name = format!("refs/heads/{branch}");
+        let tip = self.tip(&name).await?;
+        let zero = "0".repeat(start.as_str().len());
+        let old = tip.as_ref().map_or(zero.as_str(), CommitId::as_str);
+        if let Some(tip) = &tip
+            && self.beyond(&[tip.as_str()], known).await?.is_some()
+        {
+            let kept = self.free_name(&name).await?;
+            tracing::warn!(%kept, %tip, "a branch with commits that were not handed over is kept");
+            updates.extend_from_slice(format!("create {kept} {tip}\n").as_bytes());
+        }
+        updates.extend_from_slice(format!("update {name} {start} {old}\n").as_bytes());
+        self.update(updates, BRING).await
+    }
+
+    async fn free_name(&self, name: &str) -> Result<String, Failure> {
+        for n in 1..=MAX_KEPT {
+            let kept = format!("{name}{KEPT}{n}");
+            if self.tip(&kept).await?.is_none() {
+                return Ok(kept);
+            }
+        }
+        Err(Failure::permanent("workspace_too_many_kept", format!("{name} has {MAX_KEPT} copies that were kept"))
+            .hint("look through the branches with .kept- in their names and delete those that nobody needs"))
+    }
+
+    /// Removes the branch of a workspace that is gone, unless it has commits that are in none of `known`.
+    ///
+    /// # Errors
+    /// `workspace_remove_failed`, also when somebody moves the branch just now.
+    pub(super) async fn drop_branch(&self, branch: &str, known: &[&str]) -> Result<(), Failure> {
+        let name = format!("refs/heads/{branch}");
+        let Some(tip) = self.tip(&name).await? else { return Ok(()) };
+        if let Some(commit) = self.beyond(&[tip.as_str()], known).await? {
+            tracing::warn!(branch, %commit, "the branch stays: it has commits that were not handed over");
+            return Ok(());
+        }
+        self.refs()
+            .args(["update-ref", "-d", &name, tip.as_str()])
+            .must("workspace_remove_failed", "the branch of the workspace cannot be removed")
+            .await
+            .map(drop)
+    }
+
+    /// What a ref names; `None`: there is none.
+    async fn tip(&self, name: &str) -> Result<Option<CommitId>, Failure> {
+        let said = self.refs().args(["rev-parse", "--verify", "--quiet", name]).run().await?;
+        match said.code {
+            Some(0) => Ok(Some(CommitId(said.text()))),
+            Some(1) => Ok(None),
+            Some(_) | None => Err(said.failure("workspace_unreadable", &format!("{name} cannot be read"))),
+        }
+    }
+
+    async fn update(&self, updates: Vec<u8>, what: &str) -> Result<(), Failure> {
         self.refs()
             .args(["update-ref", "--no-deref", "--stdin"])
             .stdin(updates)
             .must("workspace_unwritable", what)
             .await
             .map(drop)
+    }
+
+    /// Fetches the commit, and answers the updates of tags that come along, as with a clone.
+    async fn bring_objects(&self, bare: &Path, commit: &CommitId) -> Result<Vec<u8>, Failure> {
+        let shadow = Shadow::make(self).await?;
+        shadow
+            .git(self)
+            .allow_directories()
+            .args(["fetch", "--quiet", "--no-write-fetch-head", "--"])
+            .arg(bare)
+            .arg(format!("{commit}:refs/dalsegno/brought"))
+            .must("workspace_unwritable", BRING)
+            .await?;
+        let tags = ["for-each-ref", "--format=update %(refname) %(objectname)", "refs/tags"];
+        Ok(shadow.git(self).args(tags).must("workspace_unwritable", BRING).await?.out)
     }
 
     /// Fills the empty work tree with the commit, and makes it the head of `branch`.
@@ -178,16 +288,21 @@ impl<'a> Work<'a> {
         self.layout.is_shared().then_some(self.layout.common.as_path())
     }
 
-    /// What of this workspace is in none of `known`, in words.
-    pub(super) async fn loss(&self, known: &[&str]) -> Result<Option<String>, Failure> {
+    /// What of this workspace, whose branch is `own`, is in none of `known`, in words.
+    pub(super) async fn loss(&self, known: &[&str], own: Option<&str>) -> Result<Option<String>, Failure> {
         let files = paths(&self.status().await?);
         if !files.is_empty() {
             let more = if files.len() == MAX_PATHS { " or more" } else { "" };
             let named: Vec<&str> = files.iter().take(5).map(String::as_str).collect();
             return Ok(Some(format!("{}{more} uncommitted paths: {}", files.len(), named.join(", "))));
         }
-        // The branches of a shared repository stay when a workspace goes.
+        // The branches of a shared repository stay when a workspace goes, but for its own: HEAD need not be on it.
+        let tip = match own {
+            Some(own) if self.layout.is_shared() => self.tip(&format!("refs/heads/{own}")).await?,
+            Some(_) | None => None,
+        };
         let mut from = if self.layout.is_shared() { Vec::new() } else { vec!["--branches", "--glob=refs/stash*"] };
+        from.extend(tip.as_ref().map(CommitId::as_str));
         if self.head().await?.is_some() {
             from.push("HEAD");
         }
@@ -250,16 +365,15 @@ impl<'a> Work<'a> {
 
     /// A sequence of commits that the agent began and did not end.
     fn under_way(&self) -> Option<&'static str> {
-        let git_dir = &self.layout.git_dir;
         [("rebase-merge", "rebase"), ("rebase-apply", "rebase"), ("sequencer", "cherry-pick or revert")]
             .into_iter()
-            .find(|(name, _)| git_dir.join(name).exists())
+            .find(|(name, _)| self.opened.git_dir.has(name))
             .map(|(_, what)| what)
     }
 
     /// The other side of a merge that only needs its commit.
     async fn merge_head(&self) -> Result<Option<CommitId>, Failure> {
-        if fs::symlink_metadata(self.layout.git_dir.join("MERGE_HEAD")).is_err() {
+        if !self.opened.git_dir.has("MERGE_HEAD") {
             return Ok(None);
         }
         let said = self
@@ -271,15 +385,11 @@ impl<'a> Work<'a> {
     }
 
     async fn forget_merge(&self) -> Result<(), Failure> {
-        let git_dir = self.layout.git_dir.clone();
+        let opened = Arc::clone(&self.opened);
         blocking("commit_failed", "the merge in the workspace", move || {
-            for name in ["MERGE_HEAD", "MERGE_MSG", "MERGE_MODE", "AUTO_MERGE"] {
-                match fs::remove_file(git_dir.join(name)) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                    Ok(()) | Err(_) => {}
-                }
-            }
-            Ok(())
+            ["MERGE_HEAD", "MERGE_MSG", "MERGE_MODE", "AUTO_MERGE"]
+                .iter()
+                .try_for_each(|name| opened.git_dir.remove(name))
         })
         .await
     }
@@ -293,7 +403,7 @@ struct Shadow {
 impl Shadow {
     async fn make(work: &Work<'_>) -> Result<Self, Failure> {
         let head = work.head().await?;
-        let (layout, scratch) = (work.layout.clone(), work.scratch.clone());
+        let (opened, scratch) = (Arc::clone(&work.opened), work.scratch.clone());
         blocking("workspace_unreadable", "the place for a look at the workspace", move || {
             fs::create_dir_all(&scratch)?;
             let dir = tempfile::Builder::new().prefix("look-").tempdir_in(&scratch)?;
@@ -311,14 +421,16 @@ impl Shadow {
             )?;
             let head = head.map_or_else(|| "ref: refs/heads/unborn\n".to_owned(), |head| format!("{head}\n"));
             fs::write(at.join("HEAD"), head)?;
-            for name in ["info/exclude", "info/attributes"] {
-                copy_plain(&layout.common.join(name), &at.join(name), MAX_SMALL_FILE_BYTES)?;
+            if let Ok(info) = opened.common.sub("info") {
+                for name in ["exclude", "attributes"] {
+                    info.copy_out(name, &at.join("info").join(name), MAX_SMALL_FILE_BYTES)?;
+                }
             }
-            copy_plain(&layout.git_dir.join("index"), &at.join("index"), u64::MAX)?;
-            for entry in fs::read_dir(&layout.git_dir)? {
+            opened.git_dir.copy_out("index", &at.join("index"), u64::MAX)?;
+            for entry in fs::read_dir(opened.git_dir.path())? {
                 let name = entry?.file_name();
                 if name.to_string_lossy().starts_with("sharedindex.") {
-                    copy_plain(&layout.git_dir.join(&name), &at.join(&name), u64::MAX)?;
+                    opened.git_dir.copy_out(&name, &at.join(&name), u64::MAX)?;
                 }
             }
             Ok(Self { dir })
@@ -331,7 +443,7 @@ impl Shadow {
             .env("GIT_DIR", self.dir.path())
             .env("GIT_WORK_TREE", &work.path)
             .env("GIT_INDEX_FILE", self.dir.path().join("index"))
-            .env("GIT_OBJECT_DIRECTORY", work.layout.common.join("objects"))
+            .env("GIT_OBJECT_DIRECTORY", work.common().join("objects"))
     }
 
     async fn must(&self, work: &Work<'_>, args: &[&str]) -> Result<String, Failure> {
@@ -396,19 +508,13 @@ impl Shadow {
 
     /// Puts our index in the place of the workspace's.
     async fn install_index(&self, work: &Work<'_>) -> Result<(), Failure> {
-        let (from, to) = (self.dir.path().join("index"), work.layout.git_dir.join("index"));
+        let (from, opened) = (self.dir.path().join("index"), Arc::clone(&work.opened));
         tokio::task::spawn_blocking(move || {
-            let half = to.with_extension("dalsegno");
-            match fs::remove_file(&half) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                Ok(()) | Err(_) => {}
-            }
-            // Made anew: a link that an agent left under this name is not followed.
-            let mut new = fs::OpenOptions::new().write(true).create_new(true).open(&half)?;
-            let mut index = fs::File::open(&from)?;
-            io::copy(&mut index, &mut new)?;
-            new.set_modified(index.metadata()?.modified()?)?;
-            fs::rename(&half, &to)
+            opened.git_dir.replace("index", |new| {
+                let mut index = fs::File::open(&from)?;
+                io::copy(&mut index, new)?;
+                new.set_modified(index.metadata()?.modified()?)
+            })
         })
         .await
         .map_err(io::Error::other)
@@ -421,18 +527,4 @@ impl Shadow {
 fn paths(status: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(status);
     text.split('\0').filter_map(|entry| entry.get(3..)).map(str::to_owned).take(MAX_PATHS).collect()
-}
-
-/// Copies a plain file if there is one; links and whatever else is in its place do not count.
-fn copy_plain(from: &Path, to: &Path, max: u64) -> io::Result<()> {
-    match fs::symlink_metadata(from) {
-        Ok(meta) if meta.is_file() && meta.len() <= max => {
-            fs::copy(from, to)?;
-            // By the time of an index git knows which files may have changed in the very moment it was written.
-            fs::File::options().write(true).open(to)?.set_modified(meta.modified()?)
-        }
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-    }
 }

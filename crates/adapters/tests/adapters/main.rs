@@ -9,6 +9,7 @@ mod symphony_tracker;
 mod tracker;
 mod workflow;
 mod workspace;
+mod workspace_bare;
 mod workspace_deliver;
 mod workspace_diverged;
 mod workspace_hostile;

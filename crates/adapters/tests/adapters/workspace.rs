@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use dalsegno_adapters::workspace::LocalWorkspaces;
 use dalsegno_engine::core::{
@@ -15,6 +16,9 @@ use dalsegno_engine::core::{
 use dalsegno_engine::{Context, Workflow, Workspaces as _};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
+
+/// Contexts that were made, over all tests.
+static CALLS: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
     /// Of the worlds that are made in this thread.
@@ -88,6 +92,9 @@ pub(crate) struct World {
     pub(crate) known_branch: Option<KnownBranch>,
     pub(crate) workspaces: LocalWorkspaces,
     pub(crate) cancel: CancellationToken,
+    pub(crate) run: String,
+    /// Of the effect that is performed; `None`: another one each time.
+    pub(crate) key: Option<String>,
 }
 
 impl World {
@@ -107,7 +114,17 @@ impl World {
         let workspaces = LocalWorkspaces::new(at.join("state"), Arc::new(PlainWorkflow));
         let policy = policy(&at);
         let cancel = CancellationToken::new();
-        Self { dir, policy, issue: issue("DS-1"), workspace: None, known_branch: None, workspaces, cancel }
+        Self {
+            dir,
+            policy,
+            issue: issue("DS-1"),
+            workspace: None,
+            known_branch: None,
+            workspaces,
+            cancel,
+            run: "run-1".to_owned(),
+            key: None,
+        }
     }
 
     /// The same machine after the daemon's process was replaced.
@@ -126,8 +143,17 @@ impl World {
     pub(crate) fn bare(&self) -> PathBuf {
         let mut found: Vec<PathBuf> =
             fs::read_dir(self.at("state/repos")).unwrap().map(|e| e.unwrap().path()).collect();
+        found.retain(|path| path.extension().is_some_and(|it| it == "git"));
         assert_eq!(found.len(), 1, "{found:?}");
         found.remove(0)
+    }
+
+    /// Another issue, of which nothing is known yet.
+    pub(crate) fn turn_to(&mut self, identifier: &str) {
+        self.issue = issue(identifier);
+        self.workspace = None;
+        self.known_branch = None;
+        self.run = format!("run-{identifier}");
     }
 
     /// The commit of a branch on the remote.
@@ -150,10 +176,10 @@ impl World {
         Context {
             request: Arc::new(EffectRequest {
                 id: EffectId(1),
-                key: "key".to_owned(),
+                key: self.key.clone().unwrap_or_else(|| format!("key-{}", CALLS.fetch_add(1, Ordering::Relaxed))),
                 attempt: 1,
                 issue: self.issue.clone(),
-                run: Some(RunId::from("run-1")),
+                run: Some(RunId::from(self.run.as_str())),
                 policy: Arc::new(self.policy.clone()),
                 workspace: self.workspace.clone(),
                 known_branch: self.known_branch.clone(),

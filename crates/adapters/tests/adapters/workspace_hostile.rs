@@ -1,8 +1,12 @@
 //! What an agent plants in its repository does not run by our hand (01-architecture.md, "Git is hostile ground").
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use dalsegno_engine::Workspaces as _;
 
@@ -55,6 +59,95 @@ fn plant(path: &Path, proof: &Path) {
         fs::copy(&script, hooks.join(name)).unwrap();
     }
     fs::write(path.join(".gitattributes"), "* filter=evil diff=evil merge=evil\n").unwrap();
+}
+
+/// All files below, with their content.
+fn content(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let (mut files, mut open) = (BTreeMap::new(), vec![dir.to_owned()]);
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(&dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                files.insert(path.clone(), fs::read(&path).unwrap());
+            }
+        }
+    }
+    files
+}
+
+/// Works in a workspace while somebody puts a link to the user's own repository in the place of its git directory and
+/// takes it away again, as fast as he can.
+async fn work_while_it_is_swapped(world: &mut World, swapped: &Path, theirs: &Path) {
+    let path = PathBuf::from(&world.workspace.as_ref().unwrap().path);
+    let before = content(theirs);
+    let stop = Arc::new(AtomicBool::new(false));
+    let swapping = {
+        let (at, away, theirs, stop) = (swapped.to_owned(), world.at("away"), theirs.to_owned(), Arc::clone(&stop));
+        std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                fs::rename(&at, &away).unwrap();
+                symlink(&theirs, &at).unwrap();
+                std::thread::sleep(Duration::from_micros(500));
+                fs::remove_file(&at).unwrap();
+                fs::rename(&away, &at).unwrap();
+                std::thread::sleep(Duration::from_micros(500));
+            }
+        })
+    };
+    let mut committed = 0;
+    for n in 0..40 {
+        fs::write(path.join(format!("{n}.txt")), "x").unwrap();
+        // It may be refused, or meet nothing at all.
+        if let Ok(true) = world.workspaces.commit_leftovers(&world.context()).await {
+            committed += 1;
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    swapping.join().unwrap();
+    let after = content(theirs);
+    let changed: Vec<&PathBuf> =
+        before.keys().chain(after.keys()).filter(|file| before.get(*file) != after.get(*file)).collect();
+    assert!(changed.is_empty(), "{changed:?}");
+    assert!(committed > 0, "it never came to a commit");
+}
+
+/// A repository that an agent must not get at, with a merge under way.
+fn precious(world: &World) -> PathBuf {
+    let dir = world.at("precious");
+    git(&world.at("."), &["clone", "-q", &world.remote().display().to_string(), "precious"]);
+    fs::write(dir.join(".git/MERGE_HEAD"), git(&dir, &["rev-parse", "HEAD"])).unwrap();
+    dir.join(".git")
+}
+
+#[tokio::test]
+async fn a_git_directory_that_is_swapped_leads_to_nobody_elses() {
+    let mut world = World::new();
+    let path = world.prepare().await;
+    let theirs = precious(&world);
+    work_while_it_is_swapped(&mut world, &path.join(".git"), &theirs).await;
+}
+
+#[tokio::test]
+async fn links_in_a_shared_repository_lead_to_nobody_elses() {
+    let mut world = World::new();
+    world.policy.workspace.strategy = dalsegno_engine::core::WorkspaceStrategy::Worktree;
+    let path = world.prepare().await;
+    let theirs = precious(&world);
+    fs::create_dir_all(theirs.join("worktrees/DS-1")).unwrap();
+    fs::write(theirs.join("worktrees/DS-1/index"), "precious").unwrap();
+    let shared: PathBuf = within(&path, "").components().collect();
+    let before = content(&theirs);
+    fs::remove_dir_all(shared.join("worktrees")).unwrap();
+    symlink(theirs.join("worktrees"), shared.join("worktrees")).unwrap();
+    fs::remove_dir_all(&path).unwrap();
+    assert!(world.workspaces.remove(&world.context(), None).await.is_err());
+    assert!(world.workspaces.prepare(&world.context(), true).await.is_err());
+    let workspace = world.workspace.clone().unwrap();
+    fs::create_dir_all(&path).unwrap();
+    world.workspaces.unlock(&world.policy, &workspace).await.unwrap();
+    assert_eq!(content(&theirs), before);
 }
 
 #[tokio::test]

@@ -405,3 +405,18 @@ pub(crate) async fn preflight_says_what_is_wrong_with_the_repository_and_the_roo
     world.policy.workspace.root = world.at("file/below").display().to_string();
     assert_eq!(world.workspaces.preflight(&world.policy).await.unwrap_err().code, "workspace_root_unusable");
 }
+
+#[tokio::test]
+pub(crate) async fn a_making_that_was_cut_before_it_could_say_so_is_a_making_still() {
+    let mut world = World::new();
+    let path = world.prepare().await;
+    fs::remove_dir_all(&path).unwrap();
+    world.key = Some("run-2/prepare".to_owned());
+    assert!(world.workspaces.prepare(&world.context(), false).await.unwrap().1);
+    // Killed before the outcome was recorded: the next daemon performs the same effect again.
+    world.restart();
+    let (workspace, created) = world.workspaces.prepare(&world.context(), false).await.unwrap();
+    assert_eq!((Path::new(&workspace.path), created), (path.as_path(), true));
+    world.key = Some("run-3/prepare".to_owned());
+    assert!(!world.workspaces.prepare(&world.context(), false).await.unwrap().1);
+}
