@@ -40,6 +40,16 @@ pub(crate) fn touch(path: &Path) -> Result<File, StoreError> {
         .map_err(|error| StoreError::io(path, &error))
 }
 
+/// Makes an empty file that its owner alone can read, and does not open one that is there.
+///
+/// For databases: SQLite holds locks that the system lets go of when any handle of the process on the file is closed.
+pub(crate) fn make_file(path: &Path) -> Result<(), StoreError> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(StoreError::io(path, &error)),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 /// Tries to take the hold before somebody else is believed to have it.
 const LOCK_TRIES: u32 = 10;
 /// Pause between two of them.

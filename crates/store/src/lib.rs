@@ -17,6 +17,7 @@ mod dir;
 mod durable;
 mod error;
 pub mod format;
+mod in_use;
 mod insert;
 mod journal;
 mod load;

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::dir::{self, DirLock};
 use crate::durable::{Owner, SqliteDurable};
 use crate::error::StoreError;
+use crate::in_use::InUse;
 use crate::journal::{Counters, QUEUE, SqliteJournal};
 use crate::load;
 use crate::pool::Pool;
@@ -87,7 +88,8 @@ impl Store {
         let lock = Arc::new(DirLock::take(state_dir)?);
         let path = dir::database(state_dir);
         schema::look(&path, &DAEMON)?;
-        dir::touch(&path)?;
+        dir::make_file(&path)?;
+        let in_use = InUse::of(&path);
         let mut db = connect(&path)?;
         set_up(&db, &path, options.max_pages)?;
         schema::create(&mut db, &path, &DAEMON)?;
@@ -104,6 +106,7 @@ impl Store {
         let ends = watch::Sender::new(0);
         let durable = SqliteDurable::beside(Arc::clone(&queue), secret.clone(), ends.clone());
         let writer = Writer {
+            in_use,
             db,
             checkpoints,
             queue: Arc::clone(&queue),

@@ -8,6 +8,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::error::StoreError;
+use crate::in_use::InUse;
 
 /// Most connections; a further reader waits for one of them.
 const CONNECTIONS: usize = 4;
@@ -22,6 +23,8 @@ pub(crate) struct Pool {
     for_a_look: bool,
     state: Mutex<State>,
     returned: Condvar,
+    /// After the connections, so that it goes behind them.
+    _in_use: InUse,
 }
 
 #[derive(Debug, Default)]
@@ -32,7 +35,8 @@ struct State {
 
 impl Pool {
     pub(crate) fn new(path: PathBuf, for_a_look: bool) -> Self {
-        Self { path, for_a_look, state: Mutex::default(), returned: Condvar::new() }
+        let in_use = InUse::of(&path);
+        Self { path, for_a_look, state: Mutex::default(), returned: Condvar::new(), _in_use: in_use }
     }
 
     /// Runs `read` on a connection.

@@ -102,8 +102,74 @@ impl<J> Queue<J> {
         self.filled.notify_one();
     }
 
+    /// Takes nothing more and drops what is queued: the writer is gone, whatever ended it, and nobody is to wait for it.
+    pub(crate) fn abandon(&self) {
+        let jobs = {
+            let mut state = self.lock();
+            state.closed = true;
+            std::mem::take(&mut state.jobs)
+        };
+        self.room.close();
+        drop(jobs);
+    }
+
     fn lock(&self) -> MutexGuard<'_, State<J>> {
         // Nothing is done under the lock that could be left half done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn jobs_are_taken_in_order_and_in_groups_and_what_is_queued_outlives_a_close() {
+        let queue = Queue::new(3);
+        for job in [1, 2, 3] {
+            queue.room().await.unwrap().put(job).unwrap();
+        }
+        let mut group = Vec::new();
+        assert!(queue.take(&mut group, 2, 100, |_| 1));
+        assert_eq!(group, [1, 2]);
+        queue.room().await.unwrap().put(4).unwrap();
+        queue.close();
+        assert!(queue.room().await.is_err());
+        group.clear();
+        assert!(queue.take(&mut group, 9, 1, |_| 1));
+        assert_eq!(group, [3], "one is taken, however large");
+        group.clear();
+        assert!(queue.take(&mut group, 9, 9, |_| 1));
+        assert!(!queue.take(&mut Vec::new(), 9, 9, |_| 1));
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_writer_that_is_gone() {
+        let queue = Arc::new(Queue::new(1));
+        let (asker, answer) = oneshot::channel::<()>();
+        queue.room().await.unwrap().put(asker).unwrap();
+        let waiting = tokio::spawn({
+            let queue = Arc::clone(&queue);
+            async move { queue.room().await.map(drop).is_err() }
+        });
+        tokio::task::yield_now().await;
+        queue.abandon();
+        assert!(answer.await.is_err());
+        assert!(waiting.await.unwrap());
+    }
+
+    #[test]
+    fn room_that_was_not_needed_is_given_back() {
+        let queue = Queue::<u8>::new(1);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            drop(queue.room().await.unwrap());
+            queue.room().await.unwrap().put(1).unwrap();
+        });
     }
 }

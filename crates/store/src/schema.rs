@@ -149,6 +149,9 @@ pub(crate) enum Found {
 /// Looks at the database at `path` and changes nothing. Its first page says almost all; the log beside it,
 /// when a crash left one, may hold a newer first page.
 pub(crate) fn look(path: &Path, layout: &Layout) -> Result<Found, StoreError> {
+    if crate::in_use::is_in_use(path) {
+        return versions(&look_with_sqlite(path)?, path, layout);
+    }
     let mut head = Vec::new();
     match File::open(path) {
         Ok(file) => file.take(100).read_to_end(&mut head).map_err(|error| StoreError::io(path, &error))?,
@@ -169,8 +172,12 @@ pub(crate) fn look(path: &Path, layout: &Layout) -> Result<Found, StoreError> {
     if !has_log {
         return Ok(found);
     }
-    let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    versions(&db, path, layout)
+    versions(&look_with_sqlite(path)?, path, layout)
+}
+
+fn look_with_sqlite(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Ok(Connection::open_with_flags(path, flags)?)
 }
 
 /// The same question to an open database.

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::checkpoints::Checkpoints;
 use crate::durable::{Durable, Owner, Request};
 use crate::error::StoreError;
+use crate::in_use::InUse;
 use crate::insert::{Inserts, integer};
 use crate::journal::{Append, Counters};
 use crate::prune::{Kept, Pruning};
@@ -54,6 +55,7 @@ pub(crate) struct JournalKept {
 
 /// Everything that the writer needs.
 pub(crate) struct Writer {
+    pub(crate) in_use: InUse,
     pub(crate) db: Connection,
     /// Copies the log into the database beside the writer; without it, commits do it themselves.
     pub(crate) checkpoints: Option<Connection>,
@@ -162,7 +164,9 @@ enum Group {
 impl Writer {
     /// Writes until the queue ends.
     pub(crate) fn run(self) {
-        let Self { db, checkpoints, queue, counters, journal, owner, ends } = self;
+        // Dropped last.
+        let Self { in_use: _in_use, db, checkpoints, queue, counters, journal, owner, ends } = self;
+        let _gone = Gone(&queue);
         let written = write(&db, checkpoints, &queue, &counters, journal, owner, ends);
         let Err(error) = written else { return };
         let reason = StoreError::from(error).to_string();
@@ -177,6 +181,15 @@ impl Writer {
                 }
             }
         }
+    }
+}
+
+/// However the writer ends, nobody waits for it any more.
+struct Gone<'q>(&'q Queue<Job>);
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        self.0.abandon();
     }
 }
 

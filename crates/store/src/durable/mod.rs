@@ -42,6 +42,7 @@ use tokio::sync::watch;
 
 use crate::dir;
 use crate::error::StoreError;
+use crate::in_use::InUse;
 use crate::journal::{Counters, QUEUE};
 use crate::open::{connect, set_up};
 use crate::queue::Queue;
@@ -130,11 +131,12 @@ impl SqliteDurable {
     /// # Errors
     /// [`StoreError`].
     pub fn open_with(path: &Path, options: &DurableOptions) -> Result<Self, StoreError> {
-        schema::look(path, &EFFECTS_ALONE)?;
         let opening = owners::opening(path)?;
+        schema::look(path, &EFFECTS_ALONE)?;
         owners::sweep(path);
         // It holds the secret: its owner alone reads it.
-        dir::touch(path)?;
+        dir::make_file(path)?;
+        let in_use = InUse::of(path);
         let mut db = connect(path)?;
         db.busy_handler(Some(|looks| {
             std::thread::sleep(BUSY_PAUSE);
@@ -151,6 +153,7 @@ impl SqliteDurable {
         let changes = watch::Sender::new(0);
         let queue = Arc::new(Queue::new(QUEUE));
         let writer = Writer {
+            in_use,
             db,
             checkpoints: None,
             queue: Arc::clone(&queue),

@@ -199,3 +199,31 @@ fn many_open_a_new_database_at_once() {
         }
     });
 }
+
+/// The system's locks of a process go with any handle on the file that it closes; a second opening must close none.
+#[tokio::test]
+async fn a_second_opening_in_one_process_takes_no_locks_away_from_the_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = store(dir.path());
+    let inode = {
+        use std::os::unix::fs::MetadataExt as _;
+        std::fs::metadata(super::database(dir.path())).unwrap().ino()
+    };
+    let process = std::process::id().to_string();
+    let locks = || {
+        let all = std::fs::read_to_string("/proc/locks").unwrap();
+        let ours = |line: &&str| {
+            let fields: Vec<_> = line.split_whitespace().collect();
+            fields.contains(&"POSIX") && fields.contains(&process.as_str()) && line.contains(&format!(":{inode} "))
+        };
+        all.lines().filter(ours).count()
+    };
+    first.open(&scope("1"), Claim::IfFree).await.unwrap();
+    assert!(locks() > 0, "SQLite marks a database that is open");
+    let second = store(dir.path());
+    assert!(locks() > 0);
+    drop(second);
+    assert!(locks() > 0);
+    drop(first);
+    assert_eq!(locks(), 0);
+}
