@@ -3,6 +3,8 @@
 //! A scope that is open is held in memory whole; reads and replays never touch the store. What changes is written first, and
 //! becomes part of that memory when the store has answered. When it did not, what is there is unknown, and the next call reads it again.
 
+mod doubt;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -14,26 +16,18 @@ use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::attempt::{Ended, attempt};
+use crate::attempt::attempt;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::envelope::{Command, InDoubt};
-use crate::error::{DurableError, EffectError, ErrorClass};
-use crate::host::{Call, EffectHost, EffectPlan, Probed, ScopeController};
+use crate::error::{DurableError, EffectError};
+use crate::host::{Call, EffectHost, EffectPlan, ScopeController};
 use crate::key::idempotency_key;
-use crate::record::{
-    self, EffectRecord, EffectState, Met, Next, OUTPUT_BYTES, Outcome, Progress, Settle, Settled, Settlement,
-};
+use crate::record::{self, EffectRecord, EffectState, Met, Next, OUTPUT_BYTES, Outcome, Progress, Settled, Settlement};
 use crate::scope::ExecutionScope;
 use crate::store::{Claim, DurableStore, Lease, Place, StoreError, Write};
 use crate::wait::{RESOLUTION_BYTES, Registered, Resolution, Resolved, Terminal, WaitAddress, WaitKey};
 use crate::waiters::{self, Waiters, Woken};
 
-/// Looks of one probe that may tell nothing before the effect is left to an operator.
-const PROBES: u32 = 3;
-/// Pause before such a look is tried again; doubles.
-const PROBE_PAUSE: Duration = Duration::from_millis(500);
-/// The longest that a probe may take.
-const PROBE_LIMIT: Duration = Duration::from_secs(60);
 /// Most scopes that one look for old ones removes.
 const PRUNED_AT_ONCE: u32 = 256;
 /// Time between two looks for old scopes.
@@ -622,63 +616,6 @@ impl Cell {
         state.end(self.lease.epoch, self.shared.now(), outcome.clone(), None);
         self.change(flight, at, state).await?;
         answer(outcome)
-    }
-
-    /// Settles a doubt by the effect's policy. `Some`: the world told how it ended. `None`: another attempt is recorded, and
-    /// is to be made.
-    async fn settle_doubt(
-        &self,
-        flight: &mut Flight<'_>,
-        at: &mut Held,
-        plan: &EffectPlan<'_>,
-        reason: String,
-    ) -> Result<Option<Outcome>, DurableError> {
-        let mut state = at.state.clone();
-        state.doubts += 1;
-        let parked = match record::settle(&state, plan.in_doubt) {
-            Settle::Again => {
-                state.again(self.lease.epoch);
-                self.change(flight, at, state).await?;
-                return Ok(None);
-            }
-            Settle::Probe => match self.probe(&flight.key, &state, plan).await {
-                Probed::Applied(output) => return Ok(Some(Outcome::Done(output))),
-                Probed::NotApplied => {
-                    state.not_applied(self.lease.epoch);
-                    self.change(flight, at, state).await?;
-                    return Ok(None);
-                }
-                Probed::Inconclusive(error) => format!("{reason}; the probe could not tell: {error}"),
-            },
-            Settle::Park => reason,
-        };
-        state.park(self.lease.epoch, parked.clone());
-        self.change(flight, at, state).await?;
-        Err(DurableError::InDoubt { replay_key: flight.key.clone(), reason: parked })
-    }
-
-    async fn probe(&self, replay_key: &str, state: &EffectState, plan: &EffectPlan<'_>) -> Probed {
-        let Some(probe) = plan.probe else {
-            return Probed::Inconclusive(EffectError::permanent("probe_missing", "the call has no probe"));
-        };
-        let clock = &self.shared.options.clock;
-        let mut pause = PROBE_PAUSE;
-        for look in 1..=PROBES {
-            let call = self.call(replay_key, state, Some(clock.now().after(PROBE_LIMIT)));
-            let cancel = call.cancel.clone();
-            let looked = async { probe(call).await };
-            let told = match attempt(looked, Some(PROBE_LIMIT), &cancel).await {
-                Ended::Answered(Probed::Inconclusive(error)) => error,
-                Ended::Answered(told) => return told,
-                Ended::InDoubt(doubt) => EffectError::unknown("probe_failed", doubt.to_string()),
-            };
-            if look == PROBES || told.class == ErrorClass::Permanent || self.lost.is_cancelled() {
-                return Probed::Inconclusive(told);
-            }
-            clock.until(clock.now().after(pause)).await;
-            pause = pause.saturating_mul(2);
-        }
-        Probed::Inconclusive(EffectError::unknown("probe_failed", "no look told anything"))
     }
 }
 
