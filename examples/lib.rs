@@ -8,3 +8,7 @@
 #[cfg(doctest)]
 #[doc = include_str!("../docs/durable.md")]
 struct Guide;
+
+// The guide's code uses it, and nothing else here.
+#[cfg(test)]
+use dalsegno_testkit as _;

@@ -7,21 +7,24 @@ use super::{Finding, Source};
 
 const WORKSPACE: &str = "Cargo.toml";
 const MANIFEST: &str = "/Cargo.toml";
-/// Where a crate's tests are that a dependency for tests may be for, beside those in its sources.
-const FOR_TESTS: [&str; 4] = ["src/", "tests/", "benches/", "examples/"];
+/// Where a crate's tests are, besides those in its sources.
+const TESTS: [&str; 3] = ["tests/", "benches/", "examples/"];
+/// A workspace of its own: its crates are there to be run against, and macros of theirs name what nobody else does.
+const APART: &str = "compare/";
 
 pub(super) fn check(sources: &[Source]) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut wanted = BTreeSet::new();
-    for manifest in sources.iter().filter(|source| source.path.ends_with(MANIFEST)) {
+    let manifests = sources.iter().filter(|source| source.path.ends_with(MANIFEST));
+    for manifest in manifests.filter(|manifest| !manifest.path.starts_with(APART)) {
         let folder = manifest.path.strip_suffix("Cargo.toml").unwrap_or_default();
         for Declared { name, line, section } in declared(&manifest.text) {
             wanted.insert(name.clone());
-            let places: &[&str] = if section == Section::Tests { &FOR_TESTS } else { &FOR_TESTS[..1] };
+            let counts = |rest: &str| section == Section::Tests || !TESTS.iter().any(|tests| rest.starts_with(tests));
             let is_named = sources
                 .iter()
                 .filter(|source| source.path.ends_with(".rs"))
-                .filter(|source| source.path.strip_prefix(folder).is_some_and(|rest| in_places(rest, places)))
+                .filter(|source| source.path.strip_prefix(folder).is_some_and(counts))
                 .any(|source| names(&source.text, &name.replace('-', "_"), section));
             if section != Section::Workspace && !is_named {
                 let message = format!("nothing of this crate names `{name}`: leave it out");
@@ -40,10 +43,6 @@ pub(super) fn check(sources: &[Source]) -> Vec<Finding> {
 
 fn finding(path: &str, line: usize, message: String) -> Finding {
     Finding { path: path.to_owned(), line, rule: "unused", message, note: false }
-}
-
-fn in_places(path: &str, places: &[&str]) -> bool {
-    places.iter().any(|place| path.starts_with(place)) || path == "build.rs"
 }
 
 /// What a section of a manifest is for.

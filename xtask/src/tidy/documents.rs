@@ -73,7 +73,7 @@ fn unexplained_keys(sources: &[Source]) -> Vec<Finding> {
         .collect()
 }
 
-/// Steps of the walks whose file or function is not there. The path may leave `crates/` out: `core/src/run.rs::function`.
+/// Steps of the walks whose file or function is not there. The path may leave `crates/` and `src/` out: `core/run.rs::function`.
 fn lost_walks(sources: &[Source]) -> Vec<Finding> {
     let Some(walks) = sources.iter().find(|source| source.path == WALKS) else { return Vec::new() };
     let mut findings = Vec::new();
@@ -81,7 +81,8 @@ fn lost_walks(sources: &[Source]) -> Vec<Finding> {
         for (path, function) in in_backticks(text).filter_map(|named| named.split_once(".rs::")) {
             let function = function.trim_end_matches("()");
             let function = function.rsplit("::").next().unwrap_or(function);
-            let places = [format!("{path}.rs"), format!("crates/{path}.rs")];
+            let (member, rest) = path.split_once('/').unwrap_or((path, ""));
+            let places = [format!("{path}.rs"), format!("crates/{path}.rs"), format!("crates/{member}/src/{rest}.rs")];
             let message = match sources.iter().find(|source| places.contains(&source.path)) {
                 None => format!("there is no {path}.rs"),
                 Some(file) if file.text.lines().filter_map(function_name).any(|name| name == function) => continue,
