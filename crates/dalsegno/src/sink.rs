@@ -160,7 +160,7 @@ mod tests {
             sink.write_all(line.as_bytes()).unwrap();
         }
         let missing = sink.settle(Duration::ZERO);
-        assert!((30..40).contains(&missing), "{missing}");
+        assert!(missing >= 30, "{missing}");
         let reading = std::thread::spawn(move || {
             BufReader::new(reader).lines().map(Result::unwrap).take_while(|line| line != "end").collect::<Vec<_>>()
         });

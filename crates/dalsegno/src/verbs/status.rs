@@ -96,7 +96,24 @@ fn needs_you(state: &State) {
             out::line(&format!("      {line}"));
         }
         out::line(&format!("      → `dalsegno show {name}` and `dalsegno logs {name}` tell what happened"));
-        out::line("      → change its state, labels or description in the tracker, and it runs again");
+        out::line(&format!("      → {}", way_out(&name, &issue.status, why)));
+    }
+}
+
+/// What lets an issue run again, by the code of its reason.
+fn way_out(name: &str, status: &str, why: &str) -> String {
+    let change = "change its state, labels or description in the tracker";
+    match (status, why.split(':').next().unwrap_or_default()) {
+        ("parked", "budget_exceeded") => format!(
+            "raise the limit (`dalsegno budget {name}` shows it); if it is the day's, `dalsegno release {name}` tomorrow will do"
+        ),
+        ("parked", code) if code.starts_with("breaker_") => {
+            format!(
+                "`dalsegno release {name}`, and it runs again; a change in the tracker counts only after the cooldown"
+            )
+        }
+        ("parked", _) => format!("{change}, or `dalsegno release {name}`, and it runs again"),
+        _ => format!("{change}, and it runs again"),
     }
 }
 
@@ -135,4 +152,23 @@ fn waiting(what: &str, issues: &[WaitingIssue]) {
 fn print(what: &str, table: &Table) {
     out::line(&format!("\n{}", bold(what, color())));
     table.lines(color()).iter().for_each(|line| out::line(&format!("  {line}")));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_out_follows_what_stopped_an_issue() {
+        for (status, why, words) in [
+            ("parked", "budget_exceeded: 1280 of 1000 tokens", "`dalsegno budget DS-1`"),
+            ("parked", "breaker_same_failure: 3 runs", "`dalsegno release DS-1`, and it runs again"),
+            ("parked", "hook_failed: it fell", "or `dalsegno release DS-1`, and it runs again"),
+            ("parked", "no reason is known", "change its state"),
+            ("waiting_question", "which one?", "change its state"),
+        ] {
+            assert!(way_out("DS-1", status, why).contains(words), "{why}");
+        }
+        assert!(!way_out("DS-1", "waiting_question", "x").contains("release"), "only what is parked is released");
+    }
 }

@@ -1,4 +1,4 @@
-//! Conformance suites: one for every port, run by every implementation and every double.
+//! Conformance suites for trackers, agents and durable hosts, each run by every implementation.
 
 pub mod agent;
 pub mod durable;
