@@ -12,6 +12,8 @@ use tokio::time::Instant;
 
 use super::text::{MAX_LINE_BYTES, clip, keep_end, pieces};
 
+/// A larger figure of tokens is none.
+const MAX_TOKENS: u64 = 1_000_000_000_000;
 /// Chunks of a message are gathered up to here.
 const GATHER_BYTES: usize = 4 * 1024;
 /// Longest summary of a turn.
@@ -100,6 +102,7 @@ impl Ear {
             speech.close(&mut lines);
             speech.words.clear();
             speech.malformed = 0;
+            speech.doubted = false;
         }
         lines.extend(pieces(prompt).map(|piece| (TranscriptKind::Prompt, piece)));
         self.write(lines);
@@ -122,6 +125,18 @@ impl Ear {
     /// Tokens of the turn so far.
     pub(super) fn usage(&self, usage: Usage, model: Option<&str>) {
         self.sink.usage(usage, model);
+    }
+
+    /// The figures, unless no agent can have used so much: they would spoil every sum that they are part of. Said once in
+    /// a turn.
+    pub(super) fn believed(&self, usage: Usage) -> Option<Usage> {
+        if believable(usage) {
+            return Some(usage);
+        }
+        if !std::mem::replace(&mut self.speech().doubted, true) {
+            self.note("the agent tells token figures that cannot be; they do not count");
+        }
+        None
     }
 
     /// How much of the provider's quota is used.
@@ -183,6 +198,12 @@ impl Ear {
     }
 }
 
+/// Whether an agent can have used so many tokens, in all its life.
+pub(super) fn believable(usage: Usage) -> bool {
+    let Usage { input_tokens, cached_input_tokens, output_tokens, total_tokens } = usage;
+    [input_tokens, cached_input_tokens, output_tokens, total_tokens].iter().all(|figure| *figure <= MAX_TOKENS)
+}
+
 /// Waits for the agent to ask something. The sender lives as long as the ear.
 pub(super) async fn next_question(asked: &mut watch::Receiver<Option<String>>) -> String {
     loop {
@@ -204,6 +225,8 @@ struct Speech {
     /// The agent's last words.
     words: String,
     malformed: u32,
+    /// Figures were told in this turn that cannot be.
+    doubted: bool,
 }
 
 impl Speech {

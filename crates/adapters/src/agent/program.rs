@@ -47,13 +47,13 @@ pub(super) struct Program {
 
 impl Program {
     /// Starts it; its standard error goes to the transcript from here on.
-    pub(super) fn start(
+    pub(super) async fn start(
         mut command: Command,
         ear: Arc<Ear>,
         advice: Advice,
     ) -> Result<(Self, ChildStdin, ChildStdout), Failure> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = spawn(command).map_err(not_started)?;
+        let mut child = spawn(command).await.map_err(not_started)?;
         let (Some(input), Some(output), Some(errors)) = (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
             return Err(Failure::retryable("agent_start_failed", "the agent's pipes could not be opened"));

@@ -80,7 +80,12 @@ pub async fn run_bounded(
 ) -> Result<Finished, Failure> {
     let mut pipe = OutputPipe::attach(&mut command, max_output)?;
     command.stdin(if stdin.is_some() { Stdio::piped() } else { Stdio::null() });
-    let mut child = spawn(command)?;
+    let mut child = tokio::select! {
+        child = spawn(command) => child?,
+        () = cancel.cancelled() => {
+            return Ok(Finished { exit: None, tail: String::new(), timed_out: false, canceled: true });
+        }
+    };
     let feed = feed(child.stdin.take(), stdin);
     tokio::pin!(feed);
 

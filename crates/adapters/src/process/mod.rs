@@ -13,6 +13,7 @@
 compile_error!("dalsegno finds and ends child processes through /proc, which only Linux has");
 
 mod bounded;
+mod environment;
 mod mounts;
 mod nursery;
 mod probe;
@@ -28,5 +29,6 @@ pub use bounded::{Finished, run_bounded};
 pub(crate) use bounded::{OutputPipe, Tail, describe};
 pub use probe::{Probe, probe, ready};
 pub use sandbox::{Cell, Inmate};
+pub(crate) use spawn::command_with_credentials;
 pub use spawn::{CALL_VARIABLE, Child, RUN_VARIABLE, Surroundings, command, shell, spawn};
 pub use sweep::Sweeper;

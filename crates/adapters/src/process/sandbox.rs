@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use dalsegno_engine::core::{AgentKind, Failure, Policy, Sandbox, SandboxNetwork, WorkspaceStrategy};
 use dalsegno_engine::{Context, Launch};
 
+use super::environment;
 use super::mounts::other_paths;
 use super::spawn::Surroundings;
 use crate::workspace::SHARED_REPOSITORIES;
@@ -117,13 +118,15 @@ impl Surroundings {
         Ok(Self { cell, ..Self::of(context) })
     }
 
-    /// Those of a check that runs in `place`.
+    /// Those of a check that runs in `place`: it runs code that an agent wrote, and gets no credentials.
     ///
     /// # Errors
     /// `sandbox_unavailable`.
     pub fn of_check(context: &Context, state_dir: &Path, place: &Path) -> Result<Self, Failure> {
         let cell = Cell::of(&context.request.policy, state_dir, Inmate::Check, place)?;
-        Ok(Self { cell, ..Self::of(context) })
+        let mut of_check = Self { cell, ..Self::of(context) };
+        of_check.secret_names.extend(environment::names(environment::is_credential));
+        Ok(of_check)
     }
 }
 

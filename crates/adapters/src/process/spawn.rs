@@ -9,7 +9,8 @@ use dalsegno_engine::Context;
 use dalsegno_engine::core::Failure;
 use tokio::process::Command;
 
-use super::nursery;
+use super::environment;
+use super::nursery::{self, Place};
 use super::sandbox::Cell;
 use super::sweep::{Prey, hunt};
 
@@ -18,8 +19,8 @@ pub const RUN_VARIABLE: &str = "DALSEGNO_RUN";
 /// Names one start in the environment of everything that came of it; random.
 pub const CALL_VARIABLE: &str = "DALSEGNO_CALL";
 
-/// What a child gets of its surroundings: the inherited environment without secrets and without the daemon's own
-/// settings (`DALSEGNO_*`), and the mark.
+/// What a child gets of its surroundings: the inherited environment without secrets (`environment.rs` says which) and
+/// without the daemon's own settings (`DALSEGNO_*`), and the mark.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Surroundings {
     /// Value of [`RUN_VARIABLE`].
@@ -42,6 +43,15 @@ impl Surroundings {
 /// Working directory, arguments and further variables are the caller's to add.
 #[must_use]
 pub fn command(program: impl AsRef<OsStr>, surroundings: &Surroundings) -> Command {
+    let mut command = command_with_credentials(program, surroundings);
+    for name in environment::names(environment::is_outward) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// The same with the user's own tokens of forges. For git alone, when it talks to the remote of the policy.
+pub(crate) fn command_with_credentials(program: impl AsRef<OsStr>, surroundings: &Surroundings) -> Command {
     let mut command = match surroundings.cell.as_ref().map(Cell::words) {
         None => Command::new(program),
         Some(words) => {
@@ -63,7 +73,8 @@ pub fn command(program: impl AsRef<OsStr>, surroundings: &Surroundings) -> Comma
     command
 }
 
-/// `bash -lc <script>` as a [`command`]: how the specification runs hooks and agents (Symphony §9.4, §10.1).
+/// `bash -lc <script>` as a [`command`]: how the specification runs agents (Symphony §10.1). Hooks are run by `sh -lc`,
+/// which it allows for (§9.4).
 #[must_use]
 pub fn shell(script: &str, surroundings: &Surroundings) -> Command {
     let mut command = command("bash", surroundings);
@@ -83,11 +94,13 @@ pub struct Child {
 /// Starts a command that [`command`] or [`shell`] made, with a fresh [`CALL_VARIABLE`].
 ///
 /// # Errors
-/// `spawn_failed`: there is no such program or directory, or the system refuses another process.
-pub fn spawn(mut command: Command) -> Result<Child, Failure> {
-    let token = token()?;
+/// `spawn_failed`: there is no such program or directory, the system refuses another process, or a file system does not
+/// answer.
+pub async fn spawn(mut command: Command) -> Result<Child, Failure> {
+    let (token, place) = (token()?, Place::of(&command));
     command.env(CALL_VARIABLE, &token);
-    let child = nursery::born(command)?;
+    let start = move || command.spawn().map_err(|error| spawn_failed(&command, &error));
+    let child = nursery::born(place, start).await?;
     let group = child.id().and_then(|id| i32::try_from(id).ok());
     Ok(Child { child, prey: Prey::call(&token, group), ended: false })
 }
@@ -153,7 +166,7 @@ fn token() -> Result<String, Failure> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-pub(super) fn spawn_failed(command: &Command, error: &io::Error) -> Failure {
+fn spawn_failed(command: &Command, error: &io::Error) -> Failure {
     let command = command.as_std();
     let program = command.get_program().to_string_lossy();
     let place = command.get_current_dir().map_or_else(String::new, |dir| format!(" in {}", dir.display()));

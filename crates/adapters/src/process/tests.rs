@@ -180,7 +180,7 @@ async fn the_sweep_finds_what_left_its_parent_its_session_and_its_pipes() {
         at("closed"),
         at("emptied"),
     );
-    let mut child = spawn(plain(&script, &marks)).unwrap();
+    let mut child = spawn(plain(&script, &marks)).await.unwrap();
     let mut pids = Vec::new();
     for name in names {
         pids.push(pid_in(&dir.path().join(name)).await);
@@ -190,7 +190,7 @@ async fn the_sweep_finds_what_left_its_parent_its_session_and_its_pipes() {
     // Another run's mark that begins with ours is not ours.
     let mut other = marks.clone();
     other.mark.push('1');
-    let mut bystander = spawn(plain("sleep 1000", &other)).unwrap();
+    let mut bystander = spawn(plain("sleep 1000", &other)).await.unwrap();
 
     let killed = Sweeper.sweep(&marks.mark).await.unwrap();
     assert!(killed >= 5, "{killed}");
@@ -217,6 +217,47 @@ fn a_child_learns_nothing_of_the_daemons_own_settings() {
     let inner = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "process::tests::inner_daemon_with_settings", "--ignored"])
         .env("DALSEGNO_DIR", "/somewhere/.dalsegno")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&inner.stdout);
+    assert!(inner.status.success() && said.contains("1 passed"), "{said}");
+}
+
+/// The inner half of the next test: a daemon whose environment holds credentials.
+#[tokio::test]
+#[ignore = "is run by the next test, in a process of its own"]
+async fn inner_daemon_with_credentials() {
+    assert!(std::env::var_os("GH_TOKEN").is_some(), "the outer test sets it");
+    let names = async |command: tokio::process::Command| {
+        let ended = run_bounded(command, None, LONG, &CancellationToken::new(), 1_000_000).await.unwrap();
+        let names: Vec<String> =
+            ended.tail.lines().filter_map(|line| Some(line.split_once('=')?.0.to_owned())).collect();
+        names
+    };
+    let holds = |names: &[String], name: &str| names.iter().any(|it| it == name);
+    // Agents and hooks.
+    let got = names(command("env", &surroundings())).await;
+    for name in ["GH_TOKEN", "GITLAB_TOKEN", "LINEAR_API_KEY", "JIRA_API_TOKEN", "SLACK_WEBHOOK"] {
+        assert!(!holds(&got, name), "{name}");
+    }
+    for name in ["OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "NPM_TOKEN", "PLAIN", "PATH"] {
+        assert!(holds(&got, name), "{name}");
+    }
+    // git's own talk with the remote.
+    let got = names(command_with_credentials("env", &surroundings())).await;
+    assert!(holds(&got, "GH_TOKEN") && holds(&got, "GITLAB_TOKEN"));
+}
+
+#[test]
+fn no_child_learns_what_opens_a_tracker_or_a_forge() {
+    let inner = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "process::tests::inner_daemon_with_credentials", "--ignored"])
+        .envs(
+            ["GH_TOKEN", "GITLAB_TOKEN", "LINEAR_API_KEY", "JIRA_API_TOKEN", "SLACK_WEBHOOK", "OPENAI_API_KEY"]
+                .into_iter()
+                .chain(["AWS_SECRET_ACCESS_KEY", "NPM_TOKEN", "PLAIN"])
+                .map(|name| (name, "s3cret")),
+        )
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&inner.stdout);

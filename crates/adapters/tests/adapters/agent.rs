@@ -293,6 +293,27 @@ mod acp {
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn figures_that_cannot_be_do_not_count_and_are_told_once() {
+        let prompt = r#"update '{"sessionUpdate":"usage_update","_meta":{"usage":{"inputTokens":7,"outputTokens":1}}}'
+            update '{"sessionUpdate":"usage_update","_meta":{"usage":{"inputTokens":18446744073709551615}}}'
+            answer '{"stopReason":"end_turn","usage":{"inputTokens":1000000000001,"outputTokens":10}}'"#;
+        let (end, heard) = turn(Bash { prompt, ..Bash::default() }).await;
+        assert_eq!(end.usage, Usage::new(7, 1));
+        assert_eq!(heard.text(TranscriptKind::Note).matches("figures that cannot be").count(), 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn responses_to_nothing_are_not_gathered() {
+        let prompt = r#"for n in $(seq 5); do printf '{"jsonrpc":"2.0","id":"none-%s","result":{}}\n' $n; done
+            answer '{"stopReason":"end_turn"}'"#;
+        let (end, heard) = turn(Bash { prompt, ..Bash::default() }).await;
+        assert_eq!(end.turn, TurnOutcome::Completed);
+        assert_eq!(heard.text(TranscriptKind::Malformed).matches("none-").count(), 5);
+        let flood = r#"for n in $(seq 200); do printf '{"jsonrpc":"2.0","id":"none-%s","result":{}}\n' $n; done"#;
+        assert_eq!(broken(Bash { prompt: flood, ..Bash::default() }).await.code, "agent_protocol");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn chunks_become_lines_and_the_last_message_is_the_summary() {
         let prompt = r#"say 'Let '; say 'me look.'
             update '{"sessionUpdate":"tool_call","toolCallId":"1","title":"ls","status":"in_progress"}'

@@ -140,7 +140,7 @@ async fn the_daemon_is_neither_seen_nor_killed() {
     let Some(jail) = Jail::new().await else { return };
     let own = std::process::id();
     jail.fails(&format!("kill -0 {own} && grep -qz CARGO /proc/{own}/environ")).await;
-    let mut victim = spawn(plain_sleep(&jail)).unwrap();
+    let mut victim = spawn(plain_sleep(&jail)).await.unwrap();
     let pid = victim.id().unwrap();
     let seen = jail.run(&format!("kill -9 {pid}; ls /proc | grep -c '^[0-9]'; test -e /proc/{pid}")).await;
     assert!(victim.try_wait().unwrap().is_none(), "it was killed: {}", seen.tail);
@@ -177,27 +177,31 @@ async fn what_runs_in_it_is_found_by_its_mark_and_dies_with_its_first_process() 
     let Some(jail) = Jail::new().await else { return };
     let escape = "setsid env -i bash -c 'echo $$ > deep; exec sleep 1000' & \
                   setsid sleep 1000 & while [ ! -s deep ]; do :; done; echo up > up; wait";
-    let start = |script: &str| {
+    let start = async |script: &str| {
         let mut agent = command("bash", &jail.surroundings(Inmate::Agent));
         agent.args(["-c", script]).current_dir(&jail.place);
-        spawn(agent).unwrap()
+        spawn(agent).await.unwrap()
     };
     let up = async || {
-        while !jail.place.join("up").exists() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let there = async {
+            while !jail.place.join("up").exists() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), there).await.expect("it does not come up");
         fs::remove_file(jail.place.join("up")).unwrap();
         fs::remove_file(jail.place.join("deep")).unwrap();
     };
     let mark = jail.world.context().mark;
-    let mut agent = start(escape);
+    let mut agent = start(escape).await;
     up().await;
     // How many it kills by itself is left to chance: the sandbox ends all the others.
     assert!(Sweeper.sweep(&mark).await.unwrap() >= 1);
-    assert!(!agent.wait().await.unwrap().success());
+    let ended = tokio::time::timeout(Duration::from_secs(20), agent.wait()).await;
+    assert!(!ended.expect("its first process lives on").unwrap().success());
     assert_eq!((Sweeper.sweep(&mark).await.unwrap(), running(&jail.place)), (0, 0));
     // One signal to the outermost process is enough.
-    let mut agent = start(escape);
+    let mut agent = start(escape).await;
     up().await;
     agent.start_kill().unwrap();
     agent.wait().await.unwrap();
@@ -289,7 +293,7 @@ async fn a_sandbox_outlives_the_thread_that_asked_for_it() {
     let (runtime, up) = (tokio::runtime::Handle::current(), jail.place.join("up"));
     let asked = std::thread::spawn(move || {
         let _inside = runtime.enter();
-        let agent = spawn(agent).unwrap();
+        let agent = runtime.block_on(spawn(agent)).unwrap();
         while !up.exists() {
             std::thread::sleep(Duration::from_millis(5));
         }

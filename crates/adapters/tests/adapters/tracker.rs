@@ -242,6 +242,19 @@ async fn required_fields_are_taken_as_they_stand() {
 }
 
 #[tokio::test]
+async fn an_id_that_is_a_whole_text_is_malformed() {
+    let local = Local::new();
+    for (length, issues) in [(256, 1), (257, 0)] {
+        let id = "x".repeat(length);
+        local.write("DS-1", &format!("---\nid: {id}\ntitle: x\nstate: Todo\n---\n"));
+        assert_eq!(local.todo().await.len(), issues);
+    }
+    let failure = local.tracker.fetch_issues_by_ids(&[IssueId::from("x".repeat(256).as_str())]).await.unwrap_err();
+    assert_eq!(failure.code, "tracker_response");
+    assert!(failure.message.contains("257 bytes, and 256 fit"), "{failure}");
+}
+
+#[tokio::test]
 async fn half_saved_files_fail_the_refresh_and_hold_up_nobody() {
     let local = Local::new();
     local.write("DS-2", &todo("", "").replace("i-1", "i-2"));

@@ -162,3 +162,32 @@ pub(crate) async fn canceled_scripts_end_soon() {
     assert_eq!(hook.unwrap_err().code, "canceled");
     assert_eq!(check.unwrap_err().code, "canceled");
 }
+
+/// The inner half of the next test: a daemon whose environment holds credentials.
+#[tokio::test]
+#[ignore = "is run by the next test, in a process of its own"]
+async fn inner_check_and_hook_of_a_daemon_with_credentials() {
+    assert!(std::env::var_os("OPENAI_API_KEY").is_some(), "the outer test sets it");
+    let mut world = World::new();
+    let (path, commit) = world.worked().await;
+    let (passed, tail) = world.workspaces.run_check(&world.context(), &commit, "env").await.unwrap();
+    assert!(passed && tail.contains("PLAIN=s3cret"), "{tail}");
+    assert_eq!(tail.matches("s3cret").count(), 1, "{tail}");
+    world.policy.hooks.before_run = Some("env > hook.env".to_owned());
+    world.workspaces.run_hook(&world.context(), Hook::BeforeRun).await.unwrap();
+    let env = fs::read_to_string(path.join("hook.env")).unwrap();
+    assert!(env.contains("NPM_TOKEN=s3cret") && !env.contains("GH_TOKEN"), "{env}");
+}
+
+#[test]
+fn a_check_gets_no_credentials_and_a_hook_none_of_forges() {
+    let inner = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "workspace_scripts::inner_check_and_hook_of_a_daemon_with_credentials", "--ignored"])
+        .envs(
+            ["GH_TOKEN", "OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "NPM_TOKEN", "PLAIN"].map(|name| (name, "s3cret")),
+        )
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&inner.stdout);
+    assert!(inner.status.success() && said.contains("1 passed"), "{said}");
+}

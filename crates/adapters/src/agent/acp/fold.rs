@@ -44,6 +44,7 @@ impl Listener {
 
     /// The turn is over: usage and last words.
     pub(super) fn end_turn(&self, reported: Usage) -> (Usage, String) {
+        let reported = self.ear.believed(reported).unwrap_or_default();
         let usage = {
             let mut fold = self.fold();
             fold.usage = fold.usage.max(reported);
@@ -91,6 +92,7 @@ impl Listener {
                 // `used` and `size` tell how full the model's context is, not what was consumed. What counts comes in
                 // the metadata, where an agent says it at all.
                 let Some(usage) = update.pointer("/_meta/usage").and_then(usage_of) else { return };
+                let Some(usage) = self.ear.believed(usage) else { return };
                 let usage = {
                     let mut fold = self.fold();
                     fold.usage = fold.usage.max(usage);

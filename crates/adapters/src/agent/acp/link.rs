@@ -33,9 +33,9 @@ impl Link {
     /// Starts the program and connects to it; nothing is said yet.
     pub(super) async fn open(command: Command, sink: Arc<dyn AgentSink>, gate: Gate) -> Result<Self, Failure> {
         let listener = Arc::new(Listener::new(sink));
-        let (mut program, input, output) = Program::start(command, listener.ear.clone(), ADVICE)?;
+        let (mut program, input, output) = Program::start(command, listener.ear.clone(), ADVICE).await?;
         let (channel, to_crate, from_crate) = wire::channel();
-        let credit = wire::credit();
+        let credit = wire::Credit::new();
         let stop = program.stop.clone();
         program.tasks.spawn(wire::read(output, to_crate, credit.clone(), listener.clone()));
         program.tasks.spawn(wire::write(input, from_crate, credit, stop.clone()));

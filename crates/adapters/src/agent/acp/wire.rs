@@ -1,8 +1,8 @@
 //! Between the child's pipes and the protocol's crate: lines in, frames out.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use agent_client_protocol::{Channel, RawJsonRpcMessage, TransportFrame};
+use agent_client_protocol::{Channel, RawJsonRpcId, RawJsonRpcMessage, RawJsonRpcResponse, TransportFrame};
 use futures::StreamExt as _;
 use futures::channel::mpsc;
 use tokio::io::{AsyncRead, AsyncWriteExt as _};
@@ -13,9 +13,31 @@ use tokio_util::sync::CancellationToken;
 use super::fold::Listener;
 use crate::agent::lines::{Lines, MAX_LINE_BYTES, MAX_OPEN_REQUESTS, Next, too_long};
 
-/// Limits what the agent may ask at once: taken by the reader, given back by the writer.
-pub(super) fn credit() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(MAX_OPEN_REQUESTS))
+/// What the agent may send at once that the crate queues.
+#[derive(Debug)]
+pub(super) struct Credit {
+    /// Its requests: taken by the reader, given back by the writer.
+    requests: Semaphore,
+    /// Our requests that it has not answered: noted by the writer. A response to none of them is of no use.
+    asked: Mutex<Vec<RawJsonRpcId>>,
+}
+
+impl Credit {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self { requests: Semaphore::new(MAX_OPEN_REQUESTS), asked: Mutex::default() })
+    }
+
+    /// A request goes out.
+    fn ask(&self, id: &RawJsonRpcId) {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(id.clone());
+    }
+
+    /// A response came; whether it answers something.
+    fn answers(&self, response: &RawJsonRpcResponse) -> bool {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = asked.iter().position(|it| it == response.id());
+        found.map(|at| asked.swap_remove(at)).is_some()
+    }
 }
 
 /// Reads the agent's standard output to its end, or until it is of no use any more. The end of `frames` is what the
@@ -23,7 +45,7 @@ pub(super) fn credit() -> Arc<Semaphore> {
 pub(super) async fn read(
     output: impl AsyncRead + Unpin,
     frames: mpsc::UnboundedSender<TransportFrame>,
-    credit: Arc<Semaphore>,
+    credit: Arc<Credit>,
     listener: Arc<Listener>,
 ) {
     let mut lines = Lines::new(output, MAX_LINE_BYTES);
@@ -60,7 +82,7 @@ pub(super) async fn read(
                 }
             }
             request @ RawJsonRpcMessage::Request(_) => {
-                match credit.acquire().await {
+                match credit.requests.acquire().await {
                     Ok(permit) => permit.forget(),
                     Err(_) => return,
                 }
@@ -68,8 +90,16 @@ pub(super) async fn read(
                     return;
                 }
             }
-            response @ RawJsonRpcMessage::Response(_) => {
-                if frames.unbounded_send(TransportFrame::Single(response)).is_err() {
+            RawJsonRpcMessage::Response(response) => {
+                if !credit.answers(&response) {
+                    if let Err(failure) = listener.malformed(&text) {
+                        listener.give_up(failure);
+                        return;
+                    }
+                    continue;
+                }
+                let response = TransportFrame::Single(RawJsonRpcMessage::Response(response));
+                if frames.unbounded_send(response).is_err() {
                     return;
                 }
             }
@@ -81,7 +111,7 @@ pub(super) async fn read(
 pub(super) async fn write(
     mut input: ChildStdin,
     mut frames: mpsc::UnboundedReceiver<TransportFrame>,
-    credit: Arc<Semaphore>,
+    credit: Arc<Credit>,
     stop: CancellationToken,
 ) {
     loop {
@@ -90,8 +120,12 @@ pub(super) async fn write(
             () = stop.cancelled() => None,
         };
         let Some(frame) = frame else { return };
-        if matches!(frame, TransportFrame::Single(RawJsonRpcMessage::Response(_))) {
-            credit.add_permits(1);
+        if let TransportFrame::Single(message) = &frame {
+            match message {
+                RawJsonRpcMessage::Response(_) => credit.requests.add_permits(1),
+                RawJsonRpcMessage::Request(request) => credit.ask(&request.id),
+                RawJsonRpcMessage::Notification(_) => {}
+            }
         }
         let mut line = match frame.to_json() {
             Ok(line) => line,

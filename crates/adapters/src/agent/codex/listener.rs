@@ -240,15 +240,19 @@ impl Listener {
     }
 
     fn tokens(&self, params: &Value) {
-        let told = {
+        let (told, absurd) = {
             let mut fold = self.fold();
             let open = fold.open;
             // A total that belongs to another turn is history: it is told after a resume.
             let ours = params.get("threadId").and_then(Value::as_str) == fold.thread.as_deref();
             let now = !ours || params.get("turnId").and_then(Value::as_str) == fold.turn.as_deref();
-            fold.tokens.update(params, open && now);
-            (open && now).then(|| (fold.tokens.turn(), fold.model.clone()))
+            let absurd = fold.tokens.update(params, open && now).err();
+            ((open && now).then(|| (fold.tokens.turn(), fold.model.clone())), absurd)
         };
+        if let Some(absurd) = absurd {
+            // Said, and no more.
+            let _ = self.ear.believed(absurd);
+        }
         if let Some((usage, model)) = told {
             self.ear.usage(usage, model.as_deref());
         }

@@ -51,9 +51,9 @@ pub(super) struct Link {
 }
 
 impl Link {
-    fn open(command: Command, launch: &Launch, workspace: &str) -> Result<Self, Failure> {
+    async fn open(command: Command, launch: &Launch, workspace: &str) -> Result<Self, Failure> {
         let listener = Arc::new(Listener::new(launch.sink.clone()));
-        let (mut program, input, output) = Program::start(command, listener.ear.clone(), ADVICE)?;
+        let (mut program, input, output) = Program::start(command, listener.ear.clone(), ADVICE).await?;
         let (wire, lines) = Wire::new();
         let asks = Arc::new(Asks {
             approve: launch.context.request.policy.auto_approve,
@@ -89,7 +89,7 @@ impl Link {
 /// Starts the program, shakes hands, and makes or resumes the thread. After a failure nothing of it is left.
 pub(super) async fn start(command: Command, launch: Launch, workspace: String) -> Result<Started, Failure> {
     let policy = &launch.context.request.policy.agent;
-    let mut link = Link::open(command, &launch, &workspace)?;
+    let mut link = Link::open(command, &launch, &workspace).await?;
     let overrides = Overrides::new(&workspace, policy);
     let limit = Duration::from_millis(policy.read_timeout_ms);
     let opened = match (Handshake { launch: &launch, overrides: &overrides, limit }).run(&mut link).await {

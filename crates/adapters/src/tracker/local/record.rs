@@ -15,6 +15,9 @@ use crate::workflow::front_matter;
 /// Bytes that an issue file may have.
 pub(super) const SIZE_LIMIT: u64 = 1024 * 1024;
 
+/// Bytes that an id may have: it is in the journal many times, and in names of files and branches.
+pub(super) const MAX_ID_BYTES: usize = 256;
+
 /// What one file says; nothing yet about other files.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Record {
@@ -92,6 +95,9 @@ pub(super) fn parse(identifier: &str, bytes: &[u8], meta: &fs::Metadata) -> Resu
         value.filter(|_| !null).ok_or_else(|| format!("it has no {name}"))
     };
     let id = needed("id", required.id).ok();
+    if let Some(id) = id.as_ref().filter(|id| id.len() > MAX_ID_BYTES) {
+        return Err(format!("its id has {} bytes, and {MAX_ID_BYTES} fit", id.len()));
+    }
     let field = |name: &str| text.front.get(name);
     Ok(Record {
         identifier: identifier.to_owned(),
