@@ -1,10 +1,11 @@
 //! Durable effects and waits on SQLite, beside the disk's raw sync rate.
 //!
-//! `cargo bench -p dalsegno-store --bench effects [-- --json] [--seconds N] [--only effects,replay,parked,wake,churn]`
+//! `cargo bench -p dalsegno-store --bench effects [-- --json] [--seconds N] [--no-apart-checkpoints]
+//! [--only effects,replay,parked,wake,churn]`
 //!
 //! An effect is a step with a small input and a small output, through the host that embedders use: intent and outcome, each
-//! synced. Ratios are to the raw rates measured just before and after in the same process: a 4 KiB write and `fdatasync`, overwriting a
-//! preallocated file, and appending to one.
+//! synced. Ratios are to the raw rate measured just before and after each slice in the same process: a 4 KiB write and `fdatasync`,
+//! overwriting a preallocated file. Rates and ratios are medians over the slices.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -24,10 +25,12 @@ use dalsegno_durable::wait::WaitKey;
 use dalsegno_durable::{
     DurableStore, EffectError, EffectHost, ExecutionScope, HostOptions, Resolution, Scope, StoredHost,
 };
-use dalsegno_store::SqliteDurable;
+use dalsegno_store::{DurableOptions, SqliteDurable};
 use serde_json::{Value, json};
 
 const SCOPES: [usize; 3] = [1, 64, 512];
+/// What is measured at once between two looks at the raw rate.
+const SLICE: Duration = Duration::from_millis(300);
 const PARKED: usize = 100_000;
 const WAKES: usize = 500;
 /// In the environment of the second process: the database.
@@ -62,7 +65,8 @@ fn main() {
     let wanted = |name: &str| only.as_ref().is_none_or(|only| only.split(',').any(|part| part == name));
     let mut found = serde_json::Map::new();
     if wanted("effects") {
-        let rates: Vec<Value> = SCOPES.iter().map(|scopes| beside_raw(dir.path(), limit, *scopes, &runtime)).collect();
+        let rates: Vec<Value> =
+            SCOPES.iter().map(|scopes| runtime.block_on(effects(dir.path(), *scopes, limit))).collect();
         found.insert("effects".into(), rates.into());
     }
     if wanted("replay") {
@@ -95,48 +99,58 @@ fn round(ratio: f64) -> f64 {
     (ratio * 100.0).round() / 100.0
 }
 
-/// Writes of 4 KiB with `fdatasync` per second: overwriting, and appending.
-fn raw(dir: &Path, limit: Duration) -> (f64, f64) {
-    const BLOCK: [u8; 4096] = [7; 4096];
-    const BLOCKS: u64 = 4096;
-    let path = dir.join("raw");
-    let file = FileOptions::new().write(true).create(true).truncate(true).open(&path).unwrap();
-    for block in 0..BLOCKS {
-        file.write_all_at(&BLOCK, block * 4096).unwrap();
-    }
-    file.sync_all().unwrap();
-    let rate = |file: &File, wrap: u64| {
-        let start = Instant::now();
-        let mut count = 0;
-        while start.elapsed() < limit {
-            file.write_all_at(&BLOCK, (count % wrap) * 4096).unwrap();
-            file.sync_data().unwrap();
-            count += 1;
-        }
-        count as f64 / start.elapsed().as_secs_f64()
-    };
-    let overwrite = rate(&file, BLOCKS);
-    file.set_len(0).unwrap();
-    file.sync_all().unwrap();
-    let append = rate(&file, u64::MAX);
-    std::fs::remove_file(&path).unwrap();
-    (overwrite, append)
+/// A file for the disk's raw rates.
+struct Raw {
+    file: File,
+    blocks: u64,
+    appended: u64,
 }
 
-fn beside_raw(dir: &Path, limit: Duration, scopes: usize, runtime: &tokio::runtime::Runtime) -> Value {
-    let before = raw(dir, limit / 4);
-    let mut found = runtime.block_on(effects(dir, scopes, limit));
-    let after = raw(dir, limit / 4);
-    let (overwrite, append) = (f64::midpoint(before.0, after.0), f64::midpoint(before.1, after.1));
-    found["raw_overwrite_per_s"] = json!(overwrite.round());
-    found["raw_append_per_s"] = json!(append.round());
-    found["ratio_to_overwrite"] = json!(round(found["per_s"].as_f64().unwrap() / overwrite));
-    found["ratio_to_append"] = json!(round(found["per_s"].as_f64().unwrap() / append));
-    found
+impl Raw {
+    const BLOCK: [u8; 4096] = [7; 4096];
+    const BLOCKS: u64 = 4096;
+
+    fn new(dir: &Path) -> Self {
+        let file = FileOptions::new().write(true).create(true).truncate(true).open(dir.join("raw")).unwrap();
+        for block in 0..Self::BLOCKS {
+            file.write_all_at(&Self::BLOCK, block * 4096).unwrap();
+        }
+        file.sync_all().unwrap();
+        Self { file, blocks: 0, appended: Self::BLOCKS }
+    }
+
+    /// Writes of 4 KiB with `fdatasync` per second, over what is there.
+    fn overwrite(&mut self, limit: Duration) -> f64 {
+        let (start, first) = (Instant::now(), self.blocks);
+        while start.elapsed() < limit {
+            self.file.write_all_at(&Self::BLOCK, (self.blocks % Self::BLOCKS) * 4096).unwrap();
+            self.file.sync_data().unwrap();
+            self.blocks += 1;
+        }
+        (self.blocks - first) as f64 / start.elapsed().as_secs_f64()
+    }
+
+    /// The same, making the file longer.
+    fn append(&mut self, limit: Duration) -> f64 {
+        let (start, first) = (Instant::now(), self.appended);
+        while start.elapsed() < limit {
+            self.file.write_all_at(&Self::BLOCK, self.appended * 4096).unwrap();
+            self.file.sync_data().unwrap();
+            self.appended += 1;
+        }
+        (self.appended - first) as f64 / start.elapsed().as_secs_f64()
+    }
+}
+
+fn median(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_unstable_by(f64::total_cmp);
+    numbers[numbers.len() / 2]
 }
 
 fn open(path: &Path, options: HostOptions) -> (Arc<SqliteDurable>, StoredHost) {
-    let store = Arc::new(SqliteDurable::open(path).unwrap());
+    let apart_checkpoints = !std::env::args().any(|argument| argument == "--no-apart-checkpoints");
+    let store = DurableOptions { apart_checkpoints, ..DurableOptions::default() };
+    let store = Arc::new(SqliteDurable::open_with(path, &store).unwrap());
     let host = StoredHost::with(Arc::clone(&store) as Arc<dyn DurableStore>, options);
     (store, host)
 }
@@ -150,45 +164,85 @@ async fn step(scope: &Scope<'_>, number: u64) -> u64 {
     scope.step(&name, &input, || async move { Ok::<u64, EffectError>(number) }).await.unwrap()
 }
 
-/// So many scopes, each with one effect at a time.
+/// So many scopes, each with one effect at a time, in slices between which the disk's raw rate is measured: others may use the disk.
 async fn effects(dir: &Path, scopes: usize, limit: Duration) -> Value {
     let path = dir.join(format!("effects-{scopes}.db"));
     let (store, host) = open(&path, HostOptions::default());
-    let cpu = usage().1;
-    // The first moments make the files grow; they are not counted.
-    let begin = Instant::now() + limit / 8;
-    let end = begin + limit;
-    let mut tasks = Vec::new();
+    warm_up(&host).await;
+    let mut held = Vec::new();
     for task in 0..scopes {
-        let scope = scoped(&host, task.to_string()).await;
-        tasks.push(tokio::spawn(async move {
-            let (mut times, mut count) = (Vec::new(), 0);
-            loop {
-                let start = Instant::now();
-                if start >= end {
-                    return (times, count);
-                }
-                step(&scope, count as u64).await;
-                count += 1;
-                if start >= begin {
-                    times.push(start.elapsed());
-                }
-            }
-        }));
+        held.push((scoped(&host, task.to_string()).await, 0_u64));
     }
-    let (mut times, mut counts) = (Vec::new(), Vec::new());
-    for task in tasks {
-        let (some, count): (Vec<Duration>, usize) = task.await.unwrap();
-        times.extend(some);
-        counts.push(count);
+    let mut raw = Raw::new(dir);
+    let mut slices = Vec::new();
+    let mut times = Vec::new();
+    let appends = raw.append(SLICE);
+    let mut before = raw.overwrite(SLICE / 3);
+    for _ in 0..(limit.as_secs_f64() / SLICE.as_secs_f64()) as usize {
+        let (start, cpu) = (Instant::now(), usage().1);
+        let tasks: Vec<_> =
+            held.drain(..).map(|(scope, next)| tokio::spawn(steps(scope, next, start + SLICE))).collect();
+        let mut count = 0;
+        for task in tasks {
+            let (scope, next, some) = task.await.unwrap();
+            held.push((scope, next));
+            count += some.len();
+            times.extend(some);
+        }
+        let rate = count as f64 / start.elapsed().as_secs_f64();
+        let cpu_us = (usage().1 - cpu) as f64 * 1_000.0 / count as f64;
+        let after = raw.overwrite(SLICE / 3);
+        slices.push([rate, cpu_us, f64::midpoint(before, after), rate / f64::midpoint(before, after)]);
+        before = after;
     }
-    let all: usize = counts.iter().sum();
-    let cpu_us = round((usage().1 - cpu) as f64 * 1_000.0 / all as f64);
     store.close();
     let bytes = std::fs::metadata(&path).unwrap().len();
-    let per_s = (times.len() as f64 / limit.as_secs_f64()).round();
     let spread = spread(times);
-    json!({"scopes": scopes, "per_s": per_s, "cpu_us_each": cpu_us, "p50_us": spread[0], "p99_us": spread[1], "database_bytes": bytes})
+    let of = |column: usize| slices.iter().map(|slice| slice[column]).collect::<Vec<_>>();
+    json!({
+        "scopes": scopes,
+        "per_s": median(of(0)).round(),
+        "per_s_in_the_best_slice": of(0).into_iter().fold(0.0, f64::max).round(),
+        "p50_us": spread[0],
+        "p99_us": spread[1],
+        "cpu_us_each": round(median(of(1))),
+        "raw_overwrite_per_s": median(of(2)).round(),
+        "raw_append_per_s": appends.round(),
+        "ratio_to_overwrite": round(median(of(3))),
+        "database_bytes": bytes,
+    })
+}
+
+/// Steps of one scope until then.
+async fn steps(scope: Scope<'static>, mut next: u64, end: Instant) -> (Scope<'static>, u64, Vec<Duration>) {
+    let mut times = Vec::new();
+    loop {
+        let start = Instant::now();
+        if start >= end {
+            return (scope, next, times);
+        }
+        step(&scope, next).await;
+        next += 1;
+        times.push(start.elapsed());
+    }
+}
+
+/// Until the log was written once: from then on it is written over, as it is in a store that has been open for a while.
+async fn warm_up(host: &StoredHost) {
+    let tasks: Vec<_> = (0..64)
+        .map(|task| {
+            let host = host.clone();
+            tokio::spawn(async move {
+                let scope = scoped(&host, format!("warm-{task}")).await;
+                for number in 0..200 {
+                    step(&scope, number).await;
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
 }
 
 /// Median and 99th percentile in microseconds.

@@ -67,10 +67,19 @@ const BUSY_LOOKS: i32 = 20_000;
 const BUSY_PAUSE: Duration = Duration::from_micros(500);
 
 /// How a database of effects alone is kept.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct DurableOptions {
     /// Most pages of 8 KiB that the database may have; beyond, the disk counts as full. `None`: no limit.
     pub max_pages: Option<u32>,
+    /// Copy the log into the database on a connection of its own, beside the writer. On by default, unlike in a daemon: many scopes write at
+    /// once, and none of them should wait for the copy.
+    pub apart_checkpoints: bool,
+}
+
+impl Default for DurableOptions {
+    fn default() -> Self {
+        Self { max_pages: None, apart_checkpoints: true }
+    }
 }
 
 /// Effects and waits in a SQLite database.
@@ -150,6 +159,10 @@ impl SqliteDurable {
         schema::create(&mut db, path, &EFFECTS_ALONE)?;
         schema::migrate(&mut db, path, &EFFECTS_ALONE)?;
         let secret: [u8; 32] = db.query_row("SELECT value FROM meta WHERE key = 'secret'", [], |row| row.get(0))?;
+        let checkpoints = options.apart_checkpoints.then(|| connect(path)).transpose()?;
+        if checkpoints.is_some() {
+            db.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
+        }
         let owner = Owner::shared(path)?;
         drop(opening);
         let changes = watch::Sender::new(0);
@@ -157,7 +170,7 @@ impl SqliteDurable {
         let writer = Writer {
             in_use,
             db,
-            checkpoints: None,
+            checkpoints,
             queue: Arc::clone(&queue),
             counters: Arc::<Counters>::default(),
             journal: None,
@@ -212,7 +225,10 @@ impl SqliteDurable {
         let room = self.queue.room().await.map_err(closed)?;
         let (ask, answer) = Ask::new(question()?);
         room.put(Job::Durable(wrap(ask))).map_err(closed)?;
-        answer.await.unwrap_or_else(|_| Err(Refused::Failed("the writer ended without an answer".to_owned())))
+        match answer.await {
+            Ok((answer, _question)) => answer,
+            Err(_) => Err(Refused::Failed("the writer ended without an answer".to_owned())),
+        }
     }
 
     /// Begins to hear of what other processes write, once.
@@ -259,7 +275,7 @@ impl DurableStore for SqliteDurable {
     }
 
     async fn write(&self, lease: Lease, write: Write) -> Result<Place, Refused> {
-        self.ask(|| Ok((lease, Row::of(write)?)), |ask| Request::Write(Box::new(ask))).await
+        self.ask(|| Ok(Box::new((lease, Row::of(write)?))), Request::Write).await
     }
 
     async fn end(&self, lease: Lease, now: Timestamp) -> Result<(), Refused> {

@@ -10,17 +10,19 @@ use tokio::sync::oneshot;
 use super::records::RawRecord;
 
 /// A question, and where its answer goes. The answer is given to the asker only when it is on disk.
+///
+/// The question goes back with it: memory is best given back by the thread that took it, and the writer has other things to do.
 pub(crate) struct Ask<Q, A> {
     pub(super) question: Q,
     held: Option<Result<A, Refused>>,
-    asker: oneshot::Sender<Result<A, Refused>>,
+    asker: oneshot::Sender<(Result<A, Refused>, Q)>,
 }
 
 /// The asker's end.
-pub(super) type Answer<A> = oneshot::Receiver<Result<A, Refused>>;
+pub(super) type Answer<Q, A> = oneshot::Receiver<(Result<A, Refused>, Q)>;
 
 impl<Q, A> Ask<Q, A> {
-    pub(super) fn new(question: Q) -> (Self, Answer<A>) {
+    pub(super) fn new(question: Q) -> (Self, Answer<Q, A>) {
         let (asker, answer) = oneshot::channel();
         (Self { question, held: None, asker }, answer)
     }
@@ -38,11 +40,11 @@ impl<Q, A> Ask<Q, A> {
     fn tell(self) {
         let answer = self.held.unwrap_or_else(|| Err(Refused::Failed("the writer left it out".to_owned())));
         // Whoever asked may have stopped waiting; what was done is there all the same.
-        let _ = self.asker.send(answer);
+        let _ = self.asker.send((answer, self.question));
     }
 
     fn fail(self, reason: &str) {
-        let _ = self.asker.send(Err(Refused::Failed(reason.to_owned())));
+        let _ = self.asker.send((Err(Refused::Failed(reason.to_owned())), self.question));
     }
 }
 
@@ -192,8 +194,8 @@ pub(crate) struct Portion {
 pub(crate) enum Request {
     Open(Ask<OpenScope, RawScope>),
     Load(Ask<Lease, RawScope>),
-    /// Much larger than the others, and on its way through queues.
-    Write(Box<Ask<(Lease, Row), Place>>),
+    /// Much larger than the others, so it is in a box.
+    Write(Ask<Box<(Lease, Row)>, Place>),
     End(Ask<(Lease, Timestamp), ()>),
     Register(Ask<(WaitName, Option<Timestamp>, Timestamp), Registered>),
     Resolve(Ask<(WaitName, Resolution, Timestamp), Resolved>),

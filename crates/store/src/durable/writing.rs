@@ -1,6 +1,7 @@
 //! What the writer does for effects and waits, inside the transactions that it makes for everybody.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
 
 use dalsegno_durable::store::{Lease, Place, ScopeRow, StoreError as Refused};
 use rusqlite::{Connection, OptionalExtension, Statement};
@@ -17,6 +18,33 @@ const HEADS_EVERY: i64 = 4_096;
 const REMEMBERED_SCOPES: usize = 200_000;
 const REMEMBERED_KEYS: usize = 4_000_000;
 
+/// Fingerprints, which are spread already.
+type Numbers = HashSet<u64, BuildHasherDefault<Spread>>;
+
+/// Spreads numbers that nobody chooses to do harm: rows count up, and fingerprints are hashes.
+#[derive(Default)]
+pub(super) struct Spread(u64);
+
+impl Hasher for Spread {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    }
+
+    fn write_i64(&mut self, number: i64) {
+        self.write_u64(number.cast_unsigned());
+    }
+}
+
 /// What is known of a scope that was opened.
 pub(super) struct Known {
     pub(super) epoch: u64,
@@ -24,7 +52,7 @@ pub(super) struct Known {
     /// The newest of its effects; 0: none.
     pub(super) head: i64,
     /// Fingerprints of its replay keys.
-    keys: HashSet<u64>,
+    keys: Numbers,
     /// Which view of the database this is from.
     seen: u64,
 }
@@ -36,7 +64,7 @@ pub(crate) struct Durable<'db> {
     intent: Statement<'db>,
     outcome: Statement<'db>,
     pub(super) owner: Owner,
-    pub(super) known: HashMap<i64, Known>,
+    pub(super) known: HashMap<i64, Known, BuildHasherDefault<Spread>>,
     keys: usize,
     /// Scopes with a head that is not written.
     unwritten: HashSet<i64>,
@@ -67,7 +95,7 @@ impl<'db> Durable<'db> {
                  ON CONFLICT (place) DO UPDATE SET progress = excluded.progress, state = excluded.state",
             )?,
             owner,
-            known: HashMap::new(),
+            known: HashMap::default(),
             keys: 0,
             unwritten: HashSet::new(),
             data_version: -1,
@@ -105,7 +133,7 @@ impl<'db> Durable<'db> {
     /// Does what is asked, and keeps the answer until it is on disk.
     pub(crate) fn answer(&mut self, request: &mut Request) -> rusqlite::Result<()> {
         match request {
-            Request::Write(ask) => ask.hold(|(lease, row)| self.write(*lease, row)),
+            Request::Write(ask) => ask.hold(|question| self.write(question.0, &question.1)),
             Request::Open(ask) => ask.hold(|scope| self.open(scope)),
             Request::Load(ask) => ask.hold(|lease| self.load(*lease)),
             Request::End(ask) => ask.hold(|(lease, now)| self.end(*lease, *now)),
@@ -184,7 +212,7 @@ impl<'db> Durable<'db> {
     }
 
     pub(super) fn remember(&mut self, lease: Lease, ended: bool, head: i64, keys: impl Iterator<Item = u64>) {
-        let keys: HashSet<u64> = keys.collect();
+        let keys: Numbers = keys.collect();
         self.forget(lease.row.0);
         self.keys += keys.len();
         self.known.insert(lease.row.0, Known { epoch: lease.epoch, ended, head, keys, seen: self.view });
@@ -235,13 +263,13 @@ impl<'db> Durable<'db> {
     }
 
     pub(super) fn write(&mut self, lease: Lease, row: &Row) -> Result<Place, Trouble> {
-        if self.leased(lease)?.ended {
+        let known = self.leased(lease)?;
+        if known.ended {
             return Err(Refused::ScopeEnded.into());
         }
         let ScopeRow(scope) = lease.row;
         match row {
             Row::Intent { record, fingerprint, state } => {
-                let known = self.leased(lease)?;
                 let previous = known.head;
                 if known.keys.contains(fingerprint)
                     && records::chain(self.db, scope, previous)?

@@ -150,7 +150,7 @@ async fn only_the_owner_can_read_what_is_made_and_nothing_is_left_of_who_is_gone
 #[tokio::test]
 async fn a_full_disk_poisons_and_nothing_is_half_there() {
     let dir = tempfile::tempdir().unwrap();
-    let small = DurableOptions { max_pages: Some(60) };
+    let small = DurableOptions { max_pages: Some(60), ..DurableOptions::default() };
     let full = SqliteDurable::open_with(&database(dir.path()), &small).unwrap();
     let scope = scope("1");
     let lease = full.open(&scope, Claim::IfFree).await.unwrap().lease;

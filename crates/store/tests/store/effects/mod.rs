@@ -8,6 +8,9 @@ mod kept;
 mod mixed;
 mod prune;
 mod shared;
+// Only debug builds have crash points.
+#[cfg(debug_assertions)]
+mod walk;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
