@@ -90,7 +90,7 @@ async fn effects_that_come_after_the_newest_were_pruned_are_found_again() {
 async fn chains_are_whole_before_and_after_their_heads_are_written() {
     let dir = tempfile::tempdir().unwrap();
     let first = Arc::new(store(dir.path()));
-    let tasks: Vec<_> = (0..100)
+    let tasks: Vec<_> = (0..150)
         .map(|name| {
             let store = Arc::clone(&first);
             tokio::spawn(async move {
@@ -108,9 +108,10 @@ async fn chains_are_whole_before_and_after_their_heads_are_written() {
     first.close();
     let sql = "SELECT value FROM meta WHERE key = 'heads_through'";
     let through: i64 = super::raw(dir.path()).query_row(sql, [], |row| row.get(0)).unwrap();
-    assert!((4_096..6_000).contains(&through), "{through}");
+    // Twice: the first time by a look at the table, the second time from memory.
+    assert!((8_192..9_000).contains(&through), "{through}");
     let again = store(dir.path());
-    for name in 0..100 {
+    for name in 0..150 {
         let opened = again.open(&scope(&name.to_string()), Claim::IfFree).await.unwrap();
         assert_eq!(opened.effects.len(), 60, "{name}");
     }
