@@ -65,3 +65,57 @@ async fn the_database_is_as_large_as_what_lives_however_much_passed() {
     assert_eq!(keys, 8, "what lives is not pruned");
     assert_eq!(count(dir.path(), "tombstones"), 7 * 64);
 }
+
+/// What was newest may be pruned; what comes then is still found.
+#[tokio::test]
+async fn effects_that_come_after_the_newest_were_pruned_are_found_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = store(dir.path());
+    ended_scope(&before, "old", 3, 1).await;
+    before.prune(Timestamp(2), 10).await.unwrap();
+    drop(before);
+    // As after very many effects, all of them gone by now.
+    super::raw(dir.path()).execute("UPDATE meta SET value = 5000 WHERE key = 'heads_through'", []).unwrap();
+    let writing = store(dir.path());
+    let lease = writing.open(&scope("new"), Claim::IfFree).await.unwrap().lease;
+    for number in 0..3 {
+        super::intend(&writing, lease, &super::intent(&scope("new"), &format!("e{number}"), 1)).await.unwrap();
+    }
+    drop(writing);
+    assert_eq!(store(dir.path()).open(&scope("new"), Claim::IfFree).await.unwrap().effects.len(), 3);
+}
+
+/// Heads are written now and then; whoever comes after that many effects finds all of them.
+#[tokio::test]
+async fn chains_are_whole_before_and_after_their_heads_are_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Arc::new(store(dir.path()));
+    // Ten at a time, so that most are silent when heads are written.
+    for ten in 0..15 {
+        let tasks: Vec<_> = (ten * 10..ten * 10 + 10)
+            .map(|name| {
+                let store = Arc::clone(&first);
+                tokio::spawn(async move {
+                    let scope = scope(&name.to_string());
+                    let lease = store.open(&scope, Claim::IfFree).await.unwrap().lease;
+                    for number in 0..60 {
+                        super::intend(&store, lease, &super::intent(&scope, &format!("e{number}"), 1)).await.unwrap();
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+    }
+    first.close();
+    let sql = "SELECT value FROM meta WHERE key = 'heads_through'";
+    let through: i64 = super::raw(dir.path()).query_row(sql, [], |row| row.get(0)).unwrap();
+    // Twice: the first time by a look at the table, the second time from memory.
+    assert!((8_192..9_000).contains(&through), "{through}");
+    let again = store(dir.path());
+    for name in 0..150 {
+        let opened = again.open(&scope(&name.to_string()), Claim::IfFree).await.unwrap();
+        assert_eq!(opened.effects.len(), 60, "{name}");
+    }
+}
