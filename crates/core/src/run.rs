@@ -30,6 +30,9 @@ pub struct Run {
     pub reason: Option<String>,
     /// What shows that the work is right: the checks that passed, or "no evidence".
     pub evidence: Option<String>,
+    /// Its workspace stands: made or found by this very run.
+    #[serde(default = "was_prepared")]
+    pub prepared: bool,
     /// The agent's session, once it has one.
     pub session: Option<SessionId>,
     /// This daemon's life has the session's process attached.
@@ -72,6 +75,11 @@ pub struct Run {
     pub started_at: Timestamp,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
+}
+
+/// Older snapshots do not say; there a run's workspace counted as standing when its issue had one.
+fn was_prepared() -> bool {
+    true
 }
 
 /// Where a live run is. Each phase but the last has exactly one thing under way.

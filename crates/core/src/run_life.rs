@@ -544,8 +544,12 @@ impl Machine {
     pub(crate) fn after_run(&mut self, id: &RunId) {
         let Some(run) = self.state.runs.get(id) else { return };
         let issue = run.issue.clone();
-        let has_workspace =
-            self.state.issues.get(&issue).is_some_and(|entry| entry.workspace.is_some() && entry.workspace_whole);
+        let prepared = run.prepared;
+        let has_workspace = self
+            .state
+            .issues
+            .get(&issue)
+            .is_some_and(|entry| prepared && entry.workspace.is_some() && entry.workspace_whole);
         let has_hook =
             self.state.policy_of(Some(id)).is_some_and(|policy| policy.hooks.script(Hook::AfterRun).is_some());
         self.enter(id, Phase::AfterRun);

@@ -275,6 +275,9 @@ impl State {
             Event::RunEnded { run, outcome: _, reason: _, evidence: _ } => self.end_run(run, at)?,
             Event::WorkspaceReady { issue, run, workspace, created } => {
                 let has_hook = self.policy_of(Some(run)).is_some_and(|policy| policy.hooks.after_create.is_some());
+                if let Some(run) = live(&mut self.runs, Some(run)) {
+                    run.prepared = true;
+                }
                 let entry = self.entry(issue)?;
                 entry.workspace = Some(workspace.clone());
                 entry.workspace_whole = !((*created || entry.workspace_unsure) && has_hook);
@@ -484,6 +487,7 @@ impl State {
             outcome: None,
             reason: None,
             evidence: None,
+            prepared: false,
             session: None,
             attached: false,
             turn: 0,

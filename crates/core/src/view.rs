@@ -194,6 +194,7 @@ impl RunView {
             outcome,
             reason,
             evidence,
+            prepared: _,
             session,
             attached: _,
             turn,

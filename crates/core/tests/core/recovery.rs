@@ -322,3 +322,29 @@ fn a_move_says_where_the_issue_was_and_what_somebody_did_since_is_theirs() {
     }
     assert_eq!(desk.status(1), IssueStatus::Running);
 }
+
+#[test]
+fn after_run_does_not_run_in_a_workspace_that_the_run_never_had() {
+    // Handed over and done, in a workspace whose removal never comes to an end: it may be gone.
+    let mut policy = everything();
+    policy.hooks.before_remove = None;
+    let mut desk = Desk::new(policy);
+    desk.poll(&[issue(1)]);
+    for ((kind, output), _, _) in life() {
+        match output {
+            Some(output) => drop(desk.done(kind, output)),
+            None => desk.answer_assess(Some(in_state(1, "In Progress")), dirty()),
+        }
+    }
+    for _ in 0..2 {
+        desk.poll(&[in_state(1, "Done")]);
+    }
+    for _ in 0..5 {
+        assert_eq!(desk.open(), ["remove_workspace"]);
+        desk.restart();
+    }
+    desk.poll(&[in_state(1, "Rework")]);
+    desk.fail("prepare_workspace", retryable());
+    desk.done("stop_agent", EffectOutput::Swept { killed: 0 });
+    assert_eq!((desk.open(), desk.status(1)), (Vec::new(), IssueStatus::WaitingRetry));
+}

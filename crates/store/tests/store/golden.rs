@@ -102,13 +102,16 @@ fn the_kind_in_the_json_is_the_kind_in_the_column() {
 fn golden_snapshot_is_read_and_written_as_it_is() {
     let snapshot = || Snapshot { format: SNAPSHOT_FORMAT, state: state() };
     let now = || String::from_utf8(encode_snapshot(&snapshot()).unwrap()).unwrap() + "\n";
-    let text = read_or_write("snapshot-v2.json", now);
+    let text = read_or_write("snapshot-v2-added.json", now);
     let read = decode_snapshot(2, text.as_bytes()).unwrap();
     assert_eq!(encode_snapshot(&read).unwrap(), text.trim_end().as_bytes());
     assert_eq!(read, snapshot());
     let State { policies, issues, runs, open_effects, .. } = &read.state;
     assert!(!policies.is_empty() && !issues.is_empty() && !runs.is_empty() && !open_effects.is_empty());
     assert_eq!(SNAPSHOT_FORMAT, 2, "a new form needs a golden file of its own beside this one");
+    // The first form of this version had fields that nothing read, and lacked what came later.
+    let first = fs::read_to_string(golden("snapshot-v2.json")).unwrap();
+    assert_eq!(decode_snapshot(2, first.as_bytes()).unwrap(), snapshot());
 }
 
 #[test]
