@@ -38,7 +38,7 @@ fn words_that_the_glossary_has_under_not_are_found_unless_they_name_something_el
         ("the clean-up and the cleanup of it", "sweep"),
         ("let rollback = 1;", "undo"),
         ("the commit point", "pivot"),
-        ("fn on_callback() {}", "hook"),
+        ("a verification of it", "probe"),
     ] {
         let source = Source { path: "crates/engine/src/a.rs".to_owned(), text: format!("{text}\n") };
         let found = check(&source, &glossary());
