@@ -104,6 +104,8 @@ struct Raw {
     file: File,
     blocks: u64,
     appended: u64,
+    /// How long each write over what was there took.
+    times: Vec<Duration>,
 }
 
 impl Raw {
@@ -116,15 +118,17 @@ impl Raw {
             file.write_all_at(&Self::BLOCK, block * 4096).unwrap();
         }
         file.sync_all().unwrap();
-        Self { file, blocks: 0, appended: Self::BLOCKS }
+        Self { file, blocks: 0, appended: Self::BLOCKS, times: Vec::new() }
     }
 
     /// Writes of 4 KiB with `fdatasync` per second, over what is there.
     fn overwrite(&mut self, limit: Duration) -> f64 {
         let (start, first) = (Instant::now(), self.blocks);
         while start.elapsed() < limit {
+            let one = Instant::now();
             self.file.write_all_at(&Self::BLOCK, (self.blocks % Self::BLOCKS) * 4096).unwrap();
             self.file.sync_data().unwrap();
+            self.times.push(one.elapsed());
             self.blocks += 1;
         }
         (self.blocks - first) as f64 / start.elapsed().as_secs_f64()
@@ -197,7 +201,7 @@ async fn effects(dir: &Path, scopes: usize, limit: Duration) -> Value {
     }
     store.close();
     let bytes = std::fs::metadata(&path).unwrap().len();
-    let spread = spread(times);
+    let spread = percentiles(times);
     let of = |column: usize| slices.iter().map(|slice| slice[column]).collect::<Vec<_>>();
     json!({
         "scopes": scopes,
@@ -207,6 +211,7 @@ async fn effects(dir: &Path, scopes: usize, limit: Duration) -> Value {
         "p99_us": spread[1],
         "cpu_us_each": round(median(of(1))),
         "raw_overwrite_per_s": median(of(2)).round(),
+        "raw_overwrite_p50_us": percentiles(raw.times)[0],
         "raw_append_per_s": appends.round(),
         "ratio_to_overwrite": round(median(of(3))),
         "database_bytes": bytes,
@@ -246,7 +251,7 @@ async fn warm_up(host: &StoredHost) {
 }
 
 /// Median and 99th percentile in microseconds.
-fn spread(mut times: Vec<Duration>) -> [u128; 2] {
+fn percentiles(mut times: Vec<Duration>) -> [u128; 2] {
     times.sort_unstable();
     [0.5, 0.99].map(|part| times[((times.len() - 1) as f64 * part) as usize].as_micros())
 }
@@ -380,7 +385,7 @@ async fn wakes_here(dir: &Path) -> Value {
         times.push(parked.await.unwrap() - start);
     }
     store.close();
-    let spread = spread(times);
+    let spread = percentiles(times);
     json!({"p50_us": spread[0], "p99_us": spread[1]})
 }
 
@@ -433,7 +438,7 @@ async fn wakes_across(dir: &Path) -> Value {
     drop(told);
     child.wait().unwrap();
     store.close();
-    let spread = spread(times);
+    let spread = percentiles(times);
     json!({"p50_us": spread[0], "p99_us": spread[1]})
 }
 

@@ -275,7 +275,7 @@ impl DurableStore for SqliteDurable {
     }
 
     async fn write(&self, lease: Lease, write: Write) -> Result<Place, Refused> {
-        self.ask(|| Ok(Box::new((lease, Row::of(write)?))), Request::Write).await
+        self.ask(|| Ok((lease, Row::of(write)?)), Request::Write).await
     }
 
     async fn end(&self, lease: Lease, now: Timestamp) -> Result<(), Refused> {

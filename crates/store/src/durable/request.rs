@@ -11,20 +11,21 @@ use super::records::RawRecord;
 
 /// A question, and where its answer goes. The answer is given to the asker only when it is on disk.
 ///
-/// The question goes back with it: memory is best given back by the thread that took it, and the writer has other things to do.
+/// The question is in a box, because it goes through queues, and goes back with the answer: memory is best given back by the thread
+/// that took it, and the writer has other things to do.
 pub(crate) struct Ask<Q, A> {
-    pub(super) question: Q,
+    pub(super) question: Box<Q>,
     held: Option<Result<A, Refused>>,
-    asker: oneshot::Sender<(Result<A, Refused>, Q)>,
+    asker: oneshot::Sender<(Result<A, Refused>, Box<Q>)>,
 }
 
 /// The asker's end.
-pub(super) type Answer<Q, A> = oneshot::Receiver<(Result<A, Refused>, Q)>;
+pub(super) type Answer<Q, A> = oneshot::Receiver<(Result<A, Refused>, Box<Q>)>;
 
 impl<Q, A> Ask<Q, A> {
     pub(super) fn new(question: Q) -> (Self, Answer<Q, A>) {
         let (asker, answer) = oneshot::channel();
-        (Self { question, held: None, asker }, answer)
+        (Self { question: Box::new(question), held: None, asker }, answer)
     }
 
     /// Answers the question by what `find` says, unless the database fails.
@@ -194,8 +195,7 @@ pub(crate) struct Portion {
 pub(crate) enum Request {
     Open(Ask<OpenScope, RawScope>),
     Load(Ask<Lease, RawScope>),
-    /// Much larger than the others, so it is in a box.
-    Write(Ask<Box<(Lease, Row)>, Place>),
+    Write(Ask<(Lease, Row), Place>),
     End(Ask<(Lease, Timestamp), ()>),
     Register(Ask<(WaitName, Option<Timestamp>, Timestamp), Registered>),
     Resolve(Ask<(WaitName, Resolution, Timestamp), Resolved>),

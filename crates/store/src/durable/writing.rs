@@ -133,7 +133,7 @@ impl<'db> Durable<'db> {
     /// Does what is asked, and keeps the answer until it is on disk.
     pub(crate) fn answer(&mut self, request: &mut Request) -> rusqlite::Result<()> {
         match request {
-            Request::Write(ask) => ask.hold(|question| self.write(question.0, &question.1)),
+            Request::Write(ask) => ask.hold(|(lease, row)| self.write(*lease, row)),
             Request::Open(ask) => ask.hold(|scope| self.open(scope)),
             Request::Load(ask) => ask.hold(|lease| self.load(*lease)),
             Request::End(ask) => ask.hold(|(lease, now)| self.end(*lease, *now)),
