@@ -437,8 +437,6 @@ pub enum Query {
     },
     /// After a turn: the issue as it is now, and the state of the work.
     Assess {
-        /// Whose turn ended.
-        run: RunId,
         /// The issue as last seen.
         issue: Issue,
         /// Where the work is.

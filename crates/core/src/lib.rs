@@ -56,5 +56,5 @@ pub use policy::{
 pub use run::{Ending, Handoff, Phase, Run, RunOutcome, SagaStep, StepState, Then};
 pub use state::{IllegalEvent, OpenEffect, SNAPSHOT_FORMAT, Snapshot, State};
 pub use time::Timestamp;
-pub use usage::Usage;
+pub use usage::{Report, Usage};
 pub use view::{DaemonView, IssueView, RunView, UsageView, View};

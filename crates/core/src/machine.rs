@@ -8,12 +8,11 @@ use crate::event::{Event, Recorded};
 use crate::ids::{EffectId, IssueId, PolicyHash, RunId};
 use crate::issue::IssueEntry;
 use crate::policy::Policy;
-use crate::run::Phase;
 use crate::schedule::Poll;
 use crate::state::{IllegalEvent, SNAPSHOT_FORMAT, Snapshot, State};
 use crate::time::Timestamp;
-use crate::usage::Usage;
-use crate::view::{DaemonView, IssueView, RunView, UsageView, View};
+use crate::usage::Report;
+use crate::view::{DaemonView, End, IssueView, RunView, UsageView, View};
 
 /// Events between two snapshots.
 pub const SNAPSHOT_EVERY: u64 = 2_000;
@@ -91,12 +90,7 @@ pub enum Signal {
     /// It is alive.
     Activity,
     /// Tokens of the turn so far.
-    Usage {
-        /// How many.
-        usage: Usage,
-        /// The model that was asked, as far as known.
-        model: Option<String>,
-    },
+    Usage(Report),
 }
 
 /// What is to be done.
@@ -212,7 +206,7 @@ pub struct Machine {
     /// Last journaled usage report of each run.
     pub(crate) usage_at: BTreeMap<RunId, Timestamp>,
     /// Reports that came too soon after it.
-    pub(crate) usage_waits: BTreeMap<RunId, (Usage, Option<String>)>,
+    pub(crate) usage_waits: BTreeMap<RunId, Report>,
     /// The day whose budget held up a dispatch.
     pub(crate) held_day: Option<i64>,
     pub(crate) draining: bool,
@@ -437,7 +431,8 @@ impl Machine {
             }
         }
         if let Event::RunEnded { run, outcome, reason, evidence } = &event {
-            self.keep_ended(run, *outcome, reason, evidence);
+            let (reason, evidence) = (reason.as_ref(), evidence.as_ref());
+            self.keep_ended(run, &End { outcome: *outcome, reason, evidence, at: self.now });
         }
         if let Event::EffectIntended { effect_id, .. } = &event {
             self.held.push_back((self.state.seq + 1, *effect_id));
@@ -476,22 +471,10 @@ impl Machine {
         self.replies.push_back((self.state.seq, caller, receipt));
     }
 
-    fn keep_ended(
-        &mut self,
-        run: &RunId,
-        outcome: crate::run::RunOutcome,
-        reason: &Option<String>,
-        evidence: &Option<String>,
-    ) {
+    fn keep_ended(&mut self, run: &RunId, end: &End<'_>) {
         if let Some(run) = self.state.runs.get(run) {
-            let mut run = run.clone();
-            run.phase = Phase::Ended;
-            run.outcome = Some(outcome);
-            run.reason.clone_from(reason);
-            run.evidence.clone_from(evidence);
-            run.ended_at = Some(self.now);
             let identifier = self.state.issues.get(&run.issue).map_or("", |entry| &entry.issue.identifier);
-            self.touched.ended.push(RunView::of(&run, identifier));
+            self.touched.ended.push(RunView::ended(run, identifier, end));
         }
     }
 
@@ -628,9 +611,9 @@ impl Machine {
         self.activity.insert(run.clone(), self.now);
         match signal {
             Signal::Activity => {}
-            Signal::Usage { usage, model } => {
-                let (known, named) = self.usage_waits.remove(run).unwrap_or_default();
-                self.usage_waits.insert(run.clone(), (known.max(*usage), model.clone().or(named)));
+            Signal::Usage(report) => {
+                let known = self.usage_waits.remove(run).unwrap_or_default();
+                self.usage_waits.insert(run.clone(), known.and(report.clone()));
                 self.count_reports();
             }
         }
@@ -653,7 +636,7 @@ impl Machine {
 
     /// Counts the report of a run that waits, if it has one and it is more than what the turn has.
     pub(crate) fn count_waiting(&mut self, run: &RunId) -> bool {
-        let Some((usage, model)) = self.usage_waits.remove(run) else { return false };
+        let Some(Report { usage, model }) = self.usage_waits.remove(run) else { return false };
         let Some(live) = self.state.runs.get(run).filter(|live| live.turn_open) else { return false };
         let (turn, usage) = (live.turn, live.ledger.before.plus(usage));
         if live.turn_usage.max(usage) == live.turn_usage {

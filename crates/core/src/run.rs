@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::budget::BudgetLimit;
 use crate::effect::PromptSpec;
 use crate::ids::{CommitId, IssueId, PolicyHash, RunId, SessionId};
-use crate::ledger::{ByModel, TurnLedger};
+use crate::ledger::TurnLedger;
 use crate::time::Timestamp;
 use crate::usage::Usage;
 
@@ -24,10 +24,6 @@ pub struct Run {
     pub phase: Phase,
     /// How it is going to end, once that is decided.
     pub ending: Option<Ending>,
-    /// How it ended.
-    pub outcome: Option<RunOutcome>,
-    /// Why it ended so.
-    pub reason: Option<String>,
     /// What shows that the work is right: the checks that passed, or "no evidence".
     pub evidence: Option<String>,
     /// Its workspace stands: made or found by this very run.
@@ -45,8 +41,6 @@ pub struct Run {
     pub turn_open: bool,
     /// What the next prompt says, when that was decided before the agent was there to hear it.
     pub next_prompt: Option<PromptSpec>,
-    /// The commit that was fetched for checks and handoff.
-    pub candidate: Option<CommitId>,
     /// Turns that were cut, or whose prompt was sent again: by our own restart, or by the end of the agent.
     pub cut_turns: u32,
     /// Times that the outcome of something was unknown while the daemon lived.
@@ -60,9 +54,6 @@ pub struct Run {
     pub merges: u32,
     /// Tokens of all turns.
     pub usage: Usage,
-    /// The same by model.
-    #[serde(default)]
-    pub models: ByModel,
     /// Tokens of the latest turn, as far as they are known.
     pub turn_usage: Usage,
     /// The ledger's rows of the latest turn.
@@ -73,8 +64,6 @@ pub struct Run {
     pub tool_digest: Option<String>,
     /// When it began.
     pub started_at: Timestamp,
-    /// When it ended.
-    pub ended_at: Option<Timestamp>,
 }
 
 /// Older snapshots do not say; there a run's workspace counted as standing when its issue had one.

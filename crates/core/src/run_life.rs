@@ -13,7 +13,7 @@ use crate::recovery::IN_DOUBT;
 use crate::run::{Ending, Phase, Run, RunOutcome, Then};
 use crate::state::OpenEffect;
 use crate::time::Timestamp;
-use crate::turn::NOTHING;
+use crate::usage::Report;
 
 /// First wait after a failed run; doubles with each further one (Symphony §8.4).
 const RETRY_BASE_MS: u64 = 10_000;
@@ -119,7 +119,7 @@ impl Machine {
             }
             Effect::Prompt { .. } => {
                 if let EffectOutput::TurnEnded { turn, usage, summary, model, tool_digest: _ } = output {
-                    return self.after_turn(run, turn, (usage, model), summary);
+                    return self.after_turn(run, turn, Report { usage, model }, summary);
                 }
             }
             Effect::CommitLeftovers => {
@@ -159,7 +159,7 @@ impl Machine {
             Effect::RunHook { hook } => self.after_hook(run, *hook, Some(failure)),
             Effect::Prompt { .. } => {
                 let turn = TurnOutcome::Failed { failure: failure.clone() };
-                self.end_turn(run, turn, NOTHING, String::new(), false);
+                self.end_turn(run, turn, Report::default(), String::new(), false);
                 self.fail_run(&run.id, &failure);
             }
             Effect::Sweep => self.sweep_failed(run, &failure),
@@ -261,7 +261,7 @@ impl Machine {
         let issue = entry.issue.clone();
         self.ask(
             Purpose::Assess { run: id.clone(), polls: self.polls_answered() },
-            Query::Assess { run: id.clone(), issue, workspace, since, policy },
+            Query::Assess { issue, workspace, since, policy },
         );
     }
 
@@ -475,7 +475,7 @@ impl Machine {
         if let (Effect::Prompt { .. }, Some(run)) =
             (&open.effect, open.run.as_ref().and_then(|run| self.state.runs.get(run)).cloned())
         {
-            self.end_turn(&run, TurnOutcome::Interrupted, NOTHING, String::new(), true);
+            self.end_turn(&run, TurnOutcome::Interrupted, Report::default(), String::new(), true);
         }
     }
 
@@ -486,9 +486,9 @@ impl Machine {
             Effect::Prompt { .. } => {
                 let (turn, report, summary) = match result {
                     Ok(EffectOutput::TurnEnded { turn, usage, summary, model, tool_digest: _ }) => {
-                        (turn, (usage, model), summary)
+                        (turn, Report { usage, model }, summary)
                     }
-                    _ => (TurnOutcome::Interrupted, NOTHING, String::new()),
+                    _ => (TurnOutcome::Interrupted, Report::default(), String::new()),
                 };
                 self.end_turn(run, turn, report, summary, false);
             }

@@ -360,11 +360,6 @@ impl State {
                 }
                 match outcome {
                     Outcome::InDoubt { .. } => return Err(format!("effect {effect_id} cannot end in doubt")),
-                    Outcome::Done { output: EffectOutput::CommitFetched { commit } } => {
-                        if let Some(run) = live(&mut self.runs, run.as_ref()) {
-                            run.candidate = Some(commit.clone());
-                        }
-                    }
                     Outcome::Done { output: EffectOutput::TurnEnded { tool_digest, .. } } => {
                         if let Some(run) = live(&mut self.runs, run.as_ref()) {
                             run.tool_digest.clone_from(tool_digest);
@@ -484,8 +479,6 @@ impl State {
             policy: policy.clone(),
             phase: Phase::Preparing,
             ending: None,
-            outcome: None,
-            reason: None,
             evidence: None,
             prepared: false,
             session: None,
@@ -494,19 +487,16 @@ impl State {
             counted_turns: 0,
             turn_open: false,
             next_prompt: None,
-            candidate: None,
             cut_turns: 0,
             doubts: 0,
             sweeping: false,
             handoff: None,
             merges: 0,
             usage: Usage::default(),
-            models: ByModel::default(),
             turn_usage: Usage::default(),
             ledger: TurnLedger::default(),
             tool_digest: None,
             started_at: at,
-            ended_at: None,
         };
         if self.runs.insert(run.clone(), new).is_some() {
             return Err(format!("run {run} started before"));
@@ -558,26 +548,15 @@ impl State {
         let issue = run.issue.clone();
         self.usage = self.usage.plus(growth);
         self.day.turn_to(today).models.add(&model, growth);
-        for (day, usage) in &named {
-            if *day == today {
-                self.day.models.name(&model, *usage);
-            }
-            self.run_and_issue(&issue, |models| models.name(&model, *usage))?;
+        for (_, usage) in named.iter().filter(|(day, _)| *day == today) {
+            self.day.models.name(&model, *usage);
         }
-        self.run_and_issue(&issue, |models| models.add(&model, growth))?;
         let entry = self.entry(&issue)?;
-        entry.usage = entry.usage.plus(growth);
-        Ok(())
-    }
-
-    /// The same to the sums of an issue and of its live run.
-    fn run_and_issue(&mut self, issue: &IssueId, change: impl Fn(&mut ByModel)) -> Result<(), String> {
-        let entry = self.entry(issue)?;
-        change(&mut entry.models);
-        let run = entry.current_run.clone();
-        if let Some(run) = live(&mut self.runs, run.as_ref()) {
-            change(&mut run.models);
+        for (_, usage) in &named {
+            entry.models.name(&model, *usage);
         }
+        entry.models.add(&model, growth);
+        entry.usage = entry.usage.plus(growth);
         Ok(())
     }
 
@@ -671,12 +650,6 @@ impl State {
             None => self.policy.as_ref(),
         };
         hash.and_then(|hash| self.policies.get(hash)).cloned()
-    }
-
-    /// Issues with a live run that take a slot.
-    #[must_use]
-    pub fn slots_taken(&self) -> usize {
-        self.issues.values().filter(|entry| entry.status.takes_slot()).count()
     }
 }
 

@@ -13,11 +13,8 @@ use crate::ids::{EffectId, RunId, SessionId};
 use crate::machine::Machine;
 use crate::run::{Phase, Run};
 use crate::state::OpenEffect;
-use crate::usage::Usage;
+use crate::usage::{Report, Usage};
 
-/// No report of usage.
-pub(crate) const NOTHING: (Usage, Option<String>) =
-    (Usage { input_tokens: 0, cached_input_tokens: 0, output_tokens: 0, total_tokens: 0 }, None);
 /// Turns of one run that may be cut or repeated before the issue parks.
 const CUT_TURNS: u32 = 50;
 /// Deaths of its agent that a run takes, each time going on in the same session; then it fails. What else ended in doubt
@@ -76,13 +73,13 @@ impl Machine {
                     tool_digest: None,
                 };
                 self.conclude(effect, &open, Outcome::Done { output });
-                self.end_turn(run, TurnOutcome::Interrupted, NOTHING, String::new(), true);
+                self.end_turn(run, TurnOutcome::Interrupted, Report::default(), String::new(), true);
                 self.next_turn(&id, PromptSpec::AfterCut);
             }
             (Some((effect, open)), SessionStart::New | SessionStart::Resumed | SessionStart::Gone) => {
                 let failure = Failure::retryable("session_gone", "the session that the prompt was sent to is gone");
                 self.conclude(effect, &open, Outcome::Failed { failure });
-                self.end_turn(run, TurnOutcome::Interrupted, NOTHING, String::new(), true);
+                self.end_turn(run, TurnOutcome::Interrupted, Report::default(), String::new(), true);
                 self.next_turn(&id, PromptSpec::Rehydrate { attempt: run.attempt, turns: run.turn });
             }
             (None, SessionStart::Gone) if run.turn > 0 => {
@@ -163,8 +160,8 @@ impl Machine {
         self.intend(&issue, Some(id), &format!("prompt/{turn}"), Effect::Prompt { turn, prompt });
     }
 
-    pub(crate) fn after_turn(&mut self, run: &Run, turn: TurnOutcome, usage: (Usage, Option<String>), summary: String) {
-        self.end_turn(run, turn.clone(), usage, summary, false);
+    pub(crate) fn after_turn(&mut self, run: &Run, turn: TurnOutcome, report: Report, summary: String) {
+        self.end_turn(run, turn.clone(), report, summary, false);
         match turn {
             TurnOutcome::Completed => {
                 if self.usage_counted(&run.id) {
@@ -188,14 +185,14 @@ impl Machine {
         &mut self,
         run: &Run,
         turn_outcome: TurnOutcome,
-        (usage, model): (Usage, Option<String>),
+        report: Report,
         summary: String,
         cut: bool,
     ) {
-        let (waiting, named) = self.usage_waits.remove(&run.id).unwrap_or_default();
+        let waiting = self.usage_waits.remove(&run.id).unwrap_or_default();
         let Some(live) = self.state.runs.get(&run.id).filter(|live| live.turn_open) else { return };
-        let (turn, model) = (live.turn, model.or(named));
-        let usage = live.turn_usage.max(live.ledger.before.plus(usage.max(waiting)));
+        let (turn, Report { usage, model }) = (live.turn, waiting.and(report));
+        let usage = live.turn_usage.max(live.ledger.before.plus(usage));
         let unnamed = model.is_some() && live.ledger.rows.iter().any(|row| row.model.is_none());
         if usage != live.turn_usage || unnamed {
             self.emit(Event::Usage { run: run.id.clone(), turn, usage, model, settled: false });

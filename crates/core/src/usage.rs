@@ -70,3 +70,20 @@ impl Usage {
         }
     }
 }
+
+/// What an agent reports of a turn: tokens so far, and the model that was asked, as far as known.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Report {
+    /// Tokens of the turn so far.
+    pub usage: Usage,
+    /// The model that was asked.
+    pub model: Option<String>,
+}
+
+impl Report {
+    /// This report and a later one: the larger figures, and the model that was named last.
+    #[must_use]
+    pub fn and(self, later: Self) -> Self {
+        Self { usage: self.usage.max(later.usage), model: later.model.or(self.model) }
+    }
+}

@@ -182,7 +182,17 @@ impl IssueView {
     }
 }
 
+/// How a run ended, and when.
+#[derive(Debug)]
+pub(crate) struct End<'a> {
+    pub(crate) outcome: RunOutcome,
+    pub(crate) reason: Option<&'a String>,
+    pub(crate) evidence: Option<&'a String>,
+    pub(crate) at: Timestamp,
+}
+
 impl RunView {
+    /// The live run.
     pub(crate) fn of(run: &Run, identifier: &str) -> Self {
         let Run {
             id,
@@ -191,8 +201,6 @@ impl RunView {
             policy,
             phase,
             ending,
-            outcome,
-            reason,
             evidence,
             prepared: _,
             session,
@@ -201,19 +209,16 @@ impl RunView {
             counted_turns: _,
             turn_open: _,
             next_prompt: _,
-            candidate: _,
             cut_turns,
             doubts: _,
             sweeping: _,
             handoff,
             merges: _,
             usage,
-            models: _,
             turn_usage: _,
             ledger: _,
             tool_digest: _,
             started_at,
-            ended_at,
         } = run.clone();
         Self {
             id,
@@ -222,8 +227,8 @@ impl RunView {
             attempt,
             policy,
             phase,
-            outcome,
-            reason: reason.or(ending.map(|Ending { reason, .. }| reason)),
+            outcome: None,
+            reason: ending.map(|Ending { reason, .. }| reason),
             evidence,
             session,
             turns: turn,
@@ -231,7 +236,20 @@ impl RunView {
             handoff,
             usage,
             started_at,
-            ended_at,
+            ended_at: None,
+        }
+    }
+
+    /// The run in the moment of its end.
+    pub(crate) fn ended(run: &Run, identifier: &str, end: &End<'_>) -> Self {
+        let live = Self::of(run, identifier);
+        Self {
+            phase: Phase::Ended,
+            outcome: Some(end.outcome),
+            reason: end.reason.cloned().or(live.reason),
+            evidence: end.evidence.cloned(),
+            ended_at: Some(end.at),
+            ..live
         }
     }
 }

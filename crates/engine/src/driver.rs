@@ -496,8 +496,8 @@ impl Driver {
     }
 
     fn look_at_agents(&mut self) -> Result<(), DriverError> {
-        for (run, usage) in self.executor.live.take() {
-            let signal = usage.map_or(Signal::Activity, |(usage, model)| Signal::Usage { usage, model });
+        for (run, report) in self.executor.live.take() {
+            let signal = report.map_or(Signal::Activity, Signal::Usage);
             self.feed(Input::Signal { run, signal })?;
         }
         Ok(())

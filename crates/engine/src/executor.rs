@@ -375,7 +375,7 @@ impl Executor {
                 }
                 Answer::Poll { by_states, by_ids, unreadable }
             }
-            Query::Assess { run: _, issue, workspace, since, policy } => {
+            Query::Assess { issue, workspace, since, policy } => {
                 let now =
                     self.look("tracker_request", self.issues_named(&policy, std::slice::from_ref(&issue.id))).await;
                 let work = self.world.workspaces.inspect(&policy, &workspace, since.as_ref());

@@ -3,11 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use dalsegno_core::{RunId, Timestamp, Usage};
-
-use tokio::time::Instant;
+use dalsegno_core::{Report, RunId, Timestamp, Usage};
 
 use crate::ports::{AgentSink, Clock, RateWindow, TranscriptEntry, TranscriptKind, Transcripts};
 
@@ -17,11 +14,6 @@ const ENTRY_BYTES: usize = 16 * 1024;
 const MESSAGE_BYTES: usize = 200;
 /// Quotas that are kept of one report.
 const WINDOWS: usize = 8;
-/// The machine takes a run's usage at most once a second; a report that comes sooner waits here.
-const USAGE_EVERY: Duration = Duration::from_millis(1_200);
-
-/// Tokens of a turn so far, and the model that was asked.
-type Reported = (Usage, Option<String>);
 
 /// Signs of all live agents.
 #[derive(Debug, Default)]
@@ -58,9 +50,7 @@ struct Signs {
     /// Something came since it was last looked at.
     fresh: bool,
     /// Usage of the open turn that was not told yet.
-    usage: Option<Reported>,
-    /// When usage was told last.
-    told: Option<Instant>,
+    usage: Option<Report>,
     /// Number of the latest turn.
     turn: u32,
     /// It is open; usage that comes outside a turn belongs to none.
@@ -73,14 +63,10 @@ impl Live {
     }
 
     /// What came since the last look.
-    pub(crate) fn take(&self) -> Vec<(RunId, Option<Reported>)> {
+    pub(crate) fn take(&self) -> Vec<(RunId, Option<Report>)> {
         let mut taken = Vec::new();
         for (run, signs) in self.lock().iter_mut() {
-            let rested = signs.told.is_none_or(|told| told.elapsed() >= USAGE_EVERY);
-            let usage = if rested { signs.usage.take() } else { None };
-            if usage.is_some() {
-                signs.told = Some(Instant::now());
-            }
+            let usage = signs.usage.take();
             if std::mem::take(&mut signs.fresh) || usage.is_some() {
                 taken.push((run.clone(), usage));
             }
@@ -123,8 +109,6 @@ impl Live {
             signs.open = false;
             if answered {
                 signs.usage = None;
-            } else {
-                signs.told = None;
             }
         });
     }
@@ -161,8 +145,8 @@ impl AgentSink for Sink {
         self.live.with(&self.run, |signs| {
             signs.sign(at, "usage");
             if signs.open {
-                let (before, known) = signs.usage.take().unwrap_or_default();
-                signs.usage = Some((before.max(usage), model.map(str::to_owned).or(known)));
+                let before = signs.usage.take().unwrap_or_default();
+                signs.usage = Some(before.and(Report { usage, model: model.map(str::to_owned) }));
             }
         });
     }

@@ -142,7 +142,7 @@ fn the_days_limit_parks_what_runs_and_holds_up_the_rest_until_the_day_turns() {
     }
     let runs: Vec<RunId> = desk.machine.state().runs.keys().cloned().collect();
     for run in &runs {
-        let signal = Signal::Usage { usage: Usage::new(500, 0), model: None };
+        let signal = Signal::Usage(Report { usage: Usage::new(500, 0), model: None });
         desk.hand(Input::Signal { run: run.clone(), signal });
     }
     assert_eq!(desk.cancels.len(), 2);

@@ -287,7 +287,7 @@ impl Desk {
     pub(crate) fn report(&mut self, usage: Usage, model: Option<&str>) {
         self.now += 2_000;
         let (run, model) = (self.run().id.clone(), model.map(str::to_owned));
-        self.hand(Input::Signal { run, signal: Signal::Usage { usage, model } });
+        self.hand(Input::Signal { run, signal: Signal::Usage(Report { usage, model }) });
     }
 
     /// The turn ends with this usage.

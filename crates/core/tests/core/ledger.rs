@@ -36,7 +36,7 @@ fn reports_in_quick_succession_are_counted_when_the_agent_has_rested() {
     desk.report(Usage::new(10, 0), None);
     let run = desk.run().id.clone();
     for tokens in [20, 90, 50] {
-        let signal = Signal::Usage { usage: Usage::new(tokens, 0), model: None };
+        let signal = Signal::Usage(Report { usage: Usage::new(tokens, 0), model: None });
         desk.hand(Input::Signal { run: run.clone(), signal });
     }
     assert_eq!(desk.entry(1).usage.total_tokens, 10);
@@ -122,7 +122,10 @@ fn a_turn_over_midnight_is_in_both_days_and_each_token_in_one() {
     let run = desk.run().id.clone();
     desk.now = 86_400_000;
     desk.hand(Input::ClockJumped);
-    desk.hand(Input::Signal { run, signal: Signal::Usage { usage: Usage::new(150, 0), model: Some("m".into()) } });
+    desk.hand(Input::Signal {
+        run,
+        signal: Signal::Usage(Report { usage: Usage::new(150, 0), model: Some("m".into()) }),
+    });
     let days: Vec<_> = desk.rows.values().map(|row| (row.day, row.usage.total_tokens)).collect();
     assert_eq!(days, [(0, 100), (1, 50)]);
     assert_eq!(desk.machine.state().day.models.total().total_tokens, 50);
@@ -152,7 +155,7 @@ fn a_report_that_waits_when_its_agent_dies_counts_once_when_the_prompt_is_sent_a
     desk.report(Usage::new(300, 0), None);
     let run = desk.run().id.clone();
     // Too soon after the last one to be journaled by itself.
-    desk.hand(Input::Signal { run, signal: Signal::Usage { usage: Usage::new(400, 0), model: None } });
+    desk.hand(Input::Signal { run, signal: Signal::Usage(Report { usage: Usage::new(400, 0), model: None }) });
     assert_eq!(desk.entry(1).usage.total_tokens, 300);
     desk.fail("prompt", Failure::retryable("agent_exit", "signal 9"));
     desk.done("sweep", EffectOutput::Swept { killed: 0 });

@@ -260,7 +260,7 @@ impl Slow {
             }
             Happening::Signal { tokens, model } => {
                 let Some(run) = self.machine.state().runs.keys().next().cloned() else { return };
-                self.hand(Input::Signal { run, signal: Signal::Usage { usage: Usage::new(tokens, 1), model } });
+                self.hand(Input::Signal { run, signal: Signal::Usage(Report { usage: Usage::new(tokens, 1), model }) });
             }
             Happening::Edit { issue: number, how } => self.edit(number, how),
             Happening::Passes { ms } => {

@@ -131,7 +131,7 @@ fn s13_5_usage_is_the_largest_report_of_each_turn() {
     for total in [50, 30, 50, 90] {
         desk.now += 2_000;
         let usage = Usage::new(total, 0);
-        desk.hand(Input::Signal { run: run.clone(), signal: Signal::Usage { usage, model: None } });
+        desk.hand(Input::Signal { run: run.clone(), signal: Signal::Usage(Report { usage, model: None }) });
     }
     assert_eq!(desk.machine.state().usage.total_tokens, 90);
     desk.turn(TurnOutcome::Completed);

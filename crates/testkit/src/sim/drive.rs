@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dalsegno_core::{
     Answer, Batch, Committed, Effect, EffectId, EffectRequest, Event, Input, Issue, IssueId, Machine, Outcome, Output,
-    PolicyHash, Query, QueryId, RunId, Signal, Timestamp,
+    PolicyHash, Query, QueryId, Report, RunId, Signal, Timestamp,
 };
 
 use super::acts::Fate;
@@ -289,7 +289,7 @@ impl Sim {
             Item::Signal { run, key, mut signal } => {
                 if let Some(process) = self.world.live_process(&run) {
                     let session = process.session.clone();
-                    if let Signal::Usage { usage, .. } = &mut signal {
+                    if let Signal::Usage(Report { usage, .. }) = &mut signal {
                         self.world.spend(&session, &key, usage.total_tokens);
                         if self.mutation == Some(Mutation::BudgetCountedTwice) {
                             *usage = dalsegno_core::Usage::new(self.world.session_total(&session), 0);

@@ -3,7 +3,7 @@
 
 use dalsegno_core::{
     Answer, Effect, EffectId, EffectOutput, EffectRequest, Failure, IssueId, Outcome, ProbeAnswer, Query, QueryId,
-    RunId, Signal, TurnOutcome, Usage,
+    Report, RunId, Signal, TurnOutcome, Usage,
 };
 
 use super::Mutation;
@@ -158,7 +158,7 @@ impl Sim {
                 true => Signal::Activity,
                 false => {
                     let model = model.filter(|_| self.fates.coin()).map(str::to_owned);
-                    Signal::Usage { usage: Usage::new(used, 0), model }
+                    Signal::Usage(Report { usage: Usage::new(used, 0), model })
                 }
             };
             self.schedule(at, Item::Signal { run: run.clone(), key: key.to_owned(), signal });
