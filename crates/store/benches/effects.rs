@@ -1,6 +1,6 @@
 //! Durable effects and waits on SQLite, beside the disk's raw sync rate.
 //!
-//! `cargo bench -p dalsegno-store --bench effects [-- --json] [--seconds N] [--no-apart-checkpoints]
+//! `cargo bench -p dalsegno-store --bench effects [-- --json] [--seconds N] [--no-apart-checkpoints] [--scopes 1,64,512]
 //! [--only effects,replay,parked,wake,churn]`
 //!
 //! An effect is a step with a small input and a small output, through the host that embedders use: intent and outcome, each
@@ -40,6 +40,7 @@ struct Arguments {
     json: bool,
     seconds: f64,
     only: Option<String>,
+    scopes: Vec<usize>,
 }
 
 fn arguments() -> Arguments {
@@ -49,6 +50,8 @@ fn arguments() -> Arguments {
         json: given.iter().any(|argument| argument == "--json"),
         seconds: value("--seconds").map_or(3.0, |seconds| seconds.parse().unwrap()),
         only: value("--only"),
+        scopes: value("--scopes")
+            .map_or(SCOPES.to_vec(), |scopes| scopes.split(',').map(|number| number.parse().unwrap()).collect()),
     }
 }
 
@@ -58,7 +61,7 @@ fn main() {
         runtime.block_on(resolve_for_others(Path::new(&path)));
         return;
     }
-    let Arguments { json, seconds, only } = arguments();
+    let Arguments { json, seconds, only, scopes } = arguments();
     // Not the system's folder for temporary files, which may be in memory.
     let dir = tempfile::tempdir_in(std::env::var_os("CARGO_TARGET_TMPDIR").unwrap_or_else(|| ".".into())).unwrap();
     let limit = Duration::from_secs_f64(seconds);
@@ -66,7 +69,7 @@ fn main() {
     let mut found = serde_json::Map::new();
     if wanted("effects") {
         let rates: Vec<Value> =
-            SCOPES.iter().map(|scopes| runtime.block_on(effects(dir.path(), *scopes, limit))).collect();
+            scopes.iter().map(|scopes| runtime.block_on(effects(dir.path(), *scopes, limit))).collect();
         found.insert("effects".into(), rates.into());
     }
     if wanted("replay") {
