@@ -180,6 +180,8 @@ async fn what_runs_in_it_is_found_by_its_mark_and_dies_with_its_first_process() 
     let start = async |script: &str| {
         let mut agent = command("bash", &jail.surroundings(Inmate::Agent));
         agent.args(["-c", script]).current_dir(&jail.place);
+        // What escapes must not hold the pipes of who runs the tests.
+        agent.stdout(Stdio::null()).stderr(Stdio::null());
         spawn(agent).await.unwrap()
     };
     let up = async || {
