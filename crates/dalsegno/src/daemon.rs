@@ -200,7 +200,7 @@ struct DriverControl {
 impl Control for DriverControl {
     fn explain(&self, key: &str) -> BoxFuture<'static, Result<Option<Explanation>, Failure>> {
         let (handle, key) = (self.handle.clone(), key.to_owned());
-        Box::pin(async move { Ok(handle.explain(&key).await) })
+        Box::pin(async move { handle.explain(&key).await.ok_or_else(ending) })
     }
 
     fn refresh(&self) -> BoxFuture<'static, Result<RefreshAnswer, Failure>> {
