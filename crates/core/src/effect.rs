@@ -100,6 +100,24 @@ pub enum InDoubtPolicy {
 }
 
 impl Effect {
+    /// The words of all kinds, as [`Effect::kind`] says them.
+    pub const KINDS: [&str; 14] = [
+        "prepare_workspace",
+        "run_hook",
+        "move_issue",
+        "start_session",
+        "prompt",
+        "stop_agent",
+        "sweep",
+        "commit_leftovers",
+        "fetch_commit",
+        "run_check",
+        "push_branch",
+        "bring_remote",
+        "comment",
+        "remove_workspace",
+    ];
+
     /// The word on the wire.
     #[must_use]
     pub fn kind(&self) -> &'static str {

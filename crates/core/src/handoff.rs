@@ -25,7 +25,7 @@ impl Machine {
         self.emit(Event::SagaStarted { run: run.id.clone(), commit, evidence });
         self.set_status(&run.issue, IssueStatus::HandingOff, None, None);
         self.enter(&run.id, Phase::Closing);
-        self.intend(&run.issue, Some(&run.id), "close", Effect::StopAgent);
+        self.intend(&run.issue, Some(&run.id), &named("close", run.merges), Effect::StopAgent);
     }
 
     /// The agent is gone: the pivot is intended.
@@ -51,11 +51,7 @@ impl Machine {
                 None => return,
             },
         };
-        // A handoff after a merge is another one.
-        let name = match run.merges {
-            0 => step.as_str().to_owned(),
-            merges => format!("{}/{merges}", step.as_str()),
-        };
+        let name = named(step.as_str(), run.merges);
         self.emit(Event::SagaStep { run: id.clone(), step, state: StepState::Intended });
         self.intend(&issue, Some(id), &name, effect);
     }
@@ -255,6 +251,14 @@ pub(crate) fn step_of(effect: &Effect) -> Option<SagaStep> {
         | Effect::RunCheck { .. }
         | Effect::BringRemote
         | Effect::RemoveWorkspace { .. } => None,
+    }
+}
+
+/// The name of an effect of a handoff. The one after a merge is another one.
+fn named(what: &str, merges: u32) -> String {
+    match merges {
+        0 => what.to_owned(),
+        merges => format!("{what}/{merges}"),
     }
 }
 

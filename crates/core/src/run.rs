@@ -113,6 +113,26 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// All phases, in the order of a run's life; of the checks the first.
+    pub const ALL: [Self; 16] = [
+        Self::Preparing,
+        Self::AfterCreate,
+        Self::Claiming,
+        Self::BeforeRun,
+        Self::Launching,
+        Self::Prompting,
+        Self::Assessing,
+        Self::Committing,
+        Self::Fetching,
+        Self::Checking { index: 0 },
+        Self::Closing,
+        Self::Delivering,
+        Self::Bringing,
+        Self::Stopping,
+        Self::AfterRun,
+        Self::Ended,
+    ];
+
     /// From the pivot's intent on, reconciliation leaves the run alone.
     #[must_use]
     pub fn past_pivot(self) -> bool {

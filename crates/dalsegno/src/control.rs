@@ -128,13 +128,7 @@ impl DriverControl {
 impl Control for DriverControl {
     fn explain(&self, key: &str) -> BoxFuture<'static, Result<Option<Explanation>, Failure>> {
         let (handle, key) = (self.handle.clone(), key.to_owned());
-        Box::pin(async move {
-            match handle.explain(&key).await {
-                Some(explanation) => Ok(Some(explanation)),
-                // No answer: the issue is unknown, or the loop is over. A loop that lives answers the next question.
-                None => handle.receipt("").await.map(|_| None).ok_or_else(ending),
-            }
-        })
+        Box::pin(async move { handle.explain(&key).await.ok_or_else(ending) })
     }
 
     fn refresh(&self) -> BoxFuture<'static, Result<RefreshAnswer, Failure>> {

@@ -103,11 +103,12 @@ pub struct DriverHandle {
 }
 
 impl DriverHandle {
-    /// Every rule of dispatch for an issue; `None` if it is unknown or the loop has ended.
-    pub async fn explain(&self, key: &str) -> Option<Explanation> {
+    /// Every rule of dispatch for an issue; `None` inside: no issue has this identifier or id. `None` outside: the loop has
+    /// ended, and nobody knows.
+    pub async fn explain(&self, key: &str) -> Option<Option<Explanation>> {
         let (answer, answered) = oneshot::channel();
         self.requests.send(Request::Explain { key: key.to_owned(), answer }).await.ok()?;
-        answered.await.ok().flatten()
+        answered.await.ok()
     }
 
     /// Wants the tracker read now. `true`: another such wish was waiting already. `None`: the loop has ended.

@@ -29,12 +29,14 @@ const TRACKERS_KEPT: usize = 8;
 const KNOWN_KEPT: usize = 20_000;
 /// Longest wait for one answer of a tracker or a look at a workspace.
 const QUERY_LIMIT: Duration = Duration::from_secs(120);
+/// Longest wait for all that one poll asks of a tracker.
+const POLL_LIMIT: Duration = Duration::from_secs(240);
 /// Answers of an agent's start for which an adapter may be patient: its own start, the session, the session's history.
 const PATIENT_ANSWERS: u64 = 3;
 /// Longest wait for an agent to be closed when the daemon ends; what is left is swept.
 const CLOSE_LIMIT: Duration = Duration::from_secs(4);
-/// Issues that are asked one by one when one of them cannot be read, at most.
-const ASKED_ONE_BY_ONE: usize = 1_000;
+/// Looks of one poll for the issues that cannot be read, at most.
+const LOOKS_FOR_UNREADABLE: usize = 1_000;
 /// Longest wait for the sweep after that.
 const SWEEP_LIMIT: Duration = Duration::from_secs(6);
 
@@ -338,42 +340,56 @@ impl Executor {
     }
 
     /// The asked issues, and those of them that are there and cannot be read. A refresh fails as a whole for one
-    /// malformed issue (Symphony §11.1); then each is asked by itself, so that one half-saved file holds up nobody
-    /// else.
+    /// malformed issue (Symphony §11.1); then each half is asked by itself, and its halves, so that one half-saved file
+    /// holds up nobody else.
     async fn readable(&self, policy: &Policy, ids: &[IssueId]) -> (Result<Vec<Issue>, Failure>, Vec<IssueId>) {
-        let whole = self.look("tracker_request", self.issues_named(policy, ids)).await;
-        let malformed = whole.as_ref().err().is_some_and(|failure| failure.code == "tracker_response");
-        if !malformed || ids.len() > ASKED_ONE_BY_ONE {
-            return (whole, Vec::new());
-        }
-        let (mut read, mut unreadable) = (Vec::new(), Vec::new());
-        for id in ids {
-            match self.look("tracker_request", self.issues_named(policy, std::slice::from_ref(id))).await {
-                Ok(issues) => read.extend(issues),
-                Err(failure) if failure.code == "tracker_response" => {
+        let (mut read, mut unreadable, mut looks) = (Vec::new(), Vec::new(), 0);
+        let mut parts = vec![ids];
+        while let Some(part) = parts.pop() {
+            looks += 1;
+            match (self.look("tracker_request", self.issues_named(policy, part)).await, part) {
+                (Ok(issues), _) => read.extend(issues),
+                (Err(failure), _) if failure.code != "tracker_response" || looks >= LOOKS_FOR_UNREADABLE => {
+                    return (Err(failure), Vec::new());
+                }
+                (Err(failure), [id]) => {
                     tracing::warn!(issue_id = %id, %failure, "an issue cannot be read; what was known of it stays");
                     unreadable.push(id.clone());
                 }
-                Err(failure) => return (Err(failure), Vec::new()),
+                (Err(failure), []) => return (Err(failure), Vec::new()),
+                (Err(_), part) => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second, first]);
+                }
             }
         }
         (Ok(read), unreadable)
+    }
+
+    /// What the tracker says of these states and of these issues.
+    async fn poll(&self, states: &[String], ids: &[IssueId], policy: &Policy) -> Answer {
+        let by_states = self.look("tracker_request", self.issues_in(policy, states)).await;
+        let (by_ids, unreadable) = match &by_states {
+            Ok(_) => self.readable(policy, ids).await,
+            // One failure is enough for one look.
+            Err(failure) => (Err(failure.clone()), Vec::new()),
+        };
+        if let (Ok(active), Ok(known)) = (&by_states, &by_ids) {
+            self.remember(ids, active.iter().chain(known));
+        }
+        Answer::Poll { by_states, by_ids, unreadable }
     }
 
     /// Looks something up.
     pub(crate) async fn answer(&self, query: Query) -> Answer {
         match query {
             Query::Poll { states, ids, policy } => {
-                let by_states = self.look("tracker_request", self.issues_in(&policy, &states)).await;
-                let (by_ids, unreadable) = match &by_states {
-                    Ok(_) => self.readable(&policy, &ids).await,
-                    // One failure is enough for one look.
-                    Err(failure) => (Err(failure.clone()), Vec::new()),
-                };
-                if let (Ok(active), Ok(known)) = (&by_states, &by_ids) {
-                    self.remember(&ids, active.iter().chain(known));
-                }
-                Answer::Poll { by_states, by_ids, unreadable }
+                let poll = async { Ok(self.poll(&states, &ids, &policy).await) };
+                let answer = within(POLL_LIMIT, "tracker_request", poll).await;
+                answer.unwrap_or_else(|failure| {
+                    let by_ids = Err(failure.clone());
+                    Answer::Poll { by_states: Err(failure), by_ids, unreadable: Vec::new() }
+                })
             }
             Query::Assess { issue, workspace, since, policy } => {
                 let now =
@@ -391,10 +407,7 @@ impl Executor {
 
     /// A look always ends: silence and panics are failures, and it is asked again.
     async fn look<T>(&self, code: &str, look: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        match attempt(look, Some(QUERY_LIMIT), &CancellationToken::new()).await {
-            Ended::Answered(answer) => answer,
-            Ended::InDoubt(doubt) => Err(Failure::retryable(code, doubt.to_string())),
-        }
+        within(QUERY_LIMIT, code, look).await
     }
 
     async fn issues_in(&self, policy: &Policy, states: &[String]) -> Result<Vec<Issue>, Failure> {
@@ -515,6 +528,14 @@ impl Executor {
             clock: Arc::clone(&self.world.clock),
             transcripts: Arc::clone(&self.world.transcripts),
         }
+    }
+}
+
+/// The answer of a look, or why there is none after this time.
+async fn within<T>(limit: Duration, code: &str, look: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    match attempt(look, Some(limit), &CancellationToken::new()).await {
+        Ended::Answered(answer) => answer,
+        Ended::InDoubt(doubt) => Err(Failure::retryable(code, doubt.to_string())),
     }
 }
 

@@ -90,7 +90,8 @@ fn merged(desk: &mut Desk) {
     desk.answer_assess(Some(issue(1)), Work { head: Some("merge".into()), ..with_commit() });
     desk.done("fetch_commit", EffectOutput::CommitFetched { commit: "merge".into() });
     desk.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new() });
-    desk.done("stop_agent", EffectOutput::Swept { killed: 0 });
+    let close = desk.done("stop_agent", EffectOutput::Swept { killed: 0 });
+    assert_ne!(close.key, "run-1/close", "the recorded end is another one's");
 }
 
 #[test]

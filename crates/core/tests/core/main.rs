@@ -10,6 +10,7 @@ mod desk;
 mod dispatch;
 mod handoff;
 mod ledger;
+mod names;
 mod properties;
 mod quota;
 mod recovery;

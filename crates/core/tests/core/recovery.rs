@@ -41,6 +41,24 @@ fn life() -> Vec<(Step, &'static str, &'static [&'static str])> {
             &["commit_leftovers"],
         ),
         (("fetch_commit", Some(EffectOutput::CommitFetched { commit: "c1".into() })), "fetching", &["fetch_commit"]),
+        (("run_check", Some(check.clone())), "checking", &["run_check"]),
+        (("stop_agent", Some(EffectOutput::Swept { killed: 1 })), "closing", &["stop_agent"]),
+        // Somebody else went on with the branch: the agent merges that, and the way to the push is gone again.
+        (("push_branch", None), "delivering", &["probe"]),
+        (
+            ("bring_remote", Some(EffectOutput::RemoteBrought { commit: "theirs".into() })),
+            "bringing",
+            &["bring_remote"],
+        ),
+        (("start_session", Some(session(SessionStart::Resumed))), "launching", &["start_session"]),
+        (("prompt", Some(turn_ended(TurnOutcome::Completed))), "prompting", &["start_session"]),
+        (("assess", None), "assessing", &["assess"]),
+        (
+            ("commit_leftovers", Some(EffectOutput::LeftoversCommitted { committed: true })),
+            "committing",
+            &["commit_leftovers"],
+        ),
+        (("fetch_commit", Some(EffectOutput::CommitFetched { commit: "c2".into() })), "fetching", &["fetch_commit"]),
         (("run_check", Some(check)), "checking", &["run_check"]),
         (("stop_agent", Some(EffectOutput::Swept { killed: 1 })), "closing", &["stop_agent"]),
         (("push_branch", Some(EffectOutput::Pushed)), "delivering", &["probe"]),
@@ -53,15 +71,20 @@ fn life() -> Vec<(Step, &'static str, &'static [&'static str])> {
 /// A desk whose run has the first `steps` steps of a full life behind it.
 fn lived(steps: usize) -> Desk {
     let mut desk = Desk::new(everything());
+    live(&mut desk, steps);
+    desk
+}
+
+fn live(desk: &mut Desk, steps: usize) {
     desk.poll(&[issue(1)]);
     for ((kind, output), phase, _) in life().into_iter().take(steps) {
         assert_eq!(desk.phase().map(Phase::as_str), Some(phase), "before {kind}");
-        match output {
-            Some(output) => drop(desk.done(kind, output)),
-            None => desk.answer_assess(Some(in_state(1, "In Progress")), dirty()),
+        match (kind, output) {
+            (_, Some(output)) => drop(desk.done(kind, output)),
+            ("push_branch", None) => desk.fail(kind, Failure::permanent("branch_diverged", "somebody else pushed")),
+            (_, None) => desk.answer_assess(Some(in_state(1, "In Progress")), dirty()),
         }
     }
-    desk
 }
 
 /// Effects and looks under way, polls left out.
@@ -215,7 +238,7 @@ fn a_sweep_that_fails_never_leaves_a_run_stuck() {
 
 #[test]
 fn after_run_in_doubt_again_and_again_comes_to_an_end() {
-    let mut desk = lived(14);
+    let mut desk = lived(life().len() - 1);
     for _ in 0..20 {
         match under_way(&desk).as_slice() {
             ["run_hook"] => desk.doubt("run_hook"),
@@ -307,7 +330,7 @@ fn a_move_says_where_the_issue_was_and_what_somebody_did_since_is_theirs() {
     desk.answer_probe(ProbeAnswer::Applied(EffectOutput::Moved { state: "Rework".into() }));
     assert_eq!((desk.phase(), desk.entry(1).issue.state.as_str()), (Some(Phase::BeforeRun), "Rework"));
 
-    let mut desk = lived(13);
+    let mut desk = lived(life().len() - 2);
     let kept = Effect::MoveIssue { to: "Human Review".into(), from: Some("In Progress".into()) };
     assert_eq!(desk.take("move_issue").effect, kept);
     desk.restart();
@@ -329,13 +352,7 @@ fn after_run_does_not_run_in_a_workspace_that_the_run_never_had() {
     let mut policy = everything();
     policy.hooks.before_remove = None;
     let mut desk = Desk::new(policy);
-    desk.poll(&[issue(1)]);
-    for ((kind, output), _, _) in life() {
-        match output {
-            Some(output) => drop(desk.done(kind, output)),
-            None => desk.answer_assess(Some(in_state(1, "In Progress")), dirty()),
-        }
-    }
+    live(&mut desk, life().len());
     for _ in 0..2 {
         desk.poll(&[in_state(1, "Done")]);
     }

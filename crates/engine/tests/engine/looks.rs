@@ -6,7 +6,7 @@ use dalsegno_engine::DriverEnd;
 use dalsegno_engine::core::{Event, Failure, IssueStatus, TurnOutcome};
 use dalsegno_testkit::doubles::{Act, Stage, issue, policy};
 
-use crate::support::{called, event, had_status, pass, start, status};
+use crate::support::{Life, called, event, had_status, pass, start, status};
 
 #[tokio::test(start_paused = true)]
 async fn a_poll_that_hangs_stops_no_run_and_is_asked_again() {
@@ -87,9 +87,10 @@ async fn rules_are_explained_while_everything_is_busy() {
     stage.tracker().by_states.next(Act::Hang);
     life.handle.refresh().await;
     pass(1).await;
-    let explanation = life.handle.explain("a").await.expect("A is known");
+    let explanation = life.handle.explain("a").await.flatten().expect("A is known");
     assert_eq!(explanation.status, IssueStatus::Running);
-    assert!(life.handle.explain("unknown").await.is_none());
+    // Unknown is an answer; the end of the loop is none.
+    assert_eq!(life.handle.explain("unknown").await, Some(None));
     life.stop_now.cancel();
     assert_eq!(life.end().await.unwrap(), DriverEnd::Stopped);
 }
@@ -131,4 +132,52 @@ async fn a_wish_to_read_the_tracker_takes_a_saved_workflow_along() {
     called(&stage, "tracker.fetch_issues_by_states", "other").await;
     assert_eq!(stage.record.count_of("tracker.fetch_issues_by_states", "main"), before);
     assert_eq!(life.stop().await.unwrap(), DriverEnd::Stopped);
+}
+
+/// A tracker with many issues that wait behind one agent, which never ends.
+async fn crowded(count: usize) -> (Stage, Life) {
+    let mut one = policy();
+    one.agent.max_concurrent_agents = 1;
+    let stage = Stage::new(one);
+    for number in 0..count {
+        stage.tracker().put(issue(&format!("A{number:04}")));
+    }
+    stage.agents.turns.always(Act::Hang);
+    let life = start(&stage, false);
+    called(&stage, "prompt", "A0000").await;
+    (stage, life)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_few_issues_that_cannot_be_read_hold_up_none_of_many_others() {
+    let (stage, life) = crowded(2_000).await;
+    for spoiled in ["A0003", "A0004", "A1999"] {
+        stage.tracker().spoil(spoiled);
+    }
+    let mut other = issue("A1000");
+    other.title = "Another title".to_owned();
+    stage.tracker().put(other);
+    let before = stage.record.count_of("tracker.fetch_issues_by_ids", "main");
+    event(&stage, |event| matches!(event, Event::IssueChanged { issue } if issue.id.as_str() == "A1000")).await;
+    let looks = stage.record.count_of("tracker.fetch_issues_by_ids", "main") - before;
+    assert!(looks < 100, "{looks} looks");
+    pass(60).await;
+    let bad = |event: &Event| matches!(event, Event::IssueGone { .. } | Event::TrackerHealth { .. });
+    assert!(!stage.journal.events().iter().any(|recorded| bad(&recorded.event)), "what was known of them stays");
+    life.stop_now.cancel();
+    assert_eq!(life.end().await.unwrap(), DriverEnd::Stopped);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_poll_has_one_limit_however_much_it_asks() {
+    let (stage, life) = crowded(200).await;
+    // Each look is answered, late: with something that cannot be read in it.
+    let half_saved = Failure::retryable("tracker_response", "half of an issue");
+    stage.tracker().by_ids.always(Act::FailLate(Duration::from_secs(100), half_saved));
+    life.handle.refresh().await;
+    let begun = tokio::time::Instant::now();
+    event(&stage, |event| matches!(event, Event::TrackerHealth { failure: Some(_) })).await;
+    assert!(begun.elapsed() < Duration::from_secs(300), "{:?}", begun.elapsed());
+    life.stop_now.cancel();
+    assert_eq!(life.end().await.unwrap(), DriverEnd::Stopped);
 }

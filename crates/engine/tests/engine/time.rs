@@ -44,3 +44,65 @@ async fn a_clock_that_is_set_back_stops_no_timer() {
     within(soon).await.expect("the tracker is read in its interval");
     assert_eq!(life.stop().await.unwrap(), DriverEnd::Stopped);
 }
+
+const DAY_MS: i64 = 24 * 3_600_000;
+const YEAR_MS: i64 = 365 * DAY_MS;
+
+/// Time from the first event to the last, in days.
+fn span_days(stage: &Stage) -> i64 {
+    let events = stage.journal.events();
+    (events.last().unwrap().at.0 - events.first().unwrap().at.0) / DAY_MS
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_far_ahead_for_a_moment_is_not_believed() {
+    let stage = Stage::default();
+    let life = start(&stage, false);
+    called(&stage, "tracker.fetch_issues_by_ids", "main").await;
+    stage.clock.set_wall(20 * YEAR_MS);
+    stage.tracker().put(issue("A"));
+    life.handle.refresh().await;
+    status(&stage, "A", IssueStatus::HandedOff).await;
+    assert_eq!(span_days(&stage), 0);
+    stage.clock.set_wall(-20 * YEAR_MS);
+    pass(300).await;
+    assert_eq!(life.stop().await.unwrap(), DriverEnd::Stopped);
+    assert_eq!(span_days(&stage), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_stays_ahead_is_followed_and_means_no_silence() {
+    let stage = Stage::default();
+    stage.tracker().put(issue("A"));
+    stage.agents.turns.next(Act::Hang);
+    let life = start(&stage, false);
+    called(&stage, "prompt", "A").await;
+    pass(100).await;
+    stage.clock.set_wall(30 * DAY_MS);
+    pass(250).await;
+    stage.tracker().put(issue("B"));
+    status(&stage, "B", IssueStatus::HandedOff).await;
+    assert_eq!(span_days(&stage), 30);
+    assert!(!stage.journal.events().iter().any(
+        |recorded| matches!(&recorded.event, Event::RunEnding { ending, .. } if ending.reason.starts_with("stalled"))
+    ));
+    life.stop_now.cancel();
+    assert_eq!(life.end().await.unwrap(), DriverEnd::Stopped);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_start_weeks_are_believed_at_once_and_years_when_they_stand() {
+    let stage = Stage::default();
+    assert_eq!(start(&stage, true).end().await.unwrap(), DriverEnd::Quiet);
+    stage.clock.set_wall(30 * DAY_MS);
+    assert_eq!(start(&stage, true).end().await.unwrap(), DriverEnd::Quiet);
+    assert_eq!(span_days(&stage), 30);
+    stage.clock.set_wall(20 * YEAR_MS);
+    let life = start(&stage, false);
+    stage.tracker().put(issue("A"));
+    status(&stage, "A", IssueStatus::HandedOff).await;
+    assert_eq!(span_days(&stage), 30);
+    pass(90).await;
+    assert_eq!(life.stop().await.unwrap(), DriverEnd::Stopped);
+    assert_eq!(span_days(&stage), 30 + 20 * 365);
+}

@@ -55,6 +55,7 @@ pub struct ScriptedTracker {
     record: Arc<Record>,
     issues: Mutex<BTreeMap<IssueId, Issue>>,
     comments: Mutex<BTreeSet<(IssueId, String)>>,
+    malformed: Mutex<BTreeSet<IssueId>>,
     /// What reads by state do; without a line they tell what is there.
     pub by_states: Script<Vec<Issue>>,
     /// What reads by id do.
@@ -72,6 +73,7 @@ impl ScriptedTracker {
             record,
             issues: Mutex::default(),
             comments: Mutex::default(),
+            malformed: Mutex::default(),
             by_states: Script::default(),
             by_ids: Script::default(),
             comment: Script::default(),
@@ -88,6 +90,11 @@ impl ScriptedTracker {
         self.issues().insert(issue.id.clone(), issue);
     }
 
+    /// Half of an issue is saved: a read by id that asks for it fails as a whole, and a read by state does not see it.
+    pub fn spoil(&self, issue: &str) {
+        self.malformed.lock().unwrap_or_else(PoisonError::into_inner).insert(IssueId::from(issue));
+    }
+
     /// State of an issue.
     #[must_use]
     pub fn state(&self, issue: &str) -> Option<String> {
@@ -101,13 +108,19 @@ impl Tracker for ScriptedTracker {
 
     async fn fetch_issues_by_states(&self, states: &[String]) -> Result<Vec<Issue>, Failure> {
         self.record.look("tracker.fetch_issues_by_states", &self.name);
-        let there = || Ok(self.issues().values().filter(|issue| state_in(&issue.state, states)).cloned().collect());
+        let malformed = self.malformed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let seen = |issue: &&Issue| state_in(&issue.state, states) && !malformed.contains(&issue.id);
+        let there = || Ok(self.issues().values().filter(seen).cloned().collect());
         self.by_states.play("", there).await
     }
 
     async fn fetch_issues_by_ids(&self, ids: &[IssueId]) -> Result<Vec<Issue>, Failure> {
         self.record.look("tracker.fetch_issues_by_ids", &self.name);
-        let there = || Ok(ids.iter().filter_map(|id| self.issues().get(id).cloned()).collect());
+        let malformed = self.malformed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let there = || match ids.iter().find(|id| malformed.contains(*id)) {
+            Some(id) => Err(Failure::retryable("tracker_response", format!("{id} is half of an issue"))),
+            None => Ok(ids.iter().filter_map(|id| self.issues().get(id).cloned()).collect()),
+        };
         self.by_ids.play("", there).await
     }
 

@@ -65,6 +65,11 @@ impl World {
         let id = &request.issue.id;
         match &request.effect {
             Effect::PrepareWorkspace { fresh } => self.prepare(request, *fresh),
+            // Whoever failed to make the workspace anew may have removed the old one: the script has no directory then, and
+            // its failure is ignored.
+            Effect::RunHook { hook: Hook::BeforeRemove } if !self.trees.contains_key(id) => {
+                Err(Failure::retryable("hook_failed", "there is no directory"))
+            }
             Effect::RunHook { hook } => {
                 self.hook(request, *hook);
                 Ok(EffectOutput::HookEnded { output_tail: String::new() })
@@ -99,10 +104,18 @@ impl World {
                 Ok(EffectOutput::CheckEnded { passed, output_tail: "output".to_owned() })
             }
             Effect::PushBranch { commit, expected } => self.push(request, commit, expected.as_ref()),
-            Effect::BringRemote => match self.remote.get(&format!("dalsegno/{}", request.issue.identifier)) {
-                Some(commit) => Ok(EffectOutput::RemoteBrought { commit: commit.clone() }),
-                None => Err(Failure::permanent("branch_gone", "there is no such branch")),
-            },
+            Effect::BringRemote => {
+                let there = self.remote.get(&format!("dalsegno/{}", request.issue.identifier)).cloned();
+                let tree = self.trees.get_mut(id);
+                match (there, tree) {
+                    (Some(commit), Some(tree)) => {
+                        tree.brought = Some(commit.clone());
+                        Ok(EffectOutput::RemoteBrought { commit })
+                    }
+                    (None, _) => Err(Failure::permanent("branch_gone", "there is no such branch")),
+                    (Some(_), None) => Err(Failure::retryable("workspace_missing", "there is no workspace")),
+                }
+            }
             Effect::Comment { .. } => {
                 if self.comment(id, &request.key) {
                     Ok(EffectOutput::Commented)
@@ -131,7 +144,7 @@ impl World {
                 }
                 commits.push(there.clone());
             }
-            let tree = Tree { branch: branch.clone(), commits, dirty: false, created: Created::Raw };
+            let tree = Tree { branch: branch.clone(), commits, dirty: false, created: Created::Raw, brought: None };
             self.trees.insert(id.clone(), tree);
         }
         let workspace =
@@ -230,14 +243,20 @@ impl World {
             }
         }
         let there = self.remote.get(&branch);
-        if there == Some(commit) {
+        if there.is_some_and(|there| self.holds(there, commit)) {
             return Ok(EffectOutput::Pushed);
         }
-        if there != expected {
-            return Err(Failure::permanent("branch_diverged", "the remote branch is somewhere else"));
+        match (there, expected) {
+            (None, _) => {}
+            (Some(_), None) => return Err(Failure::permanent("branch_in_use", "the branch is somebody else's")),
+            (Some(there), Some(_)) if self.holds(commit, there) => {}
+            (Some(_), Some(_)) => {
+                return Err(Failure::permanent("branch_diverged", "the remote branch has what the commit does not"));
+            }
         }
         self.remote.insert(branch.clone(), commit.clone());
-        if !self.pushes.insert((branch.clone(), commit.clone())) {
+        self.pushes.insert((branch.clone(), commit.clone()));
+        if !self.fresh_pushes.insert((branch.clone(), commit.clone())) {
             self.object("one_push", format!("{commit} was pushed twice to {branch}"));
         }
         Ok(EffectOutput::Pushed)
@@ -273,7 +292,7 @@ impl World {
         let applied = match &request.effect {
             Effect::PushBranch { commit, .. } => {
                 let branch = format!("dalsegno/{}", request.issue.identifier);
-                (self.remote.get(&branch) == Some(commit)).then_some(EffectOutput::Pushed)
+                self.remote.get(&branch).is_some_and(|there| self.holds(there, commit)).then_some(EffectOutput::Pushed)
             }
             Effect::Comment { .. } => self
                 .tracked

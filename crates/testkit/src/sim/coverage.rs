@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dalsegno_core::Phase;
+use dalsegno_core::{Effect, Phase};
 
 /// Crashes around one kind of effect.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub struct Coverage {
     pub lost_prompts: u64,
     /// Edits by the human.
     pub edits: u64,
+    /// Looks of the human at what was handed over, who sends it back.
+    pub reviews: u64,
     /// Query answers that failed.
     pub failed_queries: u64,
     /// Runs in each phase when a new daemon took over.
@@ -84,6 +86,7 @@ impl Coverage {
         self.deaths += other.deaths;
         self.lost_prompts += other.lost_prompts;
         self.edits += other.edits;
+        self.reviews += other.reviews;
         self.failed_queries += other.failed_queries;
         for (phase, count) in &other.recovered {
             *self.recovered.entry(phase).or_default() += count;
@@ -114,12 +117,13 @@ impl Coverage {
         if self.lost_prompts == 0 {
             unmet.push("no session lost a prompt".to_owned());
         }
-        for phase in PHASES {
+        // Of a run that has ended nothing is left to recover.
+        for phase in Phase::ALL.into_iter().filter(|phase| *phase != Phase::Ended).map(Phase::as_str) {
             if !self.recovered.contains_key(phase) {
                 unmet.push(format!("no daemon took over in phase {phase}"));
             }
         }
-        for kind in KINDS {
+        for kind in Effect::KINDS {
             let around = self.effects.get(kind).copied().unwrap_or_default();
             if around.crashed_before == 0 {
                 unmet.push(format!("no crash before {kind}"));
@@ -131,36 +135,3 @@ impl Coverage {
         unmet
     }
 }
-
-const PHASES: [&str; 14] = [
-    "preparing",
-    "after_create",
-    "claiming",
-    "before_run",
-    "launching",
-    "prompting",
-    "assessing",
-    "committing",
-    "fetching",
-    "checking",
-    "closing",
-    "delivering",
-    "stopping",
-    "after_run",
-];
-
-pub(crate) const KINDS: [&str; 13] = [
-    "prepare_workspace",
-    "run_hook",
-    "move_issue",
-    "start_session",
-    "prompt",
-    "stop_agent",
-    "sweep",
-    "commit_leftovers",
-    "fetch_commit",
-    "run_check",
-    "push_branch",
-    "comment",
-    "remove_workspace",
-];

@@ -37,6 +37,7 @@ pub(super) enum Item {
     Ack { committed: Committed },
     Signal { run: RunId, key: String, signal: Signal },
     Edit,
+    Review { issue: IssueId },
     Restart { lost: bool },
     Zombie,
 }
@@ -224,7 +225,7 @@ impl Sim {
         self.note(|_| "---- the world turns kind".to_owned());
         self.calm = true;
         self.calm_since = (self.coverage.steps, self.clock);
-        self.agenda.retain(|_, item| !matches!(item, Item::Edit));
+        self.agenda.retain(|_, item| !matches!(item, Item::Edit | Item::Review { .. }));
         let rates = &mut self.plan.rates;
         (rates.fail, rates.permanent, rates.doubt, rates.query_fail) = (0, 0, 0, 0);
         (rates.slow, rates.bad_turn, rates.crash, rates.clock) = (0, 0, 0, 0);
@@ -299,6 +300,11 @@ impl Sim {
                 }
             }
             Item::Edit => self.edit()?,
+            Item::Review { issue } => {
+                self.coverage.reviews += 1;
+                let done = self.world.review(&issue, &mut self.people);
+                self.note(|_| format!("a person {done}"));
+            }
             Item::Restart { lost } => self.restart(lost)?,
             Item::Zombie => self.step_zombie()?,
         }
@@ -346,6 +352,9 @@ impl Sim {
     }
 
     fn append(&mut self, batch: Batch) -> Result<(), Violation> {
+        if !self.calm {
+            self.plan_reviews(&batch);
+        }
         let Some(machine) = &self.machine else { return Ok(()) };
         if self.traced {
             for recorded in &batch.events {
@@ -377,6 +386,18 @@ impl Sim {
             self.perform(request)?;
         }
         Ok(())
+    }
+
+    /// What is handed over lies there for a person to look at.
+    fn plan_reviews(&mut self, batch: &Batch) {
+        for recorded in &batch.events {
+            if let Event::IssueStatus { issue, to: dalsegno_core::IssueStatus::HandedOff, .. } = &recorded.event
+                && self.people.permille(self.plan.rates.reviews)
+            {
+                let after = self.people.between(0, 60_000);
+                self.schedule(after, Item::Review { issue: issue.clone() });
+            }
+        }
     }
 
     pub(super) fn perform(&mut self, request: Box<EffectRequest>) -> Result<(), Violation> {

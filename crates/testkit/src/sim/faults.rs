@@ -80,7 +80,7 @@ impl Sim {
                     }
                     outcomes.push((request.id, outcome));
                 }
-                Item::Work { .. } | Item::Edit | Item::Zombie => {
+                Item::Work { .. } | Item::Edit | Item::Review { .. } | Item::Zombie => {
                     self.agenda.insert(key, item);
                 }
                 Item::Read { .. }

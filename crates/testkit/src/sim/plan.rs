@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 
 use dalsegno_core::{
-    AgentKind, AgentPolicy, AutoApprove, BlockerRef, BreakerPolicy, BudgetPolicy, CommitMode, HandoffPolicy,
+    AgentKind, AgentPolicy, AutoApprove, BlockerRef, BreakerPolicy, BudgetPolicy, CommitMode, Effect, HandoffPolicy,
     HooksPolicy, Issue, IssueId, Limits, Policy, Price, QuotaPolicy, Timestamp, TrackerPolicy, WorkspacePolicy,
     WorkspaceStrategy,
 };
 
 use super::Knobs;
-use super::coverage::KINDS;
 use super::dice::Dice;
 
 /// The label that some projects require.
@@ -41,6 +40,8 @@ pub(crate) struct Rates {
     pub(crate) clock: u64,
     /// Edits by the human in all.
     pub(crate) edits: u32,
+    /// What is handed over is looked at by the human, who goes on with it on the branch and sends it back.
+    pub(crate) reviews: u64,
     /// Steps before the world turns kind.
     pub(crate) steps: u64,
 }
@@ -62,7 +63,7 @@ impl Plan {
         let count = 1 + dice.below(6);
         let issues = (1..=count).map(|number| issue(number, &mut dice)).collect();
         let faults = u64::from(knobs.faults);
-        let rates = Rates {
+        let mut rates = Rates {
             fail: faults * dice.pick([0, 0, 20, 80, 200]),
             permanent: faults * dice.pick([0, 0, 0, 5, 30]),
             doubt: faults * dice.pick([0, 0, 20, 100]),
@@ -70,13 +71,18 @@ impl Plan {
             slow: if knobs.slow { dice.pick([0, 50, 300]) } else { 0 },
             bad_turn: faults * dice.pick([0, 50, 300]),
             crash: dice.pick([0, 4, 12, 30]),
-            target: if dice.coin() { Some(dice.pick(KINDS)) } else { None },
+            target: if dice.coin() { Some(dice.pick(Effect::KINDS)) } else { None },
             crashes: if knobs.crashes { u32::try_from(dice.below(9)).unwrap_or(0) } else { 0 },
             zombie: if knobs.zombies { dice.pick([0, 150]) } else { 0 },
             clock: if knobs.clock { dice.pick([0, 0, 5]) } else { 0 },
             edits: if knobs.human { dice.pick([0, 0, 2, 6]) } else { 0 },
+            reviews: if knobs.human { dice.pick([0, 0, 500, 900]) } else { 0 },
             steps: dice.pick([60, 150, 400]),
         };
+        if rates.target == Some(Effect::BringRemote.kind()) && knobs.human {
+            // It takes a whole handoff and a second run before there is anything to aim at.
+            (rates.reviews, rates.steps, rates.crash) = (1_000, 600, 0);
+        }
         let totals = dice.coin();
         Self { policy, issues, rates, totals }
     }

@@ -49,6 +49,8 @@ pub(crate) struct Tree {
     pub(crate) commits: Vec<CommitId>,
     pub(crate) dirty: bool,
     pub(crate) created: Created,
+    /// What the remote's branch is at was brought into it, and is not merged yet.
+    pub(crate) brought: Option<CommitId>,
 }
 
 impl Tree {
@@ -70,8 +72,12 @@ pub(crate) struct World {
     pub(crate) processes: Vec<Process>,
     pub(crate) trees: BTreeMap<IssueId, Tree>,
     pub(crate) remote: BTreeMap<String, CommitId>,
-    /// Applied pushes.
+    /// All commits that a commit holds, itself not among them; the base is in all.
+    pub(crate) ancestors: BTreeMap<CommitId, BTreeSet<CommitId>>,
+    /// Pushes that were applied, ever.
     pub(crate) pushes: BTreeSet<(String, CommitId)>,
+    /// The same since the branch was made.
+    pub(crate) fresh_pushes: BTreeSet<(String, CommitId)>,
     /// Verdicts of checks, by commit and position.
     pub(crate) verdicts: BTreeMap<(CommitId, u32), bool>,
     pub(crate) mutation: Option<Mutation>,
@@ -160,12 +166,42 @@ impl World {
         true
     }
 
+    /// A commit on what the workspace has, with what was brought into it merged.
     pub(crate) fn new_commit(&mut self, issue: &IssueId) {
-        self.commit_count += 1;
-        let commit = CommitId(format!("c{}", self.commit_count));
+        let Some(tree) = self.trees.get_mut(issue) else { return };
+        let parents = [Some(tree.head()), tree.brought.take()];
+        let commit = self.commit("c", parents.into_iter().flatten());
         if let Some(tree) = self.trees.get_mut(issue) {
             tree.commits.push(commit);
         }
+    }
+
+    fn commit(&mut self, kind: &str, parents: impl Iterator<Item = CommitId>) -> CommitId {
+        self.commit_count += 1;
+        let commit = CommitId(format!("{kind}{}", self.commit_count));
+        let mut holds = BTreeSet::new();
+        for parent in parents {
+            holds.extend(self.ancestors.get(&parent).into_iter().flatten().cloned());
+            holds.insert(parent);
+        }
+        self.ancestors.insert(commit.clone(), holds);
+        commit
+    }
+
+    /// Whether a commit is or has the other.
+    pub(crate) fn holds(&self, commit: &CommitId, other: &CommitId) -> bool {
+        commit == other || self.ancestors.get(commit).is_some_and(|holds| holds.contains(other))
+    }
+
+    /// A person pushes a commit of their own to the issue's branch, on what is there or on the base.
+    fn push_by_hand(&mut self, id: &IssueId) -> String {
+        let Some(tracked) = self.tracked.get(id) else { return "misses the issue".to_owned() };
+        let branch = format!("dalsegno/{}", tracked.issue.identifier);
+        let on = self.remote.get(&branch).cloned().unwrap_or_else(|| CommitId::from("base"));
+        let commit = self.commit("p", std::iter::once(on));
+        let words = format!("pushes {commit} to {branch}");
+        self.remote.insert(branch, commit);
+        words
     }
 
     pub(crate) fn new_session(&mut self) -> String {
@@ -247,7 +283,26 @@ impl World {
         }
     }
 
-    /// A person does something in the tracker; in words.
+    /// A person goes on with what was handed over, on its branch, and sends it back; or merely sends it back.
+    pub(crate) fn review(&mut self, id: &IssueId, dice: &mut Dice) -> String {
+        let pushed = if dice.permille(700) { self.push_by_hand(id) } else { "pushes nothing".to_owned() };
+        let state = dice.pick(ACTIVE);
+        let Some(tracked) = self.tracked.get_mut(id) else { return pushed };
+        tracked.version += u64::from(tracked.issue.state != state);
+        tracked.issue.state = state.to_owned();
+        format!("{pushed}, and sends {id} back as {state}")
+    }
+
+    /// A person deletes the issue's branch on the remote.
+    fn delete_branch(&mut self, id: &IssueId) -> String {
+        let Some(tracked) = self.tracked.get(id) else { return "misses the issue".to_owned() };
+        let branch = format!("dalsegno/{}", tracked.issue.identifier);
+        self.remote.remove(&branch);
+        self.fresh_pushes.retain(|(of, _)| *of != branch);
+        format!("deletes {branch}")
+    }
+
+    /// A person does something in the tracker or on the remote; in words.
     pub(crate) fn edit(&mut self, dice: &mut Dice) -> String {
         if dice.permille(120) {
             let number = self.tracked.len() as u64 + 1;
@@ -258,8 +313,15 @@ impl World {
         let Some(id) = ids.get(usize::try_from(dice.below(ids.len() as u64)).unwrap_or(0)) else {
             return "sees no issue".to_owned();
         };
+        let what = dice.below(14);
+        if what == 12 {
+            return self.push_by_hand(id);
+        }
+        if what == 13 && dice.permille(400) {
+            return self.delete_branch(id);
+        }
         let Some(tracked) = self.tracked.get_mut(id) else { return "misses the issue".to_owned() };
-        match dice.below(12) {
+        match what % 12 {
             0..=3 => {
                 let state = dice.pick(ACTIVE);
                 tracked.version += u64::from(tracked.issue.state != state);

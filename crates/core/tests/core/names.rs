@@ -1,0 +1,65 @@
+//! Lists that are written beside a closed match hold all that it has.
+
+use std::collections::BTreeSet;
+
+use dalsegno_core::*;
+
+/// The phase after this one in [`Phase::ALL`]. A new one does not compile until it has its place here.
+fn next(phase: Phase) -> Option<Phase> {
+    match phase {
+        Phase::Preparing => Some(Phase::AfterCreate),
+        Phase::AfterCreate => Some(Phase::Claiming),
+        Phase::Claiming => Some(Phase::BeforeRun),
+        Phase::BeforeRun => Some(Phase::Launching),
+        Phase::Launching => Some(Phase::Prompting),
+        Phase::Prompting => Some(Phase::Assessing),
+        Phase::Assessing => Some(Phase::Committing),
+        Phase::Committing => Some(Phase::Fetching),
+        Phase::Fetching => Some(Phase::Checking { index: 0 }),
+        Phase::Checking { .. } => Some(Phase::Closing),
+        Phase::Closing => Some(Phase::Delivering),
+        Phase::Delivering => Some(Phase::Bringing),
+        Phase::Bringing => Some(Phase::Stopping),
+        Phase::Stopping => Some(Phase::AfterRun),
+        Phase::AfterRun => Some(Phase::Ended),
+        Phase::Ended => None,
+    }
+}
+
+/// An effect of the kind after this one's in [`Effect::KINDS`], the first before all. The same.
+fn after(effect: Option<&Effect>) -> Option<Effect> {
+    let commit = || CommitId::from("c");
+    let Some(effect) = effect else { return Some(Effect::PrepareWorkspace { fresh: false }) };
+    match effect {
+        Effect::PrepareWorkspace { .. } => Some(Effect::RunHook { hook: Hook::BeforeRun }),
+        Effect::RunHook { .. } => Some(Effect::MoveIssue { to: String::new(), from: None }),
+        Effect::MoveIssue { .. } => Some(Effect::StartSession { resume: None, seek: None }),
+        Effect::StartSession { .. } => Some(Effect::Prompt { turn: 1, prompt: PromptSpec::AfterCut }),
+        Effect::Prompt { .. } => Some(Effect::StopAgent),
+        Effect::StopAgent => Some(Effect::Sweep),
+        Effect::Sweep => Some(Effect::CommitLeftovers),
+        Effect::CommitLeftovers => Some(Effect::FetchCommit),
+        Effect::FetchCommit => Some(Effect::RunCheck { commit: commit(), index: 0 }),
+        Effect::RunCheck { .. } => Some(Effect::PushBranch { commit: commit(), expected: None }),
+        Effect::PushBranch { .. } => Some(Effect::BringRemote),
+        Effect::BringRemote => Some(Effect::Comment { commit: commit(), checks: Vec::new() }),
+        Effect::Comment { .. } => Some(Effect::RemoveWorkspace { handed_off: None }),
+        Effect::RemoveWorkspace { .. } => None,
+    }
+}
+
+#[test]
+fn the_lists_of_phases_kinds_and_steps_are_whole() {
+    let phases: Vec<Phase> = std::iter::successors(Some(Phase::Preparing), |phase| next(*phase)).collect();
+    assert_eq!(phases, Phase::ALL);
+    let effects: Vec<Effect> = std::iter::successors(after(None), |effect| after(Some(effect))).collect();
+    assert_eq!(effects.iter().map(Effect::kind).collect::<Vec<_>>(), Effect::KINDS);
+    let words: BTreeSet<&str> = Phase::ALL.into_iter().map(Phase::as_str).collect();
+    assert_eq!(words.len(), Phase::ALL.len());
+    let order = |step| match step {
+        SagaStep::Push => 0,
+        SagaStep::Comment => 1,
+        SagaStep::Move => 2,
+    };
+    assert_eq!(SagaStep::ALL.map(order), [0, 1, 2]);
+}
