@@ -217,6 +217,9 @@ pub struct IssueEntry {
     pub workspace_whole: bool,
     /// Its making ended without an answer: the directory may be there, with `after_create` still due.
     pub workspace_unsure: bool,
+    /// Its removal ended without an answer: the directory may be gone, and another one with `after_create` still due.
+    #[serde(default)]
+    pub removal_unsure: bool,
     /// The directory holds work that would be lost; it is not removed until a next run was in it.
     pub workspace_kept: bool,
     /// A branch that outlived its directory; a new workspace adopts it.

@@ -210,6 +210,7 @@ impl State {
                     workspace: None,
                     workspace_whole: false,
                     workspace_unsure: false,
+                    removal_unsure: false,
                     unsure_move: None,
                     workspace_kept: false,
                     branch: None,
@@ -282,6 +283,7 @@ impl State {
                 entry.workspace = Some(workspace.clone());
                 entry.workspace_whole = !((*created || entry.workspace_unsure) && has_hook);
                 entry.workspace_unsure = false;
+                entry.removal_unsure = false;
                 entry.workspace_kept = false;
                 entry.branch.clone_from(&workspace.branch);
             }
@@ -365,6 +367,11 @@ impl State {
                             run.tool_digest.clone_from(tool_digest);
                         }
                     }
+                    Outcome::Done { output: EffectOutput::WorkspaceRemoved | EffectOutput::WorkspaceKept { .. } } => {
+                        if let Some(entry) = self.issues.get_mut(&open.issue) {
+                            entry.removal_unsure = false;
+                        }
+                    }
                     Outcome::Done { .. } | Outcome::Failed { .. } => {}
                 }
             }
@@ -376,7 +383,12 @@ impl State {
                 let open = open.clone();
                 if matches!(open.effect, Effect::PrepareWorkspace { .. }) {
                     let entry = self.entry(issue)?;
-                    entry.workspace_unsure |= !entry.workspace_whole;
+                    entry.workspace_unsure |= !entry.workspace_whole || entry.removal_unsure;
+                }
+                if matches!(open.effect, Effect::RemoveWorkspace { .. })
+                    && let Some(entry) = self.issues.get_mut(issue)
+                {
+                    entry.removal_unsure = true;
                 }
                 if let Effect::MoveIssue { to, from: _ } = &open.effect {
                     let to = normalized_state(to);

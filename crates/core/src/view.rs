@@ -151,6 +151,7 @@ impl IssueView {
             workspace,
             workspace_whole: _,
             workspace_unsure: _,
+            removal_unsure: _,
             unsure_move: _,
             workspace_kept: _,
             branch: _,

@@ -346,9 +346,8 @@ fn a_move_says_where_the_issue_was_and_what_somebody_did_since_is_theirs() {
     assert_eq!(desk.status(1), IssueStatus::Running);
 }
 
-#[test]
-fn after_run_does_not_run_in_a_workspace_that_the_run_never_had() {
-    // Handed over and done, in a workspace whose removal never comes to an end: it may be gone.
+/// Handed over, done and sent back, with a workspace whose removal never came to an end: it may be gone.
+fn removed_or_not() -> Desk {
     let mut policy = everything();
     policy.hooks.before_remove = None;
     let mut desk = Desk::new(policy);
@@ -361,7 +360,28 @@ fn after_run_does_not_run_in_a_workspace_that_the_run_never_had() {
         desk.restart();
     }
     desk.poll(&[in_state(1, "Rework")]);
+    desk
+}
+
+#[test]
+fn after_run_does_not_run_in_a_workspace_that_the_run_never_had() {
+    let mut desk = removed_or_not();
     desk.fail("prepare_workspace", retryable());
     desk.done("stop_agent", EffectOutput::Swept { killed: 0 });
     assert_eq!((desk.open(), desk.status(1)), (Vec::new(), IssueStatus::WaitingRetry));
+}
+
+#[test]
+fn after_create_runs_when_removal_and_making_of_the_workspace_were_both_in_doubt() {
+    let mut desk = removed_or_not();
+    desk.restart();
+    desk.done("sweep", EffectOutput::Swept { killed: 0 });
+    // Found now: by the try before, which made it, or from before its removal.
+    desk.done("prepare_workspace", workspace_ready(false));
+    assert_eq!(desk.phase(), Some(Phase::AfterCreate));
+
+    // Nobody doubts what was found at the first try.
+    let mut desk = removed_or_not();
+    desk.done("prepare_workspace", workspace_ready(false));
+    assert_ne!(desk.phase(), Some(Phase::AfterCreate));
 }

@@ -159,7 +159,8 @@ impl World {
             return;
         };
         if hook == Hook::AfterCreate {
-            if tree.created != Created::Raw {
+            // Where nobody knows whether the workspace was removed and made anew, the script runs rather once too often.
+            if tree.created != Created::Raw && !self.half_removed.contains(id) {
                 self.object("after_create_once", format!("after_create ran twice in one workspace of {id}"));
             } else {
                 tree.created = Created::Done;
@@ -264,6 +265,9 @@ impl World {
 
     fn remove(&mut self, request: &EffectRequest, handed_off: Option<&CommitId>) -> EffectOutput {
         let id = &request.issue.id;
+        if request.attempt > 1 {
+            self.half_removed.insert(id.clone());
+        }
         let Some(tree) = self.trees.get(id) else { return EffectOutput::WorkspaceRemoved };
         let head = tree.head();
         let beyond = tree.commits.len() > 1 && Some(&head) != handed_off;

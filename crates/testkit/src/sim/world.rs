@@ -71,6 +71,8 @@ pub(crate) struct World {
     pub(crate) totals: bool,
     pub(crate) processes: Vec<Process>,
     pub(crate) trees: BTreeMap<IssueId, Tree>,
+    /// Issues with a removal of the workspace whose end nobody knew.
+    pub(crate) half_removed: BTreeSet<IssueId>,
     pub(crate) remote: BTreeMap<String, CommitId>,
     /// All commits that a commit holds, itself not among them; the base is in all.
     pub(crate) ancestors: BTreeMap<CommitId, BTreeSet<CommitId>>,
