@@ -38,6 +38,24 @@ impl std::fmt::Debug for ContentHash {
     }
 }
 
+/// How long a value is as JSON.
+pub(crate) fn json_bytes(value: &Value) -> usize {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // Values can always be written, and counting does not fail.
+    let _ = serde_json::to_writer(&mut count, value);
+    count.0
+}
+
 /// The canonical text of a value.
 #[must_use]
 pub fn canonical(value: &Value) -> String {

@@ -53,6 +53,7 @@ pub mod key;
 mod memory;
 pub mod mismatch;
 pub mod record;
+pub mod saga;
 mod scope;
 pub mod store;
 mod stored;

@@ -11,7 +11,7 @@ use crate::key::Secret;
 use crate::record::EffectRecord;
 use crate::scope::ExecutionScope;
 use crate::store::{
-    Claim, DurableStore, Lease, OpenedScope, Place, ScopeRow, StoreError, WaitChange, WaitChanges, Write,
+    Claim, DurableStore, Lease, LookedAt, OpenedScope, Place, ScopeRow, StoreError, WaitChange, WaitChanges, Write,
 };
 use crate::wait::{Registered, Resolution, Resolved, Terminal, WaitAddress, WaitRecord};
 
@@ -209,6 +209,30 @@ impl DurableStore for MemoryStore {
         database.rows.insert(row, key.clone());
         database.scopes.insert(key, entry);
         Ok(opened)
+    }
+
+    async fn look(&self, scope: &ExecutionScope) -> Result<Option<LookedAt>, StoreError> {
+        let key = scope.key();
+        let database = self.lock();
+        if database.tombstones.contains(&key) {
+            return Err(StoreError::ScopeEnded);
+        }
+        Ok(database.scopes.get(&key).map(|entry| {
+            let OpenedScope { ended, effects, .. } = entry.opened();
+            LookedAt { ended, effects }
+        }))
+    }
+
+    async fn open_sagas(&self, after: Option<&str>, limit: u32) -> Result<Vec<String>, StoreError> {
+        let database = self.lock();
+        let open = database.scopes.values().filter(|entry| entry.ended_at.is_none());
+        let mut ids: Vec<String> = open
+            .filter_map(|entry| if let ExecutionScope::Saga { id } = &entry.scope { Some(id.clone()) } else { None })
+            .filter(|id| after.is_none_or(|after| id.as_str() > after))
+            .collect();
+        ids.sort_unstable();
+        ids.truncate(limit as usize);
+        Ok(ids)
     }
 
     async fn load(&self, lease: Lease) -> Result<OpenedScope, StoreError> {

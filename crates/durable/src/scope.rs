@@ -42,6 +42,11 @@ pub enum ExecutionScope {
         /// Its id.
         id: String,
     },
+    /// A saga, whose log its records are.
+    Saga {
+        /// Its id.
+        id: String,
+    },
 }
 
 impl ExecutionScope {
@@ -63,7 +68,13 @@ impl ExecutionScope {
         Self::RuntimeOperation { id: id.into() }
     }
 
-    /// The id of the turn, drain, process, deletion or operation.
+    /// A saga.
+    #[must_use]
+    pub fn saga(id: impl Into<String>) -> Self {
+        Self::Saga { id: id.into() }
+    }
+
+    /// The id of the turn, drain, process, deletion, operation or saga.
     #[must_use]
     pub fn scope_id(&self) -> &str {
         match self {
@@ -71,7 +82,8 @@ impl ExecutionScope {
             | Self::Process { id }
             | Self::QueueDrain { drain: id, .. }
             | Self::SessionDelete { session: id }
-            | Self::RuntimeOperation { id } => id,
+            | Self::RuntimeOperation { id }
+            | Self::Saga { id } => id,
         }
     }
 
@@ -83,7 +95,8 @@ impl ExecutionScope {
             Self::Process { .. }
             | Self::QueueDrain { .. }
             | Self::SessionDelete { .. }
-            | Self::RuntimeOperation { .. } => None,
+            | Self::RuntimeOperation { .. }
+            | Self::Saga { .. } => None,
         }
     }
 
@@ -92,7 +105,9 @@ impl ExecutionScope {
     pub fn session(&self) -> Option<&str> {
         match self {
             Self::Turn { session, .. } | Self::QueueDrain { session, .. } => Some(session),
-            Self::Process { .. } | Self::SessionDelete { .. } | Self::RuntimeOperation { .. } => None,
+            Self::Process { .. } | Self::SessionDelete { .. } | Self::RuntimeOperation { .. } | Self::Saga { .. } => {
+                None
+            }
         }
     }
 
@@ -105,6 +120,7 @@ impl ExecutionScope {
             Self::QueueDrain { session, drain } => json!(["queue_drain", session, drain]),
             Self::SessionDelete { session } => json!(["session_delete", session]),
             Self::RuntimeOperation { id } => json!(["runtime_operation", id]),
+            Self::Saga { id } => json!(["saga", id]),
         };
         parts.to_string()
     }
@@ -121,6 +137,7 @@ impl ExecutionScope {
             ("process", None) => Self::Process { id: first },
             ("session_delete", None) => Self::SessionDelete { session: first },
             ("runtime_operation", None) => Self::RuntimeOperation { id: first },
+            ("saga", None) => Self::Saga { id: first },
             _ => return None,
         };
         (parts.next().is_none() && scope.check().is_ok()).then_some(scope)
@@ -135,7 +152,7 @@ impl ExecutionScope {
             Self::Turn { session, turn } => [("session", session), ("turn", turn)],
             Self::QueueDrain { session, drain } => [("session", session), ("drain", drain)],
             Self::SessionDelete { session } => [("session", session), ("session", session)],
-            Self::Process { id } | Self::RuntimeOperation { id } => [("id", id), ("id", id)],
+            Self::Process { id } | Self::RuntimeOperation { id } | Self::Saga { id } => [("id", id), ("id", id)],
         };
         for (what, id) in ids {
             if id.is_empty() {
@@ -155,6 +172,7 @@ impl std::fmt::Display for ExecutionScope {
             Self::QueueDrain { session, drain } => write!(f, "drain {drain} of session {session}"),
             Self::SessionDelete { session } => write!(f, "deletion of session {session}"),
             Self::RuntimeOperation { id } => write!(f, "operation {id}"),
+            Self::Saga { id } => write!(f, "saga {id}"),
         }
     }
 }
@@ -219,6 +237,10 @@ pub(crate) fn write_content(scope: &ExecutionScope, text: &mut String) {
             members.string("id", id);
             members.string("type", "runtime_operation");
         }
+        ExecutionScope::Saga { id } => {
+            members.string("id", id);
+            members.string("type", "saga");
+        }
     }
     members.close();
 }
@@ -227,13 +249,14 @@ pub(crate) fn write_content(scope: &ExecutionScope, text: &mut String) {
 mod tests {
     use super::*;
 
-    fn every() -> [ExecutionScope; 5] {
+    fn every() -> [ExecutionScope; 6] {
         [
             ExecutionScope::turn("s", "1"),
             ExecutionScope::process("1"),
             ExecutionScope::QueueDrain { session: "s".into(), drain: "1".into() },
             ExecutionScope::SessionDelete { session: "s".into() },
             ExecutionScope::operation("1"),
+            ExecutionScope::saga("1"),
         ]
     }
 
@@ -243,7 +266,7 @@ mod tests {
             assert_eq!(ExecutionScope::from_key(&scope.key()), Some(scope));
         }
         let keys: std::collections::BTreeSet<String> = every().iter().map(ExecutionScope::key).collect();
-        assert_eq!(keys.len(), 5);
+        assert_eq!(keys.len(), 6);
         // Separators inside ids do not let two scopes meet.
         assert_ne!(ExecutionScope::turn("a\",\"b", "c").key(), ExecutionScope::turn("a", "b\",\"c").key());
         for key in

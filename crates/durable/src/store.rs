@@ -47,6 +47,15 @@ pub struct OpenedScope {
     pub effects: Vec<(Place, EffectRecord)>,
 }
 
+/// What is recorded of a scope, for somebody who only looks.
+#[derive(Debug)]
+pub struct LookedAt {
+    /// It has ended.
+    pub ended: bool,
+    /// Its effects, in the order of their intents.
+    pub effects: Vec<(Place, EffectRecord)>,
+}
+
 /// One change of one record.
 #[derive(Debug)]
 pub enum Write {
@@ -154,6 +163,18 @@ pub trait DurableStore: std::fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`].
     async fn load(&self, lease: Lease) -> Result<OpenedScope, StoreError>;
+
+    /// Looks into a scope and takes nothing of it. `None`: it was never opened.
+    ///
+    /// # Errors
+    /// [`StoreError::ScopeEnded`] when only a tombstone is left, [`StoreError::Failed`].
+    async fn look(&self, scope: &ExecutionScope) -> Result<Option<LookedAt>, StoreError>;
+
+    /// Ids of sagas whose scope has not ended, in their order, those behind `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    async fn open_sagas(&self, after: Option<&str>, limit: u32) -> Result<Vec<String>, StoreError>;
 
     /// Records one change.
     ///

@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::attempt::attempt;
+use crate::canonical::json_bytes;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::envelope::{Command, InDoubt};
 use crate::error::{DurableError, EffectError};
@@ -143,6 +144,33 @@ impl StoredHost {
         Self { shared: Arc::new(shared) }
     }
 
+    pub(crate) fn store(&self) -> &Arc<dyn DurableStore> {
+        &self.shared.store
+    }
+
+    pub(crate) fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.shared.options.clock)
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.shared.now()
+    }
+
+    /// Waits in a scope that is opened elsewhere.
+    pub(crate) async fn wait_at(&self, address: &WaitAddress, deadline: Timestamp) -> Result<Resolution, DurableError> {
+        let key = WaitKey::sign(self.shared.store.secret(), address)?;
+        self.shared.wait(&key, &CancellationToken::new(), Some(deadline)).await
+    }
+
+    /// Resolves a wait of a scope that is opened elsewhere.
+    pub(crate) async fn resolve_at(
+        &self,
+        address: &WaitAddress,
+        resolution: Resolution,
+    ) -> Result<Resolved, DurableError> {
+        self.shared.resolve(address, resolution).await
+    }
+
     async fn open(&self, scope: ExecutionScope, claim: Claim) -> Result<Arc<dyn ScopeController>, DurableError> {
         scope.check()?;
         let key = scope.key();
@@ -181,7 +209,7 @@ fn by_key(effects: Vec<(Place, EffectRecord)>) -> BTreeMap<String, (Place, Effec
     effects.into_iter().map(|(place, record)| (record.replay_key.clone(), (place, record))).collect()
 }
 
-fn scope_error(scope: &ExecutionScope, error: StoreError) -> DurableError {
+pub(crate) fn scope_error(scope: &ExecutionScope, error: StoreError) -> DurableError {
     let scope = scope.to_string();
     match error {
         StoreError::ScopeEnded => DurableError::ScopeEnded { scope },
@@ -617,24 +645,6 @@ impl Cell {
         self.change(flight, at, state).await?;
         answer(outcome)
     }
-}
-
-/// How long a value is as JSON.
-fn json_bytes(value: &Value) -> usize {
-    struct Count(usize);
-    impl std::io::Write for Count {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0 += bytes.len();
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let mut count = Count(0);
-    // Values can always be written, and counting does not fail.
-    let _ = serde_json::to_writer(&mut count, value);
-    count.0
 }
 
 /// The effect that a flight runs.

@@ -7,4 +7,5 @@ pub mod durable;
 pub mod memory_reads;
 pub mod model;
 pub mod parts;
+pub mod saga;
 pub mod sim;

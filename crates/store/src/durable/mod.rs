@@ -35,7 +35,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use dalsegno_durable::key::Secret;
 use dalsegno_durable::store::{
-    Claim, DurableStore, Lease, OpenedScope, Place, StoreError as Refused, WaitChanges, Write,
+    Claim, DurableStore, Lease, LookedAt, OpenedScope, Place, StoreError as Refused, WaitChanges, Write,
 };
 use dalsegno_durable::wait::{Registered, Resolution, Resolved, Terminal, WaitAddress};
 use dalsegno_durable::{ExecutionScope, Timestamp};
@@ -54,7 +54,7 @@ use ends::Follower;
 pub(crate) use entries::{EntryRow, look};
 pub(crate) use owners::Owner;
 pub(crate) use request::Request;
-use request::{Ask, EndsAfter, OpenScope, PruneBefore, Row, WaitName};
+use request::{Ask, EndsAfter, OpenScope, PruneBefore, Row, SagasAfter, ScopeKey, WaitName};
 pub(crate) use writing::Durable;
 
 /// A child that somebody is just starting has their lock until it becomes another program: looks, and the pause between them.
@@ -272,6 +272,17 @@ impl DurableStore for SqliteDurable {
 
     async fn load(&self, lease: Lease) -> Result<OpenedScope, Refused> {
         records::understand(self.ask(|| Ok(lease), Request::Load).await?)
+    }
+
+    async fn look(&self, scope: &ExecutionScope) -> Result<Option<LookedAt>, Refused> {
+        let Some(raw) = self.ask(|| Ok(ScopeKey(scope.key())), Request::Look).await? else { return Ok(None) };
+        let OpenedScope { ended, effects, .. } = records::understand(raw)?;
+        Ok(Some(LookedAt { ended, effects }))
+    }
+
+    async fn open_sagas(&self, after: Option<&str>, limit: u32) -> Result<Vec<String>, Refused> {
+        let key = after.map_or_else(|| scopes::SAGAS.to_owned(), |id| ExecutionScope::saga(id).key());
+        self.ask(|| Ok(SagasAfter { key, limit }), Request::OpenSagas).await
     }
 
     async fn write(&self, lease: Lease, write: Write) -> Result<Place, Refused> {

@@ -174,6 +174,15 @@ pub(super) fn fingerprint(replay_key: &str) -> u64 {
     hasher.finish()
 }
 
+/// The scope that is looked into.
+pub(crate) struct ScopeKey(pub(super) String);
+
+/// Which open sagas are wanted: so many, behind the one of this key.
+pub(crate) struct SagasAfter {
+    pub(super) key: String,
+    pub(super) limit: u32,
+}
+
 /// Which ends of waits are wanted: those after this one.
 pub(crate) struct EndsAfter(pub(super) u64);
 
@@ -195,6 +204,8 @@ pub(crate) struct Portion {
 pub(crate) enum Request {
     Open(Ask<OpenScope, RawScope>),
     Load(Ask<Lease, RawScope>),
+    Look(Ask<ScopeKey, Option<RawScope>>),
+    OpenSagas(Ask<SagasAfter, Vec<String>>),
     Write(Ask<(Lease, Row), Place>),
     End(Ask<(Lease, Timestamp), ()>),
     Register(Ask<(WaitName, Option<Timestamp>, Timestamp), Registered>),
@@ -214,6 +225,8 @@ impl Request {
             Self::Write(ask) => ask.question.1.bytes(),
             Self::Open(_)
             | Self::Load(_)
+            | Self::Look(_)
+            | Self::OpenSagas(_)
             | Self::End(_)
             | Self::Register(_)
             | Self::Resolve(_)
@@ -228,7 +241,16 @@ impl Request {
 
     /// Whether it is there to be recorded, rather than to be looked up.
     pub(crate) fn records(&self) -> bool {
-        !matches!(self, Self::Load(_) | Self::Peek(_) | Self::Ends(_) | Self::LastEnd(_) | Self::Prune(_))
+        !matches!(
+            self,
+            Self::Load(_)
+                | Self::Look(_)
+                | Self::OpenSagas(_)
+                | Self::Peek(_)
+                | Self::Ends(_)
+                | Self::LastEnd(_)
+                | Self::Prune(_)
+        )
     }
 
     /// Gives the answer to whoever asked.
@@ -236,6 +258,8 @@ impl Request {
         match self {
             Self::Open(ask) => ask.tell(),
             Self::Load(ask) => ask.tell(),
+            Self::Look(ask) => ask.tell(),
+            Self::OpenSagas(ask) => ask.tell(),
             Self::Write(ask) => ask.tell(),
             Self::End(ask) => ask.tell(),
             Self::Register(ask) => ask.tell(),
@@ -254,6 +278,8 @@ impl Request {
         match self {
             Self::Open(ask) => ask.fail(reason),
             Self::Load(ask) => ask.fail(reason),
+            Self::Look(ask) => ask.fail(reason),
+            Self::OpenSagas(ask) => ask.fail(reason),
             Self::Write(ask) => ask.fail(reason),
             Self::End(ask) => ask.fail(reason),
             Self::Register(ask) => ask.fail(reason),

@@ -1,19 +1,23 @@
 //! Scopes: opened, read again, ended, and removed when they are old.
 
-use dalsegno_durable::Timestamp;
 use dalsegno_durable::store::{Claim, Lease, ScopeRow, StoreError as Refused};
 use dalsegno_durable::wait::Terminal;
+use dalsegno_durable::{ExecutionScope, Timestamp};
 use rusqlite::OptionalExtension;
 use sha2::{Digest, Sha256};
 
 use super::records;
-use super::request::{OpenScope, Portion, PruneBefore, RawScope, Trouble, fingerprint};
+use super::request::{OpenScope, Portion, PruneBefore, RawScope, SagasAfter, Trouble, fingerprint};
 use super::writing::Durable;
 
 /// Effects, and waits, that are removed at most in one portion.
 const PORTION: i64 = 1_024;
 /// Scopes that are removed at most in one portion.
 const PORTION_SCOPES: u32 = 64;
+
+/// What keys of sagas begin with, and what is behind the last of them.
+pub(super) const SAGAS: &str = "[\"saga\",";
+const SAGAS_END: &str = "[\"saga\"-";
 
 /// What stays of a scope's key for ever.
 fn digest(key: &str) -> [u8; 16] {
@@ -51,8 +55,7 @@ impl Durable<'_> {
     }
 
     pub(super) fn make(&mut self, key: &str, session: Option<&str>) -> Result<RawScope, Trouble> {
-        let mut query = self.db.prepare_cached("SELECT EXISTS (SELECT 1 FROM tombstones WHERE digest = ?1)")?;
-        if query.query_row([&digest(key)[..]], |row| row.get(0))? {
+        if self.is_gone(key)? {
             return Err(Refused::ScopeEnded.into());
         }
         let sql = "INSERT INTO scopes (key, session, epoch, owner, head) VALUES (?1, ?2, 1, ?3, 0)";
@@ -60,6 +63,37 @@ impl Durable<'_> {
         let lease = Lease { row: ScopeRow(self.db.last_insert_rowid()), epoch: 1 };
         self.remember(lease, false, 0, std::iter::empty());
         Ok(RawScope { lease, ended: false, records: Vec::new() })
+    }
+
+    pub(super) fn look(&mut self, key: &str) -> Result<Option<RawScope>, Trouble> {
+        let mut query = self.db.prepare_cached("SELECT id, epoch, ended_at IS NOT NULL FROM scopes WHERE key = ?1")?;
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get(2)?));
+        let Some((scope, epoch, ended)) = query.query_row([key], read).optional()? else {
+            return if self.is_gone(key)? { Err(Refused::ScopeEnded.into()) } else { Ok(None) };
+        };
+        let lease = Lease { row: ScopeRow(scope), epoch: epoch.unsigned_abs() };
+        let head = self.head(scope)?;
+        Ok(Some(RawScope { lease, ended, records: records::chain(self.db, scope, head)? }))
+    }
+
+    /// Ids of open sagas: their keys are together in the index, between these two.
+    pub(super) fn open_sagas(&mut self, asked: &SagasAfter) -> Result<Vec<String>, Trouble> {
+        let sql = "SELECT key FROM scopes WHERE key > ?1 AND key < ?2 AND ended_at IS NULL ORDER BY key LIMIT ?3";
+        let mut query = self.db.prepare_cached(sql)?;
+        let keys = query.query_map((&asked.key, SAGAS_END, asked.limit), |row| row.get::<_, String>(0))?;
+        let mut ids = Vec::new();
+        for key in keys {
+            if let Some(ExecutionScope::Saga { id }) = ExecutionScope::from_key(&key?) {
+                ids.push(id);
+            }
+        }
+        Ok(ids)
+    }
+
+    /// Whether only a tombstone is left of it.
+    fn is_gone(&self, key: &str) -> rusqlite::Result<bool> {
+        let mut query = self.db.prepare_cached("SELECT EXISTS (SELECT 1 FROM tombstones WHERE digest = ?1)")?;
+        query.query_row([&digest(key)[..]], |row| row.get(0))
     }
 
     pub(super) fn load(&mut self, lease: Lease) -> Result<RawScope, Trouble> {

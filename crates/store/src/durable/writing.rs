@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::entries::Places;
 use super::owners::Owner;
 use super::records;
-use super::request::{Request, Row, Trouble, fingerprint};
+use super::request::{Request, Row, ScopeKey, Trouble, fingerprint};
 
 /// Heads of chains are written when so many places are behind those that are right.
 const HEADS_EVERY: i64 = 4_096;
@@ -136,6 +136,8 @@ impl<'db> Durable<'db> {
             Request::Write(ask) => ask.hold(|(lease, row)| self.write(*lease, row)),
             Request::Open(ask) => ask.hold(|scope| self.open(scope)),
             Request::Load(ask) => ask.hold(|lease| self.load(*lease)),
+            Request::Look(ask) => ask.hold(|ScopeKey(key)| self.look(key)),
+            Request::OpenSagas(ask) => ask.hold(|asked| self.open_sagas(asked)),
             Request::End(ask) => ask.hold(|(lease, now)| self.end(*lease, *now)),
             Request::Register(ask) => ask.hold(|(name, deadline, now)| self.register(name, *deadline, *now)),
             Request::Resolve(ask) => ask.hold(|(name, resolution, now)| self.resolve(name, resolution, *now)),

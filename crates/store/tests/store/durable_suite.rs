@@ -29,3 +29,9 @@ impl Stores for Database {
 }
 
 dalsegno_testkit::durable_conformance!(StoreFixture::new(Database::new()).await);
+
+mod sagas {
+    use super::Database;
+
+    dalsegno_testkit::saga_conformance!(Database::new());
+}

@@ -2,4 +2,5 @@
 
 pub mod agent;
 pub mod durable;
+pub mod sagas;
 pub mod tracker;

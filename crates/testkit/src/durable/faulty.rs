@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use dalsegno_durable::key::Secret;
-use dalsegno_durable::store::{Lease, OpenedScope, Place, WaitChanges, Write};
+use dalsegno_durable::store::{Lease, LookedAt, OpenedScope, Place, WaitChanges, Write};
 use dalsegno_durable::wait::{Registered, Terminal, WaitAddress};
 use dalsegno_durable::{Claim, DurableStore, ExecutionScope, Resolution, Resolved, StoreError, Timestamp};
 use tokio::sync::{Semaphore, watch};
@@ -18,6 +18,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub enum StoreCall {
     Open,
     Load,
+    Look,
+    OpenSagas,
     Intend,
     Change,
     End,
@@ -36,7 +38,7 @@ impl StoreCall {
     #[must_use]
     pub fn changes_something(self) -> bool {
         match self {
-            Self::Load | Self::EndedAfter | Self::Cursor => false,
+            Self::Load | Self::Look | Self::OpenSagas | Self::EndedAfter | Self::Cursor => false,
             Self::Open
             | Self::Intend
             | Self::Change
@@ -262,6 +264,14 @@ impl DurableStore for FaultyStore {
 
     async fn open(&self, scope: &ExecutionScope, claim: Claim) -> Result<OpenedScope, StoreError> {
         self.through(StoreCall::Open, self.inner.open(scope, claim)).await
+    }
+
+    async fn look(&self, scope: &ExecutionScope) -> Result<Option<LookedAt>, StoreError> {
+        self.through(StoreCall::Look, self.inner.look(scope)).await
+    }
+
+    async fn open_sagas(&self, after: Option<&str>, limit: u32) -> Result<Vec<String>, StoreError> {
+        self.through(StoreCall::OpenSagas, self.inner.open_sagas(after, limit)).await
     }
 
     async fn load(&self, lease: Lease) -> Result<OpenedScope, StoreError> {

@@ -14,3 +14,9 @@ fn hash_vectors_are_fixed() {
 fn hash_does_not_depend_on_the_order_of_fields() {
     vectors::hash_does_not_depend_on_the_order_of_fields();
 }
+
+mod sagas {
+    use super::*;
+
+    dalsegno_testkit::saga_conformance!(MemoryStore::new(Secret::new([7; 32])));
+}

@@ -5,4 +5,5 @@ mod durable_crash;
 mod durable_memory;
 mod durable_recording;
 mod model;
+mod saga;
 mod sim;
