@@ -17,7 +17,6 @@
 
 #![allow(clippy::print_stdout, reason = "an example talks to whoever runs it")]
 
-mod fuse;
 mod model;
 mod remote;
 
@@ -29,10 +28,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use dalsegno_durable::{
     Command, DurableError, EffectError, EffectHost, ExecutionScope, InDoubt, Probed, Scope, StoredHost,
 };
+use dalsegno_examples::fuse::Fuse;
 use dalsegno_store::SqliteDurable;
 use serde_json::{Value, json};
 
-use crate::fuse::Fuse;
 use crate::model::{Answer, Message, Model, ToolCall};
 use crate::remote::Remote;
 

@@ -67,6 +67,56 @@ fn the_agent_loop_goes_on_wherever_it_is_killed() {
     assert!(point > 24, "only {point} points");
 }
 
+fn release_train(dir: &Path, refuse: Option<&str>, kill_after: Option<usize>) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_release_train"));
+    command.arg("--dir").arg(dir).stdin(Stdio::null());
+    if let Some(step) = refuse {
+        command.args(["--refuse", step]);
+    }
+    if let Some(point) = kill_after {
+        command.args(["--kill-after", &point.to_string()]);
+    }
+    command.output().expect("the example starts")
+}
+
+/// What the remote systems have, by kind: how often it was done.
+fn did(dir: &Path, what: &str) -> usize {
+    let text = std::fs::read_to_string(dir.join("remote.jsonl")).unwrap_or_default();
+    text.lines().filter(|line| line.contains(&format!("\"did\":\"{what}\""))).count()
+}
+
+#[test]
+fn the_release_is_done_once_or_undone_wherever_it_is_killed() {
+    for refuse in [None, Some("publish"), Some("upload")] {
+        let mut point = 0;
+        loop {
+            point += 1;
+            let dir = tempfile::tempdir().expect("a directory");
+            let dir = dir.path();
+            let first = release_train(dir, refuse, Some(point));
+            if first.status.success() {
+                break;
+            }
+            assert_eq!(first.status.signal(), Some(9), "point {point}: {first:?}");
+            let second = release_train(dir, refuse, None);
+            let killed = lines(&first).last().cloned().unwrap_or_default();
+            let (ended, counts) = match refuse {
+                None => ("committed", [1, 0, 1, 0, 1, 1]),
+                Some("publish") => ("compensated", [1, 1, 1, 1, 0, 0]),
+                Some(_) => ("compensated", [1, 1, 0, 0, 0, 0]),
+            };
+            let told = lines(&second);
+            assert!(told.contains(&ended.to_owned()), "{refuse:?}, {killed}: {told:?}, {second:?}");
+            let seen = ["tag", "untag", "upload", "withdraw", "publish", "announce"].map(|what| did(dir, what));
+            assert_eq!(seen, counts, "{refuse:?}, {killed}");
+            // It is over: nothing is done any more.
+            let third = release_train(dir, refuse, None);
+            assert_eq!(lines(&third), [ended, "0 points to kill it at"], "{refuse:?}, {killed}");
+        }
+        assert!(point > 8, "only {point} points");
+    }
+}
+
 /// A `webhook_wait wait`; killed when dropped.
 struct Waiter {
     process: Child,

@@ -1,9 +1,9 @@
-//! `crash`: the real binary, or a host of durable effects, killed at numbered points of a scripted run.
+//! `crash`: the real binary, a host of durable effects, or sagas, killed at numbered points of a scripted run.
 
 use crate::shell::{Done, cargo, say, seed_or_fresh};
 use crate::tally::{Tally, run_counted};
 
-/// Kill the daemon, or a host of durable effects, at each write and each effect boundary, one by one or sampled.
+/// Kill the daemon, a host of durable effects, or sagas, at each write and each effect boundary, one by one or sampled.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Walk every point.
@@ -16,8 +16,11 @@ pub(crate) struct Arguments {
     #[arg(long)]
     seed: Option<u64>,
     /// Kill a host of durable effects and waits, not the daemon.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "sagas")]
     durable: bool,
+    /// Walk sagas in memory: every single kill, and pairs of them (`--all`: every pair).
+    #[arg(long)]
+    sagas: bool,
 }
 
 /// Which points are walked.
@@ -46,14 +49,18 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
         Walk::Sample { points: arguments.sample, seed: seed_or_fresh(arguments.seed) }
     };
     let mut tally = Tally::default();
-    let done = self::walk(&walk, arguments.durable, &mut tally);
+    let done = self::walk(&walk, arguments, &mut tally);
     say(format_args!("{} passed, {} failed", tally.passed, tally.failed));
     done
 }
 
 /// Walks, and counts the tests.
-fn walk(walk: &Walk, durable: bool, tally: &mut Tally) -> Done {
-    let (mut command, whom) = if durable { (durable_test(), " --durable") } else { (crash_test("crash::walk"), "") };
+fn walk(walk: &Walk, arguments: &Arguments, tally: &mut Tally) -> Done {
+    let (mut command, whom) = match (arguments.durable, arguments.sagas) {
+        (true, _) => (durable_test(), " --durable"),
+        (false, true) => (saga_test(), " --sagas"),
+        (false, false) => (crash_test("crash::walk"), ""),
+    };
     command.env("DALSEGNO_CRASH_WALK", walk.variable());
     run_counted(&mut command, tally).map_err(|problem| match walk {
         Walk::All => problem,
@@ -67,6 +74,23 @@ fn walk(walk: &Walk, durable: bool, tally: &mut Tally) -> Done {
 fn durable_test() -> std::process::Command {
     let walk = "durable_kill::walk";
     cargo(&["test", "--locked", "--package", "dalsegno-store", "--test", "store", walk, "--", "--nocapture"])
+}
+
+/// The walk of sagas. For release: nothing is killed but what the walk plays, and it plays much.
+fn saga_test() -> std::process::Command {
+    let walk = "saga::every";
+    cargo(&[
+        "test",
+        "--locked",
+        "--release",
+        "--package",
+        "dalsegno-testkit",
+        "--test",
+        "testkit",
+        walk,
+        "--",
+        "--nocapture",
+    ])
 }
 
 /// The black-box tests of the binary whose names begin with `filter`. In the dev profile: a release build has no

@@ -1,7 +1,7 @@
 //! Durable effects and waits on SQLite, beside the disk's raw sync rate.
 //!
 //! `cargo bench -p dalsegno-store --bench effects [-- --json] [--seconds N] [--no-apart-checkpoints] [--scopes 1,64,512]
-//! [--only effects,replay,parked,wake,churn]`
+//! [--only effects,replay,parked,wake,sagas,churn]`
 //!
 //! An effect is a step with a small input and a small output, through the host that embedders use: intent and outcome, each
 //! synced. Ratios are to the raw rate measured just before and after each slice in the same process: a 4 KiB write and `fdatasync`,
@@ -21,6 +21,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use dalsegno_durable::saga::{Dedup, SagaEnd, SagaHost, SagaPlan, Step, StepAnswer, StepCall, StepExecutor};
 use dalsegno_durable::wait::WaitKey;
 use dalsegno_durable::{
     DurableStore, EffectError, EffectHost, ExecutionScope, HostOptions, Resolution, Scope, StoredHost,
@@ -83,6 +84,11 @@ fn main() {
     if wanted("wake") {
         found.insert("wake_in_process".into(), runtime.block_on(wakes_here(dir.path())));
         found.insert("wake_across_processes".into(), runtime.block_on(wakes_across(dir.path())));
+    }
+    if wanted("sagas") {
+        let rates: Vec<Value> =
+            [1, 16, 64].iter().map(|sagas| runtime.block_on(saga_steps(dir.path(), *sagas, limit))).collect();
+        found.insert("sagas".into(), rates.into());
     }
     if wanted("churn") {
         found.insert("churn".into(), runtime.block_on(churn(dir.path(), limit)));
@@ -160,6 +166,62 @@ fn open(path: &Path, options: HostOptions) -> (Arc<SqliteDurable>, StoredHost) {
     let store = Arc::new(SqliteDurable::open_with(path, &store).unwrap());
     let host = StoredHost::with(Arc::clone(&store) as Arc<dyn DurableStore>, options);
     (store, host)
+}
+
+/// Does every step at once.
+struct Instantly;
+
+#[async_trait::async_trait]
+impl StepExecutor for Instantly {
+    async fn act(&self, call: StepCall) -> StepAnswer {
+        StepAnswer::Done(json!({"attempt": call.attempt}))
+    }
+}
+
+/// Sagas of eight steps, one after the other, so many at a time.
+async fn saga_steps(dir: &Path, sagas: usize, limit: Duration) -> Value {
+    const STEPS: u64 = 8;
+    let (store, stored) = open(&dir.join(format!("sagas-{sagas}.db")), HostOptions::default());
+    warm_up(&stored).await;
+    let host = SagaHost::new(stored);
+    host.register("bench", 1..=1, Arc::new(Instantly));
+    let steps =
+        (0..STEPS).map(|at| Step::compensatable(format!("step-{at}")).dedup(Dedup::RemoteKey).undo(Value::Null));
+    let plan = SagaPlan::sequence("bench", 1, steps).unwrap();
+    let mut raw = Raw::new(dir);
+    let mut slices = Vec::new();
+    let mut before = raw.overwrite(SLICE / 3);
+    for slice in 0..(limit.as_secs_f64() / SLICE.as_secs_f64()) as usize {
+        let (start, cpu) = (Instant::now(), usage().1);
+        let tasks = (0..sagas).map(|task| {
+            let (host, plan) = (host.clone(), plan.clone());
+            tokio::spawn(async move {
+                let mut done = 0;
+                while start.elapsed() < SLICE {
+                    let saga = host.start(format!("{slice}-{task}-{done}"), plan.clone()).await.unwrap();
+                    assert_eq!(saga.ended().await.unwrap(), SagaEnd::Committed);
+                    done += 1;
+                }
+                done
+            })
+        });
+        let mut count = 0;
+        for task in tasks.collect::<Vec<_>>() {
+            count += STEPS * task.await.unwrap();
+        }
+        let rate = count as f64 / start.elapsed().as_secs_f64();
+        let cpu_us = (usage().1 - cpu) as f64 * 1_000.0 / count as f64;
+        let after = raw.overwrite(SLICE / 3);
+        slices.push((rate, rate / ((before + after) / 2.0), cpu_us));
+        before = after;
+    }
+    host.stop().await;
+    store.close();
+    let of = |take: fn(&(f64, f64, f64)) -> f64| median(slices.iter().map(take).collect());
+    json!({
+        "sagas": sagas, "steps_per_second": of(|slice| slice.0).round(), "ratio_to_raw": round(of(|slice| slice.1)),
+        "cpu_us_per_step": round(of(|slice| slice.2)),
+    })
 }
 
 async fn scoped(host: &StoredHost, id: String) -> Scope<'static> {
