@@ -257,7 +257,7 @@ impl Machine {
 
     /// An issue that was parked for exactly this limit goes on when it is raised enough.
     fn go_on_with(&mut self, id: &IssueId, limits: BudgetOverride) {
-        let (Some(entry), Some(policy)) = (self.state.issues.get(id), self.state.policy_of(None)) else { return };
+        let (Some(entry), Some(policy)) = (self.state.issues.get(id), self.state.policy()) else { return };
         let raised = match entry.parked.as_ref().and_then(|parked| parked.limit) {
             Some(BudgetLimit::IssueTokens) => limits.tokens.is_some(),
             Some(BudgetLimit::IssueCost) => limits.cost_nanousd.is_some(),
@@ -274,7 +274,7 @@ impl Machine {
 
     /// The same for the day's limits, over all issues.
     fn go_on_with_day(&mut self, limits: BudgetOverride) {
-        let Some(policy) = self.state.policy_of(None) else { return };
+        let Some(policy) = self.state.policy() else { return };
         if self.day_excess(&policy).is_some() {
             return;
         }

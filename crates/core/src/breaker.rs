@@ -196,7 +196,7 @@ impl Machine {
 
     /// Parks the issue when its runs fail the same way again and again; tells whether it did.
     pub(crate) fn stop_same_failure(&mut self, issue: &IssueId, run: &RunId) -> bool {
-        let limit = self.state.policy_of(None).map_or(0, |policy| policy.breaker.same_failure);
+        let limit = self.state.policy().map_or(0, |policy| policy.breaker.same_failure);
         let Some(entry) = self.state.issues.get(issue) else { return false };
         let failures = &entry.breaker.failures;
         let limit = (limit as usize).min(KEPT);

@@ -279,7 +279,7 @@ impl Machine {
         let others: Vec<RunId> =
             self.state.runs.values().filter(|run| run.turn_open && run.id != *id).map(|run| run.id.clone()).collect();
         for other in others {
-            let over = self.state.policy_of(Some(&other)).and_then(|policy| self.day_excess(&policy));
+            let over = self.state.policy_of(&other).and_then(|policy| self.day_excess(&policy));
             if let Some(excess) = over {
                 self.park_run_at(&other, excess);
             }
@@ -290,7 +290,7 @@ impl Machine {
     /// Use and limits of this day, then of the issues that were worked on, the most tokens first.
     #[must_use]
     pub fn budgets(&self, now: Timestamp) -> Vec<BudgetLine> {
-        let Some(policy) = self.state.policy_of(None) else { return Vec::new() };
+        let Some(policy) = self.state.policy() else { return Vec::new() };
         let line = |models: &ByModel| {
             let cost = models.cost(&policy.budget.prices);
             (cost.nanousd, cost.unpriced.is_some())
@@ -333,7 +333,7 @@ impl Machine {
     }
 
     fn stays_within(&mut self, id: &RunId, moment: Moment) -> bool {
-        let Some(policy) = self.state.policy_of(Some(id)) else { return true };
+        let Some(policy) = self.state.policy_of(id) else { return true };
         let Some(entry) = self.state.runs.get(id).and_then(|run| self.state.issues.get(&run.issue)) else {
             return true;
         };
@@ -371,7 +371,7 @@ impl Machine {
             return None;
         }
         let entry = self.state.issues.get(&run.issue)?;
-        let limit = entry.limits.over(self.state.policy_of(Some(&run.id))?.budget.issue).wall_clock_ms?;
+        let limit = entry.limits.over(self.state.policy_of(&run.id)?.budget.issue).wall_clock_ms?;
         Some(run.started_at.after_ms(limit.saturating_sub(entry.run_ms)))
     }
 

@@ -1,8 +1,15 @@
-//! Why an issue runs or does not: the rules of dispatch with pass or fail.
+//! Why an issue runs or does not: the rules of dispatch, each with what failing it means, and in words.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::issue::IssueStatus;
+use crate::breaker::held_until;
+use crate::budget::{Excess, Moment};
+use crate::issue::{Issue, IssueEntry, IssueStatus, normalized_state, state_in};
+use crate::ledger::next_day;
+use crate::machine::Machine;
+use crate::policy::Policy;
 
 /// One rule of dispatch, as it stands for one issue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,4 +33,286 @@ pub struct Explanation {
     pub status: IssueStatus,
     /// All rules, in the order in which they are asked.
     pub rules: Vec<Rule>,
+}
+
+/// A rule of dispatch (Symphony §8.2 and ours).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Check {
+    WorkflowValid,
+    NotDrained,
+    StatusAllows,
+    StateActive,
+    Dispatchable,
+    Labels,
+    RunsLeft,
+    BudgetLeft,
+    WorkspaceFree,
+    RetryDue,
+    DayBudget,
+    AgentAvailable,
+    Slot,
+    StateSlot,
+}
+
+/// What it means for an issue that it fails a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failing {
+    /// It is not to be worked on.
+    Ineligible,
+    /// It has used up what it may. If nothing else stands against it, it parks.
+    Exhausted,
+    /// It is eligible, and waits its turn, for this reason.
+    Waits(&'static str),
+}
+
+impl Check {
+    /// In the order in which they are asked.
+    pub(crate) const ALL: [Self; 14] = [
+        Self::WorkflowValid,
+        Self::NotDrained,
+        Self::StatusAllows,
+        Self::StateActive,
+        Self::Dispatchable,
+        Self::Labels,
+        Self::RunsLeft,
+        Self::BudgetLeft,
+        Self::WorkspaceFree,
+        Self::RetryDue,
+        Self::DayBudget,
+        Self::AgentAvailable,
+        Self::Slot,
+        Self::StateSlot,
+    ];
+
+    /// Its stable name, and what failing it means.
+    fn row(self) -> (&'static str, Failing) {
+        match self {
+            Self::WorkflowValid => ("workflow_valid", Failing::Ineligible),
+            Self::NotDrained => ("not_drained", Failing::Ineligible),
+            Self::StatusAllows => ("status_allows", Failing::Ineligible),
+            Self::StateActive => ("state_active", Failing::Ineligible),
+            Self::Dispatchable => ("dispatchable", Failing::Ineligible),
+            Self::Labels => ("required_labels", Failing::Ineligible),
+            Self::RunsLeft => ("runs_left", Failing::Exhausted),
+            Self::BudgetLeft => ("issue_budget", Failing::Exhausted),
+            Self::WorkspaceFree => ("workspace_free", Failing::Ineligible),
+            Self::RetryDue => ("retry_due", Failing::Ineligible),
+            Self::DayBudget => ("day_budget", Failing::Waits("the budget of this UTC day is used up")),
+            Self::AgentAvailable => ("agent_available", Failing::Waits("the agent's quota is used up")),
+            Self::Slot => ("slot_free", Failing::Waits("no available orchestrator slots")),
+            Self::StateSlot => ("state_slot_free", Failing::Waits("no available orchestrator slots")),
+        }
+    }
+
+    /// What failing it means.
+    pub(crate) fn failing(self) -> Failing {
+        self.row().1
+    }
+}
+
+/// Slots as they are taken now.
+pub(crate) struct Slots {
+    pub(crate) taken: usize,
+    pub(crate) by_state: BTreeMap<String, usize>,
+}
+
+impl Machine {
+    /// The tracker wants the issue, and nothing stands against it but what it has used already.
+    pub(crate) fn only_ceilings_fail(&self, entry: &IssueEntry, policy: &Policy, slots: &Slots) -> bool {
+        Check::ALL
+            .into_iter()
+            .filter(|check| check.failing() == Failing::Ineligible)
+            .all(|check| self.passes(check, entry, policy, slots))
+    }
+
+    /// The limit of its own that the issue has reached.
+    pub(crate) fn spent(&self, entry: &IssueEntry, policy: &Policy) -> Option<Excess> {
+        self.issue_excess(entry, policy, Moment::BeforeTurn)
+            .or_else(|| self.unpriced(entry, policy, Moment::BeforeTurn))
+    }
+
+    pub(crate) fn slots(&self) -> Slots {
+        let mut by_state: BTreeMap<String, usize> = BTreeMap::new();
+        let mut taken = 0;
+        for entry in self.state.issues.values().filter(|entry| entry.status.takes_slot()) {
+            taken += 1;
+            *by_state.entry(normalized_state(&entry.issue.state)).or_default() += 1;
+        }
+        Slots { taken, by_state }
+    }
+
+    pub(crate) fn passes(&self, check: Check, entry: &IssueEntry, policy: &Policy, slots: &Slots) -> bool {
+        match check {
+            Check::WorkflowValid => self.state.workflow_failure.is_none(),
+            Check::NotDrained => !self.draining,
+            Check::StatusAllows => {
+                entry.current_run.is_none()
+                    && matches!(
+                        entry.status,
+                        IssueStatus::Idle | IssueStatus::Queued | IssueStatus::WaitingRetry | IssueStatus::WaitingQuota
+                    )
+            }
+            Check::StateActive => {
+                state_in(&entry.issue.state, &policy.tracker.active_states)
+                    && !state_in(&entry.issue.state, &policy.tracker.terminal_states)
+            }
+            Check::Dispatchable => entry.issue.dispatchable,
+            Check::Labels => has_labels(&entry.issue, policy),
+            Check::RunsLeft => entry.runs < self.runs_allowed(&entry.issue.id, policy),
+            Check::BudgetLeft => self.spent(entry, policy).is_none(),
+            Check::DayBudget => self.day_excess(policy).is_none(),
+            Check::AgentAvailable => self.suspended_until(policy.agent.kind).is_none(),
+            Check::WorkspaceFree => !self.has_issue_effect(&entry.issue.id),
+            Check::RetryDue => !matches!(entry.status, IssueStatus::WaitingRetry | IssueStatus::WaitingQuota),
+            Check::Slot => slots.taken < policy.agent.max_concurrent_agents as usize,
+            Check::StateSlot => {
+                let state = normalized_state(&entry.issue.state);
+                let taken = slots.by_state.get(&state).copied().unwrap_or(0);
+                policy.agent.max_concurrent_agents_by_state.get(&state).is_none_or(|limit| taken < *limit as usize)
+            }
+        }
+    }
+
+    /// Every rule of dispatch for the issue with this identifier or id, ignoring case.
+    #[must_use]
+    pub fn explain(&self, key: &str) -> Option<Explanation> {
+        let entry = self.state.issues.values().find(|entry| {
+            entry.issue.identifier.eq_ignore_ascii_case(key) || entry.issue.id.as_str().eq_ignore_ascii_case(key)
+        })?;
+        let identifier = entry.issue.identifier.clone();
+        let Some(policy) = self.state.policy() else {
+            return Some(Explanation { identifier, status: entry.status, rules: Vec::new() });
+        };
+        let slots = self.slots();
+        let rules = Check::ALL
+            .into_iter()
+            .map(|check| {
+                let pass = self.passes(check, entry, &policy, &slots);
+                let (detail, remedy) = self.describe(check, entry, &policy, &slots);
+                Rule { rule: check.row().0.to_owned(), pass, detail, remedy: (!pass).then_some(remedy) }
+            })
+            .collect();
+        Some(Explanation { identifier, status: entry.status, rules })
+    }
+
+    fn describe(&self, check: Check, entry: &IssueEntry, policy: &Policy, slots: &Slots) -> (String, String) {
+        let issue = &entry.issue;
+        match check {
+            Check::WorkflowValid => (
+                self.state.workflow_failure.as_ref().map_or("WORKFLOW.md is valid".to_owned(), ToString::to_string),
+                "repair WORKFLOW.md; it is read again by itself".to_owned(),
+            ),
+            Check::NotDrained => (
+                if self.draining { "the daemon is ending" } else { "the daemon takes new work" }.to_owned(),
+                "start the daemon again".to_owned(),
+            ),
+            Check::StatusAllows => (
+                format!(
+                    "status is {}{}",
+                    entry.status.as_str(),
+                    entry.reason.as_ref().map_or(String::new(), |why| format!(" ({why})"))
+                ),
+                match held_until(entry, self.now).filter(|_| entry.status == IssueStatus::Parked) {
+                    Some(until) => format!(
+                        "`dalsegno release`; changes in the tracker count in {} s",
+                        until.since_ms(self.now) / 1_000
+                    ),
+                    None => status_remedy(entry.status).to_owned(),
+                },
+            ),
+            Check::StateActive => (
+                format!("state is {}; active states are {}", issue.state, listed(&policy.tracker.active_states)),
+                "move the issue to an active state".to_owned(),
+            ),
+            Check::Dispatchable => (
+                issue.undispatchable_reason.clone().unwrap_or_else(|| "the tracker lets it through".to_owned()),
+                "see to what the tracker names".to_owned(),
+            ),
+            Check::Labels => (
+                format!("labels: {}; required: {}", listed(&issue.labels), listed(&policy.tracker.required_labels)),
+                "add the missing labels".to_owned(),
+            ),
+            Check::RunsLeft => (
+                format!("{} of {} runs used", entry.runs, self.runs_allowed(&issue.id, policy)),
+                "change the issue's state, labels or description, or raise budget.issue.runs".to_owned(),
+            ),
+            Check::BudgetLeft => (
+                self.spent(entry, policy).map_or("within its budget".to_owned(), |excess| excess.detail),
+                "raise budget.issue, or `dalsegno budget ISSUE`".to_owned(),
+            ),
+            Check::DayBudget => (
+                self.day_excess(policy).map_or("within the day's budget".to_owned(), |excess| excess.detail),
+                format!(
+                    "wait {} s until the UTC day turns, or raise budget.day",
+                    next_day(self.now).since_ms(self.now) / 1_000
+                ),
+            ),
+            Check::AgentAvailable => {
+                let kind = policy.agent.kind.as_str();
+                (
+                    self.suspended_until(policy.agent.kind).map_or(format!("{kind} is available"), |until| {
+                        format!("the quota of {kind} is used up; it resets in {} s", until.since_ms(self.now) / 1_000)
+                    }),
+                    "wait until the quota resets, or change agent.kind".to_owned(),
+                )
+            }
+            Check::WorkspaceFree => (
+                if self.has_issue_effect(&issue.id) {
+                    "its workspace is being removed"
+                } else {
+                    "nothing is done to its workspace"
+                }
+                .to_owned(),
+                "wait until the removal is through".to_owned(),
+            ),
+            Check::RetryDue => (
+                match entry.due_at {
+                    Some(due) => format!("the next run is due in {} ms", due.since_ms(self.now)),
+                    None => "no retry is pending".to_owned(),
+                },
+                "wait until the time is over".to_owned(),
+            ),
+            Check::Slot => (
+                format!("{} of {} slots taken", slots.taken, policy.agent.max_concurrent_agents),
+                "wait for a run to end, or raise agent.max_concurrent_agents".to_owned(),
+            ),
+            Check::StateSlot => {
+                let state = normalized_state(&issue.state);
+                let taken = slots.by_state.get(&state).copied().unwrap_or(0);
+                let limit = policy.agent.max_concurrent_agents_by_state.get(&state);
+                (
+                    limit.map_or(format!("no limit for state {state:?}"), |limit| {
+                        format!("{taken} of {limit} slots taken for state {state:?}")
+                    }),
+                    "wait for a run to end, or raise agent.max_concurrent_agents_by_state".to_owned(),
+                )
+            }
+        }
+    }
+}
+
+fn listed(words: &[String]) -> String {
+    if words.is_empty() { "none".to_owned() } else { words.join(", ") }
+}
+
+pub(crate) fn has_labels(issue: &Issue, policy: &Policy) -> bool {
+    policy.tracker.required_labels.iter().all(|label| {
+        let label = label.trim().to_lowercase();
+        !label.is_empty() && issue.labels.contains(&label)
+    })
+}
+
+fn status_remedy(status: IssueStatus) -> &'static str {
+    match status {
+        IssueStatus::Idle | IssueStatus::Queued | IssueStatus::WaitingRetry => "nothing to do",
+        IssueStatus::Running | IssueStatus::HandingOff => "it is being worked on",
+        IssueStatus::Paused => "resume it",
+        IssueStatus::WaitingQuota => "wait until the agent's quota resets",
+        IssueStatus::WaitingQuestion | IssueStatus::WaitingApproval => "answer what is asked",
+        IssueStatus::HandedOff
+        | IssueStatus::Completed
+        | IssueStatus::Failed
+        | IssueStatus::Canceled
+        | IssueStatus::Parked => "change the issue's state, labels or description in the tracker",
+    }
 }

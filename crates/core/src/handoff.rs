@@ -24,8 +24,7 @@ impl Machine {
     pub(crate) fn begin_handoff(&mut self, run: &Run, commit: CommitId, evidence: String) {
         self.emit(Event::SagaStarted { run: run.id.clone(), commit, evidence });
         self.set_status(&run.issue, IssueStatus::HandingOff, None, None);
-        self.enter(&run.id, Phase::Closing);
-        self.intend(&run.issue, Some(&run.id), &named("close", run.merges), Effect::StopAgent);
+        self.begin(&run.id, Phase::Closing, &named("close", run.merges), Effect::StopAgent);
     }
 
     /// The agent is gone: the pivot is intended.
@@ -36,7 +35,7 @@ impl Machine {
 
     fn intend_step(&mut self, id: &RunId, step: SagaStep) {
         let Some(run) = self.state.runs.get(id) else { return };
-        let (Some(handoff), Some(policy)) = (&run.handoff, self.state.policy_of(Some(id))) else { return };
+        let (Some(handoff), Some(policy)) = (&run.handoff, self.state.policy_of(id)) else { return };
         let Some(plan) = &policy.handoff else { return };
         let issue = run.issue.clone();
         let commit = handoff.commit.clone();
@@ -158,7 +157,7 @@ impl Machine {
     /// run, the agent gets a turn to merge that; tells whether it does.
     fn merge_first(&mut self, id: &RunId, reason: &str) -> bool {
         let Some(run) = self.state.runs.get(id) else { return false };
-        let Some(policy) = self.state.policy_of(Some(id)) else { return false };
+        let Some(policy) = self.state.policy_of(id) else { return false };
         let turns_left = run.counted_turns < policy.agent.max_turns;
         if code_of(reason) != "branch_diverged" || run.merges >= MERGE_TURNS || !turns_left {
             return false;
@@ -166,8 +165,7 @@ impl Machine {
         let (issue, turn) = (run.issue.clone(), run.turn);
         self.emit(Event::SagaEnded { run: id.clone(), committed: false });
         self.set_status(&issue, IssueStatus::Running, None, None);
-        self.enter(id, Phase::Bringing);
-        self.intend(&issue, Some(id), &format!("bring/{turn}"), Effect::BringRemote);
+        self.begin(id, Phase::Bringing, &format!("bring/{turn}"), Effect::BringRemote);
         true
     }
 

@@ -8,6 +8,7 @@ use crate::event::{Event, Recorded};
 use crate::ids::{EffectId, IssueId, PolicyHash, RunId};
 use crate::issue::IssueEntry;
 use crate::policy::Policy;
+use crate::run::Phase;
 use crate::schedule::Poll;
 use crate::state::{IllegalEvent, SNAPSHOT_FORMAT, Snapshot, State};
 use crate::time::Timestamp;
@@ -479,6 +480,13 @@ impl Machine {
     }
 
     /// Intends a new effect; it is performed when the intent is durable.
+    /// A run enters a phase with the effect that is under way in it.
+    pub(crate) fn begin(&mut self, run: &RunId, phase: Phase, name: &str, effect: Effect) {
+        let Some(issue) = self.state.runs.get(run).map(|run| run.issue.clone()) else { return };
+        self.enter(run, phase);
+        self.intend(&issue, Some(run), name, effect);
+    }
+
     pub(crate) fn intend(&mut self, issue: &IssueId, run: Option<&RunId>, name: &str, effect: Effect) {
         let key = match run {
             Some(run) => format!("{run}/{name}"),
@@ -559,7 +567,7 @@ impl Machine {
             attempt: open.attempt,
             issue: entry.issue.clone(),
             run: open.run.clone(),
-            policy: self.state.policy_of(open.run.as_ref())?,
+            policy: open.run.as_ref().map_or_else(|| self.state.policy(), |run| self.state.policy_of(run))?,
             workspace: entry.workspace.clone(),
             known_branch: known_branch(entry),
             effect: open.effect.clone(),

@@ -32,7 +32,7 @@ impl Machine {
     /// The provider refused the run's turn.
     pub(crate) fn refused(&mut self, run: &RunId, reset_at: Option<Timestamp>) {
         self.emit(Event::RateLimited { run: run.clone(), reset_at });
-        let Some(policy) = self.state.policy_of(Some(run)) else { return };
+        let Some(policy) = self.state.policy_of(run) else { return };
         let kind = policy.agent.kind;
         let Some(until) = reset_at.filter(|reset_at| *reset_at > self.now) else {
             let reason = "rate_limited: the model's provider refuses for a while".to_owned();

@@ -194,9 +194,8 @@ impl Machine {
         let hook = Hook::AfterCreate;
         let failure = Failure::retryable(IN_DOUBT, "the workspace is made anew");
         self.emit(Event::HookEnded { issue: issue.clone(), run: Some(id.clone()), hook, failure: Some(failure) });
-        self.enter(id, Phase::Preparing);
         let name = format!("prepare/{}", self.state.effect_count);
-        self.intend(&issue, Some(id), &name, Effect::PrepareWorkspace { fresh: true });
+        self.begin(id, Phase::Preparing, &name, Effect::PrepareWorkspace { fresh: true });
     }
 
     /// Asks the world whether an effect in doubt took place.

@@ -183,9 +183,8 @@ impl Machine {
         if whole {
             self.claim(run);
         } else {
-            self.enter(&run.id, Phase::AfterCreate);
             let name = format!("after_create/{}", self.state.effect_count);
-            self.intend(&run.issue, Some(&run.id), &name, Effect::RunHook { hook: Hook::AfterCreate });
+            self.begin(&run.id, Phase::AfterCreate, &name, Effect::RunHook { hook: Hook::AfterCreate });
         }
     }
 
@@ -201,21 +200,20 @@ impl Machine {
     }
 
     fn claim(&mut self, run: &Run) {
-        let Some(policy) = self.state.policy_of(Some(&run.id)) else { return };
+        let Some(policy) = self.state.policy_of(&run.id) else { return };
         let state = self.state.issues.get(&run.issue).map(|entry| normalized_state(&entry.issue.state));
         let wanted = policy.handoff.as_ref().and_then(|handoff| handoff.claim_state.clone());
         match wanted {
             Some(to) if state.as_deref() != Some(&normalized_state(&to)) => {
-                self.enter(&run.id, Phase::Claiming);
                 let from = self.state_of(&run.issue);
-                self.intend(&run.issue, Some(&run.id), "claim", Effect::MoveIssue { to, from });
+                self.begin(&run.id, Phase::Claiming, "claim", Effect::MoveIssue { to, from });
             }
             Some(_) | None => self.before_run(run),
         }
     }
 
     fn after_claim(&mut self, run: &Run) {
-        let Some(policy) = self.state.policy_of(Some(&run.id)) else { return };
+        let Some(policy) = self.state.policy_of(&run.id) else { return };
         let terminal = self
             .state
             .issues
@@ -231,10 +229,9 @@ impl Machine {
     }
 
     fn before_run(&mut self, run: &Run) {
-        let Some(policy) = self.state.policy_of(Some(&run.id)) else { return };
+        let Some(policy) = self.state.policy_of(&run.id) else { return };
         if policy.hooks.script(Hook::BeforeRun).is_some() {
-            self.enter(&run.id, Phase::BeforeRun);
-            self.intend(&run.issue, Some(&run.id), "before_run", Effect::RunHook { hook: Hook::BeforeRun });
+            self.begin(&run.id, Phase::BeforeRun, "before_run", Effect::RunHook { hook: Hook::BeforeRun });
         } else {
             self.launch(&run.id);
         }
@@ -256,7 +253,7 @@ impl Machine {
     pub(crate) fn ask_assess(&mut self, id: &RunId) {
         let Some(run) = self.state.runs.get(id) else { return };
         let Some(entry) = self.state.issues.get(&run.issue) else { return };
-        let (Some(workspace), Some(policy)) = (entry.workspace.clone(), self.state.policy_of(Some(id))) else { return };
+        let (Some(workspace), Some(policy)) = (entry.workspace.clone(), self.state.policy_of(id)) else { return };
         let since = entry.handed_off.clone().or_else(|| workspace.base_commit.clone());
         let issue = entry.issue.clone();
         self.ask(
@@ -287,7 +284,7 @@ impl Machine {
     /// When a run is done (the contract's rule), asked after each turn.
     pub(crate) fn assessed(&mut self, id: &RunId, issue: Result<Option<Issue>, Failure>, work: Result<Work, Failure>) {
         let Some(run) = self.state.runs.get(id).filter(|run| run.phase == Phase::Assessing).cloned() else { return };
-        let Some(policy) = self.state.policy_of(Some(id)) else { return };
+        let Some(policy) = self.state.policy_of(id) else { return };
         let issue = match issue {
             Ok(issue) => issue,
             Err(failure) => {
@@ -345,17 +342,14 @@ impl Machine {
         } else if dirty && handoff.commit == CommitMode::Require {
             self.go_on(run, policy, Missing::Uncommitted { files: work.uncommitted });
         } else if dirty {
-            self.enter(&run.id, Phase::Committing);
-            let name = format!("commit/{}", run.turn);
-            self.intend(&run.issue, Some(&run.id), &name, Effect::CommitLeftovers);
+            self.begin(&run.id, Phase::Committing, &format!("commit/{}", run.turn), Effect::CommitLeftovers);
         } else {
             self.fetch_commit(run);
         }
     }
 
     fn fetch_commit(&mut self, run: &Run) {
-        self.enter(&run.id, Phase::Fetching);
-        self.intend(&run.issue, Some(&run.id), &format!("fetch/{}", run.turn), Effect::FetchCommit);
+        self.begin(&run.id, Phase::Fetching, &format!("fetch/{}", run.turn), Effect::FetchCommit);
     }
 
     fn after_fetch(&mut self, run: &Run, commit: CommitId) {
@@ -363,12 +357,11 @@ impl Machine {
     }
 
     fn check(&mut self, run: &Run, commit: CommitId, index: u32) {
-        let Some(policy) = self.state.policy_of(Some(&run.id)) else { return };
+        let Some(policy) = self.state.policy_of(&run.id) else { return };
         let checks = policy.handoff.as_ref().map_or(&[][..], |handoff| &handoff.checks);
         if checks.get(index as usize).is_some() {
-            self.enter(&run.id, Phase::Checking { index });
             let name = format!("check/{}/{index}", run.turn);
-            self.intend(&run.issue, Some(&run.id), &name, Effect::RunCheck { commit, index });
+            self.begin(&run.id, Phase::Checking { index }, &name, Effect::RunCheck { commit, index });
         } else {
             let evidence = match checks.len() {
                 0 => "no evidence: no checks are configured".to_owned(),
@@ -379,7 +372,7 @@ impl Machine {
     }
 
     fn after_check(&mut self, run: &Run, commit: &CommitId, index: u32, passed: bool, output_tail: String) {
-        let Some(policy) = self.state.policy_of(Some(&run.id)) else { return };
+        let Some(policy) = self.state.policy_of(&run.id) else { return };
         let checks = policy.handoff.as_ref().map_or(&[][..], |handoff| &handoff.checks);
         let command = checks.get(index as usize).cloned().unwrap_or_default();
         self.emit(Event::CheckEnded { run: run.id.clone(), commit: commit.clone(), command: command.clone(), passed });
@@ -550,8 +543,7 @@ impl Machine {
             .issues
             .get(&issue)
             .is_some_and(|entry| prepared && entry.workspace.is_some() && entry.workspace_whole);
-        let has_hook =
-            self.state.policy_of(Some(id)).is_some_and(|policy| policy.hooks.script(Hook::AfterRun).is_some());
+        let has_hook = self.state.policy_of(id).is_some_and(|policy| policy.hooks.script(Hook::AfterRun).is_some());
         self.enter(id, Phase::AfterRun);
         if has_workspace && has_hook {
             self.intend(&issue, Some(id), "after_run", Effect::RunHook { hook: Hook::AfterRun });
@@ -603,7 +595,7 @@ impl Machine {
 
     /// A handed-off issue is completed when the tracker says terminal, even if that was known before the end.
     fn complete_if_terminal(&mut self, id: &IssueId) {
-        let (Some(entry), Some(policy)) = (self.state.issues.get(id), self.state.policy_of(None)) else { return };
+        let (Some(entry), Some(policy)) = (self.state.issues.get(id), self.state.policy()) else { return };
         if state_in(&entry.issue.state, &policy.tracker.terminal_states) {
             self.set_status(id, IssueStatus::Completed, Some("the tracker says terminal"), None);
         }
@@ -618,7 +610,7 @@ impl Machine {
     }
 
     fn wait_or_park(&mut self, issue: &IssueId, run: &RunId, due: Timestamp, reason: &str, wait: IssueStatus) {
-        let policy = self.state.policy_of(None);
+        let policy = self.state.policy();
         let ceiling = policy.map_or(u32::MAX, |policy| self.runs_allowed(issue, &policy));
         let runs = self.state.issues.get(issue).map_or(0, |entry| entry.runs);
         if runs >= ceiling {
@@ -637,7 +629,7 @@ impl Machine {
         detail: String,
         limit: Option<BudgetLimit>,
     ) {
-        let cooldown = self.state.policy_of(None).map_or(0, |policy| policy.breaker.cooldown_ms);
+        let cooldown = self.state.policy().map_or(0, |policy| policy.breaker.cooldown_ms);
         let held_until = reason.starts_with("breaker_").then(|| self.now.after_ms(cooldown));
         // The words of a failure begin with its code already.
         let coded = detail.strip_prefix(reason).is_some_and(|rest| rest.starts_with(':'));
@@ -675,7 +667,7 @@ impl Machine {
     fn left_by_us(&self, run: &Run, effect: &Effect, output: EffectOutput, probed: bool) -> EffectOutput {
         let (Effect::MoveIssue { to, .. }, EffectOutput::Moved { state }) = (effect, &output) else { return output };
         let terminal =
-            self.state.policy_of(Some(&run.id)).is_some_and(|policy| state_in(state, &policy.tracker.terminal_states));
+            self.state.policy_of(&run.id).is_some_and(|policy| state_in(state, &policy.tracker.terminal_states));
         if probed && run.phase != Phase::Claiming && !terminal && normalized_state(state) != normalized_state(to) {
             return EffectOutput::Moved { state: to.clone() };
         }

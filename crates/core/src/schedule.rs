@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::breaker::{held_until, reopened_too_often};
-use crate::budget::{BudgetLimit, Excess, Moment};
+use crate::breaker::reopened_too_often;
+use crate::budget::BudgetLimit;
 use crate::effect::{Failure, Query};
 use crate::event::Event;
-use crate::explain::{Explanation, Rule};
+use crate::explain::{Check, Failing, has_labels};
 use crate::ids::{IssueId, RunId};
 use crate::issue::{Issue, IssueEntry, IssueStatus, normalized_state, state_in};
 use crate::ledger::{day_of, next_day};
@@ -43,99 +43,6 @@ impl Poll {
         self.in_flight = None;
         self.due_at = now.after_ms(POLL_RETRY_MS);
     }
-}
-
-/// A rule of dispatch (Symphony §8.2 and ours).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Check {
-    WorkflowValid,
-    NotDrained,
-    StatusAllows,
-    StateActive,
-    Dispatchable,
-    Labels,
-    RunsLeft,
-    BudgetLeft,
-    WorkspaceFree,
-    RetryDue,
-    DayBudget,
-    AgentAvailable,
-    Slot,
-    StateSlot,
-}
-
-impl Check {
-    const ALL: [Self; 14] = [
-        Self::WorkflowValid,
-        Self::NotDrained,
-        Self::StatusAllows,
-        Self::StateActive,
-        Self::Dispatchable,
-        Self::Labels,
-        Self::RunsLeft,
-        Self::BudgetLeft,
-        Self::WorkspaceFree,
-        Self::RetryDue,
-        Self::DayBudget,
-        Self::AgentAvailable,
-        Self::Slot,
-        Self::StateSlot,
-    ];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::WorkflowValid => "workflow_valid",
-            Self::NotDrained => "not_drained",
-            Self::StatusAllows => "status_allows",
-            Self::StateActive => "state_active",
-            Self::Dispatchable => "dispatchable",
-            Self::Labels => "required_labels",
-            Self::RunsLeft => "runs_left",
-            Self::BudgetLeft => "issue_budget",
-            Self::WorkspaceFree => "workspace_free",
-            Self::RetryDue => "retry_due",
-            Self::DayBudget => "day_budget",
-            Self::AgentAvailable => "agent_available",
-            Self::Slot => "slot_free",
-            Self::StateSlot => "state_slot_free",
-        }
-    }
-
-    /// Whether failing it means that the issue is eligible and only waits its turn.
-    fn is_turn(self) -> bool {
-        matches!(self, Self::DayBudget | Self::AgentAvailable | Self::Slot | Self::StateSlot)
-    }
-
-    /// Whether failing it, and nothing else, parks an issue that the tracker wants.
-    fn is_ceiling(self) -> bool {
-        matches!(self, Self::RunsLeft | Self::BudgetLeft)
-    }
-
-    /// Why an issue that only waits its turn is queued.
-    fn wait(self) -> &'static str {
-        match self {
-            Self::DayBudget => "the budget of this UTC day is used up",
-            Self::AgentAvailable => "the agent's quota is used up",
-            Self::WorkflowValid
-            | Self::NotDrained
-            | Self::StatusAllows
-            | Self::StateActive
-            | Self::Dispatchable
-            | Self::Labels
-            | Self::RunsLeft
-            | Self::BudgetLeft
-            | Self::WorkspaceFree
-            | Self::RetryDue
-            | Self::Slot
-            | Self::StateSlot => "no available orchestrator slots",
-        }
-    }
-}
-
-/// Slots as they are taken now.
-struct Slots {
-    taken: usize,
-    by_state: BTreeMap<String, usize>,
 }
 
 impl Machine {
@@ -176,7 +83,7 @@ impl Machine {
     }
 
     fn ask_tracker(&mut self) {
-        let Some(policy) = self.state.policy_of(None) else { return };
+        let Some(policy) = self.state.policy() else { return };
         self.poll.count += 1;
         self.poll.in_flight = Some(self.poll.count);
         self.poll.stale = false;
@@ -214,7 +121,7 @@ impl Machine {
         by_ids: Result<Vec<Issue>, Failure>,
         unreadable: &[IssueId],
     ) {
-        let Some(policy) = self.state.policy_of(None) else { return };
+        let Some(policy) = self.state.policy() else { return };
         self.poll.in_flight = None;
         let (active, known) = match (by_states, by_ids) {
             (Ok(active), Ok(known)) => (active, known),
@@ -379,7 +286,7 @@ impl Machine {
         if entry.workspace.is_none() || entry.workspace_kept || self.has_issue_effect(id) {
             return;
         }
-        let Some(policy) = self.state.policy_of(None) else { return };
+        let Some(policy) = self.state.policy() else { return };
         let handed_off = entry.handed_off.clone();
         let round = self.state.effect_count;
         if policy.hooks.script(Hook::BeforeRemove).is_some() {
@@ -439,11 +346,14 @@ impl Machine {
         let mut dropped: Vec<IssueId> = Vec::new();
         let mut exhausted: Vec<(IssueId, Check)> = Vec::new();
         for (id, entry) in &self.state.issues {
+            let stands = |check: &Check| !matches!(check.failing(), Failing::Waits(_));
             let failing =
-                Check::ALL.into_iter().find(|check| !check.is_turn() && !self.passes(*check, entry, policy, &slots));
+                Check::ALL.into_iter().filter(stands).find(|check| !self.passes(*check, entry, policy, &slots));
             match failing {
                 None => eligible.push(id.clone()),
-                Some(check) if check.is_ceiling() && self.only_ceilings_fail(entry, policy, &slots) => {
+                Some(check)
+                    if check.failing() == Failing::Exhausted && self.only_ceilings_fail(entry, policy, &slots) =>
+                {
                     exhausted.push((id.clone(), check));
                 }
                 Some(_) if entry.status == IssueStatus::Queued => dropped.push(id.clone()),
@@ -468,192 +378,21 @@ impl Machine {
         eligible.sort_by_cached_key(|id| self.state.issues.get(id).map(|entry| order(&entry.issue)));
         for id in eligible {
             let Some(entry) = self.state.issues.get(&id) else { continue };
-            let waits =
-                Check::ALL.into_iter().find(|check| check.is_turn() && !self.passes(*check, entry, policy, &slots));
-            if waits == Some(Check::DayBudget) {
+            let waits = Check::ALL.into_iter().find_map(|check| match check.failing() {
+                Failing::Waits(why) => (!self.passes(check, entry, policy, &slots)).then_some((check, why)),
+                Failing::Ineligible | Failing::Exhausted => None,
+            });
+            if waits.is_some_and(|(check, _)| check == Check::DayBudget) {
                 self.held_day = Some(day_of(self.now));
             }
-            let Some(waits) = waits else {
+            let Some((_, why)) = waits else {
                 let state = normalized_state(&entry.issue.state);
                 slots.taken += 1;
                 *slots.by_state.entry(state).or_default() += 1;
                 self.start_run(&id);
                 continue;
             };
-            self.set_status(&id, IssueStatus::Queued, Some(waits.wait()), None);
-        }
-    }
-
-    /// The tracker wants the issue, and nothing stands against it but what it has used already.
-    fn only_ceilings_fail(&self, entry: &IssueEntry, policy: &Policy, slots: &Slots) -> bool {
-        Check::ALL
-            .into_iter()
-            .filter(|check| !check.is_turn() && !check.is_ceiling())
-            .all(|check| self.passes(check, entry, policy, slots))
-    }
-
-    /// The limit of its own that the issue has reached.
-    pub(crate) fn spent(&self, entry: &IssueEntry, policy: &Policy) -> Option<Excess> {
-        self.issue_excess(entry, policy, Moment::BeforeTurn)
-            .or_else(|| self.unpriced(entry, policy, Moment::BeforeTurn))
-    }
-
-    fn slots(&self) -> Slots {
-        let mut by_state: BTreeMap<String, usize> = BTreeMap::new();
-        let mut taken = 0;
-        for entry in self.state.issues.values().filter(|entry| entry.status.takes_slot()) {
-            taken += 1;
-            *by_state.entry(normalized_state(&entry.issue.state)).or_default() += 1;
-        }
-        Slots { taken, by_state }
-    }
-
-    fn passes(&self, check: Check, entry: &IssueEntry, policy: &Policy, slots: &Slots) -> bool {
-        match check {
-            Check::WorkflowValid => self.state.workflow_failure.is_none(),
-            Check::NotDrained => !self.draining,
-            Check::StatusAllows => {
-                entry.current_run.is_none()
-                    && matches!(
-                        entry.status,
-                        IssueStatus::Idle | IssueStatus::Queued | IssueStatus::WaitingRetry | IssueStatus::WaitingQuota
-                    )
-            }
-            Check::StateActive => {
-                state_in(&entry.issue.state, &policy.tracker.active_states)
-                    && !state_in(&entry.issue.state, &policy.tracker.terminal_states)
-            }
-            Check::Dispatchable => entry.issue.dispatchable,
-            Check::Labels => has_labels(&entry.issue, policy),
-            Check::RunsLeft => entry.runs < self.runs_allowed(&entry.issue.id, policy),
-            Check::BudgetLeft => self.spent(entry, policy).is_none(),
-            Check::DayBudget => self.day_excess(policy).is_none(),
-            Check::AgentAvailable => self.suspended_until(policy.agent.kind).is_none(),
-            Check::WorkspaceFree => !self.has_issue_effect(&entry.issue.id),
-            Check::RetryDue => !matches!(entry.status, IssueStatus::WaitingRetry | IssueStatus::WaitingQuota),
-            Check::Slot => slots.taken < policy.agent.max_concurrent_agents as usize,
-            Check::StateSlot => {
-                let state = normalized_state(&entry.issue.state);
-                let taken = slots.by_state.get(&state).copied().unwrap_or(0);
-                policy.agent.max_concurrent_agents_by_state.get(&state).is_none_or(|limit| taken < *limit as usize)
-            }
-        }
-    }
-
-    /// Every rule of dispatch for the issue with this identifier or id, ignoring case.
-    #[must_use]
-    pub fn explain(&self, key: &str) -> Option<Explanation> {
-        let entry = self.state.issues.values().find(|entry| {
-            entry.issue.identifier.eq_ignore_ascii_case(key) || entry.issue.id.as_str().eq_ignore_ascii_case(key)
-        })?;
-        let identifier = entry.issue.identifier.clone();
-        let Some(policy) = self.state.policy_of(None) else {
-            return Some(Explanation { identifier, status: entry.status, rules: Vec::new() });
-        };
-        let slots = self.slots();
-        let rules = Check::ALL
-            .into_iter()
-            .map(|check| {
-                let pass = self.passes(check, entry, &policy, &slots);
-                let (detail, remedy) = self.describe(check, entry, &policy, &slots);
-                Rule { rule: check.name().to_owned(), pass, detail, remedy: (!pass).then_some(remedy) }
-            })
-            .collect();
-        Some(Explanation { identifier, status: entry.status, rules })
-    }
-
-    fn describe(&self, check: Check, entry: &IssueEntry, policy: &Policy, slots: &Slots) -> (String, String) {
-        let issue = &entry.issue;
-        match check {
-            Check::WorkflowValid => (
-                self.state.workflow_failure.as_ref().map_or("WORKFLOW.md is valid".to_owned(), ToString::to_string),
-                "repair WORKFLOW.md; it is read again by itself".to_owned(),
-            ),
-            Check::NotDrained => (
-                if self.draining { "the daemon is ending" } else { "the daemon takes new work" }.to_owned(),
-                "start the daemon again".to_owned(),
-            ),
-            Check::StatusAllows => (
-                format!(
-                    "status is {}{}",
-                    entry.status.as_str(),
-                    entry.reason.as_ref().map_or(String::new(), |why| format!(" ({why})"))
-                ),
-                match held_until(entry, self.now).filter(|_| entry.status == IssueStatus::Parked) {
-                    Some(until) => format!(
-                        "`dalsegno release`; changes in the tracker count in {} s",
-                        until.since_ms(self.now) / 1_000
-                    ),
-                    None => status_remedy(entry.status).to_owned(),
-                },
-            ),
-            Check::StateActive => (
-                format!("state is {}; active states are {}", issue.state, listed(&policy.tracker.active_states)),
-                "move the issue to an active state".to_owned(),
-            ),
-            Check::Dispatchable => (
-                issue.undispatchable_reason.clone().unwrap_or_else(|| "the tracker lets it through".to_owned()),
-                "see to what the tracker names".to_owned(),
-            ),
-            Check::Labels => (
-                format!("labels: {}; required: {}", listed(&issue.labels), listed(&policy.tracker.required_labels)),
-                "add the missing labels".to_owned(),
-            ),
-            Check::RunsLeft => (
-                format!("{} of {} runs used", entry.runs, self.runs_allowed(&issue.id, policy)),
-                "change the issue's state, labels or description, or raise budget.issue.runs".to_owned(),
-            ),
-            Check::BudgetLeft => (
-                self.spent(entry, policy).map_or("within its budget".to_owned(), |excess| excess.detail),
-                "raise budget.issue, or `dalsegno budget ISSUE`".to_owned(),
-            ),
-            Check::DayBudget => (
-                self.day_excess(policy).map_or("within the day's budget".to_owned(), |excess| excess.detail),
-                format!(
-                    "wait {} s until the UTC day turns, or raise budget.day",
-                    next_day(self.now).since_ms(self.now) / 1_000
-                ),
-            ),
-            Check::AgentAvailable => {
-                let kind = policy.agent.kind.as_str();
-                (
-                    self.suspended_until(policy.agent.kind).map_or(format!("{kind} is available"), |until| {
-                        format!("the quota of {kind} is used up; it resets in {} s", until.since_ms(self.now) / 1_000)
-                    }),
-                    "wait until the quota resets, or change agent.kind".to_owned(),
-                )
-            }
-            Check::WorkspaceFree => (
-                if self.has_issue_effect(&issue.id) {
-                    "its workspace is being removed"
-                } else {
-                    "nothing is done to its workspace"
-                }
-                .to_owned(),
-                "wait until the removal is through".to_owned(),
-            ),
-            Check::RetryDue => (
-                match entry.due_at {
-                    Some(due) => format!("the next run is due in {} ms", due.since_ms(self.now)),
-                    None => "no retry is pending".to_owned(),
-                },
-                "wait until the time is over".to_owned(),
-            ),
-            Check::Slot => (
-                format!("{} of {} slots taken", slots.taken, policy.agent.max_concurrent_agents),
-                "wait for a run to end, or raise agent.max_concurrent_agents".to_owned(),
-            ),
-            Check::StateSlot => {
-                let state = normalized_state(&issue.state);
-                let taken = slots.by_state.get(&state).copied().unwrap_or(0);
-                let limit = policy.agent.max_concurrent_agents_by_state.get(&state);
-                (
-                    limit.map_or(format!("no limit for state {state:?}"), |limit| {
-                        format!("{taken} of {limit} slots taken for state {state:?}")
-                    }),
-                    "wait for a run to end, or raise agent.max_concurrent_agents_by_state".to_owned(),
-                )
-            }
+            self.set_status(&id, IssueStatus::Queued, Some(why), None);
         }
     }
 
@@ -707,7 +446,7 @@ impl Machine {
     }
 
     fn stall_limit(&self, run: &RunId) -> Option<u64> {
-        let limit = self.state.policy_of(Some(run))?.agent.stall_timeout_ms;
+        let limit = self.state.policy_of(run)?.agent.stall_timeout_ms;
         u64::try_from(limit).ok().filter(|limit| *limit > 0)
     }
 
@@ -725,34 +464,8 @@ fn released(reason: &str, clean_up: bool) -> Ending {
     Ending { outcome: RunOutcome::Canceled, reason: reason.to_owned(), then: Then::Release { clean_up } }
 }
 
-fn listed(words: &[String]) -> String {
-    if words.is_empty() { "none".to_owned() } else { words.join(", ") }
-}
-
-fn has_labels(issue: &Issue, policy: &Policy) -> bool {
-    policy.tracker.required_labels.iter().all(|label| {
-        let label = label.trim().to_lowercase();
-        !label.is_empty() && issue.labels.contains(&label)
-    })
-}
-
 /// Symphony §8.2: priorities 1 to 4, then the rest; oldest first; identifier.
 fn order(issue: &Issue) -> (i64, Timestamp, String) {
     let priority = issue.priority.filter(|priority| (1..=4).contains(priority)).unwrap_or(5);
     (priority, issue.created_at.unwrap_or(Timestamp(i64::MAX)), issue.identifier.clone())
-}
-
-fn status_remedy(status: IssueStatus) -> &'static str {
-    match status {
-        IssueStatus::Idle | IssueStatus::Queued | IssueStatus::WaitingRetry => "nothing to do",
-        IssueStatus::Running | IssueStatus::HandingOff => "it is being worked on",
-        IssueStatus::Paused => "resume it",
-        IssueStatus::WaitingQuota => "wait until the agent's quota resets",
-        IssueStatus::WaitingQuestion | IssueStatus::WaitingApproval => "answer what is asked",
-        IssueStatus::HandedOff
-        | IssueStatus::Completed
-        | IssueStatus::Failed
-        | IssueStatus::Canceled
-        | IssueStatus::Parked => "change the issue's state, labels or description in the tracker",
-    }
 }

@@ -275,7 +275,7 @@ impl State {
             Event::RunEnding { run, ending } => self.run(run)?.ending = Some(ending.clone()),
             Event::RunEnded { run, outcome: _, reason: _, evidence: _ } => self.end_run(run, at)?,
             Event::WorkspaceReady { issue, run, workspace, created } => {
-                let has_hook = self.policy_of(Some(run)).is_some_and(|policy| policy.hooks.after_create.is_some());
+                let has_hook = self.policy_of(run).is_some_and(|policy| policy.hooks.after_create.is_some());
                 if let Some(run) = live(&mut self.runs, Some(run)) {
                     run.prepared = true;
                 }
@@ -654,14 +654,16 @@ impl State {
         self.runs.get_mut(run).ok_or_else(|| format!("run {run} is not live"))
     }
 
-    /// The policy that a run keeps; the current one for work between runs.
+    /// The policy in force: for work between runs, and for runs that begin.
     #[must_use]
-    pub fn policy_of(&self, run: Option<&RunId>) -> Option<Arc<Policy>> {
-        let hash = match run {
-            Some(run) => Some(&self.runs.get(run)?.policy),
-            None => self.policy.as_ref(),
-        };
-        hash.and_then(|hash| self.policies.get(hash)).cloned()
+    pub fn policy(&self) -> Option<Arc<Policy>> {
+        self.policy.as_ref().and_then(|hash| self.policies.get(hash)).cloned()
+    }
+
+    /// The policy that a live run keeps.
+    #[must_use]
+    pub fn policy_of(&self, run: &RunId) -> Option<Arc<Policy>> {
+        self.policies.get(&self.runs.get(run)?.policy).cloned()
     }
 }
 

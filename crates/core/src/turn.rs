@@ -33,11 +33,10 @@ impl Machine {
     /// Starts the agent: a new session, or the run's own; when a prompt is out, its marker is sought.
     pub(crate) fn launch(&mut self, id: &RunId) {
         let Some(run) = self.state.runs.get(id) else { return };
-        let (issue, resume) = (run.issue.clone(), run.session.clone());
+        let resume = run.session.clone();
         let seek = self.prompt_in_doubt(id).map(|(_, open)| open.key);
-        self.enter(id, Phase::Launching);
         let name = format!("session/{}", self.state.effect_count);
-        self.intend(&issue, Some(id), &name, Effect::StartSession { resume, seek });
+        self.begin(id, Phase::Launching, &name, Effect::StartSession { resume, seek });
     }
 
     /// The prompt of the run whose outcome is unknown.
@@ -152,12 +151,11 @@ impl Machine {
             return;
         }
         let Some(run) = self.state.runs.get(id) else { return };
-        let (issue, turn) = (run.issue.clone(), run.turn + 1);
+        let turn = run.turn + 1;
         // Silence is measured from the moment that this prompt goes out.
         self.activity.remove(id);
         self.emit(Event::TurnStarted { run: id.clone(), turn, repeated: false });
-        self.enter(id, Phase::Prompting);
-        self.intend(&issue, Some(id), &format!("prompt/{turn}"), Effect::Prompt { turn, prompt });
+        self.begin(id, Phase::Prompting, &format!("prompt/{turn}"), Effect::Prompt { turn, prompt });
     }
 
     pub(crate) fn after_turn(&mut self, run: &Run, turn: TurnOutcome, report: Report, summary: String) {

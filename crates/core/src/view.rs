@@ -44,8 +44,6 @@ pub struct IssueView {
     pub workspace: Option<Workspace>,
     /// Its live run.
     pub current_run: Option<RunId>,
-    /// Its latest run.
-    pub last_run: Option<RunId>,
     /// The commit that was handed over last.
     pub handed_off: Option<CommitId>,
     /// Tokens of all its runs.
@@ -146,7 +144,7 @@ impl IssueView {
             attempt,
             runs: _,
             current_run,
-            last_run,
+            last_run: _,
             due_at,
             workspace,
             workspace_whole: _,
@@ -174,7 +172,6 @@ impl IssueView {
             due_at,
             workspace,
             current_run,
-            last_run,
             handed_off,
             usage,
             seen_at,

@@ -85,7 +85,6 @@ fn split(view: IssueView, costs: &Costs, caller: Caller) -> (api::Issue, Rest) {
         due_at,
         workspace: directory,
         current_run,
-        last_run: _,
         handed_off,
         usage: used,
         seen_at,

@@ -248,7 +248,6 @@ fn issue(id: &str, identifier: &str, status: IssueStatus) -> IssueView {
             base_commit: None,
         }),
         current_run: (status == IssueStatus::Running).then(|| RunId::from("run-2")),
-        last_run: None,
         handed_off: (status == IssueStatus::HandedOff).then(|| CommitId::from("c0ffee")),
         usage: Usage::new(3, 4),
         seen_at: NOW,

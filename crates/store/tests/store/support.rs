@@ -85,7 +85,6 @@ pub(crate) fn issue_view(id: &str, identifier: &str, status: IssueStatus) -> Vie
         due_at: None,
         workspace: None,
         current_run: None,
-        last_run: None,
         handed_off: None,
         usage: Usage::new(1, 2),
         seen_at: Timestamp(1),

@@ -511,7 +511,7 @@ fn intended(batch: &Batch, machine: &Machine) -> Vec<Box<EffectRequest>> {
                     attempt: *attempt,
                     issue: entry.issue.clone(),
                     run: run.clone(),
-                    policy: state.policy_of(run.as_ref())?,
+                    policy: run.as_ref().map_or_else(|| state.policy(), |run| state.policy_of(run))?,
                     workspace: entry.workspace.clone(),
                     known_branch: None,
                     effect: effect.clone(),

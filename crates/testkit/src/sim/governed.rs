@@ -54,7 +54,7 @@ impl Governed {
             }
             Event::IssueReopened { issue } | Event::IssueGone { issue } => self.start_over(issue),
             Event::RateLimited { run, reset_at: Some(reset) } => {
-                let Some(policy) = fold.policy_of(Some(run)) else { return };
+                let Some(policy) = fold.policy_of(run) else { return };
                 let ahead = *reset > recorded.at && reset.since_ms(recorded.at) <= FURTHEST_MS;
                 if ahead && policy.quota.resume_at_reset {
                     let until = self.refused.entry(policy.agent.kind).or_default();
@@ -62,7 +62,7 @@ impl Governed {
                 }
             }
             Event::Parked { issue, reason, .. } if reason.starts_with("breaker_") => {
-                let cooldown = fold.policy_of(None).map_or(0, |policy| policy.breaker.cooldown_ms);
+                let cooldown = fold.policy().map_or(0, |policy| policy.breaker.cooldown_ms);
                 self.held.insert(issue.clone(), recorded.at.after_ms(cooldown));
             }
             Event::RunEnding { run, ending } => {
@@ -127,7 +127,7 @@ impl Governed {
                 broken("deaths", format!("{run} goes on after every death of its agent"))
             }
             Event::EffectIntended { issue, run: Some(run), key, effect: Effect::Prompt { .. }, .. } => {
-                let (Some(entry), Some(policy)) = (fold.issues.get(issue), fold.policy_of(Some(run))) else {
+                let (Some(entry), Some(policy)) = (fold.issues.get(issue), fold.policy_of(run)) else {
                     return Ok(());
                 };
                 let (limits, day) = (policy.budget.issue, policy.budget.day);

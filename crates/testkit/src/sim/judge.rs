@@ -176,7 +176,7 @@ impl Judge {
         }
         let wanted = self
             .fold
-            .policy_of(None)
+            .policy()
             .is_some_and(|policy| policy.handoff.as_ref().is_some_and(|handoff| handoff.comment.is_some()));
         let key = format!("{}/comment", entry.last_run.as_ref().map_or("", |run| run.as_str()));
         // A handoff after a merge has a comment of its own; one that was refused before had none.
@@ -305,7 +305,7 @@ impl Judge {
         self.explained(machine)?;
         self.rows(&store.rows, machine)?;
         let state = machine.state();
-        let Some(policy) = state.policy_of(None) else {
+        let Some(policy) = state.policy() else {
             return broken("ends_well", "no policy is in force".to_owned());
         };
         for (id, entry) in &state.issues {
