@@ -23,10 +23,11 @@ use crate::ids::IssueId;
 use crate::issue::IssueStatus;
 use crate::ledger::day_of;
 use crate::machine::Machine;
+use crate::state::State;
 use crate::time::Timestamp;
 
 /// Accepted actions, and as many refused ones, that are remembered.
-pub(crate) const KEPT: usize = 1_000;
+const KEPT: usize = 1_000;
 /// Kinds that the contract knows and nothing executes yet.
 const LATER: [&str; 16] = [
     "cancel",
@@ -329,4 +330,65 @@ fn nanousd(value: &Value) -> Option<u64> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range was checked")]
     let amount = (dollars * 1e9).round() as u64;
     Some(amount)
+}
+
+impl State {
+    /// Remembers an action, and no more of them than are kept.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the fold hands it these three kinds alone")]
+    pub(crate) fn fold_action(&mut self, event: &Event, at: Timestamp) {
+        match event {
+            Event::ActionAccepted {
+                action_id,
+                correlation_id,
+                action_kind,
+                target_kind,
+                target_id,
+                issue: _,
+                idempotency_key,
+                content,
+            } => {
+                let names = [action_id, correlation_id, action_kind, target_kind, target_id];
+                let receipt = receipt_of(names, None, at);
+                let (key, content) = (idempotency_key.clone(), content.clone());
+                self.actions.push_back(ActionRecord { receipt, key, content });
+                self.action_count += 1;
+            }
+            Event::ActionRejected { action_id, correlation_id, action_kind, target_kind, target_id, code, reason } => {
+                let names = [action_id, correlation_id, action_kind, target_kind, target_id];
+                self.refusals.push_back(receipt_of(names, Some((code, reason)), at));
+                self.action_count += 1;
+            }
+            Event::ActionCompleted { action_id, correlation_id: _, issue: _ } => {
+                let done = self.actions.iter_mut().rev().find(|record| record.receipt.action_id == *action_id);
+                if let Some(record) = done {
+                    record.receipt.completed_at = Some(at);
+                }
+            }
+            // Only these three come here.
+            _ => {}
+        }
+        if self.actions.len() > KEPT {
+            self.actions.pop_front();
+        }
+        if self.refusals.len() > KEPT {
+            self.refusals.pop_front();
+        }
+    }
+}
+
+fn receipt_of(names: [&String; 5], refusal: Option<(&String, &String)>, at: Timestamp) -> Receipt {
+    let [action_id, correlation_id, action_kind, target_kind, target_id] = names.map(Clone::clone);
+    Receipt {
+        action_id,
+        correlation_id,
+        action_kind,
+        target_kind,
+        target_id,
+        accepted: refusal.is_none(),
+        code: refusal.map(|(code, _)| code.clone()),
+        reason: refusal.map(|(_, reason)| reason.clone()),
+        issued_at: at,
+        completed_at: None,
+        replayed: false,
+    }
 }

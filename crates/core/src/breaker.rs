@@ -31,6 +31,16 @@ use crate::machine::Machine;
 use crate::policy::Policy;
 use crate::time::Timestamp;
 
+/// Codes of the breakers. An issue that one of them parked stays parked for a while, whatever the tracker says.
+const NO_PROGRESS: &str = "breaker_no_progress";
+const SAME_FAILURE: &str = "breaker_same_failure";
+const REDISPATCH: &str = "breaker_redispatch";
+
+/// Whether it was a breaker that parked.
+pub(crate) fn is_breaker(code: &str) -> bool {
+    [NO_PROGRESS, SAME_FAILURE, REDISPATCH].contains(&code)
+}
+
 /// Failures, tool results and reopenings that are kept of an issue.
 const KEPT: usize = 64;
 /// Most characters of a failure's signature.
@@ -190,7 +200,7 @@ impl Machine {
             "{} turns{since} brought no commit, no change of files and no new tool result; head {head}; still: {missing}",
             breaker.idle_turns
         );
-        self.park_run(id, "breaker_no_progress", detail);
+        self.park_run(id, NO_PROGRESS, detail);
         true
     }
 
@@ -207,7 +217,7 @@ impl Machine {
         let last = failures.last().map_or("", |failed| &failed.reason);
         let detail =
             format!("{} runs in a row ({}) failed the same way; the last: {last}", runs.len(), runs.join(", "));
-        self.park_issue(issue, Some(run), "breaker_same_failure", detail, None);
+        self.park_issue(issue, Some(run), SAME_FAILURE, detail, None);
         true
     }
 
@@ -229,7 +239,7 @@ impl Machine {
     /// Parks an issue that changes by others dispatch again and again.
     pub(crate) fn park_redispatched(&mut self, id: &IssueId, detail: String) {
         let run = self.state.issues.get(id).and_then(|entry| entry.last_run.clone());
-        self.park_issue(id, run.as_ref(), "breaker_redispatch", detail, None);
+        self.park_issue(id, run.as_ref(), REDISPATCH, detail, None);
     }
 
     /// Reopens issues whose hold is over, if they changed while it lasted.

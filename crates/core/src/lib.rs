@@ -25,6 +25,7 @@ mod policy;
 mod quota;
 mod recovery;
 mod run;
+mod run_end;
 mod run_life;
 mod schedule;
 mod state;

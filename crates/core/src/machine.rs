@@ -611,61 +611,7 @@ impl Machine {
             self.poll.due_at = self.now;
         }
     }
-
-    fn signal(&mut self, run: &RunId, signal: &Signal) {
-        if !self.state.runs.contains_key(run) {
-            return;
-        }
-        self.activity.insert(run.clone(), self.now);
-        match signal {
-            Signal::Activity => {}
-            Signal::Usage(report) => {
-                let known = self.usage_waits.remove(run).unwrap_or_default();
-                self.usage_waits.insert(run.clone(), known.and(report.clone()));
-                self.count_reports();
-            }
-        }
-    }
-
-    /// Counts the reports of agents that have rested since the last one.
-    pub(crate) fn count_reports(&mut self) {
-        let rested: Vec<RunId> = self
-            .usage_waits
-            .keys()
-            .filter(|run| self.report_due(run).is_none_or(|due| due <= self.now))
-            .cloned()
-            .collect();
-        for run in rested {
-            if self.count_waiting(&run) {
-                self.usage_counted(&run);
-            }
-        }
-    }
-
-    /// Counts the report of a run that waits, if it has one and it is more than what the turn has.
-    pub(crate) fn count_waiting(&mut self, run: &RunId) -> bool {
-        let Some(Report { usage, model }) = self.usage_waits.remove(run) else { return false };
-        let Some(live) = self.state.runs.get(run).filter(|live| live.turn_open) else { return false };
-        let (turn, usage) = (live.turn, live.ledger.before.plus(usage));
-        if live.turn_usage.max(usage) == live.turn_usage {
-            return false;
-        }
-        self.usage_at.insert(run.clone(), self.now);
-        self.emit(Event::Usage { run: run.clone(), turn, usage, model, settled: false });
-        true
-    }
-
-    fn report_due(&self, run: &RunId) -> Option<Timestamp> {
-        self.usage_at.get(run).map(|last| last.after_ms(USAGE_EVERY_MS))
-    }
-
-    pub(crate) fn reports_due(&self) -> Option<Timestamp> {
-        self.usage_waits.keys().filter_map(|run| self.report_due(run)).min()
-    }
 }
-
-/// Usage reports of one run are journaled at most this often; the end of a turn always is.
-const USAGE_EVERY_MS: u64 = 1_000;
 
 fn known_branch(entry: &IssueEntry) -> Option<KnownBranch> {
     entry.branch.as_ref().map(|name| KnownBranch { name: name.clone(), commit: entry.handed_off.clone() })

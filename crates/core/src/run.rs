@@ -66,6 +66,44 @@ pub struct Run {
     pub started_at: Timestamp,
 }
 
+impl Run {
+    /// A run that has just begun.
+    pub(crate) fn new(
+        id: RunId,
+        issue: IssueId,
+        attempt: Option<u32>,
+        policy: PolicyHash,
+        started_at: Timestamp,
+    ) -> Self {
+        Self {
+            id,
+            issue,
+            attempt,
+            policy,
+            phase: Phase::Preparing,
+            ending: None,
+            evidence: None,
+            prepared: false,
+            session: None,
+            attached: false,
+            turn: 0,
+            counted_turns: 0,
+            turn_open: false,
+            next_prompt: None,
+            cut_turns: 0,
+            doubts: 0,
+            sweeping: false,
+            handoff: None,
+            merges: 0,
+            usage: Usage::default(),
+            turn_usage: Usage::default(),
+            ledger: TurnLedger::default(),
+            tool_digest: None,
+            started_at,
+        }
+    }
+}
+
 /// Older snapshots do not say; there a run's workspace counted as standing when its issue had one.
 fn was_prepared() -> bool {
     true

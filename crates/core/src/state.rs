@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::action::{ActionRecord, KEPT, Receipt};
+use crate::action::{ActionRecord, Receipt};
 use crate::breaker::{Breaker, Seen};
 use crate::budget::{BudgetOverride, DayUse};
 use crate::effect::{Effect, EffectOutput, Failure, Outcome, PromptSpec, TurnOutcome};
@@ -13,7 +13,7 @@ use crate::event::{Event, Recorded};
 use crate::handoff::is_planned;
 use crate::ids::{EffectId, IssueId, PolicyHash, RunId};
 use crate::issue::{IssueEntry, IssueStatus, Parking, normalized_state};
-use crate::ledger::{Booked, ByModel, TurnLedger, book, day_of};
+use crate::ledger::{Booked, ByModel, book, day_of};
 use crate::policy::{AgentKind, Hook, Policy};
 use crate::run::{Handoff, Phase, Run, RunOutcome, SagaStep, StepState, Then};
 use crate::time::Timestamp;
@@ -410,48 +410,6 @@ impl State {
         Ok(())
     }
 
-    /// Remembers an action, and no more of them than are kept.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the fold hands it these three kinds alone")]
-    fn fold_action(&mut self, event: &Event, at: Timestamp) {
-        match event {
-            Event::ActionAccepted {
-                action_id,
-                correlation_id,
-                action_kind,
-                target_kind,
-                target_id,
-                issue: _,
-                idempotency_key,
-                content,
-            } => {
-                let names = [action_id, correlation_id, action_kind, target_kind, target_id];
-                let receipt = receipt_of(names, None, at);
-                let (key, content) = (idempotency_key.clone(), content.clone());
-                self.actions.push_back(ActionRecord { receipt, key, content });
-                self.action_count += 1;
-            }
-            Event::ActionRejected { action_id, correlation_id, action_kind, target_kind, target_id, code, reason } => {
-                let names = [action_id, correlation_id, action_kind, target_kind, target_id];
-                self.refusals.push_back(receipt_of(names, Some((code, reason)), at));
-                self.action_count += 1;
-            }
-            Event::ActionCompleted { action_id, correlation_id: _, issue: _ } => {
-                let done = self.actions.iter_mut().rev().find(|record| record.receipt.action_id == *action_id);
-                if let Some(record) = done {
-                    record.receipt.completed_at = Some(at);
-                }
-            }
-            // Only these three come here.
-            _ => {}
-        }
-        if self.actions.len() > KEPT {
-            self.actions.pop_front();
-        }
-        if self.refusals.len() > KEPT {
-            self.refusals.pop_front();
-        }
-    }
-
     fn take_over(&mut self, epoch: u64) -> Result<(), String> {
         if epoch <= self.epoch {
             return Err(format!("epoch {epoch} does not follow {}", self.epoch));
@@ -484,32 +442,7 @@ impl State {
         entry.last_run = Some(run.clone());
         entry.attempt = attempt;
         entry.runs += 1;
-        let new = Run {
-            id: run.clone(),
-            issue: issue.clone(),
-            attempt,
-            policy: policy.clone(),
-            phase: Phase::Preparing,
-            ending: None,
-            evidence: None,
-            prepared: false,
-            session: None,
-            attached: false,
-            turn: 0,
-            counted_turns: 0,
-            turn_open: false,
-            next_prompt: None,
-            cut_turns: 0,
-            doubts: 0,
-            sweeping: false,
-            handoff: None,
-            merges: 0,
-            usage: Usage::default(),
-            turn_usage: Usage::default(),
-            ledger: TurnLedger::default(),
-            tool_digest: None,
-            started_at: at,
-        };
+        let new = Run::new(run.clone(), issue.clone(), attempt, policy.clone(), at);
         if self.runs.insert(run.clone(), new).is_some() {
             return Err(format!("run {run} started before"));
         }
@@ -664,23 +597,6 @@ impl State {
     #[must_use]
     pub fn policy_of(&self, run: &RunId) -> Option<Arc<Policy>> {
         self.policies.get(&self.runs.get(run)?.policy).cloned()
-    }
-}
-
-fn receipt_of(names: [&String; 5], refusal: Option<(&String, &String)>, at: Timestamp) -> Receipt {
-    let [action_id, correlation_id, action_kind, target_kind, target_id] = names.map(Clone::clone);
-    Receipt {
-        action_id,
-        correlation_id,
-        action_kind,
-        target_kind,
-        target_id,
-        accepted: refusal.is_none(),
-        code: refusal.map(|(code, _)| code.clone()),
-        reason: refusal.map(|(_, reason)| reason.clone()),
-        issued_at: at,
-        completed_at: None,
-        replayed: false,
     }
 }
 
