@@ -7,7 +7,7 @@ use super::{Finding, Source};
 /// Beginnings of what is taken for a path of the tree when it stands in backticks.
 const ROOTS: [&str; 6] = ["crates/", "xtask/", "docs/", ".ci/", "examples/", "compare/"];
 /// Documents whose tests are checked, with the mark that stands before a test's name.
-const WITNESSES: [&str; 2] = ["docs/symphony.md", "ARCHITECTURE.md"];
+const WITNESSES: [&str; 2] = ["docs/symphony.md", "docs/invariants.md"];
 const TEST_MARK: &str = "test `";
 /// End of a row of a table whose test is still to be named.
 const OPEN_ROW: &str = "| *open* |";

@@ -39,7 +39,7 @@ const FORBIDDEN: [Forbidden; 5] = [
             "static mut",
             "thread_local!",
         ],
-        message: "the core is pure (ARCHITECTURE.md, invariant 1)",
+        message: "the core is pure (docs/invariants.md, 1)",
     },
     Forbidden {
         rule: "pure",
@@ -47,21 +47,21 @@ const FORBIDDEN: [Forbidden; 5] = [
         // The clock that hosts are given, and no rule.
         except: &["crates/durable/src/clock.rs"],
         texts: &["SystemTime", "Instant::now", "std::env", "std::fs", "std::net", "std::process"],
-        message: "the rules of durable read no clock, environment, file or network (ARCHITECTURE.md, invariant 1)",
+        message: "the rules of durable read no clock, environment, file or network (docs/invariants.md, 1)",
     },
     Forbidden {
         rule: "sql",
         within: &["crates/", "examples/"],
         except: &["crates/store/"],
         texts: &["\"SELECT ", "\"INSERT ", "\"UPDATE ", "\"DELETE FROM", "\"CREATE TABLE", "\"PRAGMA ", "rusqlite::"],
-        message: "only the store speaks SQL (ARCHITECTURE.md, invariant 4)",
+        message: "only the store speaks SQL (docs/invariants.md, 4)",
     },
     Forbidden {
         rule: "bounded",
         within: &["crates/", "examples/"],
         except: &[],
         texts: &["unbounded_channel(", "unbounded_channel::", "mpsc::unbounded"],
-        message: "every queue has a limit (ARCHITECTURE.md, invariant 6)",
+        message: "every queue has a limit (docs/invariants.md, 6)",
     },
 ];
 
