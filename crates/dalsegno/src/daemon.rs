@@ -13,7 +13,7 @@ use dalsegno_adapters::workflow::WorkflowFile;
 use dalsegno_adapters::workspace::LocalWorkspaces;
 use dalsegno_core::{Policy, Timestamp};
 use dalsegno_durable::StoredHost;
-use dalsegno_engine::{Clock, Driver, DriverEnd, DriverOptions, Trackers, World};
+use dalsegno_engine::{Agents as _, Clock, Driver, DriverEnd, DriverOptions, Trackers as _, Workspaces as _, World};
 use dalsegno_gateway::{Access, App};
 use dalsegno_store::{OpenOptions, Store, TranscriptFiles};
 use tokio::net::TcpListener;
@@ -53,11 +53,11 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
     presence::withdraw(&options.state_dir);
     let workspaces = Arc::new(LocalWorkspaces::new(&options.state_dir, workflow.clone()));
     let trackers = Arc::new(LocalTrackers::new());
-    preflight(&loaded.policy, trackers.as_ref(), &workspaces).await?;
+    let program = std::env::current_exe().map_err(|error| CliError::io("no_program", &error))?;
+    preflight(&loaded.policy, &workspaces).await?;
 
     let listener = listen(options.port.or(loaded.server_port)).await?;
     let url = format!("http://{}", listener.local_addr().map_err(|error| CliError::io("api_unavailable", &error))?);
-    let program = std::env::current_exe().map_err(|error| CliError::io("no_program", &error))?;
     let transcripts = TranscriptFiles::open(&options.state_dir)?;
     let transcripts = Arc::new(transcripts);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -111,14 +111,11 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
     Ok(end?)
 }
 
-/// What has to be true before anything is dispatched.
-pub(crate) async fn preflight(
-    policy: &Policy,
-    trackers: &LocalTrackers,
-    workspaces: &LocalWorkspaces,
-) -> Result<(), CliError> {
-    trackers.open(policy)?;
-    dalsegno_adapters::agent::preflight(&policy.agent).await?;
+/// What has to be true before anything is dispatched; the driver asks the same of a policy that is to replace another one.
+pub(crate) async fn preflight(policy: &Policy, workspaces: &LocalWorkspaces) -> Result<(), CliError> {
+    let program = std::env::current_exe().map_err(|error| CliError::io("no_program", &error))?;
+    LocalTrackers::new().open(policy)?;
+    LocalAgents::new(program).preflight(&policy.agent).await?;
     workspaces.preflight(policy).await?;
     Ok(())
 }

@@ -509,9 +509,15 @@ impl Driver {
         if std::mem::replace(&mut self.reading, true) {
             return;
         }
-        let (workflow, inbox) = (Arc::clone(&self.executor.world().workflow), self.inbox_sender.clone());
+        let (world, inbox) = (self.executor.world().clone(), self.inbox_sender.clone());
         self.spawn(async move {
-            let read = read_workflow(workflow, true).await;
+            let mut read = read_workflow(Arc::clone(&world.workflow), true).await;
+            // What would not start a daemon does not replace a policy that works.
+            if let Some(Ok(policy)) = read.as_deref()
+                && let Err(failure) = world.preflight(policy).await
+            {
+                read = Some(Box::new(Err(failure)));
+            }
             let _ = inbox.send(Inward::Workflow(read)).await;
         });
     }

@@ -41,6 +41,7 @@ const LOOKS_FOR_UNREADABLE: usize = 1_000;
 const SWEEP_LIMIT: Duration = Duration::from_secs(6);
 
 /// The outside world, as ports.
+#[derive(Clone)]
 pub struct World {
     /// WORKFLOW.md and templates.
     pub workflow: Arc<dyn Workflow>,
@@ -64,6 +65,18 @@ pub struct World {
     pub effects: Arc<dyn EffectHost>,
     /// The store's secret; markers are made from it.
     pub secret: Secret,
+}
+
+impl World {
+    /// What has to be true before a policy is taken: its tracker can be opened, its agent and its repository are there.
+    ///
+    /// # Errors
+    /// As [`Trackers::open`], [`Agents::preflight`] and [`Workspaces::preflight`].
+    pub async fn preflight(&self, policy: &Policy) -> Result<(), Failure> {
+        self.trackers.open(policy)?;
+        self.agents.preflight(&policy.agent).await?;
+        self.workspaces.preflight(policy).await
+    }
 }
 
 type AgentSlot = Arc<tokio::sync::Mutex<Option<Box<dyn AgentSession>>>>;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use dalsegno_core::{
-    Batch, CommitId, Committed, DaemonView, EffectRequest, Failure, Hook, Issue, IssueId, IssueView, Policy,
-    ProbeAnswer, RunId, RunView, SessionId, SessionStart, Snapshot, Timestamp, TurnOutcome, Usage, UsageView, Work,
-    Workspace,
+    AgentPolicy, Batch, CommitId, Committed, DaemonView, EffectRequest, Failure, Hook, Issue, IssueId, IssueView,
+    Policy, ProbeAnswer, RunId, RunView, SessionId, SessionStart, Snapshot, Timestamp, TurnOutcome, Usage, UsageView,
+    Work, Workspace,
 };
 use dalsegno_durable::{EffectRecord, Entry};
 use serde::{Deserialize, Serialize};
@@ -338,6 +338,13 @@ pub struct Context {
 /// Directories that issues own, and the daemon's own repositories.
 #[async_trait]
 pub trait Workspaces: Send + Sync + 'static {
+    /// Whether workspaces can be made under this policy, as far as that can be told without the network. Asked before a policy is
+    /// taken.
+    ///
+    /// # Errors
+    /// `repo_not_found`, `remote_not_found`, `workspace_root_unusable`, `git_not_found`, `sandbox_unavailable`.
+    async fn preflight(&self, policy: &Policy) -> Result<(), Failure>;
+
     /// Makes the workspace, or finds it as it was; `fresh` makes a half-made one anew. `true` in the answer: made now.
     ///
     /// # Errors
@@ -412,6 +419,12 @@ pub const START_PATIENCE: u32 = 60;
 /// Starts agents. One implementation per agent kind, behind one that looks at the policy.
 #[async_trait]
 pub trait Agents: Send + Sync + 'static {
+    /// Whether the agent's program is there, for kinds that have one of their own. Asked before a policy is taken.
+    ///
+    /// # Errors
+    /// `agent_not_found`.
+    async fn preflight(&self, policy: &AgentPolicy) -> Result<(), Failure>;
+
     /// Starts the agent in the workspace and makes or resumes its session.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use dalsegno_engine::core::{AgentKind, Failure};
+use dalsegno_engine::core::{AgentKind, AgentPolicy, Failure};
 use dalsegno_engine::{Agents, Launch, Started};
 
 use super::acp::launch;
@@ -40,6 +40,14 @@ impl LocalAgents {
 
 #[async_trait]
 impl Agents for LocalAgents {
+    async fn preflight(&self, policy: &AgentPolicy) -> Result<(), Failure> {
+        match policy.kind {
+            AgentKind::Codex => CodexAgents::default().preflight(policy).await,
+            AgentKind::Acp => AcpAgents.preflight(policy).await,
+            AgentKind::Scripted => Ok(()),
+        }
+    }
+
     async fn start(&self, launch: Launch) -> Result<Started, Failure> {
         match launch.context.request.policy.agent.kind {
             AgentKind::Codex => CodexAgents::default().start(launch).await,

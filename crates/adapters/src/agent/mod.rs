@@ -15,7 +15,7 @@ pub use acp::AcpAgents;
 pub use codex::CodexAgents;
 pub use local::LocalAgents;
 
-use dalsegno_engine::core::{AgentKind, AgentPolicy, Failure, SessionStart};
+use dalsegno_engine::core::SessionStart;
 
 /// How a session came about, for the transcript.
 fn word(how: SessionStart) -> &'static str {
@@ -25,16 +25,5 @@ fn word(how: SessionStart) -> &'static str {
         SessionStart::ResumedPromptFound => "resumed; the last prompt is in its history",
         SessionStart::ResumedPromptMissing => "resumed; the last prompt is not in its history",
         SessionStart::Gone => "new, because the agent does not know the old one",
-    }
-}
-
-/// Looks at the start whether the agent's program is there, for kinds that have one of their own.
-///
-/// # Errors
-/// `agent_not_found`.
-pub async fn preflight(policy: &AgentPolicy) -> Result<(), Failure> {
-    match policy.kind {
-        AgentKind::Codex => codex::preflight(policy.command.as_deref()).await,
-        AgentKind::Acp | AgentKind::Scripted => Ok(()),
     }
 }

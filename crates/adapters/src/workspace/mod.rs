@@ -76,21 +76,6 @@ impl LocalWorkspaces {
         }
     }
 
-    /// Whether workspaces can be made under this policy, as far as that can be told without the network.
-    ///
-    /// # Errors
-    /// `repo_not_found`, `remote_not_found`, `workspace_root_unusable`, `git_not_found`, `sandbox_unavailable`.
-    pub async fn preflight(&self, policy: &Policy) -> Result<(), Failure> {
-        resolved_root(policy).await?;
-        ready(policy).await?;
-        match policy.workspace.strategy {
-            WorkspaceStrategy::Empty => Ok(()),
-            WorkspaceStrategy::Clone | WorkspaceStrategy::Worktree => {
-                Remote::of(&Caller::look(), policy).await.map(drop)
-            }
-        }
-    }
-
     fn scratch(&self) -> PathBuf {
         self.state_dir.join("scratch")
     }
@@ -163,6 +148,17 @@ impl LocalWorkspaces {
 
 #[async_trait]
 impl Workspaces for LocalWorkspaces {
+    async fn preflight(&self, policy: &Policy) -> Result<(), Failure> {
+        resolved_root(policy).await?;
+        ready(policy).await?;
+        match policy.workspace.strategy {
+            WorkspaceStrategy::Empty => Ok(()),
+            WorkspaceStrategy::Clone | WorkspaceStrategy::Worktree => {
+                Remote::of(&Caller::look(), policy).await.map(drop)
+            }
+        }
+    }
+
     async fn prepare(&self, context: &Context, fresh: bool) -> Result<(Workspace, bool), Failure> {
         self.tidy().await?;
         let made = self.prepare_workspace(context, fresh).await;

@@ -19,7 +19,7 @@ pub(crate) async fn run(workflow: &Path, state_dir: &Path) -> Result<(), CliErro
     let file = Arc::new(WorkflowFile::new(workflow));
     let policy = file.load_full()?.policy;
     let trackers = LocalTrackers::new();
-    preflight(&policy, &trackers, &LocalWorkspaces::new(state_dir, file)).await?;
+    preflight(&policy, &LocalWorkspaces::new(state_dir, file)).await?;
     let mut machine = machine(state_dir)?;
     let now = SystemClock.now();
     let epoch = machine.state().epoch + 1;

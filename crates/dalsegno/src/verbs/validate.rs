@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use dalsegno_adapters::tracker::LocalTrackers;
 use dalsegno_adapters::workflow::{Loaded, WorkflowFile};
 use dalsegno_adapters::workspace::LocalWorkspaces;
 use dalsegno_core::{Failure, Issue, IssueId};
@@ -33,7 +32,7 @@ pub(crate) fn run(args: Args, common: &Common) -> Result<(), CliError> {
     }
     let workspaces = LocalWorkspaces::new(settings::state_dir_of(&path), file.clone());
     let runtime = super::runtime()?;
-    runtime.block_on(daemon::preflight(&loaded.policy, &LocalTrackers::new(), &workspaces))?;
+    runtime.block_on(daemon::preflight(&loaded.policy, &workspaces))?;
     let hash = policy_hash(&loaded.policy);
     if common.json {
         let unknown: Vec<serde_json::Value> = loaded

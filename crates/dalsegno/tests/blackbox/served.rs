@@ -246,7 +246,6 @@ fn issue(id: &str, identifier: &str, title: &str, status: IssueStatus) -> IssueV
             base_commit: None,
         }),
         current_run: running.then(|| RunId::from("run-1")),
-        last_run: None,
         handed_off: None,
         usage: Usage::default(),
         seen_at: Timestamp(0),

@@ -116,7 +116,7 @@ impl Saga {
     /// It for people.
     ///
     /// # Errors
-    /// [`SagaError::Stopped`] when it is not run here any more: ask [`SagaHost::view`] then.
+    /// [`SagaError::Stopped`] when it is not run here any more: ask [`SagaHost::view`](super::SagaHost::view) then.
     pub async fn view(&self) -> Result<SagaView, SagaError> {
         self.ask(|reply| Command::View { reply }).await
     }

@@ -181,3 +181,19 @@ async fn one_poll_has_one_limit_however_much_it_asks() {
     life.stop_now.cancel();
     assert_eq!(life.end().await.unwrap(), DriverEnd::Stopped);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_would_not_start_a_daemon_does_not_replace_a_policy_that_works() {
+    let stage = Stage::default();
+    stage.tracker().put(issue("A"));
+    stage.agents.turns.next(Act::Late(Duration::from_secs(100), TurnOutcome::Completed));
+    let life = start(&stage, false);
+    called(&stage, "prompt", "A").await;
+    stage.workspaces.preflight.next(Act::Fail(Failure::permanent("remote_not_found", "there is no such remote")));
+    stage.workflow.save(Ok(policy()));
+    let refused =
+        |event: &Event| matches!(event, Event::WorkflowRejected { failure } if failure.code == "remote_not_found");
+    event(&stage, refused).await;
+    life.stop_now.cancel();
+    assert_eq!(life.end().await.unwrap(), DriverEnd::Stopped);
+}

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use async_trait::async_trait;
-use dalsegno_core::{Failure, IssueId, SessionId, SessionStart, TurnOutcome, Usage};
+use dalsegno_core::{AgentPolicy, Failure, IssueId, SessionId, SessionStart, TurnOutcome, Usage};
 use dalsegno_engine::{AgentSession, AgentSink, Agents, Launch, Started, Toolbox, TranscriptKind, TurnEnd};
 use tokio_util::sync::CancellationToken;
 
@@ -66,6 +66,10 @@ impl ScriptedAgents {
 
 #[async_trait]
 impl Agents for ScriptedAgents {
+    async fn preflight(&self, _policy: &AgentPolicy) -> Result<(), Failure> {
+        Ok(())
+    }
+
     async fn start(&self, launch: Launch) -> Result<Started, Failure> {
         let issue = launch.context.request.issue.id.clone();
         self.record.effect("start_session", &issue);

@@ -14,6 +14,8 @@ use super::script::Script;
 #[derive(Debug)]
 pub struct ScriptedWorkspaces {
     record: Arc<Record>,
+    /// What is said of a policy before it is taken.
+    pub preflight: Script<()>,
     /// What making one does.
     pub prepare: Script<()>,
     /// What a hook does.
@@ -38,6 +40,7 @@ impl ScriptedWorkspaces {
     pub(super) fn new(record: Arc<Record>) -> Self {
         Self {
             record,
+            preflight: Script::default(),
             prepare: Script::default(),
             hook: Script::default(),
             inspect: Script::default(),
@@ -63,6 +66,10 @@ fn head() -> CommitId {
 
 #[async_trait]
 impl Workspaces for ScriptedWorkspaces {
+    async fn preflight(&self, _policy: &Policy) -> Result<(), Failure> {
+        self.preflight.play("", || Ok(())).await
+    }
+
     async fn prepare(&self, context: &Context, _fresh: bool) -> Result<(Workspace, bool), Failure> {
         let issue = self.note(context);
         self.prepare.play(&issue, || Ok(())).await?;

@@ -12,7 +12,7 @@ mod session;
 mod wire;
 
 use async_trait::async_trait;
-use dalsegno_engine::core::Failure;
+use dalsegno_engine::core::{AgentPolicy, Failure};
 use dalsegno_engine::{Agents, Launch, Started};
 use tokio::process::Command;
 
@@ -25,6 +25,11 @@ pub struct AcpAgents;
 
 #[async_trait]
 impl Agents for AcpAgents {
+    async fn preflight(&self, _policy: &AgentPolicy) -> Result<(), Failure> {
+        // Whose program that is, and what it can be asked, only its own start tells.
+        Ok(())
+    }
+
     async fn start(&self, request: Launch) -> Result<Started, Failure> {
         let text = request.context.request.policy.agent.command.clone().unwrap_or_default();
         if text.trim().is_empty() {

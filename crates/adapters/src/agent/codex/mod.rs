@@ -24,7 +24,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use dalsegno_engine::core::Failure;
+use dalsegno_engine::core::{AgentPolicy, Failure};
 use dalsegno_engine::{Agents, Launch, Started};
 use tokio_util::sync::CancellationToken;
 
@@ -55,6 +55,23 @@ impl CodexAgents {
 
 #[async_trait]
 impl Agents for CodexAgents {
+    /// Whether the program that the command begins with is there, as far as a login shell can tell.
+    async fn preflight(&self, policy: &AgentPolicy) -> Result<(), Failure> {
+        let script = script(policy.command.as_deref());
+        // A first word with more than a name in it, or one that sets a variable, is the shell's to read.
+        let plain = |word: &str| word.chars().all(|c| c.is_ascii_alphanumeric() || "._-/+".contains(c));
+        let Some(program) = script.split_whitespace().next().filter(|word| plain(word)) else { return Ok(()) };
+        let surroundings = Surroundings { mark: "preflight".to_owned(), secret_names: Vec::new(), cell: None };
+        let look = shell(&format!("command -v {program}"), &surroundings);
+        let looked = run_bounded(look, None, LOOK_LIMIT, &CancellationToken::new(), 1024).await?;
+        // A shell that could not be asked says nothing about the program.
+        if looked.success() || looked.timed_out {
+            return Ok(());
+        }
+        Err(Failure::permanent("agent_not_found", format!("`{program}`, which starts the agent, is not there"))
+            .hint("install Codex (`npm install -g @openai/codex`), or set agent.command in WORKFLOW.md; it runs in a login shell (`bash -lc`)"))
+    }
+
     async fn start(&self, request: Launch) -> Result<Started, Failure> {
         let text = script(request.context.request.policy.agent.command.as_deref());
         let workspace = workspace(&request).await?;
@@ -62,26 +79,6 @@ impl Agents for CodexAgents {
         command.current_dir(&workspace).envs(self.variables.iter().map(|(name, value)| (name, value)));
         session::start(command, request, workspace).await
     }
-}
-
-/// Whether the program that the command begins with is there, as far as a login shell can tell.
-///
-/// # Errors
-/// `agent_not_found`.
-pub(super) async fn preflight(command: Option<&str>) -> Result<(), Failure> {
-    let script = script(command);
-    // A first word with more than a name in it, or one that sets a variable, is the shell's to read.
-    let plain = |word: &str| word.chars().all(|c| c.is_ascii_alphanumeric() || "._-/+".contains(c));
-    let Some(program) = script.split_whitespace().next().filter(|word| plain(word)) else { return Ok(()) };
-    let surroundings = Surroundings { mark: "preflight".to_owned(), secret_names: Vec::new(), cell: None };
-    let look = shell(&format!("command -v {program}"), &surroundings);
-    let looked = run_bounded(look, None, LOOK_LIMIT, &CancellationToken::new(), 1024).await?;
-    // A shell that could not be asked says nothing about the program.
-    if looked.success() || looked.timed_out {
-        return Ok(());
-    }
-    Err(Failure::permanent("agent_not_found", format!("`{program}`, which starts the agent, is not there"))
-        .hint("install Codex (`npm install -g @openai/codex`), or set agent.command in WORKFLOW.md; it runs in a login shell (`bash -lc`)"))
 }
 
 /// The shell command that is run.

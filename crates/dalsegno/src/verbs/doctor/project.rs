@@ -7,7 +7,7 @@ use dalsegno_adapters::workflow::WorkflowFile;
 use dalsegno_adapters::workspace::LocalWorkspaces;
 use dalsegno_api::Client;
 use dalsegno_core::{Failure, WorkspaceStrategy};
-use dalsegno_engine::Trackers as _;
+use dalsegno_engine::{Trackers as _, Workspaces as _};
 use dalsegno_store::{Store, StoreError};
 
 use super::{Finding, Patient};
