@@ -50,6 +50,8 @@ pub struct Coverage {
     pub edits: u64,
     /// Looks of the human at what was handed over, who sends it back.
     pub reviews: u64,
+    /// Answers to operators, by what they wanted and how it was answered.
+    pub actions: BTreeMap<String, u64>,
     /// Query answers that failed.
     pub failed_queries: u64,
     /// Runs in each phase when a new daemon took over.
@@ -94,6 +96,9 @@ impl Coverage {
         for (status, count) in &other.ends {
             *self.ends.entry(status).or_default() += count;
         }
+        for (answer, count) in &other.actions {
+            *self.actions.entry(answer.clone()).or_default() += count;
+        }
         for (reason, count) in &other.parked {
             *self.parked.entry(reason.clone()).or_default() += count;
         }
@@ -116,6 +121,13 @@ impl Coverage {
         }
         if self.lost_prompts == 0 {
             unmet.push("no session lost a prompt".to_owned());
+        }
+        for answer in
+            ["release accepted", "release refused", "release replayed", "set_budget accepted", "set_budget replayed"]
+        {
+            if !self.actions.contains_key(answer) {
+                unmet.push(format!("no operator had the answer {answer}"));
+            }
         }
         // Of a run that has ended nothing is left to recover.
         for phase in Phase::ALL.into_iter().filter(|phase| *phase != Phase::Ended).map(Phase::as_str) {

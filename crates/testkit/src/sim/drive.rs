@@ -12,6 +12,7 @@ use super::acts::Fate;
 use super::coverage::Coverage;
 use super::dice::Dice;
 use super::judge::Judge;
+use super::operator::Wish;
 use super::plan::Plan;
 use super::store::{Refused, Store};
 use super::turns::FORGETS;
@@ -38,6 +39,8 @@ pub(super) enum Item {
     Signal { run: RunId, key: String, signal: Signal },
     Edit,
     Review { issue: IssueId },
+    Wish,
+    Send { wish: usize },
     Restart { lost: bool },
     Zombie,
 }
@@ -65,6 +68,8 @@ pub(crate) struct Sim {
     pub(super) times: Dice,
     pub(super) crashes: Dice,
     pub(super) people: Dice,
+    pub(super) operators: Dice,
+    pub(super) wishes: Vec<Wish>,
     /// Simulated milliseconds since the beginning.
     pub(super) clock: i64,
     /// What the wall clock says beyond that.
@@ -107,6 +112,8 @@ impl Sim {
             times: Dice::new(seed, 3),
             crashes: Dice::new(seed, 4),
             people: Dice::new(seed, 5),
+            operators: Dice::new(seed, 6),
+            wishes: Vec::new(),
             clock: 83_000_000,
             offset: 0,
             agenda: BTreeMap::new(),
@@ -134,6 +141,10 @@ impl Sim {
         for _ in 0..sim.plan.rates.edits {
             at += sim.people.between(0, 60_000);
             sim.schedule(at, Item::Edit);
+        }
+        for _ in 0..sim.plan.rates.wishes {
+            let at = sim.operators.between(0, 300_000);
+            sim.schedule(at, Item::Wish);
         }
         sim
     }
@@ -225,7 +236,7 @@ impl Sim {
         self.note(|_| "---- the world turns kind".to_owned());
         self.calm = true;
         self.calm_since = (self.coverage.steps, self.clock);
-        self.agenda.retain(|_, item| !matches!(item, Item::Edit | Item::Review { .. }));
+        self.agenda.retain(|_, item| !matches!(item, Item::Edit | Item::Review { .. } | Item::Wish));
         let rates = &mut self.plan.rates;
         (rates.fail, rates.permanent, rates.doubt, rates.query_fail) = (0, 0, 0, 0);
         (rates.slow, rates.bad_turn, rates.crash, rates.clock) = (0, 0, 0, 0);
@@ -251,6 +262,7 @@ impl Sim {
             }
         }
         self.judge.end(machine, &self.store, &self.world)?;
+        self.judge_wishes()?;
         let (snapshot, tail) = self.store.load();
         let again = Machine::replay(snapshot, tail)
             .map_err(|corrupt| Violation { rule: "replayable", detail: corrupt.to_string() })?;
@@ -305,6 +317,8 @@ impl Sim {
                 let done = self.world.review(&issue, &mut self.people);
                 self.note(|_| format!("a person {done}"));
             }
+            Item::Wish => self.wish()?,
+            Item::Send { wish } => self.send(wish)?,
             Item::Restart { lost } => self.restart(lost)?,
             Item::Zombie => self.step_zombie()?,
         }
@@ -338,7 +352,7 @@ impl Sim {
                         self.perform(request)?;
                     }
                 }
-                Output::Reply { .. } => {}
+                Output::Reply { caller, receipt } => self.replied(caller, *receipt)?,
                 Output::Cancel(id) => self.cancel(id),
                 Output::Ask(id, query) => self.ask(id, query),
                 Output::Wait(due) => {

@@ -80,7 +80,12 @@ impl Sim {
                     }
                     outcomes.push((request.id, outcome));
                 }
-                Item::Work { .. } | Item::Edit | Item::Review { .. } | Item::Zombie => {
+                Item::Work { .. }
+                | Item::Edit
+                | Item::Review { .. }
+                | Item::Wish
+                | Item::Send { .. }
+                | Item::Zombie => {
                     self.agenda.insert(key, item);
                 }
                 Item::Read { .. }
@@ -152,6 +157,7 @@ fn forget(mut events: Vec<Recorded>, mutation: Mutation) -> Vec<Recorded> {
             }
             (Event::Progress { progressed, .. }, Mutation::BreakerForgets) => *progressed = true,
             (Event::Parked { held_until, .. }, Mutation::BreakerForgets) => *held_until = None,
+            (Event::ActionAccepted { idempotency_key, .. }, Mutation::KeyForgets) => *idempotency_key = None,
             _ => {}
         }
     }

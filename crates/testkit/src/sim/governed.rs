@@ -53,6 +53,10 @@ impl Governed {
                 }
             }
             Event::IssueReopened { issue } | Event::IssueGone { issue } => self.start_over(issue),
+            Event::Released { issue, .. } => {
+                self.held.remove(issue);
+                self.start_over(issue);
+            }
             Event::RateLimited { run, reset_at: Some(reset) } => {
                 let Some(policy) = fold.policy_of(run) else { return };
                 let ahead = *reset > recorded.at && reset.since_ms(recorded.at) <= FURTHEST_MS;
@@ -130,8 +134,10 @@ impl Governed {
                 let (Some(entry), Some(policy)) = (fold.issues.get(issue), fold.policy_of(run)) else {
                     return Ok(());
                 };
-                let (limits, day) = (policy.budget.issue, policy.budget.day);
-                let today = if fold.day.day == day_of(now) { fold.day.models.total() } else { Default::default() };
+                let limits = entry.limits.over(policy.budget.issue);
+                let is_today = fold.day.day == day_of(now);
+                let day = if is_today { fold.day.limits.over(policy.budget.day) } else { policy.budget.day };
+                let today = if is_today { fold.day.models.total() } else { Default::default() };
                 let wrong = [
                     (limits.tokens.is_some_and(|most| entry.usage.tokens() >= most), "its tokens are used up"),
                     (limits.turns.is_some_and(|most| entry.turns >= most), "its turns are used up"),

@@ -30,6 +30,8 @@ struct Facts {
     moves: BTreeMap<EffectId, String>,
     /// A probe found the issue where neither we nor the tracker's end had put it, and it was left there.
     moved_on: BTreeSet<IssueId>,
+    /// An operator let it go on.
+    let_go: BTreeSet<IssueId>,
 }
 
 impl Facts {
@@ -63,7 +65,12 @@ impl Facts {
                 self.adopted.remove(issue);
                 self.settled.remove(issue);
             }
+            Event::Released { issue, .. } | Event::BudgetSet { issue: Some(issue), .. } => {
+                self.let_go.insert(issue.clone());
+            }
+            Event::BudgetSet { issue: None, .. } => self.let_go.extend(self.adopted.keys().cloned()),
             Event::IssueStatus { issue, from, to, .. } if to.is_sticky() && !from.is_sticky() => {
+                self.let_go.remove(issue);
                 let newest = self.adopted.get(issue).copied().unwrap_or(0);
                 self.settled.insert(issue.clone(), newest);
             }
@@ -139,7 +146,7 @@ impl Judge {
                         policy.tracker.required_labels.iter().any(|label| !entry.issue.labels.contains(label)),
                         "a label is missing",
                     ),
-                    (entry.runs >= policy.budget.issue_runs, "all runs are used"),
+                    (entry.runs >= entry.limits.runs.unwrap_or(policy.budget.issue_runs), "all runs are used"),
                 ];
                 match wrong.iter().find(|(wrong, _)| *wrong) {
                     Some((_, why)) => broken("dispatch", format!("{run} starts on {issue} although {why}")),
@@ -149,7 +156,7 @@ impl Judge {
             Event::IssueStatus { issue, from, to, .. } if from.is_sticky() && !to.is_sticky() => {
                 let version = self.fold.issues.get(issue).and_then(|entry| entry.issue.updated_at).map_or(0, |at| at.0);
                 let settled = self.facts.settled.get(issue).copied().unwrap_or(0);
-                if version > settled || self.facts.moved_on.contains(issue) {
+                if version > settled || self.facts.moved_on.contains(issue) || self.facts.let_go.contains(issue) {
                     return Ok(());
                 }
                 // A person may move the issue between our move and the word that it was done: what the machine took

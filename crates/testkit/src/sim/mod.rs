@@ -12,6 +12,7 @@ mod drive;
 mod faults;
 mod governed;
 mod judge;
+mod operator;
 mod plan;
 mod store;
 mod turns;
@@ -41,7 +42,7 @@ pub struct Knobs {
     pub crashes: bool,
     /// Old daemons go on for a while.
     pub zombies: bool,
-    /// A person edits the tracker and the workflow.
+    /// A person edits the tracker and the workflow, and operators want something.
     pub human: bool,
     /// Effects and queries fail or end in doubt, turns go wrong.
     pub faults: bool,
@@ -109,11 +110,15 @@ pub enum Mutation {
     BreakerForgets,
     /// A restart forgets that a kind of agent is suspended.
     QuotaForgets,
+    /// What is sent again has lost its key.
+    KeyDropped,
+    /// A restart forgets the keys of what it was asked.
+    KeyForgets,
 }
 
 impl Mutation {
     /// All of them that have to be caught.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::PerformedBeforeCommit,
         Self::AcknowledgedBeforeSync,
         Self::EpochUnchecked,
@@ -130,11 +135,13 @@ impl Mutation {
         Self::RetryForgets,
         Self::BreakerForgets,
         Self::QuotaForgets,
+        Self::KeyDropped,
+        Self::KeyForgets,
     ];
 
     /// The journal is kept, and what the machine makes of it after a restart is not: only what it does shows that.
     pub(crate) fn forgets(self) -> bool {
-        matches!(self, Self::RetryForgets | Self::BreakerForgets | Self::QuotaForgets)
+        matches!(self, Self::RetryForgets | Self::BreakerForgets | Self::QuotaForgets | Self::KeyForgets)
     }
 }
 

@@ -42,6 +42,8 @@ pub(crate) struct Rates {
     pub(crate) edits: u32,
     /// What is handed over is looked at by the human, who goes on with it on the branch and sends it back.
     pub(crate) reviews: u64,
+    /// Wishes of operators in all.
+    pub(crate) wishes: u32,
     /// Steps before the world turns kind.
     pub(crate) steps: u64,
 }
@@ -77,6 +79,7 @@ impl Plan {
             clock: if knobs.clock { dice.pick([0, 0, 5]) } else { 0 },
             edits: if knobs.human { dice.pick([0, 0, 2, 6]) } else { 0 },
             reviews: if knobs.human { dice.pick([0, 0, 500, 900]) } else { 0 },
+            wishes: if knobs.human { Dice::new(seed, 7).pick([0, 0, 1, 4]) } else { 0 },
             steps: dice.pick([60, 150, 400]),
         };
         if rates.target == Some(Effect::BringRemote.kind()) && knobs.human {
