@@ -137,6 +137,7 @@ fn summary(found: &Found) {
         );
     }
     println!("recovered in phase: {:?}", c.recovered);
+    println!("operators: {:?}", c.actions);
     println!("issues at the end: {:?}", c.ends);
     println!("parked: {:?}", c.parked);
     for unmet in c.unmet() {

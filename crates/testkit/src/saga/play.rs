@@ -104,11 +104,22 @@ pub fn history(history: &History<'_>) -> Played {
     Played { points: point, killed, end: facts.end, violations }
 }
 
-/// Plays a scenario with every single kill, and with every pair of them; answers how many histories that were.
+/// Which pairs of kills are walked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pairs {
+    /// None: single kills alone.
+    None,
+    /// Those whose first kill this number chooses.
+    Chosen(u64),
+    /// All.
+    All,
+}
+
+/// Plays a scenario with every single kill, and with pairs of them; answers how many histories that were.
 ///
 /// # Errors
 /// The first history that broke something, with what it broke.
-pub fn walk(scenario: &Scenario, bug: Option<Bug>, pairs: bool) -> Result<u64, String> {
+pub fn walk(scenario: &Scenario, bug: Option<Bug>, pairs: Pairs) -> Result<u64, String> {
     let mut histories = 0;
     let mut play = |kills: &[u64]| {
         histories += 1;
@@ -125,7 +136,12 @@ pub fn walk(scenario: &Scenario, bug: Option<Bug>, pairs: bool) -> Result<u64, S
     for first in 1..=points {
         // A history that was killed once has other points behind that one.
         let through = play(&[first])?;
-        if pairs {
+        let paired = match pairs {
+            Pairs::None => false,
+            Pairs::Chosen(number) => number.checked_rem(points) == Some(first - 1),
+            Pairs::All => true,
+        };
+        if paired {
             for second in first + 1..=through {
                 play(&[first, second])?;
             }
