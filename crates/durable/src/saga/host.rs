@@ -373,7 +373,10 @@ impl Inner {
             runner.close(stopped, stopping.is_cancelled());
             self.slots().remove(&id);
             drop(runner);
-            self.running.send_modify(|running| *running -= 1);
+            // Whoever waits for it may open the store again: what this task has of it is dropped before.
+            let running = self.running.clone();
+            drop(self);
+            running.send_modify(|running| *running -= 1);
         });
         Ok(saga)
     }

@@ -23,6 +23,7 @@ use dalsegno_durable::{DurableStore, EffectRecord, ExecutionScope, StoredHost};
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use super::durable::Stores;
 use crate::durable::{Faults, FaultyStore, Moment, StoreCall};
@@ -65,16 +66,30 @@ macro_rules! saga_conformance {
 pub struct Scene<S> {
     stores: S,
     faults: Arc<Faults>,
+    /// For every store that was opened: fires when it is gone.
+    opened: Mutex<Vec<CancellationToken>>,
 }
 
 impl<S: Stores> Scene<S> {
     /// On the database that `stores` opens.
     pub fn new(stores: S) -> Self {
-        Self { stores, faults: Arc::default() }
+        Self { stores, faults: Arc::default(), opened: Mutex::default() }
     }
 
     async fn store(&self) -> Arc<dyn DurableStore> {
-        Arc::new(FaultyStore::new(self.stores.open().await, Arc::clone(&self.faults)))
+        let store = Arc::new(FaultyStore::new(self.stores.open().await, Arc::clone(&self.faults)));
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner).push(store.gone());
+        store
+    }
+
+    /// The end of a process: nothing of it is left, and what it had is free.
+    async fn kill(&self, host: SagaHost) {
+        host.stop().await;
+        drop(host);
+        let opened = std::mem::take(&mut *self.opened.lock().unwrap_or_else(PoisonError::into_inner));
+        for store in opened {
+            store.cancelled().await;
+        }
     }
 
     /// A host as in a process of its own.
@@ -243,7 +258,7 @@ pub async fn nothing_is_called_after_a_failed_append<S: Stores>(scene: &Scene<S>
         assert_eq!(code(host.start(&id, order()).await), "durable_store_failed");
         assert_eq!(shop.calls().len(), 0);
         assert_eq!(host.start(&id, order()).await.unwrap().ended().await.unwrap(), SagaEnd::Committed);
-        host.stop().await;
+        scene.kill(host).await;
 
         // The answer of the second step cannot be recorded: the third is not called.
         let faults = Arc::clone(&scene.faults);
@@ -258,14 +273,13 @@ pub async fn nothing_is_called_after_a_failed_append<S: Stores>(scene: &Scene<S>
         let saga = host.start(&id, order()).await.unwrap();
         assert_eq!(code(saga.ended().await), "durable_store_failed");
         assert_eq!(shop.names(), ["do reserve", "do pay"]);
-        host.stop().await;
-        drop(host);
+        scene.kill(host).await;
         let shop = Shop::well();
         let host = scene.host(&shop).await;
         assert_eq!(host.resume(&id).await.unwrap().ended().await.unwrap(), SagaEnd::Committed);
         let again = if moment == Moment::Before { vec!["do pay", "do ship"] } else { vec!["do ship"] };
         assert_eq!(shop.names(), again, "{moment:?}");
-        host.stop().await;
+        scene.kill(host).await;
     }
 }
 
@@ -345,8 +359,7 @@ pub async fn keys_are_the_same_in_every_process<S: Stores>(scene: &Scene<S>) {
     while first.calls().len() < 2 {
         tokio::task::yield_now().await;
     }
-    host.stop().await;
-    drop(host);
+    scene.kill(host).await;
     let second = Shop::with(|what, _| if what == "do pay" { refuse("broke") } else { None });
     let host = scene.host(&second).await;
     let saga = host.resume("o").await.unwrap();
@@ -385,16 +398,14 @@ pub async fn approval_survives_a_crash<S: Stores>(scene: &Scene<S>) {
     let host = scene.host(&shop).await;
     host.start("o", approved()).await.unwrap();
     let fingerprint = asked(&host).await;
-    host.stop().await;
-    drop(host);
+    scene.kill(host).await;
     let host = scene.host(&shop).await;
     let yes = Decision::Approve { by: "ann".to_owned() };
     assert_eq!(code(host.decide("o", "pay", "something else", &yes).await), "approval_unknown");
     assert!(host.decide("o", "pay", &fingerprint, &yes).await.unwrap());
     assert!(!host.decide("o", "pay", &fingerprint, &yes).await.unwrap(), "the first answer stays");
     assert_eq!(shop.names(), ["do reserve"]);
-    host.stop().await;
-    drop(host);
+    scene.kill(host).await;
     let host = scene.host(&shop).await;
     assert_eq!(host.resume("o").await.unwrap().ended().await.unwrap(), SagaEnd::Committed);
     assert_eq!(shop.names(), ["do reserve", "do pay", "do ship"]);
@@ -429,8 +440,7 @@ pub async fn nested_saga_is_one_for_a_step_and_generation<S: Stores>(scene: &Sce
     while !shop.names().contains(&"do two".to_owned()) {
         tokio::task::yield_now().await;
     }
-    host.stop().await;
-    drop(host);
+    scene.kill(host).await;
     let second = Shop::well();
     let host = scene.host(&second).await;
     let resumed = host.resume_all().await.unwrap();
@@ -474,8 +484,7 @@ pub async fn bad_sagas_hold_up_no_other<S: Stores>(scene: &Scene<S>) {
     while stuck.calls().len() < 5 {
         tokio::task::yield_now().await;
     }
-    host.stop().await;
-    drop(host);
+    scene.kill(host).await;
     {
         let store = scene.store().await;
         let opened = store.open(&ExecutionScope::saga("damaged"), Claim::IfFree).await.unwrap();
@@ -545,6 +554,7 @@ pub async fn canceled_before_the_pivot_and_not_after<S: Stores>(scene: &Scene<S>
     assert_eq!(saga.ended().await.unwrap(), SagaEnd::Compensated);
     // Nobody knows what it did: its undo finds out.
     assert_eq!(shop.names(), ["do reserve", "undo reserve"]);
+    scene.kill(host).await;
     let late = Shop::with(|what, _| if what == "do pay" { hang() } else { None });
     let host = scene.host(&late).await;
     let saga = host.start("p", order()).await.unwrap();
@@ -552,5 +562,5 @@ pub async fn canceled_before_the_pivot_and_not_after<S: Stores>(scene: &Scene<S>
         tokio::task::yield_now().await;
     }
     assert_eq!(code(saga.cancel("ann", "too late").await), "too_late");
-    host.stop().await;
+    scene.kill(host).await;
 }
