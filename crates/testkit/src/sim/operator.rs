@@ -1,4 +1,5 @@
 //! Operators: what they want of the daemon. They send it again until they have an answer, and sometimes once more.
+#![allow(clippy::wildcard_enum_match_arm, reason = "a simulation looks at the cases that it needs")]
 
 use dalsegno_core::{ActionRequest, Event, Input, IssueStatus, Receipt};
 use serde_json::{Value, json};
