@@ -354,8 +354,8 @@ impl SagaMachine {
         }
         self.now = self.now.max(now);
         let Some((plan, record)) = self.state.steps().nth(at) else { return };
-        // The saga may have turned meanwhile, and its undo may be under way.
-        if matches!(record.state, StepState::InDoubt(Role::Do, _)) {
+        // The saga may have turned meanwhile, and its undo may be under way; or it was a read, of which the end does not wait to hear.
+        if self.state.end().is_none() && matches!(record.state, StepState::InDoubt(Role::Do, _)) {
             let found = match found {
                 Found::Applied { output } => match too_large(&output) {
                     Some(failure) => Found::Inconclusive { failure },
@@ -591,11 +591,10 @@ impl SagaMachine {
         let name = step.name.clone();
         let args = match self.state.args(at, Role::Do) {
             Ok(args) => args,
-            Err(why) if record.state == StepState::Pending => {
+            Err(why) => {
                 let failure = Failure::new("arguments_missing", why);
                 return Some(SagaEvent::NotApplied { step: name, role: Role::Do, failure, due_at: None });
             }
-            Err(_) => return None,
         };
         if let Some(ms) = step.approval_ms {
             let fingerprint = self.fingerprint(step, &args);

@@ -484,7 +484,7 @@ impl SagaState {
             }
             (
                 SagaEvent::NotApplied { role: Role::Do, failure, due_at, .. },
-                StepState::Pending | StepState::Open(Role::Do),
+                StepState::Pending | StepState::Resting(Role::Do, _) | StepState::Open(Role::Do),
             ) => {
                 next.failure = Some(failure.clone());
                 next.failures += 1;
