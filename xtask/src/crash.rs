@@ -7,18 +7,18 @@ use crate::tally::{Tally, run_counted};
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Walk every point.
-    #[arg(long, conflicts_with_all = ["sample", "seed"])]
+    #[arg(long, conflicts_with = "sample")]
     all: bool,
     /// Walk this many points, chosen by the seed.
     #[arg(long, default_value_t = 20)]
     sample: u32,
-    /// Seed of the choice; a fresh one is made and printed without it.
+    /// Seed of the choice, and of random sagas; a fresh one is made and printed without it.
     #[arg(long)]
     seed: Option<u64>,
     /// Kill a host of durable effects and waits, not the daemon.
     #[arg(long, conflicts_with = "sagas")]
     durable: bool,
-    /// Walk sagas in memory: every single kill, and pairs of them (`--all`: every pair).
+    /// Walk sagas in memory: every single kill, and pairs of them (`--all`: every pair); and random sagas with random kills.
     #[arg(long)]
     sagas: bool,
 }
@@ -42,27 +42,31 @@ impl Walk {
     }
 }
 
+/// Random sagas beside a sample of the walk, and beside all of it.
+const PLANS: (u32, u32) = (2_000, 100_000);
+
 pub(crate) fn run(arguments: &Arguments) -> Done {
-    let walk = if arguments.all {
-        Walk::All
-    } else {
-        Walk::Sample { points: arguments.sample, seed: seed_or_fresh(arguments.seed) }
-    };
+    if arguments.all && arguments.seed.is_some() && !arguments.sagas {
+        return Err("--all chooses nothing; give --seed with --sample, or with --sagas".to_owned());
+    }
+    let seed = seed_or_fresh(arguments.seed);
+    let walk = if arguments.all { Walk::All } else { Walk::Sample { points: arguments.sample, seed } };
     let mut tally = Tally::default();
-    let done = self::walk(&walk, arguments, &mut tally);
+    let done = self::walk(&walk, seed, arguments, &mut tally);
     say(format_args!("{} passed, {} failed", tally.passed, tally.failed));
     done
 }
 
 /// Walks, and counts the tests.
-fn walk(walk: &Walk, arguments: &Arguments, tally: &mut Tally) -> Done {
+fn walk(walk: &Walk, seed: u64, arguments: &Arguments, tally: &mut Tally) -> Done {
     let (mut command, whom) = match (arguments.durable, arguments.sagas) {
         (true, _) => (durable_test(), " --durable"),
-        (false, true) => (saga_test(), " --sagas"),
+        (false, true) => (saga_test(if arguments.all { PLANS.1 } else { PLANS.0 }, seed), " --sagas"),
         (false, false) => (crash_test("crash::walk"), ""),
     };
     command.env("DALSEGNO_CRASH_WALK", walk.variable());
     run_counted(&mut command, tally).map_err(|problem| match walk {
+        Walk::All if arguments.sagas => format!("{problem}; again with `cargo xtask crash{whom} --all --seed {seed}`"),
         Walk::All => problem,
         Walk::Sample { points, seed } => {
             format!("{problem}; again with `cargo xtask crash{whom} --sample {points} --seed {seed}`")
@@ -76,10 +80,10 @@ fn durable_test() -> std::process::Command {
     cargo(&["test", "--locked", "--package", "dalsegno-store", "--test", "store", walk, "--", "--nocapture"])
 }
 
-/// The walk of sagas. For release: nothing is killed but what the walk plays, and it plays much.
-fn saga_test() -> std::process::Command {
+/// The walk of sagas, with so many random ones. For release: nothing is killed but what the walk plays, and it plays much.
+fn saga_test(plans: u32, seed: u64) -> std::process::Command {
     let walk = "saga::every";
-    cargo(&[
+    let mut test = cargo(&[
         "test",
         "--locked",
         "--release",
@@ -90,7 +94,9 @@ fn saga_test() -> std::process::Command {
         walk,
         "--",
         "--nocapture",
-    ])
+    ]);
+    test.env("DALSEGNO_SAGA_PLANS", format!("{plans}:{seed}"));
+    test
 }
 
 /// The black-box tests of the binary whose names begin with `filter`. In the dev profile: a release build has no

@@ -9,7 +9,7 @@ use dalsegno_durable::saga::{Dedup, Found, Kind, Role, SagaEnd, SagaEvent, SagaP
 use super::world::World;
 
 /// The names of all invariants that the walk checks.
-pub const INVARIANTS: [&str; 12] = [
+pub const INVARIANTS: [&str; 13] = [
     "every_call_has_an_earlier_intent",
     "one_effect_per_step_and_generation",
     "nothing_is_left_unaccounted_for",
@@ -17,6 +17,7 @@ pub const INVARIANTS: [&str; 12] = [
     "a_step_starts_after_its_ancestors_and_an_undo_after_its_descendants",
     "nothing_is_undone_after_the_pivot",
     "no_pivot_before_approval_and_compensatables",
+    "nothing_is_done_before_its_approval",
     "the_fold_of_every_prefix_is_the_live_state",
     "nothing_happens_after_the_end",
     "keys_are_stable_and_distinct",
@@ -47,9 +48,12 @@ struct StepFacts {
     done: bool,
     undone: bool,
     skipped: bool,
-    parked: bool,
+    /// What cannot go on without an operator.
+    parked: Option<Role>,
     /// Nobody knows of a call of this generation.
     doubtful: bool,
+    /// What is asked, and until when.
+    asked: Option<(String, Timestamp)>,
     approved_until: Option<Timestamp>,
     retries: u32,
 }
@@ -105,13 +109,16 @@ impl Facts {
                         ));
                     }
                 }
+                let asks = plan.steps.get(here).is_some_and(|step| step.approval_ms.is_some());
+                let approved = self.of(step).approved_until.is_some_and(|until| at < until);
+                if asks && !approved {
+                    found.push(violation("nothing_is_done_before_its_approval", format!("{step} is intended")));
+                }
                 if pivot.is_some_and(|pivot| pivot.name == *step) {
                     let open = plan.steps.iter().filter(|step| step.kind == Kind::Compensatable);
                     let open: Vec<&str> =
                         open.filter(|step| !self.of(&step.name).done).map(|step| step.name.as_str()).collect();
-                    let asked = pivot.is_some_and(|pivot| pivot.approval_ms.is_some());
-                    let approved = self.of(step).approved_until.is_some_and(|until| at < until);
-                    if !open.is_empty() || (asked && !approved) {
+                    if !open.is_empty() || (asks && !approved) {
                         let what = format!("{step} is intended; not done: {open:?}, approved: {approved}");
                         found.push(violation("no_pivot_before_approval_and_compensatables", what));
                     }
@@ -129,7 +136,7 @@ impl Facts {
                     let settled = !facts.called
                         || facts.undone
                         || facts.skipped
-                        || !(facts.done || facts.open || facts.doubtful || facts.parked);
+                        || !(facts.done || facts.open || facts.doubtful || facts.parked.is_some());
                     if ancestors(plan, after).contains(&step.as_str()) && other.kind != Kind::Read && !settled {
                         let what = format!("{step} is undone and {} is not", other.name);
                         found.push(violation(
@@ -149,7 +156,7 @@ impl Facts {
                 facts.intents.insert((*role, *generation));
                 facts.called = true;
                 facts.open = true;
-                facts.parked = false;
+                facts.parked = None;
             }
             SagaEvent::Done { step, role, .. } => {
                 let facts = self.step(step);
@@ -176,28 +183,47 @@ impl Facts {
             SagaEvent::Parked { step, role, .. } => {
                 let facts = self.step(step);
                 facts.doubtful |= facts.open && *role == Role::Do;
-                (facts.open, facts.parked) = (false, true);
+                (facts.open, facts.parked) = (false, Some(*role));
             }
-            SagaEvent::ApprovalAsked { step, expires_at, .. } => self.step(step).approved_until = Some(*expires_at),
-            SagaEvent::ApprovalExpired { step } | SagaEvent::Denied { step, .. } => {
-                self.step(step).approved_until = None
+            SagaEvent::ApprovalAsked { step, fingerprint, expires_at } => {
+                self.step(step).asked = Some((fingerprint.clone(), *expires_at));
+            }
+            SagaEvent::Approved { step, fingerprint, .. } => {
+                let facts = self.step(step);
+                facts.approved_until =
+                    facts.asked.take().filter(|(asked, _)| asked == fingerprint).map(|(_, until)| until);
+            }
+            SagaEvent::ApprovalExpired { step } => {
+                let facts = self.step(step);
+                (facts.asked, facts.approved_until, facts.parked) = (None, None, Some(Role::Do));
+            }
+            SagaEvent::Denied { step, .. } => {
+                let facts = self.step(step);
+                (facts.asked, facts.approved_until) = (None, None);
             }
             SagaEvent::Settled { step, verb, .. } => {
-                let undoing = self.back;
                 let facts = self.step(step);
-                facts.parked = false;
                 match verb {
-                    Verb::Applied if undoing && facts.done => facts.undone = true,
+                    Verb::Applied if facts.parked == Some(Role::Undo) => {
+                        (facts.undone, facts.doubtful) = (true, false);
+                    }
                     Verb::Applied => (facts.done, facts.doubtful) = (true, false),
+                    // Of an undo that was not applied, the doubt is as it was.
+                    Verb::NotApplied if facts.parked == Some(Role::Undo) => {}
                     Verb::NotApplied => facts.doubtful = false,
                     Verb::Retry => facts.retries += 1,
                     Verb::Undone => (facts.undone, facts.doubtful) = (true, false),
                     Verb::Skip => facts.skipped = true,
                 }
+                facts.parked = None;
             }
-            SagaEvent::TurnedBack { .. } => self.back = true,
+            SagaEvent::TurnedBack { .. } => {
+                self.back = true;
+                // What an operator would have said of doing them, their undos find out.
+                self.steps.values_mut().for_each(|facts| facts.parked = None);
+            }
             SagaEvent::Ended { end } => self.end = Some(*end),
-            SagaEvent::Begun { .. } | SagaEvent::Approved { .. } | SagaEvent::Rested => {}
+            SagaEvent::Begun { .. } | SagaEvent::Rested => {}
         }
     }
 
@@ -210,7 +236,7 @@ impl Facts {
             let stands = world.stands(&step.name);
             let accounted = if stands {
                 let committed = facts.done && !facts.undone && self.end != Some(SagaEnd::Compensated);
-                committed || facts.parked || facts.skipped
+                committed || facts.parked.is_some() || facts.skipped
             } else {
                 // A commit without the effect is no commit.
                 self.end != Some(SagaEnd::Committed)

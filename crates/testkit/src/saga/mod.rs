@@ -10,5 +10,5 @@ mod world;
 
 pub use judge::{INVARIANTS, Violation};
 pub use play::{Bug, History, Pairs, Played, history, walk};
-pub use scenario::{Scenario, scenarios};
+pub use scenario::{Approver, Order, Scenario, scenarios};
 pub use world::Behaviour;

@@ -11,13 +11,16 @@ use dalsegno_durable::saga::{
 use serde_json::Value;
 
 use super::judge::{Facts, Violation, violation};
-use super::scenario::{Approver, Scenario};
+use super::scenario::{Approver, Order, Scenario};
 use super::world::{Behaviour, World};
+use crate::sim::Dice;
 
-/// Turns of the loop in one history, before it counts as one that does not end.
-const TURNS: u64 = 600;
+/// Turns of the loop in one history for each step of its plan, before it counts as one that does not end.
+const TURNS_PER_STEP: u64 = 150;
 /// Things that an operator says, before the remotes are well again.
 const OPERATIONS: u32 = 6;
+/// Things that an operator says of one step, before doing it by hand: nobody can call one whose arguments are missing.
+const PATIENCE: u32 = 4;
 const ID: &str = "saga-1";
 
 /// A known bug, planted in what runs the machine.
@@ -79,8 +82,10 @@ pub struct Played {
 /// Plays a history to the end of its saga, and judges it.
 #[must_use]
 pub fn history(history: &History<'_>) -> Played {
+    let seed = if let Order::Shuffled(seed) = history.scenario.order { seed } else { 0 };
     let mut stage = Stage {
         history,
+        dice: Dice::new(seed, 0),
         log: Vec::new(),
         shadow: None,
         facts: Facts::default(),
@@ -159,8 +164,17 @@ enum Answer {
     Probed(String, Found),
 }
 
+/// A batch on its way into the log.
+struct Saving {
+    batch: Unsaved,
+    /// What the machine was like when it gave the batch, if it is further by now.
+    state: Option<SagaState>,
+}
+
 struct Stage<'h> {
     history: &'h History<'h>,
+    /// Chooses what comes first.
+    dice: Dice,
     log: Vec<Entry>,
     /// The fold of the log, made entry by entry.
     shadow: Option<SagaState>,
@@ -221,21 +235,27 @@ impl Stage<'_> {
         if self.bug(Bug::BlindRerun) {
             self.run_again(&mut answers);
         }
+        let mut saving: Option<Saving> = None;
+        let turns = TURNS_PER_STEP * self.history.scenario.plan.steps.len() as u64;
         loop {
             self.turns += 1;
-            if self.turns > TURNS {
-                self.broke("it_ends_within_bounds", format!("{TURNS} turns, and it goes on"));
+            if let Some(why) = machine.broken() {
+                self.broke("the_fold_of_every_prefix_is_the_live_state", why);
                 return Ok(());
             }
-            if let Some(batch) = machine.batch() {
-                self.save(&mut machine, batch, &mut answers)?;
-            } else if self.wants_to_cancel() && machine.cancel("ann", "changed her mind", self.now).is_ok_and(|new| new)
-            {
+            if self.turns > turns {
+                self.broke("it_ends_within_bounds", format!("{turns} turns, and it goes on"));
+                return Ok(());
+            }
+            if saving.is_none() {
+                saving = machine.batch().map(|batch| Saving { batch, state: None });
+            }
+            if self.meanwhile(&mut machine, &mut saving, &mut answers) {
+            } else if let Some(saving) = saving.take() {
+                self.save(&mut machine, saving, &mut answers)?;
+            } else if self.cancel(&mut machine) {
             } else if let Some(answer) = self.next(&mut answers) {
-                match answer {
-                    Answer::Called(step, role, answer) => machine.answered(&step, role, answer, self.now),
-                    Answer::Probed(step, found) => machine.probed(&step, found, self.now),
-                }
+                self.hear(&mut machine, answer);
             } else if self.decide(&mut machine)? {
             } else if machine.state().end().is_some() {
                 return Ok(());
@@ -252,14 +272,57 @@ impl Stage<'_> {
         }
     }
 
-    fn next(&self, answers: &mut VecDeque<Answer>) -> Option<Answer> {
-        if self.history.scenario.newest_first { answers.pop_back() } else { answers.pop_front() }
+    /// Where chance says what comes first: something happens while a batch is being saved and calls are under way.
+    fn meanwhile(
+        &mut self,
+        machine: &mut SagaMachine,
+        saving: &mut Option<Saving>,
+        answers: &mut VecDeque<Answer>,
+    ) -> bool {
+        if !matches!(self.history.scenario.order, Order::Shuffled(_)) || self.dice.permille(600) {
+            return false;
+        }
+        if let Some(saving) = saving {
+            saving.state.get_or_insert_with(|| machine.state().clone());
+        }
+        if self.dice.permille(125) {
+            let Some(due) = machine.due() else { return false };
+            self.now = self.now.max(due);
+            machine.wake(self.now);
+            return true;
+        }
+        if self.cancel(machine) {
+            return true;
+        }
+        let Some(answer) = self.next(answers) else { return false };
+        self.hear(machine, answer);
+        true
+    }
+
+    fn hear(&mut self, machine: &mut SagaMachine, answer: Answer) {
+        match answer {
+            Answer::Called(step, role, answer) => machine.answered(&step, role, answer, self.now),
+            Answer::Probed(step, found) => machine.probed(&step, found, self.now),
+        }
+    }
+
+    fn next(&mut self, answers: &mut VecDeque<Answer>) -> Option<Answer> {
+        match self.history.scenario.order {
+            Order::Oldest => answers.pop_front(),
+            Order::Newest => answers.pop_back(),
+            Order::Shuffled(_) => answers.remove(self.chosen(answers.len())),
+        }
+    }
+
+    /// One of so many.
+    fn chosen(&mut self, of: usize) -> usize {
+        usize::try_from(self.dice.below(of as u64)).unwrap_or(0)
     }
 
     fn save(
         &mut self,
         machine: &mut SagaMachine,
-        batch: Unsaved,
+        Saving { batch, state }: Saving,
         answers: &mut VecDeque<Answer>,
     ) -> Result<(), Killed> {
         let entry = batch.entry().clone();
@@ -276,7 +339,7 @@ impl Stage<'_> {
             self.log.push(entry.clone());
             let broken = self.facts.take(&self.history.scenario.plan, &entry);
             self.violations.extend(broken);
-            self.fold(&entry, machine);
+            self.fold(&entry, state.as_ref().unwrap_or(machine.state()));
             self.pass()?;
         }
         for request in machine.calls(batch.saved()) {
@@ -289,14 +352,14 @@ impl Stage<'_> {
     }
 
     /// Takes the entry into a fold of its own, and compares.
-    fn fold(&mut self, entry: &Entry, machine: &SagaMachine) {
+    fn fold(&mut self, entry: &Entry, live: &SagaState) {
         let folded = match self.shadow.take() {
             None => SagaState::replay(ID, &self.log).map_err(|damaged| damaged.to_string()),
             Some(mut state) => entry.events.iter().try_for_each(|event| state.apply(event, entry.at)).map(|()| state),
         };
         match folded {
             Ok(state) => {
-                if state != *machine.state() {
+                if state != *live {
                     self.broke("the_fold_of_every_prefix_is_the_live_state", "they differ");
                 }
                 self.shadow = Some(state);
@@ -391,8 +454,10 @@ impl Stage<'_> {
         }
     }
 
-    fn wants_to_cancel(&self) -> bool {
-        self.history.scenario.cancel_after.is_some_and(|after| self.turns > after) && !self.facts.back
+    /// Somebody wants it undone, and that is new.
+    fn cancel(&mut self, machine: &mut SagaMachine) -> bool {
+        let wanted = self.history.scenario.cancel_after.is_some_and(|after| self.turns > after) && !self.facts.back;
+        wanted && machine.cancel("ann", "changed her mind", self.now).is_ok_and(|new| new)
     }
 
     /// Lets approvers answer. The answer is theirs, and stays, whatever happens to the process.
@@ -423,29 +488,43 @@ impl Stage<'_> {
 
     /// An operator looks at the world, and says what is true.
     fn operate(&mut self, machine: &mut SagaMachine) {
-        let parked: Vec<(String, Role, bool)> = machine
-            .state()
-            .steps()
-            .filter_map(|(step, record)| {
-                let StepState::Parked(role) = record.state else { return None };
-                Some((step.name.clone(), role, record.doubtful))
-            })
-            .collect();
-        for (step, role, doubtful) in parked {
-            *self.operations.entry(step.clone()).or_default() += 1;
-            let (verb, output) = match role {
-                Role::Undo => {
-                    self.world.undo_by_hand(&step);
-                    (Verb::Undone, Value::Null)
-                }
-                Role::Do if self.world.stands(&step) => (Verb::Applied, World::output(&step)),
-                Role::Do if doubtful => (Verb::NotApplied, Value::Null),
-                Role::Do => (Verb::Retry, Value::Null),
+        let names: Vec<String> = machine.state().steps().map(|(step, _)| step.name.clone()).collect();
+        for step in names {
+            // What was said of one before may have moved this one.
+            let Some((_, record)) = machine.state().step(&step) else { continue };
+            let StepState::Parked(role) = record.state else { continue };
+            let (generation, doubtful) = (record.generation, record.doubtful);
+            let said = self.operations.entry(step.clone()).or_default();
+            *said += 1;
+            if role == Role::Do && *said > PATIENCE {
+                self.world.do_by_hand(&step, generation);
+            }
+            let stands = self.world.stands(&step);
+            let true_ones: &[Verb] = match role {
+                Role::Undo => &[Verb::Undone, Verb::Applied, Verb::Retry, Verb::Skip],
+                Role::Do if stands => &[Verb::Applied, Verb::Undone],
+                Role::Do if doubtful => &[Verb::NotApplied, Verb::Retry],
+                Role::Do => &[Verb::Retry, Verb::NotApplied, Verb::Undone, Verb::Skip],
             };
+            let verb = self.says(true_ones, &machine.state().verbs(&step));
+            let output = if verb == Verb::Applied { World::output(&step) } else { Value::Null };
+            if verb == Verb::Undone || (role, verb) == (Role::Undo, Verb::Applied) {
+                self.world.undo_by_hand(&step);
+            }
             if let Err(refused) = machine.settle(&step, verb, ("ann", "looked"), output, self.now) {
                 self.broke("it_ends_within_bounds", refused.to_string());
             }
         }
+    }
+
+    /// The first of what is true, or what chance chooses of that and may be said.
+    fn says(&mut self, true_ones: &[Verb], allowed: &[Verb]) -> Verb {
+        let first = true_ones.first().copied().unwrap_or(Verb::Retry);
+        if !matches!(self.history.scenario.order, Order::Shuffled(_)) {
+            return first;
+        }
+        let may: Vec<Verb> = true_ones.iter().copied().filter(|verb| allowed.contains(verb)).collect();
+        may.get(self.chosen(may.len())).copied().unwrap_or(first)
     }
 
     fn judge_rest(&mut self) {

@@ -20,6 +20,18 @@ pub enum Approver {
     Sleeps,
 }
 
+/// What comes first where several things may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Each batch is saved at once; of several answers that are there, the oldest comes first.
+    Oldest,
+    /// The same, and the newest comes first.
+    Newest,
+    /// This number chooses: answers come in any order, and while a batch is being saved; time passes while calls are under way; and an
+    /// operator says any of what is true.
+    Shuffled(u64),
+}
+
 /// One scenario.
 #[derive(Debug, Clone)]
 pub struct Scenario {
@@ -35,8 +47,8 @@ pub struct Scenario {
     pub approver: Approver,
     /// After so many turns of the loop somebody cancels it.
     pub cancel_after: Option<u64>,
-    /// Of several answers that are there, the newest comes first.
-    pub newest_first: bool,
+    /// What comes first.
+    pub order: Order,
 }
 
 impl Scenario {
@@ -48,7 +60,7 @@ impl Scenario {
             always: BTreeMap::new(),
             approver: Approver::Approves,
             cancel_after: None,
-            newest_first: false,
+            order: Order::Oldest,
         }
     }
 
@@ -214,8 +226,21 @@ pub fn scenarios() -> Vec<Scenario> {
             Behaviour::Retry,
         ));
     }
+    // Nobody can call what follows the pivot: its arguments are missing.
+    let missing = SagaPlan::sequence(
+        "missing",
+        1,
+        [
+            kept(Step::pivot("publish"), By::Key),
+            kept(Step::retriable("tell"), By::Key).args(output("publish", "/nothing")),
+        ],
+    );
+    all.push(Scenario::new("missing", plan(missing)));
+    // A read that was interrupted is looked for, and the saga may end before that tells anything.
+    let probed = SagaPlan::sequence("probed", 1, [Step::read("look").probe(), comp("open", By::Key)]);
+    all.push(Scenario { cancel_after: Some(0), ..Scenario::new("probed, canceled", plan(probed)) });
     let newest = all.iter().map(|scenario| Scenario {
-        newest_first: true,
+        order: Order::Newest,
         name: format!("{}, newest first", scenario.name),
         ..scenario.clone()
     });

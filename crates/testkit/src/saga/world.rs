@@ -18,13 +18,41 @@ pub enum Behaviour {
     AppliedUnknown,
     /// It does not apply it, and the answer is lost.
     NotAppliedUnknown,
+    /// It applies it, and says that only an operator can tell.
+    AppliedAsks,
+    /// It does not apply it, and says that only an operator can tell.
+    NotAppliedAsks,
     /// A probe that cannot tell.
     Inconclusive,
 }
 
 impl Behaviour {
-    /// Everything that a call may meet, but for a plain success.
+    /// Everything that a call may meet, but for a plain success and for asking an operator. A panic, a timeout and a dropped call are
+    /// unknown.
     pub const FAULTS: [Self; 4] = [Self::Retry, Self::Refuse, Self::AppliedUnknown, Self::NotAppliedUnknown];
+
+    fn applies(self) -> bool {
+        matches!(self, Self::Done | Self::AppliedUnknown | Self::AppliedAsks)
+    }
+
+    /// Nobody hears of what it did.
+    fn is_unknown(self) -> bool {
+        matches!(self, Self::AppliedUnknown | Self::NotAppliedUnknown | Self::AppliedAsks | Self::NotAppliedAsks)
+    }
+
+    fn answer(self, output: Value) -> StepAnswer {
+        match self {
+            Self::Done => StepAnswer::Done(output),
+            Self::Retry => StepAnswer::retry("busy", "come again"),
+            Self::Refuse => StepAnswer::refused("no", "never"),
+            Self::AppliedUnknown | Self::NotAppliedUnknown | Self::Inconclusive => {
+                StepAnswer::unknown("lost", "no answer")
+            }
+            Self::AppliedAsks | Self::NotAppliedAsks => {
+                StepAnswer::NeedsOperator(Failure::new("unclear", "look yourself"))
+            }
+        }
+    }
 }
 
 /// What a remote did for a step in one generation.
@@ -69,36 +97,26 @@ impl World {
 
     pub(super) fn call(&mut self, step: &Step, generation: u32, how: Behaviour) -> StepAnswer {
         let effect = self.effect(&step.name, generation);
-        effect.unknown += u32::from(matches!(how, Behaviour::AppliedUnknown | Behaviour::NotAppliedUnknown));
-        if matches!(how, Behaviour::Done | Behaviour::AppliedUnknown) {
+        effect.unknown += u32::from(how.is_unknown());
+        if how.applies() {
             // One that deduplicates sees that it is there, and one that is idempotent by nature changes nothing.
             if step.dedup == Dedup::None || !effect.stands {
                 effect.applied += 1;
             }
             effect.stands = true;
         }
-        match how {
-            Behaviour::Done => StepAnswer::Done(Self::output(&step.name)),
-            Behaviour::Retry => StepAnswer::retry("busy", "come again"),
-            Behaviour::Refuse => StepAnswer::refused("no", "never"),
-            Behaviour::AppliedUnknown | Behaviour::NotAppliedUnknown | Behaviour::Inconclusive => {
-                StepAnswer::unknown("lost", "no answer")
-            }
-        }
+        how.answer(Self::output(&step.name))
     }
 
     pub(super) fn undo(&mut self, step: &Step, how: Behaviour) -> StepAnswer {
-        if matches!(how, Behaviour::Done | Behaviour::AppliedUnknown) {
+        if how.applies() {
             self.undo_by_hand(&step.name);
         }
-        match how {
-            Behaviour::Done => StepAnswer::Done(Value::Null),
-            Behaviour::Retry => StepAnswer::retry("busy", "come again"),
-            Behaviour::Refuse => StepAnswer::refused("no", "never"),
-            Behaviour::AppliedUnknown | Behaviour::NotAppliedUnknown | Behaviour::Inconclusive => {
-                StepAnswer::unknown("lost", "no answer")
-            }
-        }
+        how.answer(Value::Null)
+    }
+
+    pub(super) fn do_by_hand(&mut self, step: &str, generation: u32) {
+        self.effect(step, generation).stands = true;
     }
 
     pub(super) fn undo_by_hand(&mut self, step: &str) {

@@ -20,6 +20,7 @@ mod world;
 
 pub use box_time::{Found, shrink, walk};
 pub use coverage::{Around, Coverage};
+pub(crate) use dice::Dice;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -1,5 +1,7 @@
 //! The crash walk of sagas, and what it catches.
 
+mod random;
+
 use std::io::Write as _;
 
 use dalsegno_testkit::crash::Points;
@@ -26,6 +28,25 @@ fn every_saga_survives_every_kill_and_every_pair_of_kills() {
         }
     }
     writeln!(std::io::stdout(), "crash walk of sagas: {histories} histories of {} scenarios", scenarios.len()).unwrap();
+}
+
+#[test]
+fn every_random_saga_survives_random_kills() {
+    let (plans, seed) = random::from_environment();
+    let tally = random::play((plans, seed)).unwrap_or_else(|failed| panic!("{failed}"));
+    writeln!(
+        std::io::stdout(),
+        "random sagas: {} histories of {plans} plans from seed {seed}, {} with kills: {} committed, {} compensated, {} \
+         abandoned",
+        tally.histories,
+        tally.killed,
+        tally.committed,
+        tally.compensated,
+        tally.abandoned,
+    )
+    .unwrap();
+    let each = [tally.killed, tally.committed, tally.compensated, tally.abandoned];
+    assert!(plans < 100 || each.into_iter().all(|some| some > 0), "{tally:?} leaves something out");
 }
 
 #[test]
