@@ -212,6 +212,8 @@ pub struct SagaMachine {
     pending: Vec<SagaEvent>,
     calls: Vec<(usize, Act)>,
     now: Timestamp,
+    /// When the first of those events was: the time that is recorded, and that their fold goes by.
+    at: Timestamp,
     broken: Option<String>,
 }
 
@@ -250,7 +252,7 @@ impl SagaMachine {
 
     fn over(id: String, state: SagaState, epoch: u64, now: Timestamp) -> Self {
         let flights = BTreeSet::new();
-        Self { id, epoch, state, flights, pending: Vec::new(), calls: Vec::new(), now, broken: None }
+        Self { id, epoch, state, flights, pending: Vec::new(), calls: Vec::new(), now, at: now, broken: None }
     }
 
     /// Its id.
@@ -271,7 +273,7 @@ impl SagaMachine {
             return None;
         }
         let events = std::mem::take(&mut self.pending);
-        let entry = Entry { at: self.now, epoch: self.epoch, events };
+        let entry = Entry { at: self.at, epoch: self.epoch, events };
         Some(Unsaved { entry, calls: std::mem::take(&mut self.calls) })
     }
 
@@ -472,7 +474,10 @@ impl SagaMachine {
         } else {
             None
         };
-        match self.state.apply(&event, self.now) {
+        if self.pending.is_empty() {
+            self.at = self.now;
+        }
+        match self.state.apply(&event, self.at) {
             Ok(()) => {
                 self.pending.push(event);
                 if let Some(call) = call {

@@ -208,29 +208,34 @@ impl Stage<'_> {
         self.violations.push(violation(invariant, what));
     }
 
-    fn taken_up(&mut self) -> SagaMachine {
+    /// The machine as the log has it; `None`: the log cannot be read.
+    fn taken_up(&mut self) -> Option<SagaMachine> {
         self.epoch += 1;
         if self.log.is_empty() {
             let plan = self.history.scenario.plan.clone();
             return match SagaMachine::begin(ID, plan, self.epoch, self.now) {
-                Ok(machine) => machine,
+                Ok(machine) => Some(machine),
                 Err(invalid) => panic!("{invalid}"),
             };
         }
-        let resume = || match SagaMachine::resume(ID, &self.log, self.epoch, self.now) {
-            Ok(machine) => machine,
-            Err(damaged) => panic!("{damaged}"),
-        };
-        let (machine, again) = (resume(), resume());
-        if machine.state() != again.state() {
-            self.broke("recovering_twice_is_recovering_once", "two recoveries of one log differ");
+        let resume = || SagaMachine::resume(ID, &self.log, self.epoch, self.now);
+        match (resume(), resume()) {
+            (Ok(machine), Ok(again)) => {
+                if machine.state() != again.state() {
+                    self.broke("recovering_twice_is_recovering_once", "two recoveries of one log differ");
+                }
+                Some(machine)
+            }
+            (Err(damaged), _) | (_, Err(damaged)) => {
+                self.broke("the_fold_of_every_prefix_is_the_live_state", damaged.to_string());
+                None
+            }
         }
-        machine
     }
 
     /// One life of the process. An error: it was killed.
     fn life(&mut self) -> Result<(), Killed> {
-        let mut machine = self.taken_up();
+        let Some(mut machine) = self.taken_up() else { return Ok(()) };
         let mut answers: VecDeque<Answer> = VecDeque::new();
         if self.bug(Bug::BlindRerun) {
             self.run_again(&mut answers);
@@ -535,9 +540,10 @@ impl Stage<'_> {
     fn judge(&mut self) {
         self.judge_rest();
         self.violations.extend(Facts::generations(&self.log));
-        if self.facts.end.is_some() {
+        if self.facts.end.is_some()
+            && let Some(mut machine) = self.taken_up()
+        {
             // Taken up again, it does nothing.
-            let mut machine = self.taken_up();
             let moves = machine.batch().is_some() || machine.due().is_some();
             if moves || self.bug(Bug::CallsAfterTheEnd) {
                 let first = self.history.scenario.plan.steps.first().map_or_else(String::new, |step| step.name.clone());

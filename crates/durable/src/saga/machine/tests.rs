@@ -58,3 +58,19 @@ fn a_probe_of_a_read_that_answers_after_the_end_changes_nothing() -> Result<(), 
     assert!(machine.batch().is_none());
     Ok(())
 }
+
+#[test]
+fn a_batch_that_waits_is_recorded_at_the_time_by_which_it_was_judged() -> Result<(), Box<dyn Error>> {
+    let step = |name| Step::compensatable(name).dedup(Dedup::Natural).undo(Value::Null);
+    let asks = step("right").approval(Duration::from_millis(50));
+    let plan = SagaPlan::graph("two", 1, [step("left"), asks])?;
+    let (mut machine, mut log) = (SagaMachine::begin("saga", plan, 1, NOW)?, Vec::new());
+    save(&mut machine, &mut log);
+    let question = machine.questions().pop().ok_or("no question")?;
+    machine.decided("right", &question.fingerprint, Decision::Approve { by: "ann".to_owned() }, Timestamp(NOW.0 + 10));
+    // The approval is over by the time at which the intent that it allowed gets its turn at the store.
+    machine.answered("left", Role::Do, StepAnswer::Done(Value::Null), Timestamp(NOW.0 + 100));
+    assert_eq!(save(&mut machine, &mut log).len(), 1);
+    assert_eq!(SagaState::replay("saga", &log)?, *machine.state());
+    Ok(())
+}
