@@ -7,9 +7,10 @@ use crate::metadata::Metadata;
 use crate::shell::{self, Done, TempDir, cargo, root, say};
 
 /// The workspaces: the driver with our own side, and one for each peer.
-pub(crate) const MANIFESTS: [&str; 3] = ["compare/Cargo.toml", LASH, DBOS];
+pub(crate) const MANIFESTS: [&str; 4] = ["compare/Cargo.toml", LASH, DBOS, STENO];
 const LASH: &str = "compare/lash/Cargo.toml";
 const DBOS: &str = "compare/dbos/Cargo.toml";
+const STENO: &str = "compare/steno/Cargo.toml";
 
 /// Run the same work on Dalsegno and its peers, beside the rate at which the disk syncs, and print ratios.
 ///
@@ -18,8 +19,11 @@ const DBOS: &str = "compare/dbos/Cargo.toml";
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Peers to leave out.
-    #[arg(long, value_parser = ["lash", "dbos"])]
+    #[arg(long, value_parser = ["lash", "dbos", "steno"])]
     without: Vec<String>,
+    /// The only work that is done; without any, all of it is.
+    #[arg(long, value_parser = ["effects", "replay", "reopen", "sagas"])]
+    only: Vec<String>,
     /// Rounds; medians are printed.
     #[arg(long, default_value_t = 3)]
     rounds: u32,
@@ -51,6 +55,9 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
     driver.args(["--rounds", &arguments.rounds.to_string(), "--ms", &arguments.ms.to_string()]);
     for name in without {
         driver.args(["--without", name]);
+    }
+    for work in &arguments.only {
+        driver.args(["--only", work]);
     }
     shell::run(&mut driver)?;
     say(format_args!("every measurement: {}", out.display()));

@@ -19,21 +19,38 @@ struct Side {
     name: &'static str,
     program: &'static str,
     sync: &'static str,
-    /// Whether it takes part in `replay` and `reopen`.
-    replays: bool,
+    /// The work that it takes part in.
+    does: &'static [&'static str],
 }
 
-const SIDES: [Side; 4] = [
-    Side { name: "dalsegno", program: "compare-dalsegno", sync: "full", replays: true },
+const SIDES: [Side; 5] = [
+    Side {
+        name: "dalsegno",
+        program: "compare-dalsegno",
+        sync: "full",
+        does: &["effects", "replay", "reopen", "sagas"],
+    },
     // Its replays write nothing, so they are measured once.
-    Side { name: "lash FULL", program: "compare-lash", sync: "full", replays: false },
-    Side { name: "lash NORMAL", program: "compare-lash", sync: "normal", replays: true },
-    Side { name: "dbos", program: "compare-dbos", sync: "full", replays: false },
+    Side { name: "lash FULL", program: "compare-lash", sync: "full", does: &["effects"] },
+    Side { name: "lash NORMAL", program: "compare-lash", sync: "normal", does: &["effects", "replay", "reopen"] },
+    Side { name: "dbos", program: "compare-dbos", sync: "full", does: &["effects"] },
+    Side { name: "steno", program: "compare-steno", sync: "full", does: &["sagas"] },
 ];
-const WORK: [(&str, u32); 7] =
-    [("effects", 1), ("effects", 64), ("effects", 512), ("replay", 1), ("replay", 64), ("reopen", 1), ("reopen", 64)];
+const WORK: [(&str, u32); 10] = [
+    ("effects", 1),
+    ("effects", 64),
+    ("effects", 512),
+    ("replay", 1),
+    ("replay", 64),
+    ("reopen", 1),
+    ("reopen", 64),
+    ("sagas", 1),
+    ("sagas", 16),
+    ("sagas", 64),
+];
 
-const USAGE: &str = "usage: dalsegno-compare --dir DIR [--rounds N] [--ms MILLISECONDS] [--without PEER]… [--out FILE]";
+const USAGE: &str =
+    "usage: dalsegno-compare --dir DIR [--rounds N] [--ms MILLISECONDS] [--without PEER]… [--only WORK]… [--out FILE]";
 
 struct Options {
     dir: PathBuf,
@@ -41,6 +58,8 @@ struct Options {
     rounds: usize,
     ms: u64,
     without: Vec<String>,
+    /// The only work that is done; without any, all of it is.
+    only: Vec<String>,
 }
 
 fn main() -> Result<(), Failed> {
@@ -60,11 +79,14 @@ fn main() -> Result<(), Failed> {
     }
     let mut lines: Vec<Value> = Vec::new();
     for (work, scopes) in WORK {
+        if !options.only.is_empty() && !options.only.iter().any(|only| only == work) {
+            continue;
+        }
         for round in 0..options.rounds {
             // Another one is first in each round: what the disk does by and by hits none more than the others.
             for turn in 0..sides.len() {
                 let (side, program) = &sides[(turn + round) % sides.len()];
-                if work != "effects" && !side.replays {
+                if !side.does.contains(&work) {
                     continue;
                 }
                 // The disk changes its pace by the minute, so it is looked at on both sides.
@@ -110,7 +132,8 @@ fn run(side: &Side, program: &Path, work: &str, scopes: u32, options: &Options) 
 }
 
 fn options() -> Result<Options, Failed> {
-    let mut options = Options { dir: PathBuf::new(), out: None, rounds: 3, ms: 3_000, without: Vec::new() };
+    let mut options =
+        Options { dir: PathBuf::new(), out: None, rounds: 3, ms: 3_000, without: Vec::new(), only: Vec::new() };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         match (word.as_str(), words.next()) {
@@ -118,6 +141,7 @@ fn options() -> Result<Options, Failed> {
             ("--out", Some(out)) => options.out = Some(PathBuf::from(out)),
             ("--rounds", Some(rounds)) => options.rounds = rounds.parse()?,
             ("--without", Some(peer)) => options.without.push(peer),
+            ("--only", Some(work)) => options.only.push(work),
             ("--ms", Some(ms)) => options.ms = ms.parse()?,
             _ => return Err(USAGE.into()),
         }

@@ -33,7 +33,7 @@ pub fn table(lines: &[Value]) -> String {
         };
         let rate = value("per_second");
         let ahead = median(ours.iter().filter_map(|line| line["per_second"].as_f64())) / rate;
-        let raw = if work != "effects" {
+        let raw = if work == "replay" || work == "reopen" {
             // Few syncs or none.
             "| – | – | – | –".to_owned()
         } else {

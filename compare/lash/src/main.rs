@@ -20,6 +20,9 @@ type Failed = Box<dyn Error + Send + std::marker::Sync>;
 #[tokio::main(worker_threads = 2)]
 async fn main() -> Result<(), Failed> {
     let task = Task::from_arguments()?;
+    if task.work == Work::Sagas {
+        return Err("not compared: lash-core has no sagas".into());
+    }
     // It sets synchronous=NORMAL by itself, and has no option for another one.
     if task.sync == Sync::Full {
         full::keep_synchronous_full()?;

@@ -1,5 +1,7 @@
 //! Dalsegno's SQLite host.
 
+mod sagas;
+
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +19,9 @@ async fn main() -> Result<(), Failed> {
     let task = Task::from_arguments()?;
     if task.sync == Sync::Normal {
         return Err("Dalsegno knows no commit that may be lost".into());
+    }
+    if task.work == Work::Sagas {
+        return sagas::run(&task, open(&task.dir)?).await;
     }
     let host = Arc::new(open(&task.dir)?);
     if task.work != Work::Effects {

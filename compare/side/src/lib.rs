@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 /// Effects that are recorded in each scope before they are replayed.
 pub const RECORDED: u64 = 256;
+/// Steps of each saga.
+pub const STEPS: u64 = 8;
 
 /// What is to be done again and again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub enum Work {
     Replay,
     /// The same, and the scope is opened for it each time, as after a restart.
     Reopen,
+    /// A saga of [`STEPS`] steps, one after the other, each with an undo; each step counts.
+    Sagas,
 }
 
 /// What a commit waits for.
@@ -37,7 +41,7 @@ pub struct Task {
     pub dir: PathBuf,
     /// What is done.
     pub work: Work,
-    /// Scopes that do it at the same time, each one thing after the other.
+    /// Scopes, or sagas, that do it at the same time, each one thing after the other.
     pub scopes: usize,
     /// What a commit waits for.
     pub sync: Sync,
@@ -53,7 +57,7 @@ impl Task {
     pub fn from_arguments() -> Result<Self, String> {
         let words: Vec<String> = std::env::args().skip(1).collect();
         let [dir, work, scopes, sync, time] = &words[..] else {
-            return Err("usage: SIDE DIR effects|replay|reopen SCOPES full|normal MILLISECONDS".to_owned());
+            return Err("usage: SIDE DIR effects|replay|reopen|sagas SCOPES full|normal MILLISECONDS".to_owned());
         };
         Ok(Self {
             dir: PathBuf::from(dir),
@@ -61,6 +65,7 @@ impl Task {
                 "effects" => Work::Effects,
                 "replay" => Work::Replay,
                 "reopen" => Work::Reopen,
+                "sagas" => Work::Sagas,
                 other => return Err(format!("no such work: {other}")),
             },
             scopes: scopes.parse().map_err(|_| format!("no number: {scopes}"))?,
