@@ -73,6 +73,35 @@ pub fn state_in(state: &str, names: &[String]) -> bool {
 }
 
 impl Issue {
+    /// An issue of which no more is known than this, and that its adapter has nothing against.
+    #[must_use]
+    pub fn new(
+        id: impl Into<IssueId>,
+        identifier: impl Into<String>,
+        title: impl Into<String>,
+        state: impl Into<String>,
+    ) -> Self {
+        Self {
+            id: id.into(),
+            native_ref: None,
+            identifier: identifier.into(),
+            title: title.into(),
+            description: None,
+            priority: None,
+            state: state.into(),
+            branch_name: None,
+            url: None,
+            assignee_id: None,
+            labels: Vec::new(),
+            blocked_by: Vec::new(),
+            parent: None,
+            dispatchable: true,
+            undispatchable_reason: None,
+            created_at: None,
+            updated_at: None,
+        }
+    }
+
     /// What makes a finished issue eligible again when somebody else changes it: state, labels, description.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {

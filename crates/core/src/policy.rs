@@ -35,6 +35,28 @@ pub struct Policy {
     pub prompt_template: String,
 }
 
+impl Policy {
+    /// The defaults of WORKFLOW.md around what has none.
+    #[must_use]
+    pub fn of(project_dir: impl Into<String>, workspace: WorkspacePolicy, agent: AgentPolicy) -> Self {
+        Self {
+            project_dir: project_dir.into(),
+            tracker: TrackerPolicy::default(),
+            poll_interval_ms: 30_000,
+            workspace,
+            hooks: HooksPolicy::default(),
+            agent,
+            handoff: None,
+            budget: BudgetPolicy::default(),
+            breaker: BreakerPolicy::default(),
+            quota: QuotaPolicy::default(),
+            auto_approve: AutoApprove::default(),
+            // What an empty body means (Symphony §5.4).
+            prompt_template: "You are working on an issue from the configured tracker.".to_owned(),
+        }
+    }
+}
+
 /// `tracker:` of WORKFLOW.md.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrackerPolicy {
@@ -50,6 +72,20 @@ pub struct TrackerPolicy {
     pub terminal_states: Vec<String>,
 }
 
+impl Default for TrackerPolicy {
+    /// The local tracker, with the states of its profile.
+    fn default() -> Self {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        Self {
+            kind: "local".to_owned(),
+            provider: serde_json::Map::new(),
+            required_labels: Vec::new(),
+            active_states: names(&["Todo", "In Progress", "Rework"]),
+            terminal_states: names(&["Done", "Closed", "Canceled", "Duplicate"]),
+        }
+    }
+}
+
 /// `workspace:` of WORKFLOW.md.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkspacePolicy {
@@ -63,6 +99,20 @@ pub struct WorkspacePolicy {
     pub base: Option<String>,
     /// Liquid template of the branch name.
     pub branch: String,
+}
+
+impl WorkspacePolicy {
+    /// The defaults of WORKFLOW.md for workspaces of this repository.
+    #[must_use]
+    pub fn of(root: impl Into<String>, repo: impl Into<String>) -> Self {
+        Self {
+            root: root.into(),
+            strategy: WorkspaceStrategy::Clone,
+            repo: repo.into(),
+            base: None,
+            branch: "dalsegno/{{ issue.identifier }}".to_owned(),
+        }
+    }
 }
 
 /// How a workspace is filled.
@@ -90,6 +140,12 @@ pub struct HooksPolicy {
     pub before_remove: Option<String>,
     /// Limit for each, in milliseconds.
     pub timeout_ms: u64,
+}
+
+impl Default for HooksPolicy {
+    fn default() -> Self {
+        Self { after_create: None, before_run: None, after_run: None, before_remove: None, timeout_ms: 60_000 }
+    }
 }
 
 impl HooksPolicy {
@@ -264,11 +320,26 @@ pub struct HandoffPolicy {
     pub comment: Option<String>,
 }
 
+impl Default for HandoffPolicy {
+    fn default() -> Self {
+        Self {
+            remote: "origin".to_owned(),
+            checks: Vec::new(),
+            check_timeout_ms: 600_000,
+            commit: CommitMode::default(),
+            claim_state: None,
+            state: None,
+            comment: Some("{{ issue.identifier }} ({{ issue.title }}) is ready for review.".to_owned()),
+        }
+    }
+}
+
 /// What happens with files that the agent left uncommitted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CommitMode {
     /// They are committed for it.
+    #[default]
     Auto,
     /// The agent gets a turn to do it.
     Require,
@@ -364,10 +435,11 @@ impl Default for QuotaPolicy {
 }
 
 /// Which permission requests of an agent are granted without a person.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AutoApprove {
     /// None: the issue parks with the request.
+    #[default]
     None,
     /// Those that the protocol ties to paths inside the workspace.
     Workspace,

@@ -13,14 +13,6 @@ use sha2::{Digest, Sha256};
 use super::governance;
 use super::paths::{self, Environment};
 use super::section::{Section, invalid, shown};
-use super::template::DEFAULT_PROMPT;
-
-/// The states that the local tracker's profile gives as active.
-const LOCAL_ACTIVE: [&str; 3] = ["Todo", "In Progress", "Rework"];
-/// The states that the local tracker's profile gives as terminal.
-const LOCAL_TERMINAL: [&str; 4] = ["Done", "Closed", "Canceled", "Duplicate"];
-
-const DEFAULT_COMMENT: &str = "{{ issue.identifier }} ({{ issue.title }}) is ready for review.";
 
 /// Where the file is, and the environment that its `$VAR`s mean.
 pub(super) struct Place<'a> {
@@ -34,13 +26,11 @@ pub(super) fn policy(config: &Map<String, Value>, body: &str, place: &Place<'_>)
         Failure::permanent("invalid_config", "the path of the project's directory is not valid UTF-8")
             .hint("Move the project to a directory with a plain name.")
     })?;
+    let defaults = Policy::of(project_dir, workspace(config, place)?, agent(config, place)?);
     Ok(Policy {
-        project_dir: project_dir.to_owned(),
         tracker: tracker(config)?,
-        poll_interval_ms: Section::of(config, "polling")?.millis("interval_ms", 30_000)?,
-        workspace: workspace(config, place)?,
+        poll_interval_ms: Section::of(config, "polling")?.millis("interval_ms", defaults.poll_interval_ms)?,
         hooks: hooks(&Section::of(config, "hooks")?)?,
-        agent: agent(config, place)?,
         handoff: handoff(config)?,
         budget: governance::budget(config)?,
         breaker: governance::breaker(config)?,
@@ -50,8 +40,9 @@ pub(super) fn policy(config: &Map<String, Value>, body: &str, place: &Place<'_>)
                 "auto_approve",
                 &[("none", AutoApprove::None), ("workspace", AutoApprove::Workspace), ("all", AutoApprove::All)],
             )?
-            .unwrap_or(AutoApprove::None),
-        prompt_template: if body.is_empty() { DEFAULT_PROMPT.to_owned() } else { body.to_owned() },
+            .unwrap_or_default(),
+        prompt_template: if body.is_empty() { defaults.prompt_template } else { body.to_owned() },
+        ..defaults
     })
 }
 
@@ -78,7 +69,7 @@ fn tracker(config: &Map<String, Value>) -> Result<TrackerPolicy, Failure> {
                 .hint("Set tracker.kind to local: one Markdown file per issue in issues/."));
         }
     };
-    let names = |defaults: &[&str]| defaults.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let defaults = TrackerPolicy::default();
     let trimmed = |list: Vec<String>| list.into_iter().map(|name| name.trim().to_owned()).collect::<Vec<_>>();
     Ok(TrackerPolicy {
         kind,
@@ -89,8 +80,8 @@ fn tracker(config: &Map<String, Value>) -> Result<TrackerPolicy, Failure> {
             .iter()
             .map(|label| label.trim().to_lowercase())
             .collect(),
-        active_states: section.texts("active_states", false)?.map_or_else(|| names(&LOCAL_ACTIVE), trimmed),
-        terminal_states: section.texts("terminal_states", false)?.map_or_else(|| names(&LOCAL_TERMINAL), trimmed),
+        active_states: section.texts("active_states", false)?.map_or(defaults.active_states, trimmed),
+        terminal_states: section.texts("terminal_states", false)?.map_or(defaults.terminal_states, trimmed),
     })
 }
 
@@ -124,16 +115,12 @@ fn workspace(config: &Map<String, Value>, place: &Place<'_>) -> Result<Workspace
         }
     };
     let wants_repo = given.is_some() || handoff_section(config);
+    let defaults = WorkspacePolicy::of(utf8("workspace.root", &root)?, repo);
     Ok(WorkspacePolicy {
-        root: utf8("workspace.root", &root)?,
-        strategy: strategy.unwrap_or(if found || wants_repo {
-            WorkspaceStrategy::Clone
-        } else {
-            WorkspaceStrategy::Empty
-        }),
-        repo,
+        strategy: strategy.unwrap_or(if found || wants_repo { defaults.strategy } else { WorkspaceStrategy::Empty }),
         base: section.text("base")?.map(|base| base.trim().to_owned()),
-        branch: section.text("branch")?.unwrap_or_else(|| "dalsegno/{{ issue.identifier }}".to_owned()),
+        branch: section.text("branch")?.unwrap_or(defaults.branch),
+        ..defaults
     })
 }
 
@@ -157,7 +144,7 @@ fn hooks(section: &Section<'_>) -> Result<HooksPolicy, Failure> {
         before_run: section.text("before_run")?,
         after_run: section.text("after_run")?,
         before_remove: section.text("before_remove")?,
-        timeout_ms: section.millis("timeout_ms", 60_000)?,
+        timeout_ms: section.millis("timeout_ms", HooksPolicy::default().timeout_ms)?,
     })
 }
 
@@ -188,17 +175,18 @@ fn agent(config: &Map<String, Value>, place: &Place<'_>) -> Result<AgentPolicy, 
         }
         AgentKind::Codex | AgentKind::Acp | AgentKind::Scripted => {}
     }
+    let defaults = AgentPolicy::of(kind);
     Ok(AgentPolicy {
         kind,
         command,
         script,
-        max_concurrent_agents: section.count("max_concurrent_agents", 10)?,
-        max_turns: section.count("max_turns", 20)?,
-        max_retry_backoff_ms: section.millis("max_retry_backoff_ms", 300_000)?,
+        max_concurrent_agents: section.count("max_concurrent_agents", defaults.max_concurrent_agents)?,
+        max_turns: section.count("max_turns", defaults.max_turns)?,
+        max_retry_backoff_ms: section.millis("max_retry_backoff_ms", defaults.max_retry_backoff_ms)?,
         max_concurrent_agents_by_state: by_state(&section.map("max_concurrent_agents_by_state")?),
-        turn_timeout_ms: codex.millis("turn_timeout_ms", 3_600_000)?,
-        read_timeout_ms: codex.millis("read_timeout_ms", 5_000)?,
-        stall_timeout_ms: codex.integer("stall_timeout_ms", i64::MIN, i64::MAX)?.unwrap_or(300_000),
+        turn_timeout_ms: codex.millis("turn_timeout_ms", defaults.turn_timeout_ms)?,
+        read_timeout_ms: codex.millis("read_timeout_ms", defaults.read_timeout_ms)?,
+        stall_timeout_ms: codex.integer("stall_timeout_ms", i64::MIN, i64::MAX)?.unwrap_or(defaults.stall_timeout_ms),
         sandbox: sandbox(section.text("sandbox")?.as_deref())?,
         sandbox_network: section
             .word(
@@ -257,20 +245,21 @@ fn handoff(config: &Map<String, Value>) -> Result<Option<HandoffPolicy>, Failure
         return Ok(None);
     }
     let section = Section::of(config, "handoff")?;
+    let defaults = HandoffPolicy::default();
     let comment = match section.raw("comment") {
-        None => Some(DEFAULT_COMMENT.to_owned()),
+        None => defaults.comment,
         Some(Value::Null | Value::Bool(false)) => None,
         Some(Value::String(text)) => Some(text.clone()).filter(|text| !text.trim().is_empty()),
         Some(other) => return Err(invalid("handoff.comment", &shown(other), "a template, or false for no comment")),
     };
     let trimmed = |text: Option<String>| text.map(|text| text.trim().to_owned());
     Ok(Some(HandoffPolicy {
-        remote: trimmed(section.text("remote")?).unwrap_or_else(|| "origin".to_owned()),
+        remote: trimmed(section.text("remote")?).unwrap_or(defaults.remote),
         checks: section.texts("checks", false)?.unwrap_or_default(),
-        check_timeout_ms: section.millis("check_timeout_ms", 600_000)?,
+        check_timeout_ms: section.millis("check_timeout_ms", defaults.check_timeout_ms)?,
         commit: section
             .word("commit", &[("auto", CommitMode::Auto), ("require", CommitMode::Require)])?
-            .unwrap_or(CommitMode::Auto),
+            .unwrap_or_default(),
         claim_state: trimmed(section.text("claim_state")?),
         state: trimmed(section.text("state")?),
         comment,

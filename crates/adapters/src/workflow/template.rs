@@ -12,9 +12,6 @@ use liquid::{Object, ObjectView, ValueView};
 use liquid_core::Value;
 use liquid_core::model::{DisplayCow, KStringCow, State};
 
-/// What an empty body of WORKFLOW.md means (Symphony §5.4).
-pub(super) const DEFAULT_PROMPT: &str = "You are working on an issue from the configured tracker.";
-
 /// Bytes that a template may make.
 const OUTPUT_LIMIT: usize = 1024 * 1024;
 

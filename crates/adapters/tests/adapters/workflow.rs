@@ -52,23 +52,11 @@ fn minimal_and(more: &str) -> Result<Policy, Failure> {
 
 fn issue() -> Issue {
     Issue {
-        id: "i1".into(),
-        native_ref: None,
-        identifier: "DS-1".to_owned(),
-        title: "{{ attempt }} {% if %}".to_owned(),
-        description: None,
         priority: Some(2),
-        state: "Todo".to_owned(),
-        branch_name: None,
-        url: None,
-        assignee_id: None,
         labels: vec!["bug".to_owned(), "ui".to_owned()],
         blocked_by: vec![BlockerRef { id: None, identifier: Some("DS-0".to_owned()), state: None }],
-        parent: None,
-        dispatchable: true,
-        undispatchable_reason: None,
         created_at: Some(Timestamp(1_767_315_845_000)),
-        updated_at: None,
+        ..Issue::new("i1", "DS-1", "{{ attempt }} {% if %}", "Todo")
     }
 }
 

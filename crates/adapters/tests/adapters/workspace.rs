@@ -9,9 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use dalsegno_adapters::workspace::LocalWorkspaces;
 use dalsegno_engine::core::{
-    AgentKind, AgentPolicy, AutoApprove, BreakerPolicy, BudgetPolicy, CommitId, CommitMode, Effect, EffectId,
-    EffectRequest, Failure, HandoffPolicy, HooksPolicy, Issue, IssueId, KnownBranch, Policy, QuotaPolicy, RunId,
-    TrackerPolicy, Workspace, WorkspacePolicy, WorkspaceStrategy,
+    AgentKind, AgentPolicy, CommitId, Effect, EffectId, EffectRequest, Failure, HandoffPolicy, Issue, KnownBranch,
+    Policy, RunId, Workspace, WorkspacePolicy, WorkspaceStrategy,
 };
 use dalsegno_engine::{Context, Workflow, Workspaces as _};
 use tempfile::TempDir;
@@ -209,75 +208,15 @@ impl World {
 }
 
 pub(crate) fn issue(identifier: &str) -> Issue {
-    Issue {
-        id: IssueId::from("id-1"),
-        native_ref: None,
-        identifier: identifier.to_owned(),
-        title: "Make it work".to_owned(),
-        description: None,
-        priority: None,
-        state: "Todo".to_owned(),
-        branch_name: None,
-        url: None,
-        assignee_id: None,
-        labels: Vec::new(),
-        blocked_by: Vec::new(),
-        parent: None,
-        dispatchable: true,
-        undispatchable_reason: None,
-        created_at: None,
-        updated_at: None,
-    }
+    Issue::new("id-1", identifier, "Make it work", "Todo")
 }
 
 fn policy(at: &Path) -> Policy {
     let text = |name: &str| at.join(name).display().to_string();
+    let workspace =
+        WorkspacePolicy { strategy: STRATEGY.get(), ..WorkspacePolicy::of(text("workspaces"), text("project")) };
     Policy {
-        project_dir: text("project"),
-        tracker: TrackerPolicy {
-            kind: "local".to_owned(),
-            provider: serde_json::Map::new(),
-            required_labels: Vec::new(),
-            active_states: vec!["Todo".to_owned()],
-            terminal_states: vec!["Done".to_owned()],
-        },
-        poll_interval_ms: 1000,
-        workspace: WorkspacePolicy {
-            root: text("workspaces"),
-            strategy: STRATEGY.get(),
-            repo: text("project"),
-            base: None,
-            branch: "dalsegno/{{ issue.identifier }}".to_owned(),
-        },
-        hooks: HooksPolicy {
-            after_create: None,
-            before_run: None,
-            after_run: None,
-            before_remove: None,
-            timeout_ms: 60_000,
-        },
-        agent: AgentPolicy {
-            max_concurrent_agents: 1,
-            max_turns: 1,
-            max_retry_backoff_ms: 1000,
-            turn_timeout_ms: 1000,
-            read_timeout_ms: 1000,
-            stall_timeout_ms: 0,
-            ..AgentPolicy::of(AgentKind::Scripted)
-        },
-        handoff: Some(HandoffPolicy {
-            remote: "origin".to_owned(),
-            checks: Vec::new(),
-            check_timeout_ms: 60_000,
-            commit: CommitMode::Auto,
-            claim_state: None,
-            state: None,
-            comment: None,
-        }),
-        budget: BudgetPolicy::default(),
-        breaker: BreakerPolicy::default(),
-        quota: QuotaPolicy::default(),
-        auto_approve: AutoApprove::None,
-        prompt_template: String::new(),
+        handoff: Some(HandoffPolicy { check_timeout_ms: 60_000, ..HandoffPolicy::default() }),
+        ..Policy::of(text("project"), workspace, AgentPolicy::of(AgentKind::Scripted))
     }
 }

@@ -19,67 +19,21 @@ pub(crate) struct Desk {
 
 pub(crate) fn policy() -> Policy {
     Policy {
-        project_dir: "/p".into(),
-        tracker: TrackerPolicy {
-            kind: "local".into(),
-            provider: serde_json::Map::new(),
-            required_labels: Vec::new(),
-            active_states: vec!["Todo".into(), "In Progress".into(), "Rework".into()],
-            terminal_states: vec!["Done".into(), "Canceled".into()],
-        },
-        poll_interval_ms: 30_000,
-        workspace: WorkspacePolicy {
-            root: "/w".into(),
-            strategy: WorkspaceStrategy::Clone,
-            repo: ".".into(),
-            base: None,
-            branch: "b".into(),
-        },
-        hooks: HooksPolicy {
-            after_create: None,
-            before_run: None,
-            after_run: None,
-            before_remove: None,
-            timeout_ms: 60_000,
-        },
-        agent: AgentPolicy { command: Some("agent".into()), max_turns: 3, ..AgentPolicy::of(AgentKind::Acp) },
         handoff: Some(HandoffPolicy {
-            remote: "origin".into(),
             checks: vec!["./test".into()],
-            check_timeout_ms: 60_000,
-            commit: CommitMode::Auto,
-            claim_state: None,
             state: Some("Human Review".into()),
-            comment: Some("done".into()),
+            ..HandoffPolicy::default()
         }),
-        budget: BudgetPolicy::default(),
-        breaker: BreakerPolicy::default(),
-        quota: QuotaPolicy::default(),
-        auto_approve: AutoApprove::None,
-        prompt_template: "Do it.".into(),
+        ..Policy::of(
+            "/p",
+            WorkspacePolicy::of("/w", "."),
+            AgentPolicy { command: Some("agent".into()), max_turns: 3, ..AgentPolicy::of(AgentKind::Acp) },
+        )
     }
 }
 
 pub(crate) fn issue(number: u32) -> Issue {
-    Issue {
-        id: IssueId(format!("i{number}")),
-        native_ref: None,
-        identifier: format!("DS-{number}"),
-        title: "title".into(),
-        description: None,
-        priority: None,
-        state: "Todo".into(),
-        branch_name: None,
-        url: None,
-        assignee_id: None,
-        labels: Vec::new(),
-        blocked_by: Vec::new(),
-        parent: None,
-        dispatchable: true,
-        undispatchable_reason: None,
-        created_at: None,
-        updated_at: None,
-    }
+    Issue::new(IssueId(format!("i{number}")), format!("DS-{number}"), "title", "Todo")
 }
 
 pub(crate) fn in_state(number: u32, state: &str) -> Issue {

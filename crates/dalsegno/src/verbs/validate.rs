@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dalsegno_adapters::workflow::{Loaded, WorkflowFile};
 use dalsegno_adapters::workspace::LocalWorkspaces;
-use dalsegno_core::{Failure, Issue, IssueId};
+use dalsegno_core::{Failure, Issue};
 use dalsegno_engine::{Workflow, policy_hash};
 
 use crate::cli::Common;
@@ -71,22 +71,12 @@ fn template_problems(workflow: &dyn Workflow, loaded: &Loaded) -> Vec<Failure> {
 
 fn sample() -> Issue {
     Issue {
-        id: IssueId("sample".to_owned()),
-        native_ref: None,
-        identifier: "SAMPLE-1".to_owned(),
-        title: "A sample".to_owned(),
         description: Some("Its description.".to_owned()),
         priority: Some(1),
-        state: "Todo".to_owned(),
         branch_name: Some("sample".to_owned()),
         url: Some("http://localhost/".to_owned()),
         assignee_id: Some("somebody".to_owned()),
         labels: vec!["label".to_owned()],
-        blocked_by: Vec::new(),
-        parent: None,
-        dispatchable: true,
-        undispatchable_reason: None,
-        created_at: None,
-        updated_at: None,
+        ..Issue::new("sample", "SAMPLE-1", "A sample", "Todo")
     }
 }

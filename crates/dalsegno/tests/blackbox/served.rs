@@ -218,23 +218,8 @@ fn issue(id: &str, identifier: &str, title: &str, status: IssueStatus) -> IssueV
     let running = status == IssueStatus::Running;
     IssueView {
         issue: Issue {
-            id: id.into(),
-            native_ref: None,
-            identifier: identifier.to_owned(),
-            title: title.to_owned(),
             description: Some("It drops the last line.".to_owned()),
-            priority: None,
-            state: "In Progress".to_owned(),
-            branch_name: None,
-            url: None,
-            assignee_id: None,
-            labels: Vec::new(),
-            blocked_by: Vec::new(),
-            parent: None,
-            dispatchable: true,
-            undispatchable_reason: None,
-            created_at: None,
-            updated_at: None,
+            ..Issue::new(id, identifier, title, "In Progress")
         },
         status,
         reason: (!running).then(|| "max_turns: no evidence".to_owned()),

@@ -217,25 +217,14 @@ fn receipt_of(request: &ActionRequest) -> Receipt {
 }
 
 fn issue(id: &str, identifier: &str, status: IssueStatus) -> IssueView {
+    let state = if id == "4" { "Human Review" } else { "Todo" };
     IssueView {
         issue: Issue {
-            id: id.into(),
-            native_ref: None,
-            identifier: identifier.to_owned(),
-            title: format!("Title of {identifier}"),
             description: Some("secret words".to_owned()),
             priority: Some(2),
-            state: if id == "4" { "Human Review" } else { "Todo" }.to_owned(),
-            branch_name: None,
             url: Some(format!("https://tracker.example/{id}")),
-            assignee_id: None,
             labels: vec!["backend".to_owned()],
-            blocked_by: Vec::new(),
-            parent: None,
-            dispatchable: true,
-            undispatchable_reason: None,
-            created_at: None,
-            updated_at: None,
+            ..Issue::new(id, identifier, format!("Title of {identifier}"), state)
         },
         status,
         reason: matches!(status, IssueStatus::Parked | IssueStatus::WaitingRetry)

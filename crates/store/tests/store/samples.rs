@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use dalsegno_core::{
-    AgentKind, AgentPolicy, AutoApprove, BreakerPolicy, BudgetLimit, BudgetOverride, BudgetPolicy, CommitId,
-    CommitMode, Effect, EffectId, EffectOutput, Ending, Event, Failure, HandoffPolicy, Hook, HooksPolicy, IssueId,
-    IssueStatus, Missing, Outcome, Phase, Policy, PolicyHash, PromptSpec, QuotaPolicy, RunId, RunOutcome, SagaStep,
-    SessionId, StepState, Then, Timestamp, TrackerPolicy, TurnOutcome, Usage, Workspace, WorkspacePolicy,
-    WorkspaceStrategy,
+    AgentKind, AgentPolicy, AutoApprove, BudgetLimit, BudgetOverride, CommitId, Effect, EffectId, EffectOutput, Ending,
+    Event, Failure, HandoffPolicy, Hook, HooksPolicy, IssueId, IssueStatus, Missing, Outcome, Phase, Policy,
+    PolicyHash, PromptSpec, RunId, RunOutcome, SagaStep, SessionId, StepState, Then, Timestamp, TrackerPolicy,
+    TurnOutcome, Usage, Workspace, WorkspacePolicy,
 };
 
 use crate::support::issue;
@@ -81,50 +80,31 @@ fn workspace() -> Workspace {
 
 pub(crate) fn policy() -> Policy {
     let provider = serde_json::json!({"path": "issues", "depth": 2});
+    let agent = AgentPolicy {
+        script: Some("/project/agent.yaml".to_owned()),
+        max_concurrent_agents_by_state: BTreeMap::from([("todo".to_owned(), 2)]),
+        stall_timeout_ms: -1,
+        ..AgentPolicy::of(AgentKind::Scripted)
+    };
     Policy {
-        project_dir: "/project".to_owned(),
         tracker: TrackerPolicy {
-            kind: "local".to_owned(),
             provider: provider.as_object().unwrap().clone(),
             required_labels: vec!["agent".to_owned()],
             active_states: vec!["Todo".to_owned()],
             terminal_states: vec!["Done".to_owned()],
+            ..TrackerPolicy::default()
         },
-        poll_interval_ms: 30_000,
-        workspace: WorkspacePolicy {
-            root: "/work/spaces".to_owned(),
-            strategy: WorkspaceStrategy::Clone,
-            repo: "/project".to_owned(),
-            base: None,
-            branch: "dalsegno/{{ issue.identifier }}".to_owned(),
-        },
-        hooks: HooksPolicy {
-            after_create: Some("make".to_owned()),
-            before_run: None,
-            after_run: None,
-            before_remove: None,
-            timeout_ms: 60_000,
-        },
-        agent: AgentPolicy {
-            script: Some("/project/agent.yaml".to_owned()),
-            max_concurrent_agents_by_state: BTreeMap::from([("todo".to_owned(), 2)]),
-            stall_timeout_ms: -1,
-            ..AgentPolicy::of(AgentKind::Scripted)
-        },
+        hooks: HooksPolicy { after_create: Some("make".to_owned()), ..HooksPolicy::default() },
         handoff: Some(HandoffPolicy {
-            remote: "origin".to_owned(),
             checks: vec!["./test".to_owned()],
-            check_timeout_ms: 600_000,
-            commit: CommitMode::Auto,
             claim_state: Some("In Progress".to_owned()),
             state: Some("Human Review".to_owned()),
             comment: Some("Pushed {{ branch }}".to_owned()),
+            ..HandoffPolicy::default()
         }),
-        budget: BudgetPolicy::default(),
-        breaker: BreakerPolicy::default(),
-        quota: QuotaPolicy::default(),
         auto_approve: AutoApprove::Workspace,
         prompt_template: "Do {{ issue.title }}.".to_owned(),
+        ..Policy::of("/project", WorkspacePolicy::of("/work/spaces", "/project"), agent)
     }
 }
 

@@ -43,23 +43,11 @@ pub(crate) fn recorded(seq: u64, event: Event) -> Recorded {
 
 pub(crate) fn issue(id: &str, identifier: &str) -> Issue {
     Issue {
-        id: IssueId::from(id),
-        native_ref: None,
-        identifier: identifier.to_owned(),
-        title: format!("The title of {identifier}"),
         description: Some("Words, “quoted”, and a\nnew line.".to_owned()),
         priority: Some(2),
-        state: "Todo".to_owned(),
-        branch_name: None,
-        url: None,
-        assignee_id: None,
         labels: vec!["backend".to_owned()],
-        blocked_by: Vec::new(),
-        parent: None,
-        dispatchable: true,
-        undispatchable_reason: None,
         created_at: Some(Timestamp(5)),
-        updated_at: None,
+        ..Issue::new(id, identifier, format!("The title of {identifier}"), "Todo")
     }
 }
 

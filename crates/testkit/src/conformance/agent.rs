@@ -10,9 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dalsegno_core::{
-    AgentPolicy, AutoApprove, BreakerPolicy, BudgetPolicy, Effect, EffectId, EffectRequest, Failure, HooksPolicy,
-    Issue, IssueId, Policy, QuotaPolicy, RunId, SessionId, SessionStart, TrackerPolicy, TurnOutcome, Usage, Workspace,
-    WorkspacePolicy, WorkspaceStrategy,
+    AgentPolicy, AutoApprove, Effect, EffectId, EffectRequest, Failure, Issue, Policy, RunId, SessionId, SessionStart,
+    TurnOutcome, Usage, Workspace, WorkspacePolicy, WorkspaceStrategy,
 };
 use dalsegno_engine::{
     AgentSession, AgentSink, Agents, Context, Launch, Processes, Started, ToolAnswer, ToolCall, ToolSpec, Toolbox,
@@ -322,63 +321,15 @@ fn request(
     resume: Option<&SessionId>,
     seek: Option<&str>,
 ) -> EffectRequest {
-    let policy = Policy {
-        project_dir: "/".to_owned(),
-        tracker: TrackerPolicy {
-            kind: "local".to_owned(),
-            provider: serde_json::Map::new(),
-            required_labels: Vec::new(),
-            active_states: Vec::new(),
-            terminal_states: Vec::new(),
-        },
-        poll_interval_ms: 1000,
-        workspace: WorkspacePolicy {
-            // Nothing but the workspace may lie where other workspaces are.
-            root: workspace.parent().unwrap().display().to_string(),
-            strategy: WorkspaceStrategy::Empty,
-            repo: String::new(),
-            base: None,
-            branch: String::new(),
-        },
-        hooks: HooksPolicy {
-            after_create: None,
-            before_run: None,
-            after_run: None,
-            before_remove: None,
-            timeout_ms: 1000,
-        },
-        agent,
-        handoff: None,
-        budget: BudgetPolicy { issue_runs: 1, ..BudgetPolicy::default() },
-        breaker: BreakerPolicy::default(),
-        quota: QuotaPolicy::default(),
-        auto_approve,
-        prompt_template: String::new(),
-    };
-    let issue = Issue {
-        id: IssueId::from("1"),
-        native_ref: None,
-        identifier: "DS-1".to_owned(),
-        title: "A title".to_owned(),
-        description: None,
-        priority: None,
-        state: "Todo".to_owned(),
-        branch_name: None,
-        url: None,
-        assignee_id: None,
-        labels: Vec::new(),
-        blocked_by: Vec::new(),
-        parent: None,
-        dispatchable: true,
-        undispatchable_reason: None,
-        created_at: None,
-        updated_at: None,
-    };
+    // Nothing but the workspace may lie where other workspaces are.
+    let root = workspace.parent().unwrap().display().to_string();
+    let workspaces = WorkspacePolicy { strategy: WorkspaceStrategy::Empty, ..WorkspacePolicy::of(root, "") };
+    let policy = Policy { auto_approve, ..Policy::of("/", workspaces, agent) };
     EffectRequest {
         id: EffectId(1),
         key: "key".to_owned(),
         attempt: 1,
-        issue,
+        issue: Issue::new("1", "DS-1", "A title", "Todo"),
         run: Some(RunId::from("run-1")),
         policy: Arc::new(policy),
         workspace: Some(Workspace { path: workspace.display().to_string(), branch: None, base_commit: None }),

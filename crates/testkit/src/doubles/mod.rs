@@ -16,10 +16,7 @@ mod tracker;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use dalsegno_core::{
-    AgentKind, AgentPolicy, AutoApprove, BreakerPolicy, BudgetPolicy, CommitMode, HandoffPolicy, HooksPolicy, Issue,
-    IssueId, Policy, QuotaPolicy, Timestamp, TrackerPolicy, WorkspacePolicy, WorkspaceStrategy,
-};
+use dalsegno_core::{AgentKind, AgentPolicy, HandoffPolicy, Issue, Policy, Timestamp, TrackerPolicy, WorkspacePolicy};
 use dalsegno_durable::key::Secret;
 use dalsegno_durable::{HostOptions, MemoryStore, StoredHost};
 use dalsegno_engine::World;
@@ -115,67 +112,25 @@ pub fn policy() -> Policy {
     let mut provider = serde_json::Map::new();
     provider.insert("name".to_owned(), "main".into());
     Policy {
-        project_dir: "/project".to_owned(),
-        tracker: TrackerPolicy {
-            kind: "scripted".to_owned(),
-            provider,
-            required_labels: Vec::new(),
-            active_states: vec!["Todo".to_owned(), "In Progress".to_owned()],
-            terminal_states: vec!["Done".to_owned()],
-        },
-        poll_interval_ms: 30_000,
-        workspace: WorkspacePolicy {
-            root: "/workspaces".to_owned(),
-            strategy: WorkspaceStrategy::Clone,
-            repo: "/project".to_owned(),
-            base: None,
-            branch: "dalsegno/{{ issue.identifier }}".to_owned(),
-        },
-        hooks: HooksPolicy {
-            after_create: None,
-            before_run: None,
-            after_run: None,
-            before_remove: None,
-            timeout_ms: 60_000,
-        },
-        agent: AgentPolicy { command: Some("agent".to_owned()), max_turns: 5, ..AgentPolicy::of(AgentKind::Acp) },
+        tracker: TrackerPolicy { kind: "scripted".to_owned(), provider, ..TrackerPolicy::default() },
         handoff: Some(HandoffPolicy {
-            remote: "origin".to_owned(),
             checks: vec!["./test".to_owned()],
             check_timeout_ms: 60_000,
-            commit: CommitMode::Auto,
-            claim_state: None,
             state: Some("Human Review".to_owned()),
             comment: Some("Done.".to_owned()),
+            ..HandoffPolicy::default()
         }),
-        budget: BudgetPolicy::default(),
-        breaker: BreakerPolicy::default(),
-        quota: QuotaPolicy::default(),
-        auto_approve: AutoApprove::None,
         prompt_template: "Work.".to_owned(),
+        ..Policy::of(
+            "/project",
+            WorkspacePolicy::of("/workspaces", "/project"),
+            AgentPolicy { command: Some("agent".to_owned()), max_turns: 5, ..AgentPolicy::of(AgentKind::Acp) },
+        )
     }
 }
 
 /// An issue in `Todo` whose id and identifier are `name`.
 #[must_use]
 pub fn issue(name: &str) -> Issue {
-    Issue {
-        id: IssueId::from(name),
-        native_ref: None,
-        identifier: name.to_owned(),
-        title: format!("Title of {name}"),
-        description: None,
-        priority: None,
-        state: "Todo".to_owned(),
-        branch_name: None,
-        url: None,
-        assignee_id: None,
-        labels: Vec::new(),
-        blocked_by: Vec::new(),
-        parent: None,
-        dispatchable: true,
-        undispatchable_reason: None,
-        created_at: Some(Timestamp(0)),
-        updated_at: None,
-    }
+    Issue { created_at: Some(Timestamp(0)), ..Issue::new(name, name, format!("Title of {name}"), "Todo") }
 }

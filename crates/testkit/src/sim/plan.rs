@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use dalsegno_core::{
     AgentKind, AgentPolicy, AutoApprove, BlockerRef, BreakerPolicy, BudgetPolicy, CommitMode, Effect, HandoffPolicy,
     HooksPolicy, Issue, IssueId, Limits, Policy, Price, QuotaPolicy, Timestamp, TrackerPolicy, WorkspacePolicy,
-    WorkspaceStrategy,
 };
 
 use super::Knobs;
@@ -108,7 +107,6 @@ fn policy(dice: &mut Dice) -> Policy {
         by_state.insert("in progress".to_owned(), dice.pick([1, 2]));
     }
     let handoff = dice.permille(850).then(|| HandoffPolicy {
-        remote: "origin".to_owned(),
         checks: match dice.below(4) {
             0 => Vec::new(),
             1 | 2 => owned(&["./test"]),
@@ -123,30 +121,24 @@ fn policy(dice: &mut Dice) -> Policy {
             _ => Some("Human Review".to_owned()),
         },
         comment: dice.permille(700).then(|| "It is done.".to_owned()),
+        ..HandoffPolicy::default()
     });
     Policy {
         project_dir: "/p".to_owned(),
         tracker: TrackerPolicy {
-            kind: "local".to_owned(),
-            provider: serde_json::Map::new(),
             required_labels: if dice.permille(300) { owned(&[LABEL]) } else { Vec::new() },
             active_states: owned(&ACTIVE),
             terminal_states: owned(&TERMINAL),
+            ..TrackerPolicy::default()
         },
         poll_interval_ms: dice.pick([10_000, 10_000, 30_000]),
-        workspace: WorkspacePolicy {
-            root: "/w".to_owned(),
-            strategy: WorkspaceStrategy::Clone,
-            repo: ".".to_owned(),
-            base: None,
-            branch: "dalsegno/{{ issue.identifier }}".to_owned(),
-        },
+        workspace: WorkspacePolicy::of("/w", "."),
         hooks: HooksPolicy {
             after_create: some_script(dice, "after_create"),
             before_run: some_script(dice, "before_run"),
             after_run: some_script(dice, "after_run"),
             before_remove: some_script(dice, "before_remove"),
-            timeout_ms: 60_000,
+            ..HooksPolicy::default()
         },
         agent: AgentPolicy {
             command: Some("agent".to_owned()),
@@ -199,16 +191,8 @@ pub(crate) fn issue(number: u64, dice: &mut Dice) -> Issue {
     let blocker = 1 + dice.below(number.max(1));
     let blocked = number > 1 && blocker < number && dice.permille(150);
     Issue {
-        id: IssueId(format!("i{number}")),
-        native_ref: None,
-        identifier: format!("DS-{number}"),
-        title: format!("Issue {number}"),
         description: Some("words".to_owned()),
         priority: if dice.coin() { Some(dice.between(0, 6)) } else { None },
-        state: state.to_owned(),
-        branch_name: None,
-        url: None,
-        assignee_id: None,
         labels,
         blocked_by: if blocked {
             vec![BlockerRef {
@@ -219,10 +203,7 @@ pub(crate) fn issue(number: u64, dice: &mut Dice) -> Issue {
         } else {
             Vec::new()
         },
-        parent: None,
-        dispatchable: true,
-        undispatchable_reason: None,
         created_at: dice.permille(800).then(|| Timestamp(dice.between(0, 1_000))),
-        updated_at: None,
+        ..Issue::new(IssueId(format!("i{number}")), format!("DS-{number}"), format!("Issue {number}"), state)
     }
 }
