@@ -11,7 +11,7 @@ use dalsegno_core::{
 };
 use dalsegno_engine::{Clock, Reads, TranscriptEntry, TranscriptKind};
 use dalsegno_gateway::{Access, App, Control, LiveRun, RefreshAnswer, serve};
-use dalsegno_testkit::memory_reads::MemoryReads;
+use dalsegno_testkit::doubles::MemoryReads;
 use futures::future::BoxFuture;
 use serde_json::json;
 use tempfile::TempDir;

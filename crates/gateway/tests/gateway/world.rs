@@ -13,7 +13,7 @@ use dalsegno_core::{
 };
 use dalsegno_engine::{Clock, Reads, TranscriptEntry, TranscriptKind};
 use dalsegno_gateway::{Access, App, Control, Limits, LiveRun, RefreshAnswer, router};
-use dalsegno_testkit::memory_reads::MemoryReads;
+use dalsegno_testkit::doubles::MemoryReads;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::sync::watch;

@@ -4,11 +4,14 @@
 //! panics, hangs or answers late ([`Act`]). All calls go, in order, into one [`Record`], together with what the
 //! journal had acknowledged by then, so that "intent before effect" can be judged ([`Record::unintended`]).
 //! Waits use tokio's clock: with the paused one, tests take no time.
+//!
+//! [`MemoryReads`] is the double of the reading side, for what never drives: it is on no stage.
 
 mod agents;
 mod clock;
 mod journal;
 mod places;
+mod reads;
 mod record;
 mod script;
 mod tracker;
@@ -25,6 +28,7 @@ pub use agents::ScriptedAgents;
 pub use clock::TokioClock;
 pub use journal::MemoryJournal;
 pub use places::{ScriptedProcesses, ScriptedWorkflow, ScriptedWorkspaces, TranscriptMemory};
+pub use reads::MemoryReads;
 pub use record::{Call, Record};
 pub use script::{Act, Script};
 pub use tracker::{ScriptedTracker, ScriptedTrackers};

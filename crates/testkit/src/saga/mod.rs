@@ -1,5 +1,5 @@
 //! The crash walk of sagas: the pure machine over a log and a world that are kept apart from it, killed at every point, in
-//! every order of answers, and judged by the contract's invariants.
+//! every order of answers, and judged by its invariants.
 //!
 //! [`history`] plays one [`Scenario`] with its kills to its end and judges it; [`walk`] plays single kills and pairs of them.
 
