@@ -28,7 +28,7 @@ use crate::time::Timestamp;
 
 /// Accepted actions, and as many refused ones, that are remembered.
 const KEPT: usize = 1_000;
-/// Kinds that the contract knows and nothing executes yet.
+/// Kinds that have a name and that nothing executes yet.
 const LATER: [&str; 16] = [
     "cancel",
     "retry",

@@ -141,16 +141,18 @@ impl Machine {
         }
     }
 
+    /// The effects of this run whose outcome nobody knows, oldest first.
+    pub(crate) fn doubts(&self, id: &RunId) -> Vec<(EffectId, OpenEffect)> {
+        let open = self.state.open_effects.iter();
+        open.filter(|(_, open)| open.in_doubt && open.run.as_ref() == Some(id))
+            .map(|(effect, open)| (*effect, open.clone()))
+            .collect()
+    }
+
     /// The sweep is through: the run goes on from where the journal has it.
     pub(crate) fn resume(&mut self, id: &RunId) {
         let Some(run) = self.state.runs.get(id).cloned() else { return };
-        let doubts: Vec<(EffectId, OpenEffect)> = self
-            .state
-            .open_effects
-            .iter()
-            .filter(|(_, open)| open.in_doubt && open.run.as_ref() == Some(id))
-            .map(|(effect, open)| (*effect, open.clone()))
-            .collect();
+        let doubts = self.doubts(id);
         if run.phase == Phase::Assessing {
             self.assess(id);
             return;

@@ -70,14 +70,7 @@ impl Machine {
 
     /// Nothing depends any more on the outcome of what is in doubt in this run.
     pub(crate) fn abandon_doubts(&mut self, id: &RunId) {
-        let doubts: Vec<(EffectId, OpenEffect)> = self
-            .state
-            .open_effects
-            .iter()
-            .filter(|(_, open)| open.in_doubt && open.run.as_ref() == Some(id))
-            .map(|(effect, open)| (*effect, open.clone()))
-            .collect();
-        for (effect, open) in doubts {
+        for (effect, open) in self.doubts(id) {
             self.abandon(effect, &open);
         }
     }

@@ -274,7 +274,7 @@ impl Machine {
         self.assess_again.insert(id.clone(), Again { due_at: self.now.after_ms(ASSESS_AGAIN_MS), tries });
     }
 
-    /// When a run is done (the contract's rule), asked after each turn.
+    /// Whether the run is done; asked after each turn.
     pub(crate) fn assessed(&mut self, id: &RunId, issue: Result<Option<Issue>, Failure>, work: Result<Work, Failure>) {
         let Some(run) = self.state.runs.get(id).filter(|run| run.phase == Phase::Assessing).cloned() else { return };
         let Some(policy) = self.state.policy_of(id) else { return };

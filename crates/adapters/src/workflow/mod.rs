@@ -97,16 +97,6 @@ impl WorkflowFile {
         self.interpret(&read?)
     }
 
-    /// The keys that nothing reads, with the nearest known key for each.
-    ///
-    /// # Errors
-    /// When the front matter cannot be read.
-    pub fn unknown_keys(&self) -> Result<Vec<UnknownKey>, Failure> {
-        let bytes = self.read()?;
-        let (config, _body) = split(self.text(&bytes)?, &self.path)?;
-        Ok(keys::unknown(&config))
-    }
-
     fn read(&self) -> Result<Vec<u8>, Failure> {
         let missing = |why: String| {
             Failure::permanent("missing_workflow_file", format!("{} cannot be read: {why}", self.path.display()))

@@ -1,7 +1,7 @@
 //! Workspaces on this machine: a directory for each issue, and the daemon's own bare repository for each remote.
 //!
 //! An agent may write anything into its workspace, the git configuration included, and git runs much of what is
-//! configured. So (01-architecture.md, "Git is hostile ground"):
+//! configured: it is hostile ground. So:
 //! - A workspace is a repository of its own, with copied objects and without a remote.
 //! - No call on a workspace has credentials, reads the user's configuration, or may fetch anything.
 //! - Calls on the work tree do not read the workspace's configuration either (`work.rs`).

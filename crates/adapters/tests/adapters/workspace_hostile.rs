@@ -1,4 +1,4 @@
-//! What an agent plants in its repository does not run by our hand (01-architecture.md, "Git is hostile ground").
+//! What an agent plants in its repository does not run by our hand.
 
 use std::collections::BTreeMap;
 use std::fs;

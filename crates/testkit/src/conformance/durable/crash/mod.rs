@@ -1,4 +1,4 @@
-//! The crash suite: a script of the contract's scenarios that is played in a process of its own, killed at a point, played again to its
+//! The crash suite: a script of what a durable host promises, played in a process of its own, killed at a point, played again to its
 //! end, and judged from another process.
 //!
 //! For hosts that claim durability. A test gives the hosts and a way to look at the database from beside ([`World::new`]); the
