@@ -17,10 +17,9 @@ use crate::sim::Dice;
 
 /// Turns of the loop in one history for each step of its plan, before it counts as one that does not end.
 const TURNS_PER_STEP: u64 = 150;
-/// Things that an operator says, before the remotes are well again.
+/// Things that an operator says, before the remotes are well again. A step of which so much was said is done by hand: nobody can call one
+/// whose arguments are missing.
 const OPERATIONS: u32 = 6;
-/// Things that an operator says of one step, before doing it by hand: nobody can call one whose arguments are missing.
-const PATIENCE: u32 = 4;
 const ID: &str = "saga-1";
 
 /// A known bug, planted in what runs the machine.
@@ -501,7 +500,7 @@ impl Stage<'_> {
             let (generation, doubtful) = (record.generation, record.doubtful);
             let said = self.operations.entry(step.clone()).or_default();
             *said += 1;
-            if role == Role::Do && *said > PATIENCE {
+            if role == Role::Do && *said > OPERATIONS {
                 self.world.do_by_hand(&step, generation);
             }
             let stands = self.world.stands(&step);
