@@ -161,10 +161,15 @@ impl SagaHost {
         Ok(futures::stream::iter(taken).buffer_unordered(TAKEN_UP_AT_ONCE).collect().await)
     }
 
+    /// Lets go of every saga, and does not wait for that. No saga is run by this host afterwards.
+    pub fn let_go(&self) {
+        self.inner.stopping.cancel();
+    }
+
     /// Lets go of every saga, and waits until nothing of them is under way here. Calls that were are in doubt for whoever takes them up, as
     /// after a crash. No saga is run by this host afterwards.
     pub async fn stop(&self) {
-        self.inner.stopping.cancel();
+        self.let_go();
         // The sender is borrowed by the host, so it cannot be gone.
         let _ = self.inner.running.subscribe().wait_for(|running| *running == 0).await;
     }
@@ -175,10 +180,7 @@ impl SagaHost {
     /// [`SagaError::Unknown`], [`SagaError::Damaged`].
     pub async fn view(&self, id: &str) -> Result<SagaView, SagaError> {
         let (_, entries) = self.inner.look(id).await?;
-        let state = SagaState::replay(id, &entries)?;
-        let scope = ExecutionScope::saga(id).key();
-        let secret = self.inner.store().secret();
-        Ok(SagaView::of(id, &state, |step, role, generation| key(secret, &scope, step, role, generation)))
+        Ok(SagaView::with_keys(id, &SagaState::replay(id, &entries)?, self.inner.store().secret()))
     }
 
     /// Everything that is recorded of a saga, oldest first.
@@ -248,7 +250,7 @@ impl Inner {
             Err(StoreError::ScopeEnded) => return Err(unknown()),
             Err(error) => return Err(DurableError::Store(error).into()),
         };
-        Ok((looked.ended, read(id, &looked.effects)?))
+        Ok((looked.ended, read(id, looked.effects.iter().map(|(_, record)| record))?))
     }
 
     /// Boxed, because a saga may take up another one.
@@ -328,7 +330,7 @@ impl Inner {
             (_, Err(error)) => return Err(error),
         }
         let opened = self.store().open(&scope, Claim::IfFree).await.map_err(|error| scope_error(&scope, error))?;
-        let entries = read(&id, &opened.effects)?;
+        let entries = read(&id, opened.effects.iter().map(|(_, record)| record))?;
         let machine = SagaMachine::resume(&id, &entries, opened.lease.epoch, self.host.now())?;
         if let Some(end) = machine.state().end() {
             return Ok(over(id, end));

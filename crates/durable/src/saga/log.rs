@@ -5,7 +5,6 @@ use super::state::Damaged;
 use crate::canonical::ContentHash;
 use crate::envelope::EffectKind;
 use crate::record::{EffectRecord, EffectState, Progress};
-use crate::store::Place;
 
 /// The record of an entry.
 pub(super) fn record(number: u64, entry: &Entry) -> serde_json::Result<EffectRecord> {
@@ -30,9 +29,9 @@ pub(super) fn record(number: u64, entry: &Entry) -> serde_json::Result<EffectRec
 }
 
 /// The entries of a saga's records.
-pub(super) fn read(id: &str, effects: &[(Place, EffectRecord)]) -> Result<Vec<Entry>, Damaged> {
-    let mut entries = Vec::with_capacity(effects.len());
-    for ((_, record), number) in effects.iter().zip(1_u64..) {
+pub(super) fn read<'a>(id: &str, records: impl Iterator<Item = &'a EffectRecord>) -> Result<Vec<Entry>, Damaged> {
+    let mut entries = Vec::new();
+    for (record, number) in records.zip(1_u64..) {
         let damaged = |why: &str| Damaged { saga: id.to_owned(), entry: number, why: why.to_owned() };
         if record.replay_key != format!("{number:08}") {
             return Err(damaged("an entry is missing"));

@@ -262,9 +262,7 @@ impl Runner {
             }
             Command::View { reply } => {
                 let secret = self.inner.store().secret();
-                let view = SagaView::of(self.machine.id(), self.machine.state(), |step, role, generation| {
-                    key(secret, &self.key, step, role, generation)
-                });
+                let view = SagaView::with_keys(self.machine.id(), self.machine.state(), secret);
                 self.reply(reply, view);
             }
         }

@@ -3,9 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::event::{Failure, Role};
+use super::host::key;
+use super::log::read;
 use super::machine::Question;
-use super::state::{SagaState, StepState};
+use super::state::{Damaged, SagaState, StepState};
 use crate::clock::Timestamp;
+use crate::key::Secret;
+use crate::record::EffectRecord;
+use crate::scope::ExecutionScope;
 
 /// A saga for people.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -65,6 +70,28 @@ pub struct StepView {
 }
 
 impl SagaView {
+    /// Of the records in its scope, oldest first, for whoever reads a store beside its host; nothing without any.
+    ///
+    /// # Errors
+    /// [`Damaged`].
+    pub fn of_records<'a>(
+        id: &str,
+        records: impl Iterator<Item = &'a EffectRecord>,
+        secret: &Secret,
+    ) -> Result<Option<Self>, Damaged> {
+        let entries = read(id, records)?;
+        if entries.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Self::with_keys(id, &SagaState::replay(id, &entries)?, secret)))
+    }
+
+    /// Of a state, with the keys that the store's secret gives.
+    pub(super) fn with_keys(id: &str, state: &SagaState, secret: &Secret) -> Self {
+        let scope = ExecutionScope::saga(id).key();
+        Self::of(id, state, |step, role, generation| key(secret, &scope, step, role, generation))
+    }
+
     /// Of a state; `key` makes the idempotency key of a step in a generation.
     #[must_use]
     pub fn of(id: &str, state: &SagaState, key: impl Fn(&str, Role, u32) -> String) -> Self {
