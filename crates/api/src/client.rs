@@ -10,6 +10,7 @@ use crate::daemon::{DAEMON_FILE, STATE_DIR};
 use crate::error::{ErrorBody, ErrorDetail, code};
 use crate::exit;
 use crate::http::HttpTransport;
+use crate::saga::Saga;
 use crate::sse::EventStream;
 use crate::types::{
     Action, ActionState, BudgetReport, EffectPage, EventPage, Explanation, Health, IssueDetail, IssueList, Receipt,
@@ -210,6 +211,11 @@ impl Client {
         let limit = limit.map(|limit| limit.to_string());
         let path = format!("/api/v1/runs/{}/transcript", escaped(run));
         self.get(target(&path, [("after", after), ("limit", limit.as_deref())]))
+    }
+
+    /// `GET /api/v1/sagas/{id}`
+    pub fn saga(&self, id: &str) -> Result<Saga, ClientError> {
+        self.get(format!("/api/v1/sagas/{}", escaped(id)))
     }
 
     /// `GET /api/v1/runs/{id}/effects`

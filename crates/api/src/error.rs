@@ -8,6 +8,8 @@ pub mod code {
     pub const ISSUE_NOT_FOUND: &str = "issue_not_found";
     /// No run of this name is known.
     pub const RUN_NOT_FOUND: &str = "run_not_found";
+    /// No saga has this id.
+    pub const SAGA_NOT_FOUND: &str = "saga_not_found";
     /// Nothing is served under this path.
     pub const ROUTE_NOT_FOUND: &str = "route_not_found";
     /// The path is served, with other methods.

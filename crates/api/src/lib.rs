@@ -15,6 +15,7 @@ mod daemon;
 mod error;
 pub mod exit;
 mod http;
+mod saga;
 mod sse;
 mod types;
 
@@ -23,6 +24,7 @@ pub use cursor::{Cursor, CursorError};
 pub use daemon::{DAEMON_FILE, Daemon, LOCK_FILE, STATE_DIR, TOKEN_FILE};
 pub use error::{ErrorBody, ErrorDetail, code};
 pub use http::HttpTransport;
+pub use saga::{Approval, Saga, SagaStep};
 pub use sse::{EventStream, Frame, FrameReader};
 pub use types::{
     Action, ActionState, Attempts, BudgetLine, BudgetReport, Completion, Counts, Effect, EffectError, EffectPage,

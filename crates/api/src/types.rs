@@ -397,6 +397,10 @@ pub struct Run {
 pub struct Handoff {
     /// What is handed over.
     pub commit: String,
+    /// Its saga, for `GET /api/v1/sagas/{id}`; none where an older version handed over.
+    pub saga: Option<String>,
+    /// Why it is being undone, or was.
+    pub turned_back: Option<String>,
     /// Steps in their order.
     pub steps: Vec<HandoffStep>,
 }
@@ -406,13 +410,14 @@ pub struct Handoff {
 pub struct HandoffStep {
     /// `push`, `comment`, `move`.
     pub step: String,
-    /// `pending`, `intended`, `waiting`, `done`, `parked`.
+    /// `pending`, `awaiting_approval`, `intended`, `waiting`, `in_doubt`, `done`, `not_applied`, `undoing`, `undone`, `skipped`,
+    /// `parked`.
     pub state: String,
     /// Failures so far, while it waits.
     pub failures: u32,
-    /// When it is tried again.
+    /// When it is tried again, when the doubt is looked into, or when the approval expires.
     pub due_at: Option<String>,
-    /// Why it is parked.
+    /// Why it was refused, or is parked.
     pub reason: Option<String>,
 }
 
@@ -584,7 +589,7 @@ pub struct Refreshed {
 pub struct Action {
     /// Version of this shape: 1.
     pub schema_version: u32,
-    /// What is to be done: `set_budget`, `release`.
+    /// What is to be done: `set_budget`, `release`, `approve`, `deny`, `settle`.
     pub action_kind: String,
     /// To what.
     pub target: Target,
@@ -672,10 +677,14 @@ pub struct ActionState {
 /// How an action ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Completion {
-    /// `completed`.
+    /// `completed` or `failed`.
     pub status: String,
     /// When.
     pub at: String,
+    /// Why it failed: a stable code.
+    pub code: Option<String>,
+    /// Why, in words.
+    pub reason: Option<String>,
 }
 
 /// `GET /api/v1/usage`: the ledger's sums, newest first.

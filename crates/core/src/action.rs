@@ -1,13 +1,14 @@
 //! Actions: what an operator wants, and the durable answer to it.
 //!
 //! # States
-//! An action is refused, or accepted and completed. All that it decides is in one batch with its acceptance; its receipt
-//! leaves the machine when that batch is durable.
+//! An action is refused, or accepted; an accepted one is completed, or has failed. What it decides is in one batch with its
+//! acceptance; its receipt leaves the machine when that batch is durable.
 //!
 //! # Transitions
 //! - `set_budget` of an issue or of the daemon (the UTC day on which it is given): absolute limits over the policy's. An
 //!   issue that is parked for exactly the limit that is raised goes on.
 //! - `release` of a parked issue: its breakers and its count of runs start over. What it used stays used.
+//! - `approve` and `deny` of a handoff whose pivot waits for that, `settle` of a parked step of one: see [`crate::settle`].
 //! - Every other kind is refused with `not_available`: nothing executes it yet.
 //!
 //! # Invariants
@@ -18,18 +19,20 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::budget::{BudgetLimit, BudgetOverride};
+use crate::effect::Failure;
 use crate::event::Event;
 use crate::ids::IssueId;
 use crate::issue::IssueStatus;
 use crate::ledger::day_of;
 use crate::machine::Machine;
+use crate::settle::Saying;
 use crate::state::State;
 use crate::time::Timestamp;
 
 /// Accepted actions, and as many refused ones, that are remembered.
 const KEPT: usize = 1_000;
 /// Kinds that have a name and that nothing executes yet.
-const LATER: [&str; 16] = [
+const LATER: [&str; 13] = [
     "cancel",
     "retry",
     "rehydrate",
@@ -39,10 +42,7 @@ const LATER: [&str; 16] = [
     "comment",
     "transition_issue",
     "create_followup",
-    "approve",
-    "deny",
     "answer",
-    "settle",
     "refresh",
     "drain",
     "undrain",
@@ -51,9 +51,9 @@ const LATER: [&str; 16] = [
 /// What an operator wants.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ActionRequest {
-    /// What is to be done: `set_budget`, `release`.
+    /// What is to be done: `set_budget`, `release`, `approve`, `deny`, `settle`.
     pub kind: String,
-    /// What kind of thing it is done to: `issue`, `daemon`.
+    /// What kind of thing it is done to: `issue`, `run`, `saga`, `daemon`.
     pub target_kind: String,
     /// Identifier or id, ignoring case.
     pub target_id: String,
@@ -90,8 +90,11 @@ pub struct Receipt {
     pub reason: Option<String>,
     /// When it was decided.
     pub issued_at: Timestamp,
-    /// When it was completed.
+    /// When it was completed, or had failed.
     pub completed_at: Option<Timestamp>,
+    /// Why it failed after it was accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
     /// This is the answer to an earlier sending.
     pub replayed: bool,
 }
@@ -108,12 +111,12 @@ pub struct ActionRecord {
 }
 
 /// Why an action is refused.
-struct Refusal {
+pub(crate) struct Refusal {
     code: &'static str,
     reason: String,
 }
 
-fn refusal(code: &'static str, reason: impl Into<String>) -> Refusal {
+pub(crate) fn refusal(code: &'static str, reason: impl Into<String>) -> Refusal {
     Refusal { code, reason: reason.into() }
 }
 
@@ -122,6 +125,7 @@ enum Deed {
     IssueBudget(IssueId, BudgetOverride),
     DayBudget(BudgetOverride),
     Release(IssueId),
+    Say(Box<Saying>),
 }
 
 impl Machine {
@@ -159,12 +163,17 @@ impl Machine {
             ("release", "issue") => {
                 let issue = self.target(request)?;
                 let status = self.state.issues.get(&issue).map_or(IssueStatus::Idle, |entry| entry.status);
-                if status == IssueStatus::Parked {
+                let live = self.state.issues.get(&issue).is_some_and(|entry| entry.current_run.is_some());
+                if status == IssueStatus::Parked && live {
+                    let reason = "a step of its handoff is parked: say how that goes on (settle), and the rest follows";
+                    Err(refusal("handoff_parked", reason))
+                } else if status == IssueStatus::Parked {
                     Ok(Deed::Release(issue))
                 } else {
                     Err(refusal("not_parked", format!("the issue is {}, not parked", status.as_str())))
                 }
             }
+            ("approve" | "deny" | "settle", _) => Ok(Deed::Say(Box::new(self.judged_saying(request)?))),
             ("set_budget" | "release", other) => {
                 Err(refusal("invalid_payload", format!("{kind} has no target of kind {other:?}")))
             }
@@ -173,7 +182,7 @@ impl Machine {
         }
     }
 
-    fn target(&self, request: &ActionRequest) -> Result<IssueId, Refusal> {
+    pub(crate) fn target(&self, request: &ActionRequest) -> Result<IssueId, Refusal> {
         let key = &request.target_id;
         let issues = self.state.issues.values();
         let by_identifier = issues.clone().find(|entry| entry.issue.identifier.eq_ignore_ascii_case(key));
@@ -186,6 +195,7 @@ impl Machine {
         let (action_id, correlation_id) = self.action_names(request);
         let issue = match &deed {
             Deed::IssueBudget(issue, _) | Deed::Release(issue) => Some(issue.clone()),
+            Deed::Say(saying) => Some(saying.issue.clone()),
             Deed::DayBudget(_) => None,
         };
         self.emit(Event::ActionAccepted {
@@ -212,6 +222,11 @@ impl Machine {
                 let day = Some(day_of(self.now));
                 self.emit(Event::BudgetSet { issue: None, day, limits, action_id: action_id.clone() });
                 self.go_on_with_day(limits);
+            }
+            Deed::Say(saying) => {
+                self.tell(*saying, &action_id, &correlation_id);
+                self.answer(caller, &action_id);
+                return;
             }
             Deed::Release(id) => {
                 self.emit(Event::Released { issue: id.clone(), action_id: action_id.clone() });
@@ -334,7 +349,7 @@ fn nanousd(value: &Value) -> Option<u64> {
 
 impl State {
     /// Remembers an action, and no more of them than are kept.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the fold hands it these three kinds alone")]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the fold hands it these four kinds alone")]
     pub(crate) fn fold_action(&mut self, event: &Event, at: Timestamp) {
         match event {
             Event::ActionAccepted {
@@ -364,7 +379,14 @@ impl State {
                     record.receipt.completed_at = Some(at);
                 }
             }
-            // Only these three come here.
+            Event::ActionFailed { action_id, correlation_id: _, issue: _, failure } => {
+                let failed = self.actions.iter_mut().rev().find(|record| record.receipt.action_id == *action_id);
+                if let Some(record) = failed {
+                    record.receipt.completed_at = Some(at);
+                    record.receipt.failure = Some(failure.clone());
+                }
+            }
+            // Only these four come here.
             _ => {}
         }
         if self.actions.len() > KEPT {
@@ -389,6 +411,7 @@ fn receipt_of(names: [&String; 5], refusal: Option<(&String, &String)>, at: Time
         reason: refusal.map(|(_, reason)| reason.clone()),
         issued_at: at,
         completed_at: None,
+        failure: None,
         replayed: false,
     }
 }

@@ -25,7 +25,7 @@ use crate::issue::IssueEntry;
 use crate::ledger::{ByModel, day_of};
 use crate::machine::Machine;
 use crate::policy::{Limits, Policy};
-use crate::run::{Phase, Run};
+use crate::run::Run;
 use crate::time::Timestamp;
 use crate::usage::Usage;
 
@@ -367,7 +367,7 @@ impl Machine {
 
     /// When the run's issue will have used up its time, if that ends the run.
     fn time_ends(&self, run: &Run) -> Option<Timestamp> {
-        if run.phase.past_pivot() || run.phase == Phase::Stopping {
+        if run.past_pivot() || run.ending.is_some() {
             return None;
         }
         let entry = self.state.issues.get(&run.issue)?;

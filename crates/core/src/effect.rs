@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{CommitId, EffectId, IssueId, RunId, SessionId};
 use crate::issue::{Issue, Workspace};
 use crate::policy::{Hook, Policy};
+use crate::run::SagaStep;
+use crate::settle::SagaWord;
 use crate::time::Timestamp;
 use crate::usage::Usage;
 
@@ -62,7 +64,37 @@ pub enum Effect {
         /// Position in `handoff.checks`, from 0.
         index: u32,
     },
-    /// Push `commit` to the branch on the remote; never forces.
+    /// Hand the work over: a saga of push, comment and move, from its intent to its end.
+    HandOff {
+        /// Id of the saga.
+        saga: String,
+        /// What is handed over.
+        commit: CommitId,
+        /// Where the remote branch is known to be; `None`: it must not exist, or already hold `commit`.
+        expected: Option<CommitId>,
+        /// The state that the issue was in when this was decided. Found in neither this nor the target state, it was moved
+        /// on by somebody else.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<String>,
+    },
+    /// Tell the saga of a handoff what an operator says of it.
+    TellSaga {
+        /// Id of the saga.
+        saga: String,
+        /// The step that it is about.
+        step: SagaStep,
+        /// What is said.
+        word: SagaWord,
+        /// Who says it.
+        by: String,
+        /// Why.
+        why: String,
+        /// The action that it carries out.
+        action_id: String,
+        /// What the action is joined with.
+        correlation_id: String,
+    },
+    /// Push `commit` to the branch on the remote. Of older versions: see [`Effect::HandOff`].
     PushBranch {
         /// What to push.
         commit: CommitId,
@@ -71,7 +103,7 @@ pub enum Effect {
     },
     /// Bring what the remote's branch is at into the workspace, so that the agent can merge it.
     BringRemote,
-    /// Comment on the issue; carries a marker made from the effect's key.
+    /// Comment on the issue. Of older versions: see [`Effect::HandOff`].
     Comment {
         /// The commit that the comment speaks of.
         commit: CommitId,
@@ -101,7 +133,7 @@ pub enum InDoubtPolicy {
 
 impl Effect {
     /// The words of all kinds, as [`Effect::kind`] says them.
-    pub const KINDS: [&str; 14] = [
+    pub const KINDS: [&str; 16] = [
         "prepare_workspace",
         "run_hook",
         "move_issue",
@@ -112,6 +144,8 @@ impl Effect {
         "commit_leftovers",
         "fetch_commit",
         "run_check",
+        "hand_off",
+        "tell_saga",
         "push_branch",
         "bring_remote",
         "comment",
@@ -132,6 +166,8 @@ impl Effect {
             Self::CommitLeftovers => "commit_leftovers",
             Self::FetchCommit => "fetch_commit",
             Self::RunCheck { .. } => "run_check",
+            Self::HandOff { .. } => "hand_off",
+            Self::TellSaga { .. } => "tell_saga",
             Self::PushBranch { .. } => "push_branch",
             Self::BringRemote => "bring_remote",
             Self::Comment { .. } => "comment",
@@ -153,6 +189,8 @@ impl Effect {
             | Self::CommitLeftovers
             | Self::FetchCommit
             | Self::RunCheck { .. }
+            | Self::HandOff { .. }
+            | Self::TellSaga { .. }
             | Self::BringRemote
             | Self::RemoveWorkspace { .. } => InDoubtPolicy::Rerun,
         }
@@ -230,6 +268,8 @@ pub struct EffectRequest {
     pub workspace: Option<Workspace>,
     /// Branch that the journal knows for the issue, and the commit that we put there.
     pub known_branch: Option<KnownBranch>,
+    /// Nobody wants it any more: what of it has begun is undone as far as that goes, and nothing is begun.
+    pub unwanted: bool,
     /// What to do.
     pub effect: Effect,
 }
@@ -367,14 +407,21 @@ pub enum EffectOutput {
         /// End of its output, at most 4 KiB.
         output_tail: String,
     },
-    /// The remote branch holds the commit.
+    /// The saga of the handoff is over.
+    HandedOff {
+        /// How.
+        end: SagaEnd,
+    },
+    /// The saga has recorded what it was told.
+    SagaTold,
+    /// The remote branch holds the commit. Of older versions.
     Pushed,
     /// What the remote's branch is at is in the workspace.
     RemoteBrought {
         /// Its commit.
         commit: CommitId,
     },
-    /// The comment is on the issue.
+    /// The comment is on the issue. Of older versions.
     Commented,
     /// The directory is gone.
     WorkspaceRemoved,
@@ -383,6 +430,18 @@ pub enum EffectOutput {
         /// What would be lost.
         reason: String,
     },
+}
+
+/// How the saga of a handoff ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SagaEnd {
+    /// Every step is done.
+    Committed,
+    /// What was done is undone.
+    Compensated,
+    /// An operator left something as it is.
+    Abandoned,
 }
 
 /// How a session came about.

@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 use crate::usage::Usage;
 
 /// Version of the event format; a reader refuses newer ones.
-pub const EVENT_FORMAT: u32 = 2;
+pub const EVENT_FORMAT: u32 = 3;
 
 /// An event at its place in the journal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -124,9 +124,25 @@ pub enum Event {
     /// What stands between a turn's work and its handoff.
     HandoffMissing { run: RunId, missing: Missing },
     /// The handoff began, with evidence for `commit`.
-    SagaStarted { run: RunId, commit: CommitId, evidence: String },
+    SagaStarted {
+        run: RunId,
+        commit: CommitId,
+        evidence: String,
+        /// Its id; none in journals of older versions.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        saga: Option<String>,
+    },
     /// A step of the handoff changed.
-    SagaStep { run: RunId, step: SagaStep, state: StepState },
+    SagaStep {
+        run: RunId,
+        step: SagaStep,
+        state: StepState,
+        /// Number of the entry of the saga's log that says so; 0 in journals of older versions.
+        #[serde(default)]
+        entry: u64,
+    },
+    /// From now on the handoff is undone.
+    SagaTurnedBack { run: RunId, failure: Failure },
     /// The push was refused, because the remote's branch has commits that ours does not contain; they are in the
     /// workspace now. The handoff is off until the agent merged them.
     BranchDiverged { run: RunId, remote: CommitId },
@@ -181,6 +197,8 @@ pub enum Event {
     },
     /// An accepted action has done what it is for.
     ActionCompleted { action_id: String, correlation_id: String, issue: Option<IssueId> },
+    /// An accepted action could not do what it is for.
+    ActionFailed { action_id: String, correlation_id: String, issue: Option<IssueId>, failure: Failure },
     /// An operator set limits over the policy's: of an issue, or of a UTC day.
     BudgetSet { issue: Option<IssueId>, day: Option<i64>, limits: BudgetOverride, action_id: String },
     /// An operator released a parked issue: breakers and the count of runs start over.
@@ -225,6 +243,7 @@ impl Event {
             Self::HandoffMissing { .. } => "handoff_missing",
             Self::SagaStarted { .. } => "saga_started",
             Self::SagaStep { .. } => "saga_step",
+            Self::SagaTurnedBack { .. } => "saga_turned_back",
             Self::BranchDiverged { .. } => "branch_diverged",
             Self::SagaEnded { .. } => "saga_ended",
             Self::EffectIntended { .. } => "effect_intended",
@@ -235,6 +254,7 @@ impl Event {
             Self::ActionAccepted { .. } => "action_accepted",
             Self::ActionRejected { .. } => "action_rejected",
             Self::ActionCompleted { .. } => "action_completed",
+            Self::ActionFailed { .. } => "action_failed",
             Self::BudgetSet { .. } => "budget_set",
             Self::Released { .. } => "released",
         }
@@ -261,6 +281,7 @@ impl Event {
             | Self::Parked { issue, .. } => Some(issue),
             Self::ActionAccepted { issue, .. }
             | Self::ActionCompleted { issue, .. }
+            | Self::ActionFailed { issue, .. }
             | Self::BudgetSet { issue, .. } => issue.as_ref(),
             Self::DaemonStarted { .. }
             | Self::ActionRejected { .. }
@@ -286,6 +307,7 @@ impl Event {
             | Self::HandoffMissing { .. }
             | Self::SagaStarted { .. }
             | Self::SagaStep { .. }
+            | Self::SagaTurnedBack { .. }
             | Self::BranchDiverged { .. }
             | Self::SagaEnded { .. } => None,
         }
@@ -314,6 +336,7 @@ impl Event {
             | Self::HandoffMissing { run, .. }
             | Self::SagaStarted { run, .. }
             | Self::SagaStep { run, .. }
+            | Self::SagaTurnedBack { run, .. }
             | Self::BranchDiverged { run, .. }
             | Self::SagaEnded { run, .. } => Some(run),
             Self::HookEnded { run, .. }
@@ -330,6 +353,7 @@ impl Event {
             | Self::ActionAccepted { .. }
             | Self::ActionRejected { .. }
             | Self::ActionCompleted { .. }
+            | Self::ActionFailed { .. }
             | Self::BudgetSet { .. }
             | Self::Released { .. }
             | Self::TrackerHealth { .. }

@@ -1,172 +1,155 @@
-//! The handoff of a run to a plain git remote: push (the pivot), then comment and move, which hang on the
-//! push and not on each other. Each step is an effect with intent, outcome, key and probe.
+//! The handoff of a run: a saga of the library of durable effects, performed as one effect. The machine says what is handed over, and
+//! when it is no longer wanted; the saga says how far it is, and that becomes events here.
+//!
+//! # States
+//! The run is in [`Phase::Delivering`] from the saga's intent to its end, also while a step of it is parked or waits for an approval: then
+//! nothing of the run moves, and it takes no slot.
+//!
+//! # Transitions
+//! - committed: the branch is handed over, whatever the run was to end with.
+//! - compensated: the run ends as was decided, or the issue parks with what turned the saga back. A branch that somebody else went on with
+//!   gives the agent a turn to merge it, once in a run.
+//! - abandoned: an operator left a step as it is. Handed over if the pivot is done, else parked.
+//! - the saga cannot be run at all: the issue parks.
 
-use crate::effect::{Effect, EffectOutput, Failure, Missing, PromptSpec};
+use crate::effect::{Effect, EffectOutput, Failure, Missing, PromptSpec, SagaEnd};
 use crate::event::Event;
-use crate::ids::{CommitId, RunId};
+use crate::ids::{CommitId, EffectId, RunId};
 use crate::issue::IssueStatus;
 use crate::machine::Machine;
 use crate::policy::HandoffPolicy;
-use crate::run::{Ending, Handoff, Phase, Run, RunOutcome, SagaStep, StepState, Then};
-use crate::time::Timestamp;
+use crate::run::{Ending, Handoff, Phase, Run, RunOutcome, SagaProgress, SagaStep, StepState, Then};
 
-/// Failures of one step before it parks.
-const STEP_FAILURES: u32 = 8;
 /// Turns in a run to merge what somebody else pushed to the branch.
 const MERGE_TURNS: u32 = 1;
-/// First wait after a failed step; doubles with each further one.
-const STEP_BASE_MS: u64 = 1_000;
-/// Longest wait between two tries of a step.
-const STEP_CAP_MS: u64 = 60_000;
 
 impl Machine {
-    /// The evidence is there: the agent is ended, then the steps run.
+    /// The evidence is there: the agent is ended, then the saga runs.
     pub(crate) fn begin_handoff(&mut self, run: &Run, commit: CommitId, evidence: String) {
-        self.emit(Event::SagaStarted { run: run.id.clone(), commit, evidence });
+        let saga = Some(named(&format!("{}.handoff", run.id), '.', run.merges));
+        self.emit(Event::SagaStarted { run: run.id.clone(), commit, evidence, saga });
         self.set_status(&run.issue, IssueStatus::HandingOff, None, None);
-        self.begin(&run.id, Phase::Closing, &named("close", run.merges), Effect::StopAgent);
+        self.begin(&run.id, Phase::Closing, &named("close", '/', run.merges), Effect::StopAgent);
     }
 
-    /// The agent is gone: the pivot is intended.
+    /// The agent is gone: the saga begins.
     pub(crate) fn deliver(&mut self, id: &RunId) {
-        self.enter(id, Phase::Delivering);
-        self.intend_step(id, SagaStep::Push);
-    }
-
-    fn intend_step(&mut self, id: &RunId, step: SagaStep) {
         let Some(run) = self.state.runs.get(id) else { return };
-        let (Some(handoff), Some(policy)) = (&run.handoff, self.state.policy_of(id)) else { return };
-        let Some(plan) = &policy.handoff else { return };
-        let issue = run.issue.clone();
-        let commit = handoff.commit.clone();
-        let effect = match step {
-            SagaStep::Push => {
-                let expected = self.state.issues.get(&issue).and_then(|entry| entry.handed_off.clone());
-                Effect::PushBranch { commit, expected }
-            }
-            SagaStep::Comment => Effect::Comment { commit, checks: plan.checks.clone() },
-            SagaStep::Move => match &plan.state {
-                Some(to) => Effect::MoveIssue { to: to.clone(), from: self.state_of(&issue) },
-                None => return,
-            },
-        };
-        let name = named(step.as_str(), run.merges);
-        self.emit(Event::SagaStep { run: id.clone(), step, state: StepState::Intended });
-        self.intend(&issue, Some(id), &name, effect);
+        let (issue, name) = (run.issue.clone(), named("handoff", '/', run.merges));
+        let Some(Handoff { commit, saga: Some(saga), .. }) = run.handoff.clone() else { return };
+        let expected = self.state.issues.get(&issue).and_then(|entry| entry.handed_off.clone());
+        let from = self.state_of(&issue);
+        self.begin(id, Phase::Delivering, &name, Effect::HandOff { saga, commit, expected, from });
     }
 
-    /// A step's effect is settled.
-    pub(crate) fn after_step(&mut self, run: &Run, step: SagaStep, result: Result<EffectOutput, Failure>) {
-        match result {
-            Ok(output) if is_output_of(step, &output) => {
-                if let EffectOutput::Moved { state } = &output {
-                    self.note_own_move(&run.issue, state.clone());
-                } else {
-                    self.own_write(&run.issue);
-                }
-                self.emit(Event::SagaStep { run: run.id.clone(), step, state: StepState::Done });
-            }
-            // Its outcome is recorded as done, so it must not be tried again.
-            Ok(_) => {
-                let failure = Failure::permanent("wrong_output", format!("{} answered something else", step.as_str()));
-                self.step_failed(run, step, &failure);
-            }
-            Err(failure) => self.step_failed(run, step, &failure),
+    /// The saga moved: what is new becomes events.
+    pub(crate) fn saga_moved(&mut self, effect: EffectId, progress: &SagaProgress) {
+        let run = self.state.open_effects.get(&effect).and_then(|open| open.run.clone());
+        let Some(run) = run.and_then(|run| self.state.runs.get(&run)).cloned() else { return };
+        let Some(handoff) = run.handoff.as_ref().filter(|handoff| handoff.heard < progress.entry) else { return };
+        if let Some(failure) = &progress.turned_back
+            && handoff.turned_back.is_none()
+        {
+            self.emit(Event::SagaTurnedBack { run: run.id.clone(), failure: failure.clone() });
         }
-        self.advance(&run.id);
-    }
-
-    /// Something failed past the pivot that is no step's own outcome: nothing is taken back, steps that nobody performs do
-    /// not start, and the issue parks when those under way have ended.
-    pub(crate) fn fail_past_pivot(&mut self, id: &RunId, failure: &Failure) {
-        let Some(run) = self.state.runs.get(id) else { return };
-        let (phase, steps) = (run.phase, run.handoff.clone().map_or_else(Vec::new, |handoff| handoff.steps));
-        let ours = self.state.open_effects.values().filter(|open| open.run.as_ref() == Some(id));
-        let under_way: Vec<SagaStep> = ours.clone().filter_map(|open| step_of(&open.effect)).collect();
-        let idle = ours.count() == 0;
-        if phase == Phase::Delivering {
-            let (code, detail) = (failure.code.clone(), failure.to_string());
-            let then = Then::Park { detail, limit: None };
-            let ending = Ending { outcome: RunOutcome::Failed, reason: code, then };
-            self.emit(Event::RunEnding { run: id.clone(), ending });
-            for (step, state) in steps {
-                let stands = state == StepState::Intended && !under_way.contains(&step);
-                if stands || state == StepState::Pending {
-                    let state = StepState::Parked { reason: failure.to_string() };
-                    self.emit(Event::SagaStep { run: id.clone(), step, state });
+        for (step, state) in &progress.steps {
+            if handoff.step(*step).is_some_and(|known| known != state) {
+                let (id, entry) = (run.id.clone(), progress.entry);
+                self.emit(Event::SagaStep { run: id, step: *step, state: state.clone(), entry });
+                if *state == StepState::Done {
+                    self.note_done(&run, *step, progress.moved.as_ref());
                 }
             }
-            self.advance(id);
-        } else if phase == Phase::AfterRun && idle {
-            self.finish(id);
+        }
+        self.note_rest(&run.id);
+    }
+
+    /// What we did to the issue is not news when the tracker is read the next time.
+    fn note_done(&mut self, run: &Run, step: SagaStep, moved: Option<&String>) {
+        match (step, moved) {
+            (SagaStep::Move, Some(to)) => self.note_own_move(&run.issue, to.clone()),
+            (SagaStep::Push | SagaStep::Comment | SagaStep::Move, _) => self.own_write(&run.issue),
         }
     }
 
-    fn step_failed(&mut self, run: &Run, step: SagaStep, failure: &Failure) {
-        let failures = run.handoff.as_ref().map_or(0, |handoff| failures_of(handoff, step)) + 1;
-        let state = if failure.retryable && failures < STEP_FAILURES {
-            let wait = STEP_BASE_MS.saturating_mul(1_u64 << failures.min(16)).min(STEP_CAP_MS);
-            StepState::Waiting { failures, due_at: self.now.after_ms(wait) }
-        } else {
-            StepState::Parked { reason: failure.to_string() }
-        };
-        self.emit(Event::SagaStep { run: run.id.clone(), step, state });
-    }
-
-    /// Starts what can start; ends the handoff when nothing can move any more.
-    pub(crate) fn advance(&mut self, id: &RunId) {
+    /// The issue waits for whom the saga waits for.
+    fn note_rest(&mut self, id: &RunId) {
         let Some(run) = self.state.runs.get(id).filter(|run| run.phase == Phase::Delivering) else { return };
-        let Some(handoff) = run.handoff.clone() else { return };
-        if handoff.steps.iter().any(|(_, state)| matches!(state, StepState::Intended | StepState::Waiting { .. })) {
-            // Independent steps go on side by side; the pivot has to be done before any of them starts.
-            return;
-        }
-        if let Some(reason) = pivot_parked(&handoff) {
-            if self.merge_first(&run.id.clone(), &reason) {
-                return;
-            }
-            self.end_handoff(id, RunOutcome::Interrupted, code_of(&reason), Then::Park { detail: reason, limit: None });
-            return;
-        }
-        let pending: Vec<SagaStep> =
-            handoff.steps.iter().filter(|(_, state)| *state == StepState::Pending).map(|(step, _)| *step).collect();
-        if !pending.is_empty() {
-            for step in pending {
-                self.intend_step(id, step);
+        let (issue, Some(handoff)) = (run.issue.clone(), run.handoff.clone()) else { return };
+        let status = self.state.issues.get(&issue).map(|entry| entry.status);
+        if !handoff.rests() {
+            if status != Some(IssueStatus::HandingOff) {
+                self.set_status(&issue, IssueStatus::HandingOff, None, None);
             }
             return;
         }
-        let parked: Vec<String> = handoff
-            .steps
-            .iter()
-            .filter_map(|(step, state)| match state {
-                StepState::Parked { reason } => Some(format!("{}: {reason}", step.as_str())),
-                StepState::Pending | StepState::Intended | StepState::Waiting { .. } | StepState::Done => None,
-            })
-            .collect();
+        let parked = handoff.parked();
         if parked.is_empty() {
-            self.end_handoff(id, RunOutcome::Completed, "handed_off".to_owned(), Then::HandedOff);
-        } else {
-            let detail = format!("the branch is pushed, but {}", parked.join("; "));
-            let then = Then::Park { detail, limit: None };
-            self.end_handoff(id, RunOutcome::Interrupted, "handoff_step_failed".to_owned(), then);
+            let reason = "its handoff waits for an approval";
+            self.set_status(&issue, IssueStatus::WaitingApproval, Some(reason), None);
+        } else if status != Some(IssueStatus::Parked) {
+            let pushed = handoff.step(SagaStep::Push) == Some(&StepState::Done);
+            let detail = format!("{}{}", if pushed { "the branch is pushed, but " } else { "" }, parked.join("; "));
+            self.park_issue(&issue, Some(id), "handoff_step_failed", detail, None);
         }
     }
 
-    /// Somebody else went on with our branch, and the push was refused for certain: nothing was delivered. Once in a
-    /// run, the agent gets a turn to merge that; tells whether it does.
-    fn merge_first(&mut self, id: &RunId, reason: &str) -> bool {
-        let Some(run) = self.state.runs.get(id) else { return false };
-        let Some(policy) = self.state.policy_of(id) else { return false };
-        let turns_left = run.counted_turns < policy.agent.max_turns;
-        if code_of(reason) != "branch_diverged" || run.merges >= MERGE_TURNS || !turns_left {
-            return false;
+    /// The saga is over, or cannot be run.
+    pub(crate) fn after_handoff(&mut self, run: &Run, result: Result<EffectOutput, Failure>) {
+        let Some(handoff) = self.state.runs.get(&run.id).and_then(|run| run.handoff.clone()) else { return };
+        let pushed = handoff.step(handoff.pivot()) == Some(&StepState::Done);
+        let interrupted = |reason: &str, detail: String| Ending {
+            outcome: RunOutcome::Interrupted,
+            reason: reason.to_owned(),
+            then: Then::Park { detail, limit: None },
+        };
+        let handed_off =
+            Ending { outcome: RunOutcome::Completed, reason: "handed_off".to_owned(), then: Then::HandedOff };
+        let decided = run.ending.clone();
+        match result {
+            Ok(EffectOutput::HandedOff { end: SagaEnd::Committed }) => self.end_handoff(run, true, handed_off),
+            Ok(EffectOutput::HandedOff { end: SagaEnd::Abandoned }) if pushed => {
+                self.end_handoff(run, false, handed_off);
+            }
+            Ok(EffectOutput::HandedOff { end: SagaEnd::Abandoned }) => {
+                let detail = "an operator left a step of the handoff as it is".to_owned();
+                self.end_handoff(run, false, interrupted("handoff_abandoned", detail));
+            }
+            Ok(EffectOutput::HandedOff { end: SagaEnd::Compensated }) => {
+                let why = handoff
+                    .turned_back
+                    .clone()
+                    .unwrap_or_else(|| Failure::permanent("handoff_undone", "the handoff was undone"));
+                let to_merge = decided.is_none() && self.may_merge(run, &why);
+                if to_merge {
+                    return self.merge_first(run);
+                }
+                let ending = decided.unwrap_or_else(|| interrupted(&why.code, why.to_string()));
+                self.end_handoff(run, false, ending);
+            }
+            Ok(_) => {
+                let failure = Failure::permanent("wrong_output", "hand_off answered something else");
+                self.end_handoff(run, false, interrupted(&failure.code, failure.to_string()));
+            }
+            // It was not begun, and nobody wants it any more.
+            Err(failure) => {
+                let ending = decided.filter(|_| failure.code == CANCELED);
+                let ending = ending.unwrap_or_else(|| interrupted(&failure.code, failure.to_string()));
+                self.end_handoff(run, false, ending);
+            }
         }
-        let (issue, turn) = (run.issue.clone(), run.turn);
-        self.emit(Event::SagaEnded { run: id.clone(), committed: false });
-        self.set_status(&issue, IssueStatus::Running, None, None);
-        self.begin(id, Phase::Bringing, &format!("bring/{turn}"), Effect::BringRemote);
-        true
+    }
+
+    /// Whether the agent gets a turn to merge what somebody else pushed.
+    fn may_merge(&self, run: &Run, why: &Failure) -> bool {
+        let turns = self.state.policy_of(&run.id).map_or(0, |policy| policy.agent.max_turns);
+        why.code == "branch_diverged" && run.merges < MERGE_TURNS && run.counted_turns < turns
+    }
+
+    fn merge_first(&mut self, run: &Run) {
+        self.emit(Event::SagaEnded { run: run.id.clone(), committed: false });
+        self.set_status(&run.issue, IssueStatus::Running, None, None);
+        self.begin(&run.id, Phase::Bringing, &format!("bring/{}", run.turn), Effect::BringRemote);
     }
 
     /// The remote's commits are in the workspace: the agent merges them.
@@ -177,42 +160,39 @@ impl Machine {
         self.next_turn(&run.id, PromptSpec::Continue { missing });
     }
 
-    fn end_handoff(&mut self, id: &RunId, outcome: RunOutcome, reason: String, then: Then) {
-        // One that failed beside its steps has its ending already.
-        let decided = self.state.runs.get(id).and_then(|run| run.ending.clone());
-        let ending = decided.clone().unwrap_or(Ending { outcome, reason, then });
-        self.emit(Event::SagaEnded { run: id.clone(), committed: ending.then == Then::HandedOff });
-        if decided.is_none() {
-            self.emit(Event::RunEnding { run: id.clone(), ending });
+    fn end_handoff(&mut self, run: &Run, committed: bool, ending: Ending) {
+        self.emit(Event::SagaEnded { run: run.id.clone(), committed });
+        if run.ending.as_ref() != Some(&ending) {
+            self.emit(Event::RunEnding { run: run.id.clone(), ending });
         }
-        self.after_run(id);
+        self.after_run(&run.id);
     }
 
-    /// Steps whose wait is over are tried again, under the same key.
-    pub(crate) fn due_steps(&mut self) {
-        let due: Vec<(RunId, SagaStep)> = self
-            .waiting_steps()
-            .filter(|(_, _, due_at)| *due_at <= self.now)
-            .map(|(run, step, _)| (run.clone(), step))
-            .collect();
-        for (run, step) in due {
-            self.intend_step(&run, step);
-        }
+    /// A handoff that an older version began has no saga: what of it took place has to be looked at.
+    pub(crate) fn end_outdated_handoff(&mut self, run: &Run) {
+        let detail =
+            "the handoff was begun by an older version; look at branch, comment and state, then release the issue";
+        let then = Then::Park { detail: detail.to_owned(), limit: None };
+        let reason = "handoff_outdated".to_owned();
+        self.end_handoff(run, false, Ending { outcome: RunOutcome::Interrupted, reason, then });
     }
 
-    pub(crate) fn steps_due(&self) -> Option<Timestamp> {
-        self.waiting_steps().map(|(_, _, due_at)| due_at).min()
+    /// It is a handoff: not to be cut, but to be let go of.
+    #[must_use]
+    pub fn is_handoff(&self, effect: EffectId) -> bool {
+        self.state.open_effects.get(&effect).is_some_and(|open| matches!(open.effect, Effect::HandOff { .. }))
     }
 
-    fn waiting_steps(&self) -> impl Iterator<Item = (&RunId, SagaStep, Timestamp)> {
-        self.state.runs.values().filter(|run| run.phase == Phase::Delivering && !run.sweeping).flat_map(|run| {
-            run.handoff.iter().flat_map(|handoff| &handoff.steps).filter_map(|(step, state)| match state {
-                StepState::Waiting { due_at, .. } => Some((&run.id, *step, *due_at)),
-                StepState::Pending | StepState::Intended | StepState::Done | StepState::Parked { .. } => None,
-            })
-        })
+    /// Nothing of the effect moves before somebody says how: it holds up no end of the daemon.
+    #[must_use]
+    pub fn is_resting(&self, effect: EffectId) -> bool {
+        let run = self.state.open_effects.get(&effect).and_then(|open| self.state.runs.get(open.run.as_ref()?));
+        run.is_some_and(Run::rests)
     }
 }
+
+/// Code of what was given up before it began.
+pub(crate) const CANCELED: &str = "canceled";
 
 /// Whether a policy wants the step. The order is that of [`SagaStep::ALL`].
 pub(crate) fn is_planned(step: SagaStep, plan: &HandoffPolicy) -> bool {
@@ -223,54 +203,10 @@ pub(crate) fn is_planned(step: SagaStep, plan: &HandoffPolicy) -> bool {
     }
 }
 
-/// Whether this can come of the step's effect.
-fn is_output_of(step: SagaStep, output: &EffectOutput) -> bool {
-    match step {
-        SagaStep::Push => *output == EffectOutput::Pushed,
-        SagaStep::Comment => *output == EffectOutput::Commented,
-        SagaStep::Move => matches!(output, EffectOutput::Moved { .. }),
-    }
-}
-
-/// The step that an effect belongs to.
-pub(crate) fn step_of(effect: &Effect) -> Option<SagaStep> {
-    match effect {
-        Effect::PushBranch { .. } => Some(SagaStep::Push),
-        Effect::Comment { .. } => Some(SagaStep::Comment),
-        Effect::MoveIssue { .. } => Some(SagaStep::Move),
-        Effect::PrepareWorkspace { .. }
-        | Effect::RunHook { .. }
-        | Effect::StartSession { .. }
-        | Effect::Prompt { .. }
-        | Effect::StopAgent
-        | Effect::Sweep
-        | Effect::CommitLeftovers
-        | Effect::FetchCommit
-        | Effect::RunCheck { .. }
-        | Effect::BringRemote
-        | Effect::RemoveWorkspace { .. } => None,
-    }
-}
-
-/// The name of an effect of a handoff. The one after a merge is another one.
-fn named(what: &str, merges: u32) -> String {
+/// The name of something of a handoff. The one after a merge is another one.
+fn named(what: &str, between: char, merges: u32) -> String {
     match merges {
         0 => what.to_owned(),
-        merges => format!("{what}/{merges}"),
+        merges => format!("{what}{between}{merges}"),
     }
-}
-
-fn failures_of(handoff: &Handoff, step: SagaStep) -> u32 {
-    handoff.failures.iter().find(|(name, _)| *name == step).map_or(0, |(_, failures)| *failures)
-}
-
-fn pivot_parked(handoff: &Handoff) -> Option<String> {
-    handoff.steps.iter().find_map(|(step, state)| match (step, state) {
-        (SagaStep::Push, StepState::Parked { reason }) => Some(reason.clone()),
-        _ => None,
-    })
-}
-
-fn code_of(reason: &str) -> String {
-    reason.split(':').next().unwrap_or(reason).to_owned()
 }

@@ -28,6 +28,7 @@ mod run;
 mod run_end;
 mod run_life;
 mod schedule;
+mod settle;
 mod state;
 mod time;
 mod turn;
@@ -39,7 +40,7 @@ pub use breaker::{Breaker, FailedRun, Seen, signature};
 pub use budget::{BudgetLimit, BudgetLine, BudgetOverride, DayUse};
 pub use effect::{
     Answer, Effect, EffectOutput, EffectRequest, Failure, InDoubtPolicy, KnownBranch, Missing, Outcome, ProbeAnswer,
-    PromptSpec, Query, SessionStart, TurnOutcome, Work,
+    PromptSpec, Query, SagaEnd, SessionStart, TurnOutcome, Work,
 };
 pub use event::{EVENT_FORMAT, Event, Recorded};
 pub use explain::{Explanation, Rule};
@@ -54,7 +55,8 @@ pub use policy::{
     HooksPolicy, Limits, Policy, Price, QuotaPolicy, Sandbox, SandboxNetwork, TrackerPolicy, WorkspacePolicy,
     WorkspaceStrategy,
 };
-pub use run::{Ending, Handoff, Phase, Run, RunOutcome, SagaStep, StepState, Then};
+pub use run::{Ending, Handoff, Phase, Run, RunOutcome, SagaProgress, SagaStep, StepState, Then};
+pub use settle::{SagaWord, SettleVerb};
 pub use state::{IllegalEvent, OpenEffect, SNAPSHOT_FORMAT, Snapshot, State};
 pub use time::Timestamp;
 pub use usage::{Report, Usage};

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::action::{ActionRequest, Receipt};
 use crate::effect::{Answer, Effect, EffectRequest, Failure, KnownBranch, Outcome, Query};
 use crate::event::{Event, Recorded};
+use crate::handoff::CANCELED;
 use crate::ids::{EffectId, IssueId, PolicyHash, RunId};
 use crate::issue::IssueEntry;
 use crate::policy::Policy;
-use crate::run::Phase;
+use crate::run::{Phase, Run, SagaProgress};
 use crate::schedule::Poll;
-use crate::state::{IllegalEvent, SNAPSHOT_FORMAT, Snapshot, State};
+use crate::state::{IllegalEvent, OpenEffect, SNAPSHOT_FORMAT, Snapshot, State};
 use crate::time::Timestamp;
 use crate::usage::Report;
 use crate::view::{DaemonView, End, IssueView, RunView, UsageView, View};
@@ -55,6 +56,13 @@ pub enum Input {
         id: QueryId,
         /// The answer.
         answer: Answer,
+    },
+    /// The saga of a handoff moved. Comes before its effect's end.
+    SagaMoved {
+        /// The effect.
+        effect: EffectId,
+        /// Where the saga is now.
+        progress: SagaProgress,
     },
     /// An agent gave a sign.
     Signal {
@@ -199,9 +207,6 @@ pub struct Machine {
     pub(crate) poll: Poll,
     pub(crate) assess_again: BTreeMap<RunId, Again>,
     pub(crate) probe_again: BTreeMap<EffectId, Again>,
-    /// Steps in doubt that are not tried again when they did not take place, and why nobody knew. A restart's own doubt
-    /// does not count, and so starts with none.
-    pub(crate) last_probes: BTreeMap<EffectId, Failure>,
     /// Last sign of life of each agent.
     pub(crate) activity: BTreeMap<RunId, Timestamp>,
     /// Last journaled usage report of each run.
@@ -256,7 +261,6 @@ impl Machine {
             poll: Poll::default(),
             assess_again: BTreeMap::new(),
             probe_again: BTreeMap::new(),
-            last_probes: BTreeMap::new(),
             activity: BTreeMap::new(),
             usage_at: BTreeMap::new(),
             usage_waits: BTreeMap::new(),
@@ -321,6 +325,11 @@ impl Machine {
                     self.answered(purpose, answer);
                 }
             }
+            Input::SagaMoved { effect, progress } => {
+                if self.performing.contains(&effect) {
+                    self.saga_moved(effect, &progress);
+                }
+            }
             Input::Signal { run, signal } => self.signal(&run, &signal),
             Input::Refresh => self.poll_soon(),
             Input::ClockJumped => {
@@ -366,13 +375,14 @@ impl Machine {
         Output::Wait(self.next_due())
     }
 
-    /// Nothing runs, nothing is eligible, nothing waits for a time, and the tracker was read since the last change.
+    /// Nothing runs, nothing is eligible, nothing waits for a time, and the tracker was read since the last change. What
+    /// waits for an operator does not count.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         self.pending.is_empty()
             && self.in_flight.is_none()
-            && self.state.runs.is_empty()
-            && self.state.open_effects.is_empty()
+            && self.state.runs.values().all(Run::rests)
+            && self.state.open_effects.keys().all(|effect| self.is_resting(*effect))
             && self.state.tracker_failure.is_none()
             && self.poll.is_fresh()
             && !self.state.issues.values().any(|entry| self.is_waiting(entry))
@@ -536,7 +546,7 @@ impl Machine {
 
     fn release(&mut self, id: EffectId) -> Option<EffectRequest> {
         if self.unwanted.remove(&id) {
-            let failure = Failure::retryable("canceled", "given up before it was performed");
+            let failure = Failure::retryable(CANCELED, "given up before it was performed");
             self.effect_ended(id, Outcome::Failed { failure });
             return None;
         }
@@ -546,6 +556,9 @@ impl Machine {
                 self.performing.insert(id);
                 if let (Effect::Prompt { .. }, Some(run)) = (&request.effect, &request.run) {
                     self.activity.insert(run.clone(), self.now);
+                }
+                if request.unwanted {
+                    self.outputs.push_back(Output::Cancel(id));
                 }
             }
             None if self.state.open_effects.contains_key(&id) => {
@@ -570,8 +583,15 @@ impl Machine {
             policy: open.run.as_ref().map_or_else(|| self.state.policy(), |run| self.state.policy_of(run))?,
             workspace: entry.workspace.clone(),
             known_branch: known_branch(entry),
+            unwanted: self.is_unwanted(open),
             effect: open.effect.clone(),
         })
+    }
+
+    /// A handoff that is taken up only to be undone.
+    fn is_unwanted(&self, open: &OpenEffect) -> bool {
+        let run = open.run.as_ref().and_then(|run| self.state.runs.get(run));
+        matches!(open.effect, Effect::HandOff { .. }) && run.is_some_and(|run| run.ending.is_some())
     }
 
     fn probing(&self, id: EffectId) -> bool {

@@ -318,6 +318,9 @@ pub struct HandoffPolicy {
     pub state: Option<String>,
     /// Liquid template of the comment; `None`: no comment.
     pub comment: Option<String>,
+    /// An operator has to approve the handoff's pivot within so many milliseconds; `None`: nobody is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval_ms: Option<u64>,
 }
 
 impl Default for HandoffPolicy {
@@ -330,8 +333,14 @@ impl Default for HandoffPolicy {
             claim_state: None,
             state: None,
             comment: Some("{{ issue.identifier }} ({{ issue.title }}) is ready for review.".to_owned()),
+            approval_ms: None,
         }
     }
+}
+
+impl HandoffPolicy {
+    /// How long an approval stays open, unless something else is said: a day.
+    pub const APPROVAL_MS: u64 = 86_400_000;
 }
 
 /// What happens with files that the agent left uncommitted.

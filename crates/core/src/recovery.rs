@@ -14,12 +14,11 @@ use crate::time::Timestamp;
 pub(crate) const SWEEP: &str = "sweep";
 /// Code of a failure that is no more than not knowing.
 pub(crate) const IN_DOUBT: &str = "in_doubt";
-/// Times in one run that nobody knew while the daemon lived, before the run fails; past the pivot, before the step that
-/// is in doubt parks.
+/// Times in one run that nobody knew while the daemon lived, before the run fails.
 const DOUBTS: u32 = 5;
 /// Tries of an effect on an issue between runs before it is given up.
 const ISSUE_EFFECT_TRIES: u32 = 5;
-/// Probes of one effect that may tell nothing before its step parks.
+/// Probes of one effect that may tell nothing before it counts as failed.
 const PROBE_TRIES: u32 = 30;
 /// First wait before a probe is tried again; doubles up to the cap.
 const PROBE_BASE_MS: u64 = 1_000;
@@ -72,7 +71,11 @@ impl Machine {
         } else {
             self.abandon(id, open);
             let reason = format!("{} never came to an end", open.effect.kind());
-            self.emit(Event::WorkspaceKept { issue: open.issue.clone(), reason });
+            if let Effect::TellSaga { action_id, correlation_id, .. } = &open.effect {
+                self.after_telling(&open.issue, (action_id, correlation_id), Err(Failure::permanent(IN_DOUBT, reason)));
+            } else {
+                self.emit(Event::WorkspaceKept { issue: open.issue.clone(), reason });
+            }
         }
     }
 
@@ -92,15 +95,12 @@ impl Machine {
                 let failure = Failure::permanent("sweep_failed", reason);
                 self.settle(id, open, Outcome::Failed { failure }, false);
             }
-        } else if run.phase == Phase::Delivering && open.effect.in_doubt() != InDoubtPolicy::Probe {
-            // No step of this version's handoff: there is nothing to ask the world about.
-            self.settle(id, open, Outcome::Failed { failure: unknown }, false);
-        } else if run.phase == Phase::Delivering {
-            if run.doubts >= DOUBTS {
-                self.last_probes.insert(id, unknown);
-            }
-            self.probe(id);
-        } else if run.phase == Phase::Stopping || (run.phase == Phase::AfterRun && run.doubts >= DOUBTS) {
+        } else if run.phase == Phase::Delivering && run.doubts < DOUBTS {
+            // The saga is taken up again: what is known of it is recorded.
+            self.intend_again(id);
+        } else if matches!(run.phase, Phase::Stopping | Phase::Delivering)
+            || (run.phase == Phase::AfterRun && run.doubts >= DOUBTS)
+        {
             self.settle(id, open, Outcome::Failed { failure: unknown }, false);
         } else if run.doubts >= DOUBTS {
             self.fail_run(&run.id, &unknown);
@@ -158,14 +158,14 @@ impl Machine {
             return;
         }
         if run.phase == Phase::Delivering {
-            for (effect, open) in &doubts {
-                match open.effect.in_doubt() {
-                    InDoubtPolicy::Probe => self.probe(*effect),
-                    InDoubtPolicy::Rerun => self.intend_again(*effect),
-                    InDoubtPolicy::RemakeWorkspace | InDoubtPolicy::History => self.abandon(*effect, open),
+            let sagas = doubts.iter().filter(|(_, open)| matches!(open.effect, Effect::HandOff { .. }));
+            match sagas.map(|(effect, _)| *effect).next() {
+                Some(saga) => self.intend_again(saga),
+                None => {
+                    self.abandon_doubts(id);
+                    self.end_outdated_handoff(&run);
                 }
             }
-            self.advance(id);
             return;
         }
         let mut launch = matches!(run.phase, Phase::Prompting);
@@ -218,33 +218,23 @@ impl Machine {
         let Some(open) = self.state.open_effects.get(&id).filter(|open| open.in_doubt).cloned() else { return };
         match answer {
             ProbeAnswer::Applied(output) => {
-                self.forget_probes(id);
+                self.probe_again.remove(&id);
                 self.settle(id, &open, Outcome::Done { output }, true);
             }
-            ProbeAnswer::NotApplied => match self.forget_probes(id) {
-                None => self.intend_again(id),
-                Some(mut failure) => {
-                    failure.retryable = false;
-                    failure.message = format!("{DOUBTS} times nobody knew; the last: {}", failure.message);
-                    self.settle(id, &open, Outcome::Failed { failure }, true);
-                }
-            },
+            ProbeAnswer::NotApplied => {
+                self.probe_again.remove(&id);
+                self.intend_again(id);
+            }
             ProbeAnswer::Inconclusive(mut failure) => {
                 self.probe_later(id);
                 if self.probe_again.get(&id).is_some_and(|again| again.tries > PROBE_TRIES) {
-                    self.forget_probes(id);
+                    self.probe_again.remove(&id);
                     failure.message = format!("whether it was applied could not be told: {}", failure.message);
                     failure.retryable = false;
                     self.settle(id, &open, Outcome::Failed { failure }, true);
                 }
             }
         }
-    }
-
-    /// The world has told, or never will. Answers why the effect was in doubt if it must not be tried again.
-    fn forget_probes(&mut self, id: EffectId) -> Option<Failure> {
-        self.probe_again.remove(&id);
-        self.last_probes.remove(&id)
     }
 
     /// Looks again at what could not be told the last time.

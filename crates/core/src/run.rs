@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::budget::BudgetLimit;
-use crate::effect::PromptSpec;
+use crate::effect::{Failure, PromptSpec};
 use crate::ids::{CommitId, IssueId, PolicyHash, RunId, SessionId};
 use crate::ledger::TurnLedger;
 use crate::time::Timestamp;
@@ -104,6 +104,21 @@ impl Run {
     }
 }
 
+impl Run {
+    /// From the pivot's intent on, reconciliation leaves the run alone.
+    #[must_use]
+    pub fn past_pivot(&self) -> bool {
+        let delivered = || self.handoff.as_ref().is_some_and(Handoff::past_pivot);
+        matches!(self.phase, Phase::AfterRun | Phase::Ended) || (self.phase == Phase::Delivering && delivered())
+    }
+
+    /// Nothing of it moves before somebody says how its handoff goes on.
+    #[must_use]
+    pub fn rests(&self) -> bool {
+        self.phase == Phase::Delivering && !self.sweeping && self.handoff.as_ref().is_some_and(Handoff::rests)
+    }
+}
+
 /// Older snapshots do not say; there a run's workspace counted as standing when its issue had one.
 fn was_prepared() -> bool {
     true
@@ -170,12 +185,6 @@ impl Phase {
         Self::AfterRun,
         Self::Ended,
     ];
-
-    /// From the pivot's intent on, reconciliation leaves the run alone.
-    #[must_use]
-    pub fn past_pivot(self) -> bool {
-        matches!(self, Self::Delivering | Self::AfterRun | Self::Ended)
-    }
 
     /// The word on the wire.
     #[must_use]
@@ -272,22 +281,108 @@ pub enum Then {
     HandedOff,
 }
 
-/// The handoff of a run.
+/// The handoff of a run, as far as its saga told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Handoff {
     /// What is handed over.
     pub commit: CommitId,
-    /// Steps, in the order of the plan; the push is the pivot.
+    /// Id of its saga; `None`: an older version began it.
+    #[serde(default)]
+    pub saga: Option<String>,
+    /// Steps, in the order of the plan.
     pub steps: Vec<(SagaStep, StepState)>,
-    /// Failures of each step that failed.
-    pub failures: Vec<(SagaStep, u32)>,
+    /// Why it is being undone, if it is.
+    #[serde(default)]
+    pub turned_back: Option<Failure>,
+    /// Entries of the saga's log that were heard, as far as they changed a step.
+    #[serde(default)]
+    pub heard: u64,
+}
+
+impl Handoff {
+    /// Where a step is; `None`: the plan has no such step.
+    #[must_use]
+    pub fn step(&self, step: SagaStep) -> Option<&StepState> {
+        self.steps.iter().find(|(name, _)| *name == step).map(|(_, state)| state)
+    }
+
+    /// The step after which nothing is undone.
+    #[must_use]
+    pub fn pivot(&self) -> SagaStep {
+        SagaStep::Push
+    }
+
+    /// The pivot is under way or done, as far as is known: the saga only goes forward.
+    #[must_use]
+    pub fn past_pivot(&self) -> bool {
+        self.step(self.pivot()).is_some_and(|state| match state {
+            StepState::Intended | StepState::InDoubt { .. } | StepState::Done | StepState::Skipped => true,
+            StepState::Pending
+            | StepState::AwaitingApproval { .. }
+            | StepState::Waiting { .. }
+            | StepState::NotApplied { .. }
+            | StepState::Undoing
+            | StepState::Undone
+            | StepState::Parked { .. } => false,
+        })
+    }
+
+    /// Nothing of it moves before somebody says how.
+    #[must_use]
+    pub fn rests(&self) -> bool {
+        let mut waits = false;
+        self.steps.iter().all(|(_, state)| match state {
+            StepState::Parked { .. } | StepState::AwaitingApproval { .. } => {
+                waits = true;
+                true
+            }
+            StepState::Pending
+            | StepState::Done
+            | StepState::NotApplied { .. }
+            | StepState::Undone
+            | StepState::Skipped => true,
+            StepState::Intended | StepState::Waiting { .. } | StepState::InDoubt { .. } | StepState::Undoing => false,
+        }) && waits
+    }
+
+    /// The parked steps, each with why.
+    #[must_use]
+    pub fn parked(&self) -> Vec<String> {
+        let parked = self.steps.iter().filter_map(|(step, state)| match state {
+            StepState::Parked { reason } => Some(format!("{}: {reason}", step.as_str())),
+            StepState::Pending
+            | StepState::AwaitingApproval { .. }
+            | StepState::Intended
+            | StepState::Waiting { .. }
+            | StepState::InDoubt { .. }
+            | StepState::Done
+            | StepState::NotApplied { .. }
+            | StepState::Undoing
+            | StepState::Undone
+            | StepState::Skipped => None,
+        });
+        parked.collect()
+    }
+}
+
+/// How far the saga of a handoff is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SagaProgress {
+    /// Number of the entry of its log that brought it here, from 1.
+    pub entry: u64,
+    /// Where each step is.
+    pub steps: Vec<(SagaStep, StepState)>,
+    /// Why it is being undone, if it is.
+    pub turned_back: Option<Failure>,
+    /// The state that the tracker has the issue in since it was moved.
+    pub moved: Option<String>,
 }
 
 /// The steps of the handoff to a plain git remote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SagaStep {
-    /// Push the branch: the pivot.
+    /// Push the branch.
     Push,
     /// Comment on the issue.
     Comment,
@@ -318,18 +413,61 @@ pub enum StepState {
     Pending,
     /// Intended; the outcome is not known yet.
     Intended,
-    /// It failed and is tried again.
+    /// Somebody has to approve it.
+    AwaitingApproval {
+        /// Of what is to be done; an answer is for this and nothing else.
+        fingerprint: String,
+        /// Until when.
+        expires_at: Timestamp,
+    },
+    /// It was not applied, and is tried again.
     Waiting {
         /// Failures so far.
         failures: u32,
         /// When.
         due_at: Timestamp,
     },
+    /// Nobody knows whether it was applied.
+    InDoubt {
+        /// When that is looked into.
+        due_at: Timestamp,
+    },
     /// Done.
     Done,
+    /// It was not applied, and is not tried again.
+    NotApplied {
+        /// Why.
+        reason: String,
+    },
+    /// It is being undone.
+    Undoing,
+    /// Done, and undone.
+    Undone,
+    /// An operator left it as it is.
+    Skipped,
     /// It needs an operator.
     Parked {
         /// Why.
         reason: String,
     },
+}
+
+impl StepState {
+    /// The word on the wire.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Intended => "intended",
+            Self::AwaitingApproval { .. } => "awaiting_approval",
+            Self::Waiting { .. } => "waiting",
+            Self::InDoubt { .. } => "in_doubt",
+            Self::Done => "done",
+            Self::NotApplied { .. } => "not_applied",
+            Self::Undoing => "undoing",
+            Self::Undone => "undone",
+            Self::Skipped => "skipped",
+            Self::Parked { .. } => "parked",
+        }
+    }
 }

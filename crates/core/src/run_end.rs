@@ -35,8 +35,12 @@ impl Machine {
 
     /// The run failed: tried again with backoff, or parked when trying again cannot help, or would deliver again.
     pub(crate) fn fail_run(&mut self, id: &RunId, failure: &Failure) {
-        if self.state.runs.get(id).is_some_and(|run| run.phase.past_pivot()) {
-            self.fail_past_pivot(id, failure);
+        if self.state.runs.get(id).is_some_and(Run::past_pivot) {
+            // What is delivered stays delivered.
+            let idle = !self.state.open_effects.values().any(|open| open.run.as_ref() == Some(id));
+            if idle && self.state.runs.get(id).is_some_and(|run| run.phase == Phase::AfterRun) {
+                self.finish(id);
+            }
             return;
         }
         let then = if failure.retryable {
@@ -52,7 +56,15 @@ impl Machine {
     /// The run is going to end: gives up what is under way and ends the agent. Without effect past the pivot.
     pub(crate) fn stop_run(&mut self, id: &RunId, ending: Ending) {
         let Some(run) = self.state.runs.get(id) else { return };
-        if run.phase.past_pivot() || run.phase == Phase::Stopping {
+        if run.past_pivot() || run.phase == Phase::Stopping {
+            return;
+        }
+        if run.phase == Phase::Delivering {
+            // The saga turns back if it still can, and its end is the run's.
+            if run.ending.is_none() {
+                self.emit(Event::RunEnding { run: id.clone(), ending });
+                self.cancel_effects(id);
+            }
             return;
         }
         let issue = run.issue.clone();
@@ -129,6 +141,8 @@ impl Machine {
             Effect::CommitLeftovers
             | Effect::FetchCommit
             | Effect::RunCheck { .. }
+            | Effect::HandOff { .. }
+            | Effect::TellSaga { .. }
             | Effect::PushBranch { .. }
             | Effect::BringRemote
             | Effect::Comment { .. }

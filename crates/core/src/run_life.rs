@@ -3,7 +3,6 @@
 
 use crate::effect::{Effect, EffectOutput, Failure, Missing, Outcome, PromptSpec, Query, TurnOutcome, Work};
 use crate::event::Event;
-use crate::handoff::step_of;
 use crate::ids::{CommitId, EffectId, IssueId, RunId};
 use crate::issue::{Issue, IssueStatus, Workspace, normalized_state, state_in};
 use crate::machine::{Again, Machine, Purpose};
@@ -69,7 +68,6 @@ impl Machine {
             self.after_issue_effect(&open.issue, &open.effect, result);
             return;
         };
-        let result = result.map(|output| self.left_by_us(&run, &open.effect, output, probed));
         if run.phase == Phase::Stopping {
             self.after_stopping(&run, &open.effect, result);
         } else {
@@ -79,10 +77,8 @@ impl Machine {
 
     /// What follows an effect of a run. Closed over all effects, so that a new one has to be given its place.
     fn after_run_effect(&mut self, run: &Run, effect: &Effect, result: Result<EffectOutput, Failure>) {
-        if run.phase == Phase::Delivering
-            && let Some(step) = step_of(effect)
-        {
-            self.after_step(run, step, result);
+        if matches!(effect, Effect::HandOff { .. }) {
+            self.after_handoff(run, result);
             return;
         }
         let output = match result {
@@ -141,8 +137,12 @@ impl Machine {
                 }
             }
             Effect::Sweep => return self.resume(&run.id),
-            // They have their place among the steps of a handoff, and between runs.
-            Effect::PushBranch { .. } | Effect::Comment { .. } | Effect::RemoveWorkspace { .. } => {}
+            // They have their place elsewhere: at the end of a run, in journals of older versions, and between runs.
+            Effect::HandOff { .. }
+            | Effect::TellSaga { .. }
+            | Effect::PushBranch { .. }
+            | Effect::Comment { .. }
+            | Effect::RemoveWorkspace { .. } => {}
         }
         self.fail_run(&run.id, &wrong_output(effect));
     }
@@ -163,6 +163,8 @@ impl Machine {
             | Effect::CommitLeftovers
             | Effect::FetchCommit
             | Effect::RunCheck { .. }
+            | Effect::HandOff { .. }
+            | Effect::TellSaga { .. }
             | Effect::PushBranch { .. }
             | Effect::BringRemote
             | Effect::Comment { .. }
@@ -395,6 +397,9 @@ impl Machine {
 
     fn after_issue_effect(&mut self, issue: &IssueId, effect: &Effect, result: Result<EffectOutput, Failure>) {
         match (effect, result) {
+            (Effect::TellSaga { action_id, correlation_id, .. }, result) => {
+                self.after_telling(issue, (action_id, correlation_id), result);
+            }
             (Effect::RunHook { hook }, result) => {
                 let failure = result.err();
                 self.emit(Event::HookEnded { issue: issue.clone(), run: None, hook: *hook, failure });
@@ -413,19 +418,6 @@ impl Machine {
             (_, Ok(_)) => {}
         }
         self.poll_soon();
-    }
-
-    /// A move in doubt whose issue is somewhere else now took place, or never will: somebody went on with it. While
-    /// the agent works that is where it works from. Once it does not, ours is the state that we moved it to, and what
-    /// the tracker says beyond that is somebody else's change, which the next poll takes in.
-    fn left_by_us(&self, run: &Run, effect: &Effect, output: EffectOutput, probed: bool) -> EffectOutput {
-        let (Effect::MoveIssue { to, .. }, EffectOutput::Moved { state }) = (effect, &output) else { return output };
-        let terminal =
-            self.state.policy_of(&run.id).is_some_and(|policy| state_in(state, &policy.tracker.terminal_states));
-        if probed && run.phase != Phase::Claiming && !terminal && normalized_state(state) != normalized_state(to) {
-            return EffectOutput::Moved { state: to.clone() };
-        }
-        output
     }
 
     /// The issue's state, as far as the journal knows.

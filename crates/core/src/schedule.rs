@@ -58,7 +58,6 @@ impl Machine {
             self.poll_soon();
         }
         self.stalls();
-        self.due_steps();
         self.look_again();
         if self.poll.in_flight.is_none() && self.now >= self.poll.due_at && !self.draining {
             self.ask_tracker();
@@ -78,7 +77,7 @@ impl Machine {
         let again = self.assess_again.values().chain(self.probe_again.values()).map(|again| again.due_at);
         let day = self.held_day.map(|_| next_day(self.now));
         let governed = [self.reports_due(), self.suspensions_due(), self.holds_due(), self.budget_due(), day];
-        let dues = retries.chain(poll).chain(again).chain(self.stall_due()).chain(self.steps_due());
+        let dues = retries.chain(poll).chain(again).chain(self.stall_due());
         dues.chain(governed.into_iter().flatten()).min()
     }
 
@@ -214,7 +213,9 @@ impl Machine {
         }
         if status == IssueStatus::HandedOff && state_in(&issue.state, &policy.tracker.terminal_states) {
             self.set_status(&id, IssueStatus::Completed, Some("the tracker says terminal"), None);
-        } else if self.may_reopen(&id, policy) {
+        } else if self.state.issues.get(&id).is_some_and(|entry| entry.current_run.is_none())
+            && self.may_reopen(&id, policy)
+        {
             self.reopen(&id, "changed by somebody else");
         }
     }

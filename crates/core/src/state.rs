@@ -20,7 +20,7 @@ use crate::time::Timestamp;
 use crate::usage::Usage;
 
 /// Version of the snapshot format; a reader refuses newer ones.
-pub const SNAPSHOT_FORMAT: u32 = 2;
+pub const SNAPSHOT_FORMAT: u32 = 3;
 
 /// Issues that are not visible any more and remembered.
 const GONE_KEPT: usize = 10_000;
@@ -157,7 +157,10 @@ impl State {
             Event::AgentResumed { agent } => {
                 self.suspended.remove(agent);
             }
-            Event::ActionAccepted { .. } | Event::ActionRejected { .. } | Event::ActionCompleted { .. } => {
+            Event::ActionAccepted { .. }
+            | Event::ActionRejected { .. }
+            | Event::ActionCompleted { .. }
+            | Event::ActionFailed { .. } => {
                 self.fold_action(event, at);
             }
             Event::BudgetSet { issue: Some(issue), day: _, limits, action_id: _ } => {
@@ -335,13 +338,19 @@ impl State {
             Event::Usage { run, turn: _, usage, model, settled } => {
                 self.count_usage(run, *usage, model.as_deref(), *settled, at)?;
             }
-            Event::SagaStarted { run, commit, evidence } => {
+            Event::SagaStarted { run, commit, evidence, saga } => {
                 let steps = self.planned_steps(run)?;
                 let run = self.run(run)?;
                 run.evidence = Some(evidence.clone());
-                run.handoff = Some(Handoff { commit: commit.clone(), steps, failures: Vec::new() });
+                run.handoff =
+                    Some(Handoff { commit: commit.clone(), saga: saga.clone(), steps, turned_back: None, heard: 0 });
             }
-            Event::SagaStep { run, step, state } => self.set_step(run, *step, state)?,
+            Event::SagaStep { run, step, state, entry } => self.set_step(run, *step, state, *entry)?,
+            Event::SagaTurnedBack { run, failure } => {
+                if let Some(handoff) = &mut self.run(run)?.handoff {
+                    handoff.turned_back = Some(failure.clone());
+                }
+            }
             Event::EffectIntended { effect_id, issue, run, key, attempt, effect } => {
                 self.intend(*effect_id, issue, run.as_ref(), key, *attempt, effect)?;
             }
@@ -514,7 +523,7 @@ impl State {
         Ok(planned.map(|step| (step, StepState::Pending)).collect())
     }
 
-    fn set_step(&mut self, run: &RunId, step: SagaStep, state: &StepState) -> Result<(), String> {
+    fn set_step(&mut self, run: &RunId, step: SagaStep, state: &StepState, entry: u64) -> Result<(), String> {
         let run = self.run(run)?;
         let id = run.id.clone();
         let Some(handoff) = &mut run.handoff else {
@@ -524,10 +533,7 @@ impl State {
             return Err(format!("the handoff of run {id} has no step {}", step.as_str()));
         };
         slot.1 = state.clone();
-        if let StepState::Waiting { failures, .. } = state {
-            handoff.failures.retain(|(name, _)| *name != step);
-            handoff.failures.push((step, *failures));
-        }
+        handoff.heard = handoff.heard.max(entry);
         if step == SagaStep::Push && *state == StepState::Done {
             let (issue, commit) = (run.issue.clone(), handoff.commit.clone());
             let entry = self.entry(&issue)?;

@@ -51,6 +51,9 @@ pub(crate) enum Verb {
     Explain(verbs::explain::Args),
     Budget(verbs::budget::Args),
     Release(verbs::release::Args),
+    Approve(verbs::approve::ApproveArgs),
+    Deny(verbs::approve::DenyArgs),
+    Settle(verbs::settle::Args),
     Completions(verbs::completions::Args),
     #[command(hide = true)]
     Agent(verbs::agent::Args),

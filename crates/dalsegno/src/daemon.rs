@@ -61,6 +61,7 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
     let transcripts = TranscriptFiles::open(&options.state_dir)?;
     let transcripts = Arc::new(transcripts);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let stored = StoredHost::new(Arc::new(opened.durable));
     let world = World {
         workflow,
         trackers,
@@ -71,7 +72,8 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
         clock: Arc::clone(&clock),
         state_dir: options.state_dir.clone(),
         journal_id: opened.journal_id.clone(),
-        effects: Arc::new(StoredHost::new(Arc::new(opened.durable))),
+        effects: Arc::new(stored.clone()),
+        stored,
         secret: opened.secret.clone(),
     };
     let driver_options = DriverOptions {

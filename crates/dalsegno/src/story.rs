@@ -95,6 +95,7 @@ pub(crate) fn tell(event: &Event) -> Option<(Tone, String)> {
         },
         "saga_started" => (Plain, format!("commit {} is handed over", commit(facts.word("commit")))),
         "saga_step" => return saga_step(&facts),
+        "saga_turned_back" => (Odd, "the handoff is undone".to_owned()),
         "branch_diverged" => (
             Odd,
             format!("somebody else pushed {} to the branch, and the push was refused", commit(facts.word("remote"))),
@@ -107,6 +108,7 @@ pub(crate) fn tell(event: &Event) -> Option<(Tone, String)> {
         "budget_set" => (Plain, budget_set(&facts)),
         "action_accepted" => (Plain, format!("an operator's {} is accepted", facts.action())),
         "action_rejected" => (Odd, facts.with_reason(&format!("an operator's {} is refused", facts.action()))),
+        "action_failed" => (Bad, format!("the {} could not be done", facts.action())),
         "action_completed" => (Good, format!("the {} is done", facts.action())),
         _ => return None,
     };
@@ -165,6 +167,11 @@ fn saga_step(facts: &Facts<'_>) -> Option<(Tone, String)> {
         ("done", "comment") => (Tone::Plain, "the issue has its comment".to_owned()),
         ("done", "move") => (Tone::Plain, "the issue is moved".to_owned()),
         ("waiting", _) => (Tone::Odd, format!("{} failed and is tried again", clean(step))),
+        ("awaiting_approval", _) => (Tone::Odd, format!("{} waits for an approval", clean(step))),
+        ("in_doubt", _) => (Tone::Odd, format!("nobody knows whether {} took place", clean(step))),
+        ("not_applied", _) => (Tone::Bad, format!("{} was refused", clean(step))),
+        ("undone", _) => (Tone::Plain, format!("{} is undone", clean(step))),
+        ("skipped", _) => (Tone::Odd, format!("{} is left as it is", clean(step))),
         ("parked", _) => (Tone::Bad, format!("{} needs somebody", clean(step))),
         _ => return None,
     })

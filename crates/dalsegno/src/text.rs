@@ -137,10 +137,11 @@ fn seconds_until(time: &str) -> Option<i64> {
 /// A colour that goes with a status, an outcome or a verdict.
 fn colour(word: &str) -> Option<&'static str> {
     match word {
-        "running" | "handing_off" => Some("36"),
-        "handed_off" | "completed" | "done" | "pass" | "passes" => Some("32"),
+        "running" | "handing_off" | "forward" | "doing" => Some("36"),
+        "handed_off" | "completed" | "done" | "committed" | "pass" | "passes" => Some("32"),
         "parked" | "failed" | "fail" | "FAILS" => Some("31"),
-        "waiting_retry" | "waiting_quota" | "waiting_question" | "waiting_approval" | "paused" | "interrupted" => {
+        "waiting_retry" | "waiting_quota" | "waiting_question" | "waiting_approval" | "paused" | "interrupted"
+        | "awaiting_approval" | "in_doubt" | "backward" | "undone" | "compensated" | "abandoned" | "skipped" => {
             Some("33")
         }
         "canceled" | "idle" => Some("2"),

@@ -178,6 +178,8 @@ pub struct Driver {
     callers: BTreeMap<u64, oneshot::Sender<Receipt>>,
     last_caller: u64,
     tasks: TaskTracker,
+    /// Canceled when the daemon is about to end: handoffs are let go of, and the next daemon takes them up.
+    leave: CancellationToken,
     /// Canceled when the loop is no more, whatever ended it: no task outlives it.
     over: CancellationToken,
     _over: DropGuard,
@@ -234,6 +236,7 @@ impl Driver {
             callers: BTreeMap::new(),
             last_caller: 0,
             tasks: TaskTracker::new(),
+            leave: CancellationToken::new(),
             _over: over.clone().drop_guard(),
             over,
             refreshing: false,
@@ -280,11 +283,12 @@ impl Driver {
         prune.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let due = self.carry_out()?;
-            if self.options.once && self.machine.is_quiet() && self.cancels.is_empty() {
+            let resting = self.cancels.keys().all(|id| self.machine.is_resting(*id));
+            if self.options.once && self.machine.is_quiet() && resting {
                 return Ok(DriverEnd::Quiet);
             }
             // While an append is out, the next effect may be about to be performed.
-            let idle = self.cancels.is_empty() && !self.machine.is_appending();
+            let idle = resting && !self.machine.is_appending();
             if stop_now.is_cancelled() || (self.draining && idle) {
                 return Ok(DriverEnd::Stopped);
             }
@@ -423,8 +427,14 @@ impl Driver {
         let (id, cancel) = (request.id, CancellationToken::new());
         self.cancels.insert(id, cancel.clone());
         let (executor, inbox) = (Arc::clone(&self.executor), self.inbox_sender.clone());
+        let leave = self.leave.clone();
         self.spawn(async move {
-            let outcome = executor.perform(request, cancel).await;
+            let tell = |progress| {
+                let moved = Inward::Input(Box::new(Input::SagaMoved { effect: id, progress }));
+                // As for the outcome.
+                inbox.send(moved).map(|_| ()).boxed()
+            };
+            let outcome = executor.perform(request, cancel, &leave, &tell).await;
             // The loop may have ended; then the effect is in doubt, and recovery settles it.
             let _ = inbox.send(Inward::Input(Box::new(Input::EffectEnded { id, outcome }))).await;
         });
@@ -559,7 +569,9 @@ impl Driver {
     /// is recorded: the next daemon settles it.
     async fn end_everything(&mut self) {
         self.inbox.close();
-        for cancel in self.cancels.values() {
+        self.leave.cancel();
+        // A handoff is let go of, and not turned back.
+        for (_, cancel) in self.cancels.iter().filter(|(id, _)| !self.machine.is_handoff(**id)) {
             cancel.cancel();
         }
         self.executor.end_agents().await;

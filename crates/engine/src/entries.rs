@@ -151,6 +151,7 @@ fn command(effect: &Effect) -> Command {
     let name = effect.kind().to_owned();
     match effect {
         Effect::Prompt { .. } => Command::LlmCall { request },
+        Effect::HandOff { .. } | Effect::TellSaga { .. } => Command::Direct { name, input: request },
         Effect::PushBranch { .. } => Command::External { system: "git".to_owned(), request },
         Effect::Comment { .. } | Effect::MoveIssue { .. } => {
             Command::External { system: "tracker".to_owned(), request }

@@ -9,12 +9,15 @@ use dalsegno_core::{
     Answer, CommitId, Effect, EffectOutput, EffectRequest, Failure, Issue, IssueId, Outcome, Policy, ProbeAnswer,
     PromptSpec, Query, RunId, SessionId, TrackerPolicy, normalized_state, state_in,
 };
-use dalsegno_durable::EffectHost;
 use dalsegno_durable::attempt::{Ended, attempt};
 use dalsegno_durable::key::{Secret, marker};
+use dalsegno_durable::saga::{Saga, SagaHost};
+use dalsegno_durable::{EffectHost, StoredHost};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::entries::run_scope;
+use crate::handoff::Tell;
 use crate::live::{Live, Sink};
 use crate::ports::{
     AgentSession, Agents, Clock, Context, Launch, Processes, START_PATIENCE, Tracker, Trackers, Transcripts, TurnEnd,
@@ -63,6 +66,8 @@ pub struct World {
     pub journal_id: String,
     /// Executes the effects that agents ask for through the daemon's tools, in the same store as the journal.
     pub effects: Arc<dyn EffectHost>,
+    /// The same host for sagas.
+    pub stored: StoredHost,
     /// The store's secret; markers are made from it.
     pub secret: Secret,
 }
@@ -87,6 +92,8 @@ pub(crate) struct Executor {
     agents: Mutex<BTreeMap<RunId, AgentSlot>>,
     trackers: Mutex<Vec<(TrackerPolicy, Arc<dyn Tracker>)>>,
     known: Mutex<BTreeMap<IssueId, String>>,
+    /// Sagas of handoffs that are carried out, by id.
+    pub(crate) sagas: watch::Sender<BTreeMap<String, (SagaHost, Saga)>>,
 }
 
 impl Executor {
@@ -97,6 +104,7 @@ impl Executor {
             agents: Mutex::default(),
             trackers: Mutex::default(),
             known: Mutex::new(known),
+            sagas: watch::Sender::default(),
         }
     }
 
@@ -105,9 +113,24 @@ impl Executor {
     }
 
     /// Performs the effect to its end.
-    pub(crate) async fn perform(&self, request: EffectRequest, cancel: CancellationToken) -> Outcome {
+    pub(crate) async fn perform(
+        self: &Arc<Self>,
+        request: EffectRequest,
+        cancel: CancellationToken,
+        leave: &CancellationToken,
+        tell: Tell<'_>,
+    ) -> Outcome {
         let kind = request.effect.kind();
         let limit = deadline(&request);
+        if matches!(request.effect, Effect::HandOff { .. }) {
+            // A saga is not cut: what turns it back is a request to it.
+            let (request, never) = (Arc::new(request), CancellationToken::new());
+            let ended = attempt(self.hand_off(request, &cancel, leave, tell), None, &never).await;
+            return match ended {
+                Ended::Answered(outcome) => outcome,
+                Ended::InDoubt(doubt) => Outcome::InDoubt { reason: doubt.to_string() },
+            };
+        }
         if cancel.is_cancelled() {
             let failure = Failure::retryable("canceled", "given up before it was performed");
             return Outcome::Failed { failure };
@@ -168,19 +191,13 @@ impl Executor {
                 let (passed, output_tail) = workspaces.run_check(&context, commit, command).await?;
                 Ok(EffectOutput::CheckEnded { passed, output_tail })
             }
-            Effect::PushBranch { commit, expected } => {
-                workspaces.push(&context, commit, expected.as_ref()).await?;
-                Ok(EffectOutput::Pushed)
-            }
             Effect::BringRemote => {
                 let commit = workspaces.bring_remote(&context).await?;
                 Ok(EffectOutput::RemoteBrought { commit })
             }
-            Effect::Comment { commit, checks } => {
-                let body = self.comment_body(&request, commit, checks)?;
-                let marker = marker(&self.world.secret, &request.key);
-                self.tracker(&request.policy)?.comment(&request.issue.id, &body, &marker).await?;
-                Ok(EffectOutput::Commented)
+            Effect::TellSaga { .. } => self.tell_saga(&request.effect).await,
+            Effect::HandOff { .. } | Effect::PushBranch { .. } | Effect::Comment { .. } => {
+                Err(Failure::permanent("not_performed", format!("{} is not performed here", request.effect.kind())))
             }
             Effect::RemoveWorkspace { handed_off } => match workspaces.remove(&context, handed_off.as_ref()).await? {
                 None => Ok(EffectOutput::WorkspaceRemoved),
@@ -189,14 +206,14 @@ impl Executor {
         }
     }
 
-    fn context(&self, request: &Arc<EffectRequest>, cancel: &CancellationToken) -> Result<Context, Failure> {
+    pub(crate) fn context(&self, request: &Arc<EffectRequest>, cancel: &CancellationToken) -> Result<Context, Failure> {
         let owner = match &request.run {
             Some(run) => run.to_string(),
             None => format!("issue-{}", request.issue.id),
         };
         // Agents must be ended even if the tracker's settings hold no more; that starts no child.
         let secret_names = match request.effect {
-            Effect::StopAgent | Effect::Sweep => Vec::new(),
+            Effect::StopAgent | Effect::Sweep | Effect::TellSaga { .. } => Vec::new(),
             Effect::PrepareWorkspace { .. }
             | Effect::RunHook { .. }
             | Effect::MoveIssue { .. }
@@ -205,6 +222,7 @@ impl Executor {
             | Effect::CommitLeftovers
             | Effect::FetchCommit
             | Effect::RunCheck { .. }
+            | Effect::HandOff { .. }
             | Effect::PushBranch { .. }
             | Effect::BringRemote
             | Effect::Comment { .. }
@@ -334,7 +352,12 @@ impl Executor {
         }
     }
 
-    fn comment_body(&self, request: &EffectRequest, commit: &CommitId, checks: &[String]) -> Result<String, Failure> {
+    pub(crate) fn comment_body(
+        &self,
+        request: &EffectRequest,
+        commit: &CommitId,
+        checks: &[String],
+    ) -> Result<String, Failure> {
         let template = request.policy.handoff.as_ref().and_then(|handoff| handoff.comment.as_deref()).unwrap_or("");
         let mut body = self.world.workflow.render(template, &request.issue, None)?;
         if let Some(branch) = request.workspace.as_ref().and_then(|workspace| workspace.branch.as_deref()) {
@@ -432,14 +455,7 @@ impl Executor {
     }
 
     async fn probe(&self, request: EffectRequest) -> ProbeAnswer {
-        let request = Arc::new(request);
-        let context = match self.context(&request, &CancellationToken::new()) {
-            Ok(context) => context,
-            Err(failure) => return ProbeAnswer::Inconclusive(failure),
-        };
         let asked = match &request.effect {
-            Effect::PushBranch { commit, .. } => return self.world.workspaces.probe_push(&context, commit).await,
-            Effect::Comment { .. } => self.probe_comment(&request).await,
             Effect::MoveIssue { to, from } => self.probe_move(&request, to, from.as_deref()).await,
             Effect::PrepareWorkspace { .. }
             | Effect::RunHook { .. }
@@ -450,7 +466,11 @@ impl Executor {
             | Effect::CommitLeftovers
             | Effect::FetchCommit
             | Effect::RunCheck { .. }
+            | Effect::HandOff { .. }
+            | Effect::TellSaga { .. }
+            | Effect::PushBranch { .. }
             | Effect::BringRemote
+            | Effect::Comment { .. }
             | Effect::RemoveWorkspace { .. } => {
                 Err(Failure::permanent("no_probe", format!("{} cannot be probed", request.effect.kind())))
             }
@@ -458,14 +478,13 @@ impl Executor {
         asked.unwrap_or_else(ProbeAnswer::Inconclusive)
     }
 
-    async fn probe_comment(&self, request: &EffectRequest) -> Result<ProbeAnswer, Failure> {
-        let marker = marker(&self.world.secret, &request.key);
-        let there = self.tracker(&request.policy)?.has_comment(&request.issue.id, &marker).await?;
-        Ok(if there { ProbeAnswer::Applied(EffectOutput::Commented) } else { ProbeAnswer::NotApplied })
-    }
-
     /// Where somebody moved the issue on, it is not moved back: our move took place before, or has nothing to do any more.
-    async fn probe_move(&self, request: &EffectRequest, to: &str, from: Option<&str>) -> Result<ProbeAnswer, Failure> {
+    pub(crate) async fn probe_move(
+        &self,
+        request: &EffectRequest,
+        to: &str,
+        from: Option<&str>,
+    ) -> Result<ProbeAnswer, Failure> {
         let ids = std::slice::from_ref(&request.issue.id);
         let issues = self.tracker(&request.policy)?.fetch_issues_by_ids(ids).await?;
         let Some(issue) = issues.into_iter().next() else { return Ok(ProbeAnswer::NotApplied) };
@@ -480,7 +499,7 @@ impl Executor {
         })
     }
 
-    fn tracker(&self, policy: &Policy) -> Result<Arc<dyn Tracker>, Failure> {
+    pub(crate) fn tracker(&self, policy: &Policy) -> Result<Arc<dyn Tracker>, Failure> {
         if let Some(tracker) = self.open_tracker(&policy.tracker) {
             return Ok(tracker);
         }
@@ -556,12 +575,13 @@ fn run_of(context: &Context) -> Result<RunId, Failure> {
     context.request.run.clone().ok_or_else(|| Failure::permanent("no_run", "this effect belongs to a run"))
 }
 
-/// The longest that an effect may take before nobody waits for it any more. A turn has none: its silence is watched.
+/// The longest that an effect may take before nobody waits for it any more. A turn has none: its silence is watched; nor a handoff:
+/// its steps have theirs.
 fn deadline(request: &EffectRequest) -> Option<Duration> {
     const MINUTE: u64 = 60_000;
     let policy = &request.policy;
     let ms = match &request.effect {
-        Effect::Prompt { .. } => return None,
+        Effect::Prompt { .. } | Effect::HandOff { .. } => return None,
         Effect::RunHook { .. } => policy.hooks.timeout_ms.saturating_add(MINUTE),
         Effect::RunCheck { .. } => {
             policy.handoff.as_ref().map_or(MINUTE, |handoff| handoff.check_timeout_ms).saturating_add(5 * MINUTE)
@@ -571,6 +591,8 @@ fn deadline(request: &EffectRequest) -> Option<Duration> {
             let limits = PATIENT_ANSWERS.saturating_mul(u64::from(START_PATIENCE) + 1);
             policy.agent.read_timeout_ms.saturating_mul(limits).saturating_add(MINUTE)
         }
+        // The saga is there as soon as what a dead daemon left running is swept.
+        Effect::TellSaga { .. } => 5 * MINUTE,
         Effect::MoveIssue { .. } | Effect::Comment { .. } | Effect::StopAgent | Effect::Sweep => 2 * MINUTE,
         Effect::PrepareWorkspace { .. }
         | Effect::CommitLeftovers

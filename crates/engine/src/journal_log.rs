@@ -227,6 +227,9 @@ fn say(event: &Event, at: Timestamp) -> Said {
             Said::warn(format!("action {} ({action_id})", cut(action_kind))).outcome("rejected").reason(reason)
         }
         Event::ActionCompleted { action_id, .. } => Said::debug(format!("{action_id} is done")).outcome("completed"),
+        Event::ActionFailed { action_id, failure, .. } => {
+            Said::warn(format!("{action_id} could not be done")).outcome("failed").failure(failure)
+        }
         Event::BudgetSet { issue, .. } => {
             let whose = if issue.is_some() { "its budget" } else { "the budget of this day" };
             Said::info(format!("an operator set {whose}")).outcome("set")
@@ -249,6 +252,7 @@ fn say(event: &Event, at: Timestamp) -> Said {
         | Event::HandoffMissing { .. }
         | Event::SagaStarted { .. }
         | Event::SagaStep { .. }
+        | Event::SagaTurnedBack { .. }
         | Event::BranchDiverged { .. }
         | Event::SagaEnded { .. } => say_of_run(event, at),
     }
@@ -317,6 +321,9 @@ fn say_of_run(event: &Event, at: Timestamp) -> Said {
             Said::info(format!("commit {} is handed over", short(commit.as_str()))).outcome("started")
         }
         Event::SagaStep { step, state, .. } => saga_step(*step, state, at),
+        Event::SagaTurnedBack { failure, .. } => {
+            Said::warn("the handoff is undone").outcome("turned_back").failure(failure)
+        }
         Event::BranchDiverged { remote, .. } => {
             let remote = short(remote.as_str());
             Said::warn(format!("somebody else pushed {remote} to the branch; the agent merges it")).outcome("diverged")
@@ -346,6 +353,7 @@ fn say_of_run(event: &Event, at: Timestamp) -> Said {
         | Event::ActionAccepted { .. }
         | Event::ActionRejected { .. }
         | Event::ActionCompleted { .. }
+        | Event::ActionFailed { .. }
         | Event::BudgetSet { .. }
         | Event::Released { .. }
         | Event::Parked { .. } => Said::debug(event.kind()),
@@ -407,8 +415,19 @@ fn saga_step(step: SagaStep, state: &StepState, at: Timestamp) -> Said {
             Said::warn(format!("{name} failed {failures} times; tries again in {due}")).outcome("retrying")
         }
         StepState::Parked { reason } => Said::warn(format!("{name} needs you")).outcome("parked").reason(reason),
+        StepState::AwaitingApproval { .. } => {
+            Said::warn(format!("{name} waits for an approval")).outcome("awaiting_approval")
+        }
+        StepState::InDoubt { due_at } => {
+            let due = span(due_at.since_ms(at));
+            Said::warn(format!("nobody knows whether {name} took place; looks in {due}")).outcome("in_doubt")
+        }
+        StepState::NotApplied { reason } => Said::warn(format!("{name} was refused")).outcome("failed").reason(reason),
         StepState::Pending => Said::debug(format!("{name} is to be done")).outcome("pending"),
         StepState::Intended => Said::debug(format!("{name} is intended")).outcome("intended"),
+        StepState::Undoing => Said::info(format!("{name} is being undone")).outcome("undoing"),
+        StepState::Undone => Said::info(format!("{name} is undone")).outcome("undone"),
+        StepState::Skipped => Said::info(format!("{name} is left as it is")).outcome("skipped"),
     }
 }
 

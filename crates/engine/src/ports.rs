@@ -10,6 +10,7 @@ use dalsegno_core::{
     Policy, ProbeAnswer, RunId, RunView, SessionId, SessionStart, Snapshot, Timestamp, TurnOutcome, Usage, UsageView,
     Work, Workspace,
 };
+use dalsegno_durable::saga::SagaView;
 use dalsegno_durable::{EffectRecord, Entry};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -93,6 +94,8 @@ pub trait Reads: Send + Sync + 'static {
     /// Effects of a run in the order of their intents, those that its agent asked for among them: at most `limit` of those
     /// after `place`; 0 is before the first.
     fn effects(&self, run: &str, after: i64, limit: usize) -> Result<Vec<EffectRow>, ReadError>;
+    /// The saga of this id, as it is recorded.
+    fn saga(&self, id: &str) -> Result<Option<SagaView>, ReadError>;
     /// Entries of a run's transcript from byte `offset` on, at most `limit`.
     fn transcript(&self, run: &str, offset: u64, limit: usize) -> Result<TranscriptPage, ReadError>;
 }

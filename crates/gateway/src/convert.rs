@@ -5,6 +5,7 @@ use dalsegno_core::{
     BlockerRef, Explanation, Failure, Handoff, Issue, IssueStatus, IssueView, Rule, RunView, StepState, Timestamp,
     Usage, Workspace,
 };
+use dalsegno_durable::saga::SagaView;
 use dalsegno_durable::{self as durable, EffectError, EffectRecord, EffectState, Progress};
 use dalsegno_engine::{EffectRow, EventRow, RateLimits, RateWindow, TranscriptEntry, TranscriptKind};
 
@@ -309,22 +310,30 @@ pub(crate) fn run(view: RunView, costs: &Costs, caller: Caller) -> api::Run {
 }
 
 fn handoff(handoff: Handoff, caller: Caller) -> api::Handoff {
-    let Handoff { commit, steps, failures: _ } = handoff;
+    let Handoff { commit, saga, steps, turned_back, heard: _ } = handoff;
     let steps = steps
         .into_iter()
         .map(|(step, state)| {
-            let (state, failures, due_at, reason) = match state {
-                StepState::Pending => ("pending", 0, None, None),
-                StepState::Intended => ("intended", 0, None, None),
-                StepState::Waiting { failures, due_at } => ("waiting", failures, Some(time(due_at)), None),
-                StepState::Done => ("done", 0, None, None),
-                StepState::Parked { reason } => ("parked", 0, None, Some(reason)),
+            let word = state.as_str().to_owned();
+            let (failures, due_at, reason) = match state {
+                StepState::Pending
+                | StepState::Intended
+                | StepState::Done
+                | StepState::Undoing
+                | StepState::Undone
+                | StepState::Skipped => (0, None, None),
+                StepState::Waiting { failures, due_at } => (failures, Some(due_at), None),
+                StepState::AwaitingApproval { expires_at: due_at, .. } | StepState::InDoubt { due_at } => {
+                    (0, Some(due_at), None)
+                }
+                StepState::NotApplied { reason } | StepState::Parked { reason } => (0, None, Some(reason)),
             };
-            let reason = told(reason, caller);
-            api::HandoffStep { step: step.as_str().to_owned(), state: state.to_owned(), failures, due_at, reason }
+            let (due_at, reason) = (due_at.map(time), told(reason, caller));
+            api::HandoffStep { step: step.as_str().to_owned(), state: word, failures, due_at, reason }
         })
         .collect();
-    api::Handoff { commit: commit.0, steps }
+    let turned_back = told(turned_back.map(|failure| failure.to_string()), caller);
+    api::Handoff { commit: commit.0, saga, turned_back, steps }
 }
 
 pub(crate) fn explanation(explanation: Explanation, caller: Caller) -> api::Explanation {
@@ -373,6 +382,31 @@ pub(crate) fn transcript_entry(entry: TranscriptEntry) -> api::TranscriptEntry {
 }
 
 /// An effect, from its record to the wire.
+pub(crate) fn saga(view: SagaView) -> api::Saga {
+    let SagaView { id, name, version, state, turned_back, steps } = view;
+    let at = |at: durable::Timestamp| time(Timestamp(at.0));
+    let wire = |durable::saga::Failure { code, message }| api::EffectError { code, message };
+    let steps = steps.into_iter().map(|step| api::SagaStep {
+        name: step.name,
+        kind: step.kind,
+        after: step.after,
+        state: step.state,
+        generation: step.generation,
+        attempts: step.attempts,
+        undo_attempts: step.undo_attempts,
+        key: step.key,
+        probe: step.probe,
+        failure: step.failure.map(wire),
+        due_at: step.due_at.map(at),
+        approval: step
+            .approval
+            .map(|question| api::Approval { fingerprint: question.fingerprint, expires_at: at(question.expires_at) }),
+        verbs: step.verbs,
+        saga: step.saga,
+    });
+    api::Saga { id, name, version, state, turned_back: turned_back.map(wire), steps: steps.collect() }
+}
+
 pub(crate) fn effect(row: EffectRow) -> api::Effect {
     let EffectRow { place: _, record } = row;
     let EffectRecord { replay_key, kind, hash, content, provenance: _, state } = record;

@@ -51,6 +51,12 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, code::RUN_NOT_FOUND, message, "list what is there: GET /api/v1/runs")
     }
 
+    pub(crate) fn saga_not_found(saga: &str) -> Self {
+        let message =
+            format!("no saga has the id `{}`, or it ended so long ago that nothing of it is kept", shortened(saga));
+        Self::new(StatusCode::NOT_FOUND, code::SAGA_NOT_FOUND, message, "a run names its own: GET /api/v1/runs/{id}")
+    }
+
     pub(crate) fn cursor_gone(why: &str, oldest: &Cursor) -> Self {
         let hint = "go on from the cursor in `oldest`, and read the state anew: what lies between is not told";
         let mut problem = Self::new(StatusCode::GONE, code::CURSOR_GONE, why, hint);

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 /// Fields whose text is a name, a word of ours, a place or a title. The text of any other field is a content: a field that is
 /// forgotten here is withheld and not shown.
-const OPEN: [&str; 43] = [
+const OPEN: [&str; 44] = [
     "action_id",
     "action_kind",
     "assignee_id",
@@ -37,6 +37,7 @@ const OPEN: [&str; 43] = [
     "result",
     "resume",
     "run",
+    "saga",
     "seek",
     "session",
     "state",

@@ -17,7 +17,7 @@ use crate::error::StoreError;
 /// data that is not in that form.
 pub fn decode_event(format: u32, data: &str) -> Result<Event, StoreError> {
     match format {
-        1 | 2 => {
+        1..=3 => {
             serde_json::from_str(data).map_err(|error| StoreError::Corrupt(format!("an event is unreadable: {error}")))
         }
         0 => Err(StoreError::Corrupt("an event has no format".to_owned())),
@@ -39,7 +39,7 @@ pub fn encode_event(event: &Event, buffer: &mut Vec<u8>) -> serde_json::Result<(
 /// As for [`decode_event`], with [`SNAPSHOT_FORMAT`].
 pub fn decode_snapshot(format: u32, data: &[u8]) -> Result<Snapshot, StoreError> {
     match format {
-        1 | 2 => serde_json::from_slice(data)
+        1..=3 => serde_json::from_slice(data)
             .map_err(|error| StoreError::Corrupt(format!("a snapshot is unreadable: {error}"))),
         0 => Err(StoreError::Corrupt("a snapshot has no format".to_owned())),
         found => Err(StoreError::FutureSchema { what: "snapshot", found, known: SNAPSHOT_FORMAT }),

@@ -2,6 +2,8 @@
 
 use dalsegno_core::{DaemonView, IssueId, IssueView, RunView, Timestamp, Usage, UsageView};
 use dalsegno_durable::ExecutionScope;
+use dalsegno_durable::key::Secret;
+use dalsegno_durable::saga::SagaView;
 use dalsegno_engine::{
     EffectRow, EventFilter, EventPage, EventRow, ReadError, Reads, TranscriptPage, UsageBy, UsageFilter, UsageSum,
 };
@@ -120,6 +122,15 @@ impl Reads for Store {
         let scope = ExecutionScope::process(run);
         let found = self.read(|db| durable::look(db, &scope, after, limit.min(PAGE)))?;
         Ok(found.into_iter().map(|(place, record)| EffectRow { place, record }).collect())
+    }
+
+    fn saga(&self, id: &str) -> Result<Option<SagaView>, ReadError> {
+        self.read(|db| {
+            let records = durable::look(db, &ExecutionScope::saga(id), 0, usize::MAX)?;
+            let secret: [u8; 32] = db.query_row("SELECT value FROM meta WHERE key = 'secret'", [], |row| row.get(0))?;
+            SagaView::of_records(id, records.iter().map(|(_, record)| record), &Secret::new(secret))
+                .map_err(|damaged| StoreError::Corrupt(damaged.to_string()))
+        })
     }
 
     fn transcript(&self, run: &str, offset: u64, limit: usize) -> Result<TranscriptPage, ReadError> {

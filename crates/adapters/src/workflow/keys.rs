@@ -57,6 +57,7 @@ const KNOWN: &[&str] = &[
     "handoff.check_timeout_ms",
     "handoff.commit",
     "handoff.approval",
+    "handoff.approval_expires",
     "handoff.claim_state",
     "handoff.state",
     "handoff.comment",

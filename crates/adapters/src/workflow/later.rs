@@ -59,9 +59,7 @@ fn workspace_and_handoff(config: &Map<String, Value>) -> Result<(), Failure> {
     }
     let handoff = Section::of(config, "handoff")?;
     handoff.word("forge", &[("github", ()), ("gitlab", ()), ("forgejo", ()), ("git", ())])?;
-    other_than(&handoff, "forge", &["git".into()], "Set handoff.forge to git: the branch is pushed and nothing more.")?;
-    handoff.word("approval", &[("none", ()), ("required", ())])?;
-    other_than(&handoff, "approval", &["none".into()], "Set handoff.approval to none.")
+    other_than(&handoff, "forge", &["git".into()], "Set handoff.forge to git: the branch is pushed and nothing more.")
 }
 
 fn set(section: &Section<'_>, key: &str, instead: &str) -> Result<(), Failure> {

@@ -27,7 +27,7 @@ pub(super) fn policy(config: &Map<String, Value>, body: &str, place: &Place<'_>)
             .hint("Move the project to a directory with a plain name.")
     })?;
     let defaults = Policy::of(project_dir, workspace(config, place)?, agent(config, place)?);
-    Ok(Policy {
+    protected(Policy {
         tracker: tracker(config)?,
         poll_interval_ms: Section::of(config, "polling")?.millis("interval_ms", defaults.poll_interval_ms)?,
         hooks: hooks(&Section::of(config, "hooks")?)?,
@@ -253,6 +253,10 @@ fn handoff(config: &Map<String, Value>) -> Result<Option<HandoffPolicy>, Failure
         Some(other) => return Err(invalid("handoff.comment", &shown(other), "a template, or false for no comment")),
     };
     let trimmed = |text: Option<String>| text.map(|text| text.trim().to_owned());
+    let expires = section.duration_ms("approval_expires")?.unwrap_or(HandoffPolicy::APPROVAL_MS);
+    if expires == 0 {
+        return Err(invalid("handoff.approval_expires", "0", "a duration like 30m or 24h, longer than nothing"));
+    }
     Ok(Some(HandoffPolicy {
         remote: trimmed(section.text("remote")?).unwrap_or(defaults.remote),
         checks: section.texts("checks", false)?.unwrap_or_default(),
@@ -263,5 +267,21 @@ fn handoff(config: &Map<String, Value>) -> Result<Option<HandoffPolicy>, Failure
         claim_state: trimmed(section.text("claim_state")?),
         state: trimmed(section.text("state")?),
         comment,
+        approval_ms: section
+            .word("approval", &[("none", None), ("required", Some(expires))])?
+            .unwrap_or(defaults.approval_ms),
     }))
+}
+
+/// An agent that can read the operator's token could approve what it made itself.
+fn protected(policy: Policy) -> Result<Policy, Failure> {
+    let asks = policy.handoff.as_ref().is_some_and(|handoff| handoff.approval_ms.is_some());
+    if asks && policy.agent.sandbox == Sandbox::None {
+        let why = "handoff.approval is required, and the agent runs without a sandbox: it could read the operator's token and \
+                   approve what it made";
+        return Err(Failure::permanent("approval_unprotected", why).hint(
+            "Set agent.sandbox to bubblewrap or to a command that contains the agent, or handoff.approval to none.",
+        ));
+    }
+    Ok(policy)
 }

@@ -219,7 +219,6 @@ fn s5_3_invalid_values_name_key_and_what_is_allowed() {
 fn later_features_are_refused_by_name_with_a_remedy() {
     for (front, key) in [
         ("handoff: {forge: github}\n", "handoff.forge"),
-        ("handoff: {approval: required}\n", "handoff.approval"),
         ("notify: [{command: say}]\n", "notify"),
         ("store: {url: 'postgres://db'}\n", "store.url"),
         ("worker: {ssh_hosts: [a]}\n", "worker.ssh_hosts"),
@@ -236,6 +235,23 @@ fn later_features_are_refused_by_name_with_a_remedy() {
     }
     let harmless = "workspace: {strategy: clone}\nhandoff: {forge: git, approval: none}\nbudget: {issue: {runs: 3}}\nbreaker: {}\nquota: {resume_at_reset: true}\nnotify: []\nstore: {url: sqlite}\nworker: {ssh_hosts: []}\n";
     assert_eq!(minimal_and(harmless).unwrap().budget.issue_runs, 3);
+}
+
+#[test]
+fn an_approval_wants_an_agent_that_cannot_give_it() {
+    let handoff = |agent: &str, handoff: &str| {
+        load(&format!("tracker: {{kind: local}}\nagent: {{kind: acp, command: a{agent}}}\nhandoff: {handoff}\n"))
+    };
+    let approval = |agent: &str, keys: &str| handoff(agent, keys).map(|policy| policy.handoff.unwrap().approval_ms);
+    assert_eq!(approval("", "{}"), Ok(None));
+    assert_eq!(approval("", "{approval: none}"), Ok(None));
+    assert_eq!(approval("", "{approval: required}").unwrap_err().code, "approval_unprotected");
+    let contained = ", sandbox: bubblewrap";
+    assert_eq!(approval(contained, "{approval: required}"), Ok(Some(86_400_000)));
+    assert_eq!(approval(contained, "{approval: required, approval_expires: 30m}"), Ok(Some(1_800_000)));
+    for wrong in ["{approval: maybe}", "{approval: required, approval_expires: 5}", "{approval_expires: 0s}"] {
+        assert_eq!(approval(contained, wrong).unwrap_err().code, "invalid_config", "{wrong}");
+    }
 }
 
 #[test]

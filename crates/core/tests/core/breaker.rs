@@ -245,9 +245,7 @@ fn sending_back_what_brings_commits_is_no_loop() {
         desk.done("fetch_commit", EffectOutput::CommitFetched { commit: CommitId(commit) });
         desk.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new() });
         desk.done("stop_agent", EffectOutput::Swept { killed: 1 });
-        desk.done("push_branch", EffectOutput::Pushed);
-        desk.done("comment", EffectOutput::Commented);
-        desk.done("move_issue", EffectOutput::Moved { state: "Human Review".into() });
+        desk.delivered("Human Review");
         assert_eq!(desk.status(1), IssueStatus::HandedOff);
     }
 }

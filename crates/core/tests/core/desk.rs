@@ -289,20 +289,65 @@ impl Desk {
         self.done("fetch_commit", EffectOutput::CommitFetched { commit: "c1".into() });
     }
 
+    /// The saga of the handoff moved: these of its steps are there now.
+    pub(crate) fn steps(&mut self, moved: &[(SagaStep, StepState)]) {
+        self.progress(moved, None, None);
+    }
+
+    pub(crate) fn progress(
+        &mut self,
+        moved: &[(SagaStep, StepState)],
+        turned_back: Option<Failure>,
+        state: Option<&str>,
+    ) {
+        let effect = self.performs.iter().find(|request| request.effect.kind() == "hand_off").expect("no handoff").id;
+        let mut steps = self.run().handoff.clone().unwrap().steps;
+        for (step, state) in moved {
+            steps.iter_mut().find(|(known, _)| known == step).unwrap().1 = state.clone();
+        }
+        let entry = self.run().handoff.as_ref().unwrap().heard + 1;
+        let progress = SagaProgress { entry, steps, turned_back, moved: state.map(str::to_owned) };
+        self.hand(Input::SagaMoved { effect, progress });
+    }
+
+    /// The push is done, and what hangs on it is under way.
+    pub(crate) fn pushed(&mut self) {
+        self.steps(&[
+            (SagaStep::Push, StepState::Done),
+            (SagaStep::Comment, StepState::Intended),
+            (SagaStep::Move, StepState::Intended),
+        ]);
+    }
+
+    /// All steps are done, the issue is in this state, and the saga is over.
+    pub(crate) fn delivered(&mut self, state: &str) {
+        let steps: Vec<_> = self.run().handoff.clone().unwrap().steps;
+        let done: Vec<_> = steps.iter().map(|(step, _)| (*step, StepState::Done)).collect();
+        self.progress(&done, None, Some(state));
+        self.done("hand_off", EffectOutput::HandedOff { end: SagaEnd::Committed });
+    }
+
+    /// The push was refused for good, and with that the saga is over.
+    pub(crate) fn refused(&mut self, failure: &Failure) {
+        let state = StepState::NotApplied { reason: failure.to_string() };
+        self.progress(&[(SagaStep::Push, state)], Some(failure.clone()), None);
+        self.done("hand_off", EffectOutput::HandedOff { end: SagaEnd::Compensated });
+    }
+
     /// To the moment when the push is under way.
     pub(crate) fn reach_delivery(&mut self) {
         self.reach_checks();
         self.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new() });
         self.done("stop_agent", EffectOutput::Swept { killed: 1 });
-        assert_eq!(self.phase(), Some(Phase::Delivering));
+        assert_eq!((self.phase(), self.open()), (Some(Phase::Delivering), vec!["hand_off"]));
+        self.steps(&[(SagaStep::Push, StepState::Intended)]);
     }
 
     /// To the end of the handoff.
     pub(crate) fn hand_off(&mut self) {
         self.reach_delivery();
-        self.done("push_branch", EffectOutput::Pushed);
-        self.done("comment", EffectOutput::Commented);
-        self.done("move_issue", EffectOutput::Moved { state: "Human Review".into() });
+        self.pushed();
+        self.delivered("Human Review");
     }
 }
 

@@ -4,15 +4,22 @@ use crate::desk::*;
 use dalsegno_core::*;
 
 #[test]
-fn the_agent_ends_before_the_push_and_nothing_else_starts_before_the_push_is_done() {
+fn the_agent_ends_before_the_handoff_begins() {
     let mut desk = Desk::new(policy());
     desk.reach_checks();
     desk.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new() });
     assert_eq!(desk.open(), ["stop_agent"]);
     desk.done("stop_agent", EffectOutput::Swept { killed: 1 });
-    assert_eq!(desk.open(), ["push_branch"]);
-    desk.done("push_branch", EffectOutput::Pushed);
-    assert_eq!(desk.open(), ["comment", "move_issue"]);
+    let handoff = desk.take("hand_off");
+    let wanted = Effect::HandOff {
+        saga: "run-1.handoff".into(),
+        commit: "c1".into(),
+        expected: None,
+        from: Some("Todo".into()),
+    };
+    assert_eq!((handoff.effect.clone(), desk.status(1)), (wanted, IssueStatus::HandingOff));
+    desk.performs.push(handoff);
+    desk.pushed();
     assert_eq!(desk.entry(1).handed_off, Some("c1".into()));
 }
 
@@ -40,32 +47,131 @@ fn without_checks_it_says_no_evidence() {
     assert!(evidence.unwrap().starts_with("no evidence"));
 }
 
+fn parked(reason: &str) -> StepState {
+    StepState::Parked { reason: reason.into() }
+}
+
 #[test]
-fn a_failed_step_is_tried_again_with_a_growing_wait_and_parks_in_the_end() {
+fn what_the_saga_tells_becomes_events_once() {
     let mut desk = Desk::new(policy());
     desk.reach_delivery();
-    desk.done("push_branch", EffectOutput::Pushed);
-    desk.done("move_issue", EffectOutput::Moved { state: "Human Review".into() });
-    let mut key = None;
-    for wait in [2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000] {
-        let request = desk.performs.first().unwrap().clone();
-        assert_eq!(*key.get_or_insert(request.key.clone()), request.key, "the same idempotency key");
-        desk.fail("comment", retryable());
-        desk.pass(wait - 1);
-        assert!(desk.open().is_empty(), "before {wait}");
-        desk.pass(1);
+    let waiting = StepState::Waiting { failures: 1, due_at: Timestamp(desk.now + 2_000) };
+    for _ in 0..2 {
+        desk.steps(&[(SagaStep::Push, waiting.clone())]);
     }
-    desk.fail("comment", retryable());
-    assert_eq!(desk.status(1), IssueStatus::Parked);
-    let reason = desk.entry(1).reason.clone().unwrap();
-    assert!(reason.starts_with("handoff_step_failed: the branch is pushed, but comment"), "{reason}");
+    desk.pushed();
+    let told = desk.journal.iter().filter_map(|recorded| match &recorded.event {
+        Event::SagaStep { step, state, .. } => Some((step.as_str(), state.as_str())),
+        _ => None,
+    });
+    let told: Vec<_> = told.collect();
+    let wanted =
+        [("push", "intended"), ("push", "waiting"), ("push", "done"), ("comment", "intended"), ("move", "intended")];
+    assert_eq!(told, wanted);
+}
+
+#[test]
+fn a_parked_step_parks_the_issue_and_its_settling_goes_on_with_the_handoff() {
+    let mut desk = Desk::new(policy());
+    desk.reach_delivery();
+    desk.pushed();
+    desk.steps(&[(SagaStep::Comment, parked("tracker_status: no"))]);
+    assert_eq!(desk.status(1), IssueStatus::HandingOff, "the move is under way");
+    assert!(!desk.machine.is_resting(desk.performs[0].id));
+    desk.steps(&[(SagaStep::Move, StepState::Done)]);
+    assert_eq!((desk.status(1), desk.phase()), (IssueStatus::Parked, Some(Phase::Delivering)));
+    let reason = "handoff_step_failed: the branch is pushed, but comment: tracker_status: no";
+    assert_eq!(desk.reason(1), reason);
+    assert!(desk.machine.is_resting(desk.performs[0].id), "it holds up no end of the daemon");
+
+    // It takes no slot, and neither a change in the tracker nor a restart begins another run.
+    let changed = Issue { description: Some("more".into()), ..in_state(1, "Todo") };
+    desk.poll(&[changed.clone(), issue(2)]);
+    assert_eq!(desk.dispatched(), ["i1", "i2"]);
+    desk.restart();
+    desk.poll(&[changed, issue(2)]);
+    assert_eq!((desk.dispatched(), desk.status(1)), (vec!["i1".to_owned(), "i2".to_owned()], IssueStatus::Parked));
+    desk.done("sweep", EffectOutput::Swept { killed: 0 });
+    desk.steps(&[(SagaStep::Comment, StepState::Intended)]);
+    assert_eq!(desk.status(1), IssueStatus::HandingOff);
+    desk.steps(&[(SagaStep::Comment, StepState::Done)]);
+    desk.done("hand_off", EffectOutput::HandedOff { end: SagaEnd::Committed });
+    assert_eq!(desk.status(1), IssueStatus::HandedOff);
+}
+
+#[test]
+fn an_issue_with_a_parked_step_is_not_released() {
+    let mut desk = Desk::new(policy());
+    desk.reach_delivery();
+    desk.steps(&[(SagaStep::Push, parked("push_failed: who knows"))]);
+    assert!(desk.reason(1).starts_with("handoff_step_failed: push: push_failed"), "{}", desk.reason(1));
+    let request = ActionRequest {
+        kind: "release".into(),
+        target_kind: "issue".into(),
+        target_id: "DS-1".into(),
+        correlation_id: None,
+        idempotency_key: None,
+        reject_duplicate: false,
+        content: "release".into(),
+        payload: serde_json::Value::Null,
+    };
+    desk.hand(Input::Action { caller: 1, request: Box::new(request) });
+    assert_eq!(desk.replies[0].1.code.as_deref(), Some("handoff_parked"));
+}
+
+#[test]
+fn what_an_operator_left_as_it_is_ends_the_handoff_by_its_pivot() {
+    for (pushed, status) in [(true, IssueStatus::HandedOff), (false, IssueStatus::Parked)] {
+        let mut desk = Desk::new(policy());
+        desk.reach_delivery();
+        if pushed {
+            desk.pushed();
+            desk.steps(&[(SagaStep::Comment, StepState::Skipped), (SagaStep::Move, StepState::Done)]);
+        }
+        desk.done("hand_off", EffectOutput::HandedOff { end: SagaEnd::Abandoned });
+        assert_eq!(desk.status(1), status, "{}", desk.reason(1));
+    }
+}
+
+#[test]
+fn an_approval_that_is_waited_for_is_no_work() {
+    let mut desk = Desk::new(policy());
+    desk.reach_checks();
+    desk.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new() });
+    desk.done("stop_agent", EffectOutput::Swept { killed: 1 });
+    let asked = StepState::AwaitingApproval { fingerprint: "f".into(), expires_at: Timestamp(desk.now + 1_000) };
+    desk.steps(&[(SagaStep::Push, asked)]);
+    assert_eq!(desk.status(1), IssueStatus::WaitingApproval);
+    desk.poll(&[issue(1)]);
+    assert!(desk.machine.is_quiet());
+
+    // Before the pivot the tracker's word turns it back, also over a restart.
+    desk.poll(&[in_state(1, "Done")]);
+    assert_eq!(desk.cancels, [desk.performs[0].id]);
+    desk.restart();
+    desk.done("sweep", EffectOutput::Swept { killed: 0 });
+    assert_eq!((desk.performs[0].unwanted, desk.cancels.as_slice()), (true, &[desk.performs[0].id][..]));
+    desk.progress(&[], Some(Failure::permanent("canceled", "no")), None);
+    desk.done("hand_off", EffectOutput::HandedOff { end: SagaEnd::Compensated });
+    assert_eq!((desk.status(1), desk.open()), (IssueStatus::Idle, vec!["remove_workspace"]));
+}
+
+#[test]
+fn too_late_to_turn_back_it_is_handed_over() {
+    let mut desk = Desk::new(policy());
+    desk.reach_delivery();
+    desk.steps(&[(SagaStep::Push, StepState::Waiting { failures: 1, due_at: Timestamp(desk.now + 2_000) })]);
+    desk.poll(&[in_state(1, "Backlog")]);
+    assert_eq!(desk.cancels, [desk.performs[0].id]);
+    desk.delivered("Human Review");
+    assert_eq!(desk.status(1), IssueStatus::HandedOff);
 }
 
 #[test]
 fn a_push_that_cannot_be_parks_under_its_own_code() {
     let mut desk = Desk::new(policy());
     desk.reach_delivery();
-    desk.fail("push_branch", Failure::permanent("branch_in_use", "somebody else has it"));
+    desk.refused(&Failure::permanent("branch_in_use", "somebody else has it"));
     assert_eq!(desk.status(1), IssueStatus::Parked);
     assert!(desk.entry(1).reason.as_deref().unwrap().starts_with("branch_in_use"));
     assert!(!desk.kinds().contains(&"issue_reopened"));
@@ -79,7 +185,7 @@ fn diverged() -> Failure {
 /// To the second delivery, with what somebody else pushed merged.
 fn merged(desk: &mut Desk) {
     desk.reach_delivery();
-    desk.fail("push_branch", diverged());
+    desk.refused(&diverged());
     assert_eq!((desk.phase(), desk.status(1)), (Some(Phase::Bringing), IssueStatus::Running));
     desk.done("bring_remote", EffectOutput::RemoteBrought { commit: "theirs".into() });
     let resumed = desk.done("start_session", session(SessionStart::Resumed));
@@ -98,11 +204,12 @@ fn merged(desk: &mut Desk) {
 fn what_somebody_else_pushed_is_merged_and_handed_over() {
     let mut desk = Desk::new(policy());
     merged(&mut desk);
-    let push = desk.done("push_branch", EffectOutput::Pushed);
-    assert!(matches!(&push.effect, Effect::PushBranch { commit, .. } if commit.as_str() == "merge"));
-    assert_ne!(push.key, "run-1/push", "the refused push is another one");
-    desk.done("comment", EffectOutput::Commented);
-    desk.done("move_issue", EffectOutput::Moved { state: "Human Review".into() });
+    let handoff = desk.take("hand_off");
+    assert!(matches!(&handoff.effect, Effect::HandOff { commit, saga, .. }
+        if commit.as_str() == "merge" && saga == "run-1.handoff.1"));
+    assert_eq!(handoff.key, "run-1/handoff/1", "the refused one is another one");
+    desk.performs.push(handoff);
+    desk.delivered("Human Review");
     assert_eq!(desk.status(1), IssueStatus::HandedOff);
     assert_eq!(desk.entry(1).handed_off.as_ref().map(|commit| commit.as_str()), Some("merge"));
 }
@@ -111,7 +218,7 @@ fn what_somebody_else_pushed_is_merged_and_handed_over() {
 fn diverged_again_after_the_merge_parks() {
     let mut desk = Desk::new(policy());
     merged(&mut desk);
-    desk.fail("push_branch", diverged());
+    desk.refused(&diverged());
     assert_eq!(desk.status(1), IssueStatus::Parked);
     assert!(desk.entry(1).reason.as_deref().unwrap().starts_with("branch_diverged"));
 }
@@ -122,7 +229,7 @@ fn without_a_turn_left_a_diverged_branch_parks_at_once() {
     policy.agent.max_turns = 1;
     let mut desk = Desk::new(policy);
     desk.reach_delivery();
-    desk.fail("push_branch", diverged());
+    desk.refused(&diverged());
     assert_eq!(desk.status(1), IssueStatus::Parked);
     assert!(desk.entry(1).reason.as_deref().unwrap().starts_with("branch_diverged"));
 }
@@ -131,7 +238,7 @@ fn without_a_turn_left_a_diverged_branch_parks_at_once() {
 fn a_restart_while_the_remotes_commits_are_brought_brings_them_again() {
     let mut desk = Desk::new(policy());
     desk.reach_delivery();
-    desk.fail("push_branch", diverged());
+    desk.refused(&diverged());
     desk.restart();
     desk.done("sweep", EffectOutput::Swept { killed: 0 });
     let again = desk.done("bring_remote", EffectOutput::RemoteBrought { commit: "theirs".into() });
@@ -144,7 +251,7 @@ fn a_restart_while_the_remotes_commits_are_brought_brings_them_again() {
 fn before_the_merge_the_trackers_word_stops_the_run() {
     let mut desk = Desk::new(policy());
     desk.reach_delivery();
-    desk.fail("push_branch", diverged());
+    desk.refused(&diverged());
     desk.poll(&[in_state(1, "Backlog")]);
     desk.fail("bring_remote", retryable());
     desk.done("stop_agent", EffectOutput::Swept { killed: 0 });
@@ -174,59 +281,26 @@ fn before_the_pivot_it_does() {
 }
 
 #[test]
-fn a_step_that_answers_something_else_parks_and_is_not_done_again() {
+fn an_answer_that_is_none_parks_and_nothing_counts_as_delivered() {
     let mut desk = Desk::new(policy());
     desk.reach_delivery();
-    desk.done("push_branch", EffectOutput::Commented);
+    desk.done("hand_off", EffectOutput::Commented);
     assert_eq!(desk.entry(1).handed_off, None, "nobody said that it is pushed");
     assert_eq!((desk.status(1), desk.open()), (IssueStatus::Parked, Vec::new()));
     assert!(desk.reason(1).starts_with("wrong_output"), "{}", desk.reason(1));
 }
 
 #[test]
-fn what_fails_past_the_pivot_and_is_no_step_parks_the_issue() {
-    for (pushed, commented) in [(false, false), (true, false), (true, true)] {
+fn a_saga_that_cannot_be_run_parks_the_issue_and_what_was_delivered_stays_delivered() {
+    for pushed in [false, true] {
         let mut desk = Desk::new(policy());
         desk.reach_delivery();
         if pushed {
-            desk.done("push_branch", EffectOutput::Pushed);
+            desk.pushed();
         }
-        if commented {
-            desk.done("comment", EffectOutput::Commented);
-        }
-        // Another version's handoff did something that is no step of this one's.
-        let last = desk.journal.last().unwrap();
-        let (seq, at) = (last.seq + 1, last.at);
-        let event = Event::EffectIntended {
-            effect_id: EffectId(90),
-            issue: "i1".into(),
-            run: Some("run-1".into()),
-            key: "run-1/other".into(),
-            attempt: 1,
-            effect: Effect::FetchCommit,
-        };
-        desk.journal.push(Recorded { seq, at, event });
-        desk.restart();
-        desk.done("sweep", EffectOutput::Swept { killed: 0 });
-        if commented {
-            desk.doubt("fetch_commit")
-        } else {
-            desk.fail("fetch_commit", retryable())
-        }
-        for _ in 0..=usize::from(pushed && !commented) {
-            desk.answer_probe(ProbeAnswer::NotApplied);
-        }
-        if pushed {
-            if !commented {
-                desk.done("comment", EffectOutput::Commented);
-            }
-            desk.done("move_issue", EffectOutput::Moved { state: "Human Review".into() });
-        } else {
-            desk.done("push_branch", EffectOutput::Pushed);
-        }
-        assert_eq!((desk.status(1), desk.open()), (IssueStatus::Parked, Vec::new()), "{pushed} {commented}");
-        let code = if commented { "in_doubt: fetch_commit" } else { "test_failure" };
-        assert!(desk.reason(1).starts_with(code), "{}", desk.reason(1));
-        assert_eq!(desk.entry(1).handed_off, Some("c1".into()), "what was delivered stays delivered");
+        desk.fail("hand_off", Failure::permanent("saga_damaged", "its log cannot be read"));
+        assert_eq!((desk.status(1), desk.open()), (IssueStatus::Parked, Vec::new()));
+        assert!(desk.reason(1).starts_with("saga_damaged"), "{}", desk.reason(1));
+        assert_eq!(desk.entry(1).handed_off.is_some(), pushed);
     }
 }

@@ -40,7 +40,19 @@ fn after(effect: Option<&Effect>) -> Option<Effect> {
         Effect::Sweep => Some(Effect::CommitLeftovers),
         Effect::CommitLeftovers => Some(Effect::FetchCommit),
         Effect::FetchCommit => Some(Effect::RunCheck { commit: commit(), index: 0 }),
-        Effect::RunCheck { .. } => Some(Effect::PushBranch { commit: commit(), expected: None }),
+        Effect::RunCheck { .. } => {
+            Some(Effect::HandOff { saga: String::new(), commit: commit(), expected: None, from: None })
+        }
+        Effect::HandOff { .. } => Some(Effect::TellSaga {
+            saga: String::new(),
+            step: SagaStep::Push,
+            word: SagaWord::Settle { verb: SettleVerb::Retry },
+            by: String::new(),
+            why: String::new(),
+            action_id: String::new(),
+            correlation_id: String::new(),
+        }),
+        Effect::TellSaga { .. } => Some(Effect::PushBranch { commit: commit(), expected: None }),
         Effect::PushBranch { .. } => Some(Effect::BringRemote),
         Effect::BringRemote => Some(Effect::Comment { commit: commit(), checks: Vec::new() }),
         Effect::Comment { .. } => Some(Effect::RemoveWorkspace { handed_off: None }),

@@ -95,6 +95,14 @@ fn output(effect: Option<&Effect>, how: u8) -> EffectOutput {
         Some(Effect::CommitLeftovers) => EffectOutput::LeftoversCommitted { committed: true },
         Some(Effect::FetchCommit) => EffectOutput::CommitFetched { commit: CommitId(format!("c{small}")) },
         Some(Effect::RunCheck { .. }) => EffectOutput::CheckEnded { passed: small > 4, output_tail: String::new() },
+        Some(Effect::HandOff { .. }) => EffectOutput::HandedOff {
+            end: match how % 3 {
+                0 => SagaEnd::Committed,
+                1 => SagaEnd::Compensated,
+                _ => SagaEnd::Abandoned,
+            },
+        },
+        Some(Effect::TellSaga { .. }) => EffectOutput::SagaTold,
         Some(Effect::PushBranch { .. }) => EffectOutput::Pushed,
         Some(Effect::BringRemote) => EffectOutput::RemoteBrought { commit: CommitId(format!("r{small}")) },
         Some(Effect::Comment { .. }) => EffectOutput::Commented,

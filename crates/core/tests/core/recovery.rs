@@ -44,7 +44,7 @@ fn life() -> Vec<(Step, &'static str, &'static [&'static str])> {
         (("run_check", Some(check.clone())), "checking", &["run_check"]),
         (("stop_agent", Some(EffectOutput::Swept { killed: 1 })), "closing", &["stop_agent"]),
         // Somebody else went on with the branch: the agent merges that, and the way to the push is gone again.
-        (("push_branch", None), "delivering", &["probe"]),
+        (("hand_off", None), "delivering", &["hand_off"]),
         (
             ("bring_remote", Some(EffectOutput::RemoteBrought { commit: "theirs".into() })),
             "bringing",
@@ -61,9 +61,7 @@ fn life() -> Vec<(Step, &'static str, &'static [&'static str])> {
         (("fetch_commit", Some(EffectOutput::CommitFetched { commit: "c2".into() })), "fetching", &["fetch_commit"]),
         (("run_check", Some(check)), "checking", &["run_check"]),
         (("stop_agent", Some(EffectOutput::Swept { killed: 1 })), "closing", &["stop_agent"]),
-        (("push_branch", Some(EffectOutput::Pushed)), "delivering", &["probe"]),
-        (("comment", Some(EffectOutput::Commented)), "delivering", &["probe", "probe"]),
-        (("move_issue", Some(EffectOutput::Moved { state: "Human Review".into() })), "delivering", &["probe"]),
+        (("hand_off", Some(EffectOutput::HandedOff { end: SagaEnd::Committed })), "delivering", &["hand_off"]),
         (("run_hook", Some(hook())), "after_run", &["run_hook"]),
     ]
 }
@@ -80,8 +78,9 @@ fn live(desk: &mut Desk, steps: usize) {
     for ((kind, output), phase, _) in life().into_iter().take(steps) {
         assert_eq!(desk.phase().map(Phase::as_str), Some(phase), "before {kind}");
         match (kind, output) {
+            ("hand_off", Some(_)) => desk.delivered("Human Review"),
             (_, Some(output)) => drop(desk.done(kind, output)),
-            ("push_branch", None) => desk.fail(kind, Failure::permanent("branch_diverged", "somebody else pushed")),
+            ("hand_off", None) => desk.refused(&Failure::permanent("branch_diverged", "somebody else pushed")),
             (_, None) => desk.answer_assess(Some(in_state(1, "In Progress")), dirty()),
         }
     }
@@ -191,22 +190,46 @@ fn what_was_missing_is_said_although_a_restart_came_between() {
 }
 
 #[test]
-fn a_probe_decides_between_done_and_again() {
+fn a_handoff_is_taken_up_under_its_saga_and_heard_from_where_it_is() {
     let mut desk = lived(11);
+    desk.pushed();
     desk.restart();
     desk.done("sweep", EffectOutput::Swept { killed: 0 });
-    desk.answer_probe(ProbeAnswer::Applied(EffectOutput::Pushed));
-    assert_eq!(desk.open(), ["comment", "move_issue"]);
+    let again = desk.take("hand_off");
+    assert_eq!((again.key.as_str(), again.attempt, again.unwanted), ("run-1/handoff", 2, false));
+    assert!(matches!(&again.effect, Effect::HandOff { saga, .. } if saga == "run-1.handoff"));
+    desk.performs.push(again);
+    let (before, effect) = (desk.kinds().len(), desk.performs[0].id);
+    let handoff = desk.run().handoff.clone().unwrap();
+    for entry in 1..=handoff.heard {
+        let steps = handoff.steps.iter().map(|(step, _)| (*step, StepState::Intended)).collect();
+        let progress = SagaProgress { entry, steps, turned_back: None, moved: None };
+        desk.hand(Input::SagaMoved { effect, progress });
+    }
+    assert_eq!(desk.kinds().len(), before, "what was heard before is no news");
+    desk.delivered("Human Review");
+    desk.done("run_hook", hook());
+    assert_eq!(desk.status(1), IssueStatus::HandedOff);
+}
 
-    let mut desk = lived(11);
+#[test]
+fn a_handoff_of_an_older_version_parks_and_does_nothing() {
+    let mut desk = Desk::new(policy());
+    desk.reach_delivery();
+    let at = desk.journal.iter().position(|recorded| recorded.event.kind() == "saga_started").unwrap();
+    for recorded in &mut desk.journal[at..] {
+        match &mut recorded.event {
+            Event::SagaStarted { saga, .. } => *saga = None,
+            Event::EffectIntended { effect: effect @ Effect::HandOff { .. }, .. } => {
+                *effect = Effect::PushBranch { commit: "c1".into(), expected: None };
+            }
+            _ => {}
+        }
+    }
     desk.restart();
     desk.done("sweep", EffectOutput::Swept { killed: 0 });
-    desk.answer_probe(ProbeAnswer::Inconclusive(retryable()));
-    assert!(desk.open().is_empty());
-    desk.pass(2_000);
-    desk.answer_probe(ProbeAnswer::NotApplied);
-    let again = desk.take("push_branch");
-    assert_eq!((again.key.as_str(), again.attempt), ("run-1/push", 2));
+    assert_eq!((desk.status(1), desk.open()), (IssueStatus::Parked, Vec::new()));
+    assert!(desk.reason(1).starts_with("handoff_outdated"), "{}", desk.reason(1));
 }
 
 #[test]
@@ -285,38 +308,18 @@ fn an_agent_that_dies_in_a_turn_goes_on_in_its_session_twice_and_then_fails_the_
 }
 
 #[test]
-fn a_step_of_the_handoff_that_is_always_in_doubt_parks_within_a_limit() {
+fn a_handoff_that_always_breaks_off_parks_within_a_limit() {
     let mut desk = Desk::new(policy());
     desk.reach_delivery();
     for attempt in 1..=5_u32 {
-        let push = desk.take("push_branch");
-        assert_eq!((push.key.as_str(), push.attempt), ("run-1/push", attempt));
-        desk.performs.push(push);
-        desk.doubt("push_branch");
-        desk.answer_probe(ProbeAnswer::NotApplied);
+        let handoff = desk.take("hand_off");
+        assert_eq!((handoff.key.as_str(), handoff.attempt), ("run-1/handoff", attempt));
+        desk.performs.push(handoff);
+        desk.doubt("hand_off");
     }
     assert_eq!((desk.status(1), desk.open()), (IssueStatus::Parked, Vec::new()));
-    assert!(desk.reason(1).starts_with("in_doubt: 5 times nobody knew; the last: push_branch"), "{}", desk.reason(1));
+    assert!(desk.reason(1).starts_with("in_doubt: hand_off"), "{}", desk.reason(1));
     assert_eq!(desk.entry(1).handed_off, None);
-
-    // What took place in the last doubt is done all the same, and a restart's doubt counts for nothing.
-    let mut desk = Desk::new(policy());
-    desk.reach_delivery();
-    for _ in 1..5 {
-        desk.doubt("push_branch");
-        desk.answer_probe(ProbeAnswer::NotApplied);
-    }
-    desk.doubt("push_branch");
-    desk.answer_probe(ProbeAnswer::Applied(EffectOutput::Pushed));
-    desk.restart();
-    desk.done("sweep", EffectOutput::Swept { killed: 0 });
-    desk.answer_probe(ProbeAnswer::NotApplied);
-    desk.answer_probe(ProbeAnswer::NotApplied);
-    assert_eq!(desk.open(), ["comment", "move_issue"]);
-    desk.doubt("comment");
-    desk.answer_probe(ProbeAnswer::NotApplied);
-    desk.done("move_issue", EffectOutput::Moved { state: "Human Review".into() });
-    assert!(desk.reason(1).starts_with("handoff_step_failed: the branch is pushed, but comment: in_doubt"));
 }
 
 #[test]
@@ -331,11 +334,10 @@ fn a_move_says_where_the_issue_was_and_what_somebody_did_since_is_theirs() {
     assert_eq!((desk.phase(), desk.entry(1).issue.state.as_str()), (Some(Phase::BeforeRun), "Rework"));
 
     let mut desk = lived(life().len() - 2);
-    let kept = Effect::MoveIssue { to: "Human Review".into(), from: Some("In Progress".into()) };
-    assert_eq!(desk.take("move_issue").effect, kept);
-    desk.restart();
-    desk.done("sweep", EffectOutput::Swept { killed: 0 });
-    desk.answer_probe(ProbeAnswer::Applied(EffectOutput::Moved { state: "Rework".into() }));
+    let handoff = desk.take("hand_off");
+    assert!(matches!(&handoff.effect, Effect::HandOff { from: Some(from), .. } if from == "In Progress"));
+    desk.performs.push(handoff);
+    desk.delivered("Human Review");
     desk.done("run_hook", hook());
     // What they moved it to after the handoff is a wish for another run, not a part of the handoff.
     assert_eq!(desk.status(1), IssueStatus::HandedOff);

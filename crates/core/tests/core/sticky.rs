@@ -13,9 +13,7 @@ fn our_own_move_and_comment_do_not_reopen() {
     active.handoff.as_mut().unwrap().state = Some("Rework".into());
     let mut desk = Desk::new(active);
     desk.reach_delivery();
-    desk.done("push_branch", EffectOutput::Pushed);
-    desk.done("comment", EffectOutput::Commented);
-    desk.done("move_issue", EffectOutput::Moved { state: "Rework".into() });
+    desk.delivered("Rework");
     assert_eq!(desk.status(1), IssueStatus::HandedOff);
     for _ in 0..3 {
         // The comment changed the time of the last change.
@@ -31,8 +29,7 @@ fn without_a_handoff_state_the_issue_stays_active_and_handed_off() {
     still.handoff.as_mut().unwrap().state = None;
     let mut desk = Desk::new(still);
     desk.reach_delivery();
-    desk.done("push_branch", EffectOutput::Pushed);
-    desk.done("comment", EffectOutput::Commented);
+    desk.delivered("Todo");
     desk.poll(&[issue(1)]);
     desk.restart();
     desk.poll(&[issue(1)]);
@@ -67,11 +64,10 @@ fn a_persons_change_reopens_and_needs_commits_beyond_the_last_handoff() {
 fn a_poll_from_before_our_move_does_not_reopen() {
     let mut desk = Desk::new(policy());
     desk.reach_delivery();
-    desk.done("push_branch", EffectOutput::Pushed);
-    desk.done("comment", EffectOutput::Commented);
+    desk.pushed();
     // Asked before the move, answered after it.
     desk.hand(Input::Refresh);
-    desk.done("move_issue", EffectOutput::Moved { state: "Human Review".into() });
+    desk.delivered("Human Review");
     desk.poll(&[issue(1)]);
     assert_eq!(desk.status(1), IssueStatus::HandedOff);
     desk.poll(&[review(1)]);
@@ -111,9 +107,7 @@ fn an_issue_closed_during_its_handoff_is_completed() {
     let mut desk = Desk::new(policy());
     desk.reach_delivery();
     desk.poll(&[in_state(1, "Done")]);
-    desk.done("push_branch", EffectOutput::Pushed);
-    desk.done("comment", EffectOutput::Commented);
-    desk.done("move_issue", EffectOutput::Moved { state: "Done".into() });
+    desk.delivered("Done");
     assert_eq!(desk.status(1), IssueStatus::Completed);
 }
 
@@ -132,8 +126,7 @@ fn an_issue_that_vanishes_and_comes_back_unchanged_stays_handed_off() {
     still.handoff.as_mut().unwrap().state = None;
     let mut desk = Desk::new(still);
     desk.reach_delivery();
-    desk.done("push_branch", EffectOutput::Pushed);
-    desk.done("comment", EffectOutput::Commented);
+    desk.delivered("Todo");
     desk.poll(&[]);
     desk.poll(&[issue(1)]);
     assert_eq!(desk.status(1), IssueStatus::HandedOff);

@@ -1,12 +1,19 @@
 //! What verbs that send an action to the daemon share.
 
-use dalsegno_api::{Action, Client, Receipt, Target};
+use std::time::Duration;
+
+use dalsegno_api::{Action, Client, Completion, Receipt, Target};
 use serde_json::{Map, Value};
 
 use crate::error::CliError;
 use crate::out;
 use crate::settings::Settings;
 use crate::text::clean;
+
+/// Looks at what became of an accepted action, at most.
+const LOOKS: u32 = 300;
+/// Wait between two of them.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Sends an action to the daemon and tells its answer; `done` says that it was accepted.
 pub(super) fn act(
@@ -17,6 +24,48 @@ pub(super) fn act(
     done: &str,
 ) -> Result<(), CliError> {
     let client = Client::discover(&settings.state_dir)?;
+    send(&client, kind, target, payload, settings)?;
+    if !settings.json {
+        out::line(done);
+    }
+    Ok(())
+}
+
+/// Sends an action to the daemon and waits until it is carried out; `done` says that it was.
+pub(super) fn act_through(
+    kind: &str,
+    target: Target,
+    payload: Map<String, Value>,
+    settings: &Settings,
+    done: &str,
+) -> Result<(), CliError> {
+    let client = Client::discover(&settings.state_dir)?;
+    let receipt = send(&client, kind, target, payload, settings)?;
+    for _ in 0..LOOKS {
+        match client.action(&receipt.action_id)?.completion {
+            None => std::thread::sleep(LOOK_AGAIN),
+            Some(Completion { code: Some(code), reason, .. }) => {
+                return Err(CliError::new(&code, clean(&reason.unwrap_or_default())));
+            }
+            Some(_) => {
+                if !settings.json {
+                    out::line(done);
+                }
+                return Ok(());
+            }
+        }
+    }
+    let why = format!("{} is accepted and not carried out yet", receipt.action_id);
+    Err(CliError::new("action_pending", why).hint("`dalsegno events` tells when it is; nothing has to be sent again"))
+}
+
+fn send(
+    client: &Client,
+    kind: &str,
+    target: Target,
+    payload: Map<String, Value>,
+    settings: &Settings,
+) -> Result<Receipt, CliError> {
     let receipt = client.act(&Action {
         schema_version: 1,
         action_kind: kind.to_owned(),
@@ -29,13 +78,21 @@ pub(super) fn act(
     if settings.json {
         out::json(&receipt);
     }
-    let exit = receipt.exit_code();
-    let Receipt { status, code, reason, .. } = receipt;
-    if status == "accepted" {
-        if !settings.json {
-            out::line(done);
-        }
-        return Ok(());
+    if receipt.status == "accepted" {
+        return Ok(receipt);
     }
+    let exit = receipt.exit_code();
+    let Receipt { code, reason, .. } = receipt;
     Err(CliError::new(code.as_deref().unwrap_or("rejected"), clean(&reason.unwrap_or_default())).exit(exit))
+}
+
+/// A handoff is named by its issue or by the id of its saga.
+pub(super) fn handoff_target(name: &str) -> Target {
+    let kind = if name.contains(".handoff") { "saga" } else { "issue" };
+    Target { kind: kind.to_owned(), id: name.to_owned() }
+}
+
+/// Who says it, for the record.
+pub(super) fn who() -> String {
+    std::env::var("USER").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "operator".to_owned())
 }

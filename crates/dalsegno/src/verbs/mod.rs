@@ -2,6 +2,7 @@
 
 mod action;
 pub(crate) mod agent;
+pub(crate) mod approve;
 pub(crate) mod budget;
 pub(crate) mod completions;
 pub(crate) mod demo;
@@ -16,6 +17,7 @@ pub(crate) mod logs;
 pub(crate) mod release;
 pub(crate) mod run;
 pub(crate) mod runs;
+pub(crate) mod settle;
 pub(crate) mod show;
 pub(crate) mod status;
 pub(crate) mod validate;
@@ -45,6 +47,9 @@ pub(crate) fn dispatch(cli: Cli) -> Result<(), CliError> {
         Verb::Explain(args) => explain::run(args, &settings()?),
         Verb::Budget(args) => budget::run(args, &settings()?),
         Verb::Release(args) => release::run(args, &settings()?),
+        Verb::Approve(args) => approve::approve(args, &settings()?),
+        Verb::Deny(args) => approve::deny(args, &settings()?),
+        Verb::Settle(args) => settle::run(args, &settings()?),
         Verb::Completions(args) => completions::run(args),
     }
 }

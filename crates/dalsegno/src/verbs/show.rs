@@ -1,20 +1,23 @@
 //! `dalsegno show`
 
-use dalsegno_api::{Client, EventQuery, HandoffStep, IssueDetail, Run, code};
+use std::collections::BTreeMap;
+
+use dalsegno_api::{Client, EventQuery, HandoffStep, IssueDetail, Run, Saga, code};
 
 use crate::error::CliError;
 use crate::settings::{Settings, color};
 use crate::story::{Facts, Tone};
 use crate::text::{
-    clean, clean_lines, clock, columns, commit, count, dim, fine_span, lasted, ms_between, painted, relative, short,
+    Table, clean, clean_lines, clock, columns, commit, count, dim, fine_span, lasted, ms_between, painted, relative,
+    short,
 };
 use crate::{out, reader, story};
 
-/// Show one run or one issue
+/// Show one run, one issue, or the saga of a handoff
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Name of a run (`run-7`), or identifier or id of an issue (`DS-1`)
-    #[arg(value_name = "RUN|ISSUE")]
+    /// Name of a run (`run-7`), identifier or id of an issue (`DS-1`), or id of a saga (`run-7.handoff`)
+    #[arg(value_name = "RUN|ISSUE|SAGA")]
     key: String,
     /// Show every effect of the run: what was intended, and what came of it
     #[arg(long)]
@@ -35,9 +38,21 @@ pub(crate) fn run(args: Args, settings: &Settings) -> Result<(), CliError> {
         Ok(run) if settings.json => out::json(&run),
         Ok(run) => {
             show_run(&run);
+            if let Some(id) = run.handoff.as_ref().and_then(|handoff| handoff.saga.as_ref()) {
+                match client.saga(id) {
+                    Ok(saga) => show_saga(&saga),
+                    // It has not begun, or ended long ago.
+                    Err(error) if error.code() == code::SAGA_NOT_FOUND => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
             timeline(&client, &run)?;
         }
-        Err(error) if error.code() == code::RUN_NOT_FOUND => return issue(&args.key, settings),
+        Err(error) if error.code() == code::RUN_NOT_FOUND => match client.saga(&args.key) {
+            Ok(saga) if settings.json => out::json(&saga),
+            Ok(saga) => show_saga(&saga),
+            Err(_) => return issue(&args.key, settings),
+        },
         Err(error) => return Err(error.into()),
     }
     Ok(())
@@ -141,6 +156,49 @@ fn show_run(run: &Run) {
         }
     }
 }
+
+/// The steps of a saga as a tree: each under what it comes after.
+fn show_saga(saga: &Saga) {
+    out::line("");
+    out::line(&format!("{} {}  {}", clean(&saga.name), clean(&saga.id), painted(&saga.state, color())));
+    if let Some(why) = &saga.turned_back {
+        field("undone for", Some(&format!("{}: {}", why.code, why.message)));
+    }
+    let mut depths: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut table = Table::new(&["STEP", "KIND", "STATE", "CALLS", "KEY", "PROBE", "WHY"]);
+    for step in &saga.steps {
+        let depth =
+            step.after.iter().filter_map(|before| depths.get(before.as_str())).max().map_or(0, |depth| depth + 1);
+        depths.insert(&step.name, depth);
+        let branch = if depth == 0 { String::new() } else { format!("{}└ ", "  ".repeat(depth - 1)) };
+        let calls = match step.undo_attempts {
+            0 => step.attempts.to_string(),
+            undone => format!("{}, {undone} to undo", step.attempts),
+        };
+        let mut why: Vec<String> = step.failure.iter().map(|why| format!("{}: {}", why.code, why.message)).collect();
+        why.extend(step.due_at.as_deref().map(relative));
+        let key: String = step.key.chars().take(KEY_SHOWN).collect();
+        let probe = step.probe.as_deref().unwrap_or_default();
+        let name = format!("{branch}{}", step.name);
+        table.row([&name, &step.kind, &step.state, &calls, &key, probe, &why.join("; ")]);
+    }
+    table.lines(color()).iter().for_each(|line| out::line(&format!("  {}", short(line, columns().saturating_sub(2)))));
+    let id = clean(&saga.id);
+    for step in &saga.steps {
+        let name = clean(&step.name);
+        if let Some(asked) = &step.approval {
+            let (what, until) = (clean(&asked.fingerprint), relative(&asked.expires_at));
+            out::line(&format!("{name} waits for an approval of {what} ({until}): `dalsegno approve {id}`, or `deny`"));
+        }
+        if !step.verbs.is_empty() {
+            let verbs = clean(&step.verbs.join(", ")).replace('_', "-");
+            out::line(&format!("{name} waits for your word: `dalsegno settle {id} {name} VERB`, with one of {verbs}"));
+        }
+    }
+}
+
+/// So much of an idempotency key is shown.
+const KEY_SHOWN: usize = 12;
 
 /// Pages of effects that are shown at most.
 const EFFECT_PAGES: usize = 100;

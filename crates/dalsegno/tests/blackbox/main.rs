@@ -7,6 +7,7 @@ mod codex;
 mod commands;
 mod crash;
 mod governed;
+mod handoff;
 mod http;
 mod judge;
 mod life;

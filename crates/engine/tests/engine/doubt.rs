@@ -7,18 +7,16 @@ use dalsegno_engine::DriverEnd;
 use dalsegno_engine::core::{Event, IssueStatus, Recorded};
 use dalsegno_testkit::doubles::{Act, Stage, issue, policy};
 
-use crate::support::{called, doubts, event, had_status, pass, start, status, within};
+use crate::support::{called, doubts, event, had_status, pass, start, status, step_doubts, within};
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_anywhere_is_in_doubt_and_settled_and_holds_nobody_up() {
-    let panics: [(&str, fn(&Stage)); 7] = [
+    let panics: [(&str, fn(&Stage)); 5] = [
         ("prepare_workspace", |stage| stage.workspaces.prepare.next_of("A", Act::Panic)),
         ("start_session", |stage| stage.agents.start.next_of("A", Act::Panic)),
         ("prompt", |stage| stage.agents.turns.next_of("A", Act::Panic)),
         ("fetch_commit", |stage| stage.workspaces.fetch.next_of("A", Act::Panic)),
         ("run_check", |stage| stage.workspaces.check.next_of("A", Act::Panic)),
-        ("push_branch", |stage| stage.workspaces.push.next_of("A", Act::Panic)),
-        ("comment", |stage| stage.tracker().comment.next_of("A", Act::Panic)),
     ];
     for (kind, panics) in panics {
         let stage = Stage::default();
@@ -40,6 +38,24 @@ async fn a_panic_anywhere_is_in_doubt_and_settled_and_holds_nobody_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_step_of_the_handoff_that_panics_is_in_doubt_and_looked_for() {
+    let panics: [(&str, fn(&Stage)); 3] = [
+        ("push", |stage| stage.workspaces.push.next_of("A", Act::Panic)),
+        ("comment", |stage| stage.tracker().comment.next_of("A", Act::Panic)),
+        ("move", |stage| stage.tracker().transition.next_of("A", Act::Panic)),
+    ];
+    for (step, panics) in panics {
+        let stage = Stage::default();
+        stage.tracker().put(issue("A"));
+        panics(&stage);
+        assert_eq!(start(&stage, true).end().await.unwrap(), DriverEnd::Quiet);
+        assert_eq!((step_doubts(&stage), doubts(&stage, "A")), (vec![step], Vec::new()));
+        assert!(had_status(&stage, "A", IssueStatus::HandedOff), "{step}");
+        assert_eq!(stage.record.unintended(), [], "{step}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_effect_past_its_deadline_is_in_doubt_and_others_do_not_wait_for_it() {
     let stage = Stage::default();
     stage.tracker().put(issue("A"));
@@ -47,11 +63,11 @@ async fn an_effect_past_its_deadline_is_in_doubt_and_others_do_not_wait_for_it()
     stage.workspaces.push.next_of("A", Act::Hang);
     let life = start(&stage, true);
     status(&stage, "B", IssueStatus::HandedOff).await;
-    assert_eq!(doubts(&stage, "A"), Vec::<String>::new(), "B did not wait for A's deadline");
+    assert_eq!(step_doubts(&stage), Vec::<&str>::new(), "B did not wait for A's deadline");
     assert_eq!(life.end().await.unwrap(), DriverEnd::Quiet);
-    assert_eq!(doubts(&stage, "A"), ["no answer within 900s"]);
+    assert_eq!(step_doubts(&stage), ["push"]);
     assert_eq!(stage.record.count_of("workspaces.probe_push", "A"), 1);
-    assert_eq!(stage.record.count_of("push_branch", "A"), 2);
+    assert_eq!(stage.record.count_of("push", "A"), 2);
     assert!(had_status(&stage, "A", IssueStatus::HandedOff));
 }
 
@@ -63,14 +79,14 @@ async fn a_push_that_hangs_for_ever_parks_and_gives_its_slot_back() {
     let life = start(&stage, true);
     assert_eq!(life.end().await.unwrap(), DriverEnd::Quiet);
     assert!(had_status(&stage, "A", IssueStatus::Parked));
-    assert_eq!(stage.record.count_of("push_branch", "A"), 5);
-    assert_eq!(stage.record.count_of("workspaces.probe_push", "A"), 5);
+    assert_eq!(stage.record.count_of("push", "A"), 8);
+    assert_eq!(stage.record.count_of("workspaces.probe_push", "A"), 8);
     let why = stage.journal.events().into_iter().find_map(|recorded| match recorded.event {
         Event::Parked { detail, .. } => Some(detail),
         _ => None,
     });
     let why = why.expect("it parked");
-    assert!(why.starts_with("in_doubt: ") && why.contains("push_branch: no answer within 900s"), "{why}");
+    assert!(why.starts_with("no_answer: push: no answer within 900s"), "{why}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -23,7 +23,7 @@ async fn on_a_slow_journal_nothing_is_performed_before_its_intent_is_acknowledge
     assert_eq!(stage.record.unintended(), []);
     for name in names {
         assert!(had_status(&stage, name, IssueStatus::HandedOff), "{name}");
-        for what in ["prepare_workspace", "run_hook", "start_session", "prompt", "push_branch", "comment"] {
+        for what in ["prepare_workspace", "run_hook", "start_session", "prompt", "push", "comment"] {
             assert_eq!(stage.record.count_of(what, name), 1, "{what} of {name}");
         }
         assert_eq!(stage.record.count_of("move_issue", name), 2);

@@ -6,6 +6,7 @@
 mod doubt;
 mod ending;
 mod flood;
+mod handoff;
 mod intents;
 mod looks;
 mod records;

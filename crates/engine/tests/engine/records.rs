@@ -13,8 +13,8 @@ use crate::support::start;
 async fn every_effect_of_the_journal_is_a_record_with_the_same_outcome() {
     let stage = Stage::default();
     stage.tracker().put(issue("A"));
-    stage.workspaces.push.next_of("A", Act::Hang);
-    stage.tracker().comment.next_of("A", Act::Panic);
+    stage.workspaces.fetch.next_of("A", Act::Hang);
+    stage.agents.start.next_of("A", Act::Panic);
     assert_eq!(start(&stage, true).end().await.unwrap(), DriverEnd::Quiet);
     let records = stage.journal.effects();
     let mut outcomes: BTreeMap<EffectId, Outcome> = BTreeMap::new();
@@ -41,8 +41,8 @@ async fn every_effect_of_the_journal_is_a_record_with_the_same_outcome() {
     }
     assert_eq!(records.values().map(|record| record.state.doubts).sum::<u32>(), doubts);
     assert!(doubts >= 2);
-    let push = records.values().find(|record| record.replay_key.contains("push")).unwrap();
-    assert_eq!((push.kind, push.state.attempt), (EffectKind::External, 2));
+    let fetch = records.values().find(|record| record.replay_key.contains("fetch")).unwrap();
+    assert_eq!((fetch.kind, fetch.state.attempt), (EffectKind::Direct, 2));
 }
 
 #[tokio::test(start_paused = true)]

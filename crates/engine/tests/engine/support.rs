@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dalsegno_engine::core::{Event, IssueStatus, Recorded};
+use dalsegno_engine::core::{Event, IssueStatus, Recorded, StepState};
 use dalsegno_engine::{Driver, DriverEnd, DriverError, DriverHandle, DriverOptions};
 use dalsegno_testkit::doubles::Stage;
 use tokio::task::JoinHandle;
@@ -84,6 +84,15 @@ pub(crate) async fn called(stage: &Stage, what: &str, about: &str) {
 /// Lets this much time pass.
 pub(crate) async fn pass(seconds: u64) {
     tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
+/// Steps of the issue's handoffs that were in doubt, in order.
+pub(crate) fn step_doubts(stage: &Stage) -> Vec<&'static str> {
+    let doubt = |recorded: Recorded| match recorded.event {
+        Event::SagaStep { step, state: StepState::InDoubt { .. }, .. } => Some(step.as_str()),
+        _ => None,
+    };
+    stage.journal.events().into_iter().filter_map(doubt).collect()
 }
 
 /// Reasons of the issue's doubts.

@@ -45,8 +45,12 @@ pub(crate) async fn receipt(
         let message = "no action of this name is remembered";
         return Err(Problem::new(StatusCode::NOT_FOUND, code::ACTION_NOT_FOUND, message, hint));
     };
-    let completion =
-        receipt.completed_at.map(|at| api::Completion { status: "completed".to_owned(), at: convert::time(at) });
+    let completion = receipt.completed_at.map(|at| api::Completion {
+        status: if receipt.failure.is_some() { "failed" } else { "completed" }.to_owned(),
+        at: convert::time(at),
+        code: receipt.failure.as_ref().map(|failure| failure.code.clone()),
+        reason: receipt.failure.as_ref().map(|failure| failure.message.clone()),
+    });
     Ok(Json(api::ActionState { receipt: wire(receipt), completion }))
 }
 
@@ -99,6 +103,7 @@ fn wire(receipt: Receipt) -> api::Receipt {
         reason,
         issued_at,
         completed_at: _,
+        failure: _,
         replayed,
     } = receipt;
     let followups: &[&str] = if accepted { &["action_completion", "state_transition"] } else { &[] };

@@ -4,6 +4,7 @@ mod actions;
 mod events;
 mod issues;
 mod runs;
+mod sagas;
 mod state;
 mod stream;
 mod usage;
@@ -36,6 +37,7 @@ pub fn router(app: App) -> Router {
         .route("/api/v1/runs/{id}", get(runs::one))
         .route("/api/v1/runs/{id}/transcript", get(runs::transcript))
         .route("/api/v1/runs/{id}/effects", get(runs::effects))
+        .route("/api/v1/sagas/{id}", get(sagas::one))
         .route("/api/v1/events", get(events::page))
         .route("/api/v1/events/stream", get(stream::stream))
         .route("/api/v1/{identifier}", get(issues::detail))

@@ -212,6 +212,7 @@ fn receipt_of(request: &ActionRequest) -> Receipt {
         reason: code.map(str::to_owned),
         issued_at: NOW,
         completed_at: code.is_none().then_some(NOW),
+        failure: None,
         replayed: request.idempotency_key.as_deref() == Some("again"),
     }
 }
@@ -259,7 +260,9 @@ fn run(id: &str, issue: &str, identifier: &str, ended: bool) -> RunView {
         turns: 2,
         cut_turns: 1,
         handoff: ended.then(|| Handoff {
-            failures: Vec::new(),
+            saga: Some("run-1.handoff".to_owned()),
+            turned_back: None,
+            heard: 4,
             commit: CommitId::from("c0ffee"),
             steps: vec![
                 (SagaStep::Push, StepState::Done),

@@ -143,9 +143,9 @@ async fn a_newer_event_is_refused() {
     let opened = open(dir.path());
     opened.journal.append(plain_batch(1, 1, 2), Vec::new()).await.unwrap();
     drop(opened);
-    raw(dir.path()).execute("UPDATE events SET format = 3 WHERE seq = 2", []).unwrap();
+    raw(dir.path()).execute("UPDATE events SET format = 4 WHERE seq = 2", []).unwrap();
     let error = Store::open(dir.path(), OpenOptions::default()).unwrap_err();
-    assert_eq!(error, StoreError::FutureSchema { what: "event", found: 3, known: 2 });
+    assert_eq!(error, StoreError::FutureSchema { what: "event", found: 4, known: 3 });
 }
 
 #[test]
@@ -196,7 +196,7 @@ async fn the_newest_good_snapshot_is_loaded() {
     assert_eq!(kept, 2);
 
     let damage = |seq: u64| {
-        let sql = "UPDATE snapshots SET data = CAST(replace(CAST(data AS TEXT), '\"format\":2', '\"format\":3') AS BLOB) WHERE seq = ?1";
+        let sql = "UPDATE snapshots SET data = CAST(replace(CAST(data AS TEXT), '\"format\":3', '\"format\":4') AS BLOB) WHERE seq = ?1";
         assert_eq!(raw(dir.path()).execute(sql, [seq as i64]).unwrap(), 1);
     };
     damage(30);

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use dalsegno_core::{
     AgentKind, AgentPolicy, AutoApprove, BudgetLimit, BudgetOverride, CommitId, Effect, EffectId, EffectOutput, Ending,
     Event, Failure, HandoffPolicy, Hook, HooksPolicy, IssueId, IssueStatus, Missing, Outcome, Phase, Policy,
-    PolicyHash, PromptSpec, RunId, RunOutcome, SagaStep, SessionId, StepState, Then, Timestamp, TrackerPolicy,
-    TurnOutcome, Usage, Workspace, WorkspacePolicy,
+    PolicyHash, PromptSpec, RunId, RunOutcome, SagaEnd, SagaStep, SagaWord, SessionId, SettleVerb, StepState, Then,
+    Timestamp, TrackerPolicy, TurnOutcome, Usage, Workspace, WorkspacePolicy,
 };
 
 use crate::support::issue;
 
 /// How many kinds of events there are.
-pub(crate) const KINDS: usize = 45;
+pub(crate) const KINDS: usize = 47;
 
 /// The number of an event's kind. A new kind does not compile until it has one here, [`KINDS`] counts it,
 /// and the golden file has a line of it.
@@ -63,6 +63,8 @@ pub(crate) fn number(event: &Event) -> usize {
         Event::ActionCompleted { .. } => 42,
         Event::BudgetSet { .. } => 43,
         Event::Released { .. } => 44,
+        Event::SagaTurnedBack { .. } => 45,
+        Event::ActionFailed { .. } => 46,
     }
 }
 
@@ -187,9 +189,14 @@ pub(crate) fn foldable() -> Vec<Event> {
             command: "./test".to_owned(),
             passed: true,
         },
-        Event::SagaStarted { run: run.clone(), commit: CommitId::from("c0ff"), evidence: "./test passed".to_owned() },
+        Event::SagaStarted {
+            run: run.clone(),
+            commit: CommitId::from("c0ff"),
+            evidence: "./test passed".to_owned(),
+            saga: None,
+        },
         phase(Phase::Delivering),
-        Event::SagaStep { run, step: SagaStep::Push, state: StepState::Intended },
+        Event::SagaStep { run, step: SagaStep::Push, state: StepState::Intended, entry: 0 },
         intended(3, Effect::PushBranch { commit: CommitId::from("c0ff"), expected: None }),
     ]
 }
@@ -235,6 +242,7 @@ fn others() -> Vec<Event> {
             run: run.clone(),
             step: SagaStep::Move,
             state: StepState::Waiting { failures: 2, due_at: at },
+            entry: 0,
         },
         Event::BranchDiverged { run: run.clone(), remote: CommitId::from("7e1e") },
         Event::SagaEnded { run: run.clone(), committed: true },
@@ -316,4 +324,84 @@ pub(crate) fn added() -> Vec<Event> {
         effect: Effect::MoveIssue { to: "Human Review".to_owned(), from: from.map(str::to_owned) },
     };
     vec![moves(6, None), moves(7, Some("In Progress"))]
+}
+
+/// Events that only the third version writes: handoffs as sagas.
+pub(crate) fn sagas() -> Vec<Event> {
+    let run = RunId::from("run-2");
+    let at = Timestamp(1_790_000_000_123);
+    let reason = || "branch_in_use: no".to_owned();
+    let states = [
+        StepState::AwaitingApproval { fingerprint: "f1".to_owned(), expires_at: at },
+        StepState::InDoubt { due_at: at },
+        StepState::NotApplied { reason: reason() },
+        StepState::Parked { reason: reason() },
+        StepState::Undoing,
+        StepState::Undone,
+        StepState::Skipped,
+    ];
+    let started = Event::SagaStarted {
+        run: run.clone(),
+        commit: CommitId::from("c0ff"),
+        evidence: "./test passed".to_owned(),
+        saga: Some("run-2.handoff".to_owned()),
+    };
+    let intended = Event::EffectIntended {
+        effect_id: EffectId(8),
+        issue: IssueId::from("i1"),
+        run: Some(run.clone()),
+        key: "run-2/handoff".to_owned(),
+        attempt: 1,
+        effect: Effect::HandOff {
+            saga: "run-2.handoff".to_owned(),
+            commit: CommitId::from("c0ff"),
+            expected: None,
+            from: Some("Todo".to_owned()),
+        },
+    };
+    let ends = [SagaEnd::Committed, SagaEnd::Compensated, SagaEnd::Abandoned];
+    let ended = ends.map(|end| Event::EffectEnded {
+        effect_id: EffectId(8),
+        issue: IssueId::from("i1"),
+        run: Some(run.clone()),
+        outcome: Outcome::Done { output: EffectOutput::HandedOff { end } },
+        probed: false,
+    });
+    let words = [
+        SagaWord::Approve { fingerprint: "f1".to_owned() },
+        SagaWord::Deny { fingerprint: "f1".to_owned() },
+        SagaWord::Settle { verb: SettleVerb::NotApplied },
+    ];
+    let told = words.map(|word| Event::EffectIntended {
+        effect_id: EffectId(9),
+        issue: IssueId::from("i1"),
+        run: None,
+        key: "issue/i1/act-3".to_owned(),
+        attempt: 1,
+        effect: Effect::TellSaga {
+            saga: "run-2.handoff".to_owned(),
+            step: SagaStep::Push,
+            word,
+            by: "ada".to_owned(),
+            why: "it is not there".to_owned(),
+            action_id: "act-3".to_owned(),
+            correlation_id: "c-act-3".to_owned(),
+        },
+    });
+    let heard = Event::EffectEnded {
+        effect_id: EffectId(9),
+        issue: IssueId::from("i1"),
+        run: None,
+        outcome: Outcome::Done { output: EffectOutput::SagaTold },
+        probed: false,
+    };
+    let failed = Event::ActionFailed {
+        action_id: "act-3".to_owned(),
+        correlation_id: "c-act-3".to_owned(),
+        issue: Some(IssueId::from("i1")),
+        failure: failure(),
+    };
+    let steps = states.map(|state| Event::SagaStep { run: run.clone(), step: SagaStep::Push, state, entry: 3 });
+    let back = Event::SagaTurnedBack { run: run.clone(), failure: failure() };
+    [started, intended, back, heard, failed].into_iter().chain(steps).chain(ended).chain(told).collect()
 }

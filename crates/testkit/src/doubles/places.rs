@@ -108,8 +108,9 @@ impl Workspaces for ScriptedWorkspaces {
     }
 
     async fn push(&self, context: &Context, _commit: &CommitId, _expected: Option<&CommitId>) -> Result<(), Failure> {
-        let issue = self.note(context);
-        self.push.play(&issue, || Ok(())).await
+        let issue = &context.request.issue.id;
+        self.record.effect("push", issue);
+        self.push.play(issue.as_str(), || Ok(())).await
     }
 
     async fn bring_remote(&self, context: &Context) -> Result<CommitId, Failure> {

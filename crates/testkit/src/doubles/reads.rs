@@ -7,6 +7,7 @@ use dalsegno_core::{
     Batch, DaemonView, IssueId, IssueView, Recorded, RunId, RunView, Timestamp, Usage, UsageView, View,
 };
 use dalsegno_durable::EffectRecord;
+use dalsegno_durable::saga::SagaView;
 use dalsegno_engine::{
     EffectRow, EventFilter, EventPage, EventRow, ReadError, Reads, TranscriptEntry, TranscriptPage, UsageBy,
     UsageFilter, UsageSum,
@@ -36,6 +37,7 @@ struct Inner {
     transcripts: BTreeMap<String, Vec<TranscriptEntry>>,
     effects: BTreeMap<String, Vec<EffectRow>>,
     effect_count: i64,
+    sagas: BTreeMap<String, SagaView>,
     failure: Option<String>,
     furthest: u64,
 }
@@ -120,6 +122,11 @@ impl MemoryReads {
         inner.effect_count += 1;
         let place = inner.effect_count;
         inner.effects.entry(run.to_owned()).or_default().push(EffectRow { place, record });
+    }
+
+    /// A saga as it is now.
+    pub fn put_saga(&self, view: SagaView) {
+        self.inner().sagas.insert(view.id.clone(), view);
     }
 
     /// From now on every read fails; `None` heals it.
@@ -257,6 +264,10 @@ impl Reads for MemoryReads {
         let inner = self.readable()?;
         let effects = inner.effects.get(run).into_iter().flatten();
         Ok(effects.filter(|row| row.place > after).take(limit).cloned().collect())
+    }
+
+    fn saga(&self, id: &str) -> Result<Option<SagaView>, ReadError> {
+        Ok(self.readable()?.sagas.get(id).cloned())
     }
 
     fn daemon(&self) -> Result<Option<DaemonView>, ReadError> {

@@ -103,6 +103,9 @@ impl World {
                 let passed = self.verdict(commit, *index, dice, calm);
                 Ok(EffectOutput::CheckEnded { passed, output_tail: "output".to_owned() })
             }
+            Effect::HandOff { .. } | Effect::TellSaga { .. } => {
+                Err(Failure::permanent("simulator", "handoffs are performed elsewhere"))
+            }
             Effect::PushBranch { commit, expected } => self.push(request, commit, expected.as_ref()),
             Effect::BringRemote => {
                 let there = self.remote.get(&format!("dalsegno/{}", request.issue.identifier)).cloned();
@@ -323,6 +326,8 @@ impl World {
             | Effect::CommitLeftovers
             | Effect::FetchCommit
             | Effect::RunCheck { .. }
+            | Effect::HandOff { .. }
+            | Effect::TellSaga { .. }
             | Effect::BringRemote
             | Effect::RemoveWorkspace { .. } => None,
         };

@@ -40,6 +40,8 @@ pub struct Coverage {
     pub refused_appends: u64,
     /// Restarts from a snapshot.
     pub snapshots: u64,
+    /// Handoffs that were taken up from their logs.
+    pub sagas_resumed: u64,
     /// Times that the clock jumped.
     pub clock_jumps: u64,
     /// Agents that died in a turn while the daemon lived.
@@ -84,6 +86,7 @@ impl Coverage {
         self.zombies += other.zombies;
         self.refused_appends += other.refused_appends;
         self.snapshots += other.snapshots;
+        self.sagas_resumed += other.sagas_resumed;
         self.clock_jumps += other.clock_jumps;
         self.deaths += other.deaths;
         self.lost_prompts += other.lost_prompts;

@@ -7,10 +7,13 @@ use dalsegno_core::{
     Answer, Batch, Committed, Effect, EffectId, EffectRequest, Event, Input, Issue, IssueId, Machine, Outcome, Output,
     PolicyHash, Query, QueryId, Report, RunId, Signal, Timestamp,
 };
+use dalsegno_durable::saga::Act;
+use dalsegno_durable::saga::event::Entry;
 
 use super::acts::Fate;
 use super::coverage::Coverage;
 use super::dice::Dice;
+use super::handoff::{Call, Delivery, Reply};
 use super::judge::Judge;
 use super::operator::Wish;
 use super::plan::Plan;
@@ -41,6 +44,12 @@ pub(super) enum Item {
     Review { issue: IssueId },
     Wish,
     Send { wish: usize },
+    SagaBegin { request: Box<EffectRequest> },
+    SagaSync { effect: EffectId },
+    SagaCall { call: Call },
+    SagaReply { effect: EffectId, step: String, act: Act, reply: Reply },
+    SagaWake { effect: EffectId },
+    SagaTell { request: Box<EffectRequest> },
     Restart { lost: bool },
     Zombie,
 }
@@ -81,6 +90,10 @@ pub(crate) struct Sim {
     pub(super) zombie: Option<(Machine, Vec<(EffectId, Outcome)>)>,
     pub(super) world: World,
     pub(super) store: Store,
+    /// Logs of sagas, as they are on disk.
+    pub(super) sagas: BTreeMap<String, Vec<Entry>>,
+    /// Handoffs that the living daemon carries out.
+    pub(super) deliveries: BTreeMap<EffectId, Delivery>,
     pub(super) judge: Judge,
     pub(super) calm: bool,
     calm_since: (u64, i64),
@@ -93,8 +106,8 @@ pub(crate) struct Sim {
     pub(super) coverage: Coverage,
     /// This history is looked at more closely than most.
     sampled: bool,
-    traced: bool,
-    trace: Vec<String>,
+    pub(super) traced: bool,
+    pub(super) trace: Vec<String>,
 }
 
 impl Sim {
@@ -123,6 +136,8 @@ impl Sim {
             zombie: None,
             world,
             store,
+            sagas: BTreeMap::new(),
+            deliveries: BTreeMap::new(),
             judge: Judge::new(mutation.is_some_and(Mutation::forgets)),
             calm: false,
             calm_since: (0, 0),
@@ -239,14 +254,17 @@ impl Sim {
         self.agenda.retain(|_, item| !matches!(item, Item::Edit | Item::Review { .. } | Item::Wish));
         let rates = &mut self.plan.rates;
         (rates.fail, rates.permanent, rates.doubt, rates.query_fail) = (0, 0, 0, 0);
-        (rates.slow, rates.bad_turn, rates.crash, rates.clock) = (0, 0, 0, 0);
+        (rates.slow, rates.bad_turn, rates.crash, rates.clock, rates.refuse) = (0, 0, 0, 0, 0);
     }
 
     fn is_over(&self) -> bool {
         // The first may have been asked before.
         self.calm_polls >= 2
             && self.machine.as_ref().is_some_and(Machine::is_quiet)
-            && self.agenda.values().all(|item| matches!(item, Item::Signal { .. } | Item::Work { .. }))
+            && self
+                .agenda
+                .values()
+                .all(|item| matches!(item, Item::Signal { .. } | Item::Work { .. } | Item::SagaWake { .. }))
     }
 
     fn end(&mut self) -> Result<(), Violation> {
@@ -319,6 +337,12 @@ impl Sim {
             }
             Item::Wish => self.wish()?,
             Item::Send { wish } => self.send(wish)?,
+            Item::SagaBegin { request } => self.begin_saga(request)?,
+            Item::SagaSync { effect } => self.saga_synced(effect)?,
+            Item::SagaCall { call } => self.saga_called(call),
+            Item::SagaReply { effect, step, act, reply } => self.saga_replied(effect, &step, act, reply)?,
+            Item::SagaWake { effect } => self.saga_wakes(effect)?,
+            Item::SagaTell { request } => self.tell_saga_word(request)?,
             Item::Restart { lost } => self.restart(lost)?,
             Item::Zombie => self.step_zombie()?,
         }
@@ -332,6 +356,7 @@ impl Sim {
     fn hand_in_with(&mut self, input: Input, fresh: bool) -> Result<(), Violation> {
         let now = self.now();
         let Some(machine) = &mut self.machine else { return Ok(()) };
+        let ticked = matches!(input, Input::Tick);
         machine.handle(input, now);
         if fresh {
             self.calm_polls += u32::from(self.calm);
@@ -339,10 +364,12 @@ impl Sim {
                 self.judge.explained(machine)?;
             }
         }
-        self.drain()
+        self.drain(ticked)
     }
 
-    pub(super) fn drain(&mut self) -> Result<(), Violation> {
+    /// Does what the machine wants; `ticked`: it was only told the time, and so must not want to be told it again at once.
+    fn drain(&mut self, ticked: bool) -> Result<(), Violation> {
+        let now = self.now();
         for _ in 0..OUTPUTS {
             let Some(machine) = &mut self.machine else { return Ok(()) };
             match machine.poll_output() {
@@ -355,6 +382,10 @@ impl Sim {
                 Output::Reply { caller, receipt } => self.replied(caller, *receipt)?,
                 Output::Cancel(id) => self.cancel(id),
                 Output::Ask(id, query) => self.ask(id, query),
+                Output::Wait(due) if ticked && due.is_some_and(|due| due <= now) => {
+                    let detail = format!("after a tick at {} it wants to wait until {due:?}", now.0);
+                    return Err(Violation { rule: "no_spin", detail });
+                }
                 Output::Wait(due) => {
                     self.wake = due.map(|due| due.0.saturating_sub(self.offset));
                     return Ok(());
@@ -416,6 +447,20 @@ impl Sim {
 
     pub(super) fn perform(&mut self, request: Box<EffectRequest>) -> Result<(), Violation> {
         self.judge.perform(&request, self.store.synced())?;
+        if let Effect::HandOff { .. } = request.effect {
+            self.note(|_| format!("hand off {} {} attempt {}", request.id, request.key, request.attempt));
+            self.coverage.around(request.effect.kind()).performed += 1;
+            let after = self.times.between(0, 20);
+            self.schedule(after, Item::SagaBegin { request });
+            return Ok(());
+        }
+        if let Effect::TellSaga { .. } = request.effect {
+            self.note(|_| format!("tell a saga {} {} attempt {}", request.id, request.key, request.attempt));
+            self.coverage.around(request.effect.kind()).performed += 1;
+            let after = self.times.between(0, 500);
+            self.schedule(after, Item::SagaTell { request });
+            return Ok(());
+        }
         let fate = self.fate(&request);
         self.note(|_| format!("perform {} {} attempt {} ({fate:?})", request.id, request.key, request.attempt));
         self.coverage.around(request.effect.kind()).performed += 1;
@@ -528,6 +573,7 @@ fn intended(batch: &Batch, machine: &Machine) -> Vec<Box<EffectRequest>> {
                     policy: run.as_ref().map_or_else(|| state.policy(), |run| state.policy_of(run))?,
                     workspace: entry.workspace.clone(),
                     known_branch: None,
+                    unwanted: false,
                     effect: effect.clone(),
                 }))
             }

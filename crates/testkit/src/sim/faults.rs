@@ -33,7 +33,11 @@ impl Sim {
         let target = self.plan.rates.target;
         let aimed = target.is_some()
             && self.agenda.values().any(|item| match item {
-                Item::Apply { request, .. } | Item::Outcome { request, .. } => Some(request.effect.kind()) == target,
+                Item::Apply { request, .. }
+                | Item::Outcome { request, .. }
+                | Item::SagaBegin { request }
+                | Item::SagaTell { request } => Some(request.effect.kind()) == target,
+                Item::SagaCall { call } => Some(call.deed.effect.kind()) == target,
                 _ => false,
             });
         let rate = if aimed { 250 } else { self.plan.rates.crash };
@@ -88,7 +92,32 @@ impl Sim {
                 | Item::Zombie => {
                     self.agenda.insert(key, item);
                 }
-                Item::Read { .. }
+                Item::SagaCall { call } if self.crashes.coin() => {
+                    self.coverage.around(call.deed.effect.kind()).crashed_before += 1;
+                }
+                Item::SagaCall { call } => {
+                    if call.is_probe() {
+                        continue;
+                    }
+                    self.coverage.around(call.deed.effect.kind()).crashed_after += 1;
+                    let fate = if call.fate == Fate::Done { Fate::DoneInDoubt } else { call.fate };
+                    self.world.act(&call.deed, fate, &mut self.fates, false);
+                    self.note(|_| format!("{} took place all the same", call.deed.key));
+                }
+                Item::SagaTell { request } => {
+                    let heard = self.is_heard(&request.effect);
+                    let around = self.coverage.around(request.effect.kind());
+                    if heard {
+                        around.crashed_after += 1;
+                    } else {
+                        around.crashed_before += 1;
+                    }
+                }
+                Item::SagaBegin { request } => self.coverage.around(request.effect.kind()).crashed_before += 1,
+                Item::SagaSync { .. }
+                | Item::SagaReply { .. }
+                | Item::SagaWake { .. }
+                | Item::Read { .. }
                 | Item::Answer { .. }
                 | Item::Sync { .. }
                 | Item::Ack { .. }
@@ -96,6 +125,7 @@ impl Sim {
                 | Item::Restart { .. } => {}
             }
         }
+        self.drop_sagas();
         self.world.orphan(&mut self.crashes);
         let down = self.crashes.pick([10, 1_000, 60_000, 600_000]);
         let old = self.machine.take();

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dalsegno_core::{
-    Batch, Effect, EffectId, EffectOutput, EffectRequest, Event, IssueId, IssueStatus, Machine, Outcome, Recorded,
-    SNAPSHOT_FORMAT, Snapshot, State, View, normalized_state, state_in,
+    Batch, Effect, EffectId, EffectOutput, EffectRequest, Event, IssueId, IssueStatus, Machine, Outcome, Phase,
+    Recorded, SNAPSHOT_FORMAT, Snapshot, State, StepState, View, normalized_state, state_in,
 };
 
 use super::Violation;
@@ -30,6 +30,8 @@ struct Facts {
     moves: BTreeMap<EffectId, String>,
     /// A probe found the issue where neither we nor the tracker's end had put it, and it was left there.
     moved_on: BTreeSet<IssueId>,
+    /// An operator said something of its handoff.
+    told: BTreeSet<IssueId>,
     /// An operator let it go on.
     let_go: BTreeSet<IssueId>,
 }
@@ -37,11 +39,14 @@ struct Facts {
 impl Facts {
     fn note(&mut self, recorded: &Recorded) {
         match &recorded.event {
-            Event::EffectIntended { effect_id, key, attempt, effect, .. } => {
+            Event::EffectIntended { effect_id, issue, key, attempt, effect, .. } => {
                 self.intents.insert(*effect_id, (*attempt, recorded.seq));
                 self.keys.insert(*effect_id, key.clone());
                 if let Effect::MoveIssue { to, .. } = effect {
                     self.moves.insert(*effect_id, to.clone());
+                }
+                if let Effect::TellSaga { .. } = effect {
+                    self.told.insert(issue.clone());
                 }
             }
             Event::EffectEnded { effect_id, issue, outcome, probed, .. } => {
@@ -153,10 +158,20 @@ impl Judge {
                     None => Ok(()),
                 }
             }
+            // Its handoff rested, and moves again: an operator said so.
+            Event::IssueStatus { issue, from: IssueStatus::Parked, to: IssueStatus::HandingOff, .. } => {
+                let run = self.fold.issues.get(issue).and_then(|entry| entry.current_run.as_ref());
+                let delivering = run.and_then(|run| self.fold.runs.get(run)).map(|run| run.phase);
+                match delivering == Some(Phase::Delivering) && self.facts.told.contains(issue) {
+                    true => Ok(()),
+                    false => broken("sticky", format!("the handoff of {issue} goes on by itself")),
+                }
+            }
             Event::IssueStatus { issue, from, to, .. } if from.is_sticky() && !to.is_sticky() => {
                 let version = self.fold.issues.get(issue).and_then(|entry| entry.issue.updated_at).map_or(0, |at| at.0);
                 let settled = self.facts.settled.get(issue).copied().unwrap_or(0);
-                if version > settled || self.facts.moved_on.contains(issue) || self.facts.let_go.contains(issue) {
+                let moved_on = self.facts.moved_on.contains(issue) || world.moved_on.contains(issue);
+                if version > settled || moved_on || self.facts.let_go.contains(issue) {
                     return Ok(());
                 }
                 // A person may move the issue between our move and the word that it was done: what the machine took
@@ -167,6 +182,13 @@ impl Judge {
                     return Ok(());
                 }
                 broken("sticky", format!("{issue} leaves {} and nobody else changed it", from.as_str()))
+            }
+            Event::SagaStep { run, step, .. } => {
+                let handoff = self.fold.runs.get(run).and_then(|run| run.handoff.as_ref());
+                match handoff.and_then(|handoff| handoff.step(*step)) {
+                    Some(StepState::Done) => broken("heard_once", format!("{run}: {} was done", step.as_str())),
+                    Some(_) | None => Ok(()),
+                }
             }
             Event::IssueStatus { issue, to: IssueStatus::HandedOff, .. } => self.handed_off(issue, world),
             _ => Ok(()),

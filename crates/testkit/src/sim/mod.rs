@@ -11,6 +11,7 @@ mod dice;
 mod drive;
 mod faults;
 mod governed;
+mod handoff;
 mod judge;
 mod operator;
 mod plan;

@@ -1,7 +1,7 @@
 //! Operators: what they want of the daemon. They send it again until they have an answer, and sometimes once more.
 #![allow(clippy::wildcard_enum_match_arm, reason = "a simulation looks at the cases that it needs")]
 
-use dalsegno_core::{ActionRequest, Event, Input, IssueStatus, Receipt};
+use dalsegno_core::{ActionRequest, Event, Input, IssueStatus, Machine, Receipt, StepState};
 use serde_json::{Value, json};
 
 use super::drive::{Item, Sim};
@@ -17,6 +17,16 @@ pub(super) struct Wish {
 
 fn broken(rule: &'static str, detail: String) -> Result<(), Violation> {
     Err(Violation { rule, detail })
+}
+
+/// Parked steps of handoffs, each with its saga.
+fn parked_steps(machine: &Machine) -> Vec<(String, &'static str)> {
+    let handoffs = machine.state().runs.values().filter_map(|run| run.handoff.as_ref());
+    let steps = handoffs.flat_map(|handoff| {
+        let parked = handoff.steps.iter().filter(|(_, state)| matches!(state, StepState::Parked { .. }));
+        parked.filter_map(|(step, _)| Some((handoff.saga.clone()?, step.as_str())))
+    });
+    steps.collect()
 }
 
 impl Sim {
@@ -37,7 +47,13 @@ impl Sim {
         let known = if !parked.is_empty() && self.operators.permille(800) { parked } else { all };
         let some = usize::try_from(self.operators.below(known.len() as u64)).unwrap_or(0);
         let issue = known.get(some).cloned().unwrap_or_else(|| "DS-0".to_owned());
+        let stuck: Vec<(String, &'static str)> = parked_steps(machine);
+        let some = usize::try_from(self.operators.below(stuck.len() as u64)).unwrap_or(0);
         let (kind, target_kind, target_id, payload) = match self.operators.below(6) {
+            0..=3 if !stuck.is_empty() => {
+                let (saga, step) = stuck.get(some).cloned().unwrap_or_default();
+                ("settle", "saga", saga, json!({"step": step, "verb": "retry", "why": "it can be done now"}))
+            }
             0..=2 => ("release", "issue", issue, Value::Null),
             3 => ("set_budget", "issue", issue, json!({"tokens": self.operators.pick([0, 8_000, 60_000])})),
             4 => ("set_budget", "issue", issue, json!({"turns": self.operators.pick([1, 9]), "runs": 9})),
@@ -122,7 +138,10 @@ impl Sim {
                 .filter(|event| matches!(event, Event::ActionAccepted { correlation_id, .. } if of(correlation_id)))
                 .count();
             let completed = events()
-                .filter(|event| matches!(event, Event::ActionCompleted { correlation_id, .. } if of(correlation_id)))
+                .filter(|event| {
+                    matches!(event, Event::ActionCompleted { correlation_id, .. }
+                        | Event::ActionFailed { correlation_id, .. } if of(correlation_id))
+                })
                 .count();
             if accepted > 1 || completed != accepted {
                 return broken(

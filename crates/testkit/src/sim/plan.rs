@@ -41,6 +41,8 @@ pub(crate) struct Rates {
     pub(crate) edits: u32,
     /// What is handed over is looked at by the human, who goes on with it on the branch and sends it back.
     pub(crate) reviews: u64,
+    /// Calls of a handoff that the tracker refuses for good, so that an operator has to say how it goes on.
+    pub(crate) refuse: u64,
     /// Wishes of operators in all.
     pub(crate) wishes: u32,
     /// Steps before the world turns kind.
@@ -78,12 +80,17 @@ impl Plan {
             clock: if knobs.clock { dice.pick([0, 0, 5]) } else { 0 },
             edits: if knobs.human { dice.pick([0, 0, 2, 6]) } else { 0 },
             reviews: if knobs.human { dice.pick([0, 0, 500, 900]) } else { 0 },
+            refuse: 0,
             wishes: if knobs.human { Dice::new(seed, 7).pick([0, 0, 1, 4]) } else { 0 },
             steps: dice.pick([60, 150, 400]),
         };
         if rates.target == Some(Effect::BringRemote.kind()) && knobs.human {
             // It takes a whole handoff and a second run before there is anything to aim at.
             (rates.reviews, rates.steps, rates.crash) = (1_000, 600, 0);
+        }
+        if rates.target == Some("tell_saga") && knobs.human {
+            // The same, with a tracker that refuses, and operators who see it.
+            (rates.refuse, rates.steps, rates.crash) = (600, 600, 0);
         }
         let totals = dice.coin();
         Self { policy, issues, rates, totals }

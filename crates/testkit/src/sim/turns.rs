@@ -233,8 +233,13 @@ impl Sim {
     /// The machine wants an effect given up: it is, or it is too late for that.
     pub(super) fn cancel(&mut self, id: EffectId) {
         self.note(|_| format!("cancel {id}"));
+        if self.cancel_saga(id) {
+            return;
+        }
         let found = self.agenda.iter().find(|(_, item)| match item {
-            Item::Apply { request, .. } | Item::Outcome { request, .. } => request.id == id,
+            Item::Apply { request, .. } | Item::Outcome { request, .. } | Item::SagaBegin { request } => {
+                request.id == id
+            }
             _ => false,
         });
         let Some(key) = found.map(|(key, _)| *key) else { return };
@@ -244,7 +249,7 @@ impl Sim {
                 // Too late.
                 self.schedule(10, Item::Apply { request, fate });
             }
-            Some(Item::Apply { request, .. }) => {
+            Some(Item::Apply { request, .. } | Item::SagaBegin { request }) => {
                 let outcome = match request.effect {
                     Effect::Prompt { .. } => interrupted(),
                     _ => Outcome::Failed { failure: Failure::retryable("canceled", "given up") },

@@ -80,6 +80,8 @@ pub(crate) struct World {
     pub(crate) pushes: BTreeSet<(String, CommitId)>,
     /// The same since the branch was made.
     pub(crate) fresh_pushes: BTreeSet<(String, CommitId)>,
+    /// Issues that a probe of a handoff's move found where neither we nor the tracker's end had put them.
+    pub(crate) moved_on: BTreeSet<IssueId>,
     /// Verdicts of checks, by commit and position.
     pub(crate) verdicts: BTreeMap<(CommitId, u32), bool>,
     pub(crate) mutation: Option<Mutation>,
