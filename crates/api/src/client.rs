@@ -74,12 +74,19 @@ impl std::error::Error for ClientError {}
 /// A request, as a transport carries it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// `GET` or `POST`.
-    pub method: &'static str,
+    /// What is asked.
+    pub method: Method,
     /// Path and query, percent-encoded.
     pub target: String,
-    /// JSON that goes with it.
-    pub body: Option<Vec<u8>>,
+}
+
+/// What a request asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Method {
+    /// To read.
+    Get,
+    /// To do something, with the JSON that goes with it.
+    Post(Option<Vec<u8>>),
 }
 
 /// An answer, as a transport brings it.
@@ -155,7 +162,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`], as for every other call.
     pub fn get_raw(&self, target: &str) -> Result<Vec<u8>, ClientError> {
-        self.send("GET", target.to_owned())
+        self.send(Method::Get, target.to_owned())
     }
 
     /// `GET /healthz`
@@ -259,22 +266,22 @@ impl Client {
             ClientError::local(code::INVALID_BODY, format!("the action cannot be written: {error}"))
         })?;
         let target = "/api/v1/actions".to_owned();
-        let Reply { status, body } = self.transport.send(&Request { method: "POST", target, body: Some(body) })?;
+        let Reply { status, body } = self.transport.send(&Request { method: Method::Post(Some(body)), target })?;
         let receipt = serde_json::from_slice::<Receipt>(&body);
         receipt.map_err(|_| refused(status, &body))
     }
 
     /// `POST /api/v1/refresh`
     pub fn refresh(&self) -> Result<Refreshed, ClientError> {
-        parsed(&self.send("POST", "/api/v1/refresh".to_owned())?)
+        parsed(&self.send(Method::Post(None), "/api/v1/refresh".to_owned())?)
     }
 
     fn get<T: DeserializeOwned>(&self, target: String) -> Result<T, ClientError> {
-        parsed(&self.send("GET", target)?)
+        parsed(&self.send(Method::Get, target)?)
     }
 
-    fn send(&self, method: &'static str, target: String) -> Result<Vec<u8>, ClientError> {
-        let Reply { status, body } = self.transport.send(&Request { method, target, body: None })?;
+    fn send(&self, method: Method, target: String) -> Result<Vec<u8>, ClientError> {
+        let Reply { status, body } = self.transport.send(&Request { method, target })?;
         if (200..300).contains(&status) { Ok(body) } else { Err(refused(status, &body)) }
     }
 }

@@ -9,7 +9,7 @@ use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::client::{ClientError, Reply, Request, Transport, parsed, refused};
+use crate::client::{ClientError, Method, Reply, Request, Transport, parsed, refused};
 use crate::daemon::{Daemon, read_token};
 use crate::error::code;
 use crate::types::Health;
@@ -66,7 +66,7 @@ impl HttpTransport {
         let transport = Self::to(Place::Daemon(state_dir.to_owned()));
         // Asked without the token: who answers may still be somebody else.
         let unknown = Door { base: trimmed(&daemon.url), token: None };
-        let request = Request { method: "GET", target: "/healthz".to_owned(), body: None };
+        let request = Request { method: Method::Get, target: "/healthz".to_owned() };
         let Reply { status, body } = transport.send_to(&unknown, &request)?;
         let is_daemon = status == 200 && parsed::<Health>(&body).is_ok_and(|health| health.pid == daemon.pid);
         if is_daemon { Ok(transport) } else { Err(ClientError::not_running(state_dir)) }
@@ -101,21 +101,24 @@ impl HttpTransport {
     fn send_to(&self, door: &Door, request: &Request) -> Result<Reply, ClientError> {
         let url = format!("{}{}", door.base, request.target);
         let bearer = door.token.as_ref().map(|token| format!("Bearer {token}"));
-        let answer = if request.method == "POST" {
-            let mut call = self.agent.post(&url).config().timeout_global(Some(CALL_TIMEOUT)).build();
-            if let Some(bearer) = &bearer {
-                call = call.header("authorization", bearer);
+        let answer = match &request.method {
+            Method::Post(body) => {
+                let mut call = self.agent.post(&url).config().timeout_global(Some(CALL_TIMEOUT)).build();
+                if let Some(bearer) = &bearer {
+                    call = call.header("authorization", bearer);
+                }
+                match body {
+                    Some(body) => call.header("content-type", "application/json").send(&body[..]),
+                    None => call.send_empty(),
+                }
             }
-            match &request.body {
-                Some(body) => call.header("content-type", "application/json").send(&body[..]),
-                None => call.send_empty(),
+            Method::Get => {
+                let mut call = self.agent.get(&url).config().timeout_global(Some(CALL_TIMEOUT)).build();
+                if let Some(bearer) = &bearer {
+                    call = call.header("authorization", bearer);
+                }
+                call.call()
             }
-        } else {
-            let mut call = self.agent.get(&url).config().timeout_global(Some(CALL_TIMEOUT)).build();
-            if let Some(bearer) = &bearer {
-                call = call.header("authorization", bearer);
-            }
-            call.call()
         };
         let mut answer = answer.map_err(|error| silent(door, &error))?;
         let status = answer.status().as_u16();

@@ -19,7 +19,7 @@ mod saga;
 mod sse;
 mod types;
 
-pub use client::{Client, ClientError, EventQuery, Reply, Request, Transport};
+pub use client::{Client, ClientError, EventQuery, Method, Reply, Request, Transport};
 pub use cursor::{Cursor, CursorError};
 pub use daemon::{DAEMON_FILE, Daemon, LOCK_FILE, STATE_DIR, TOKEN_FILE};
 pub use error::{ErrorBody, ErrorDetail, code};

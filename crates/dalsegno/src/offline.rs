@@ -4,7 +4,7 @@ use std::io::BufRead;
 use std::path::Path;
 use std::sync::Arc;
 
-use dalsegno_api::{Client, ClientError, Reply, Request, Transport, code};
+use dalsegno_api::{Client, ClientError, Method, Reply, Request, Transport, code};
 use dalsegno_core::{ActionRequest, BudgetLine, Explanation, Failure, Machine, Receipt, Rule};
 use dalsegno_engine::{Clock, RateLimits, Reads};
 use dalsegno_gateway::{Access, App, Control, Inside, LiveRun, RefreshAnswer};
@@ -50,8 +50,12 @@ impl InProcess {
 
 impl Transport for InProcess {
     fn send(&self, request: &Request) -> Result<Reply, ClientError> {
-        let Request { method, target, body } = request;
-        let answered = self.runtime.block_on(self.routes.answer(method, target, body.clone()));
+        let Request { method, target } = request;
+        let (method, body) = match method {
+            Method::Get => ("GET", None),
+            Method::Post(body) => ("POST", body.clone()),
+        };
+        let answered = self.runtime.block_on(self.routes.answer(method, target, body));
         let (status, body) = answered.map_err(|why| ClientError::local(code::INVALID_ANSWER, why))?;
         Ok(Reply { status, body })
     }
