@@ -28,7 +28,12 @@ pub(super) fn refuse_unavailable(config: &Map<String, Value>) -> Result<(), Fail
     if worker.get("ssh_hosts").is_some_and(|value| !is_nothing(value)) {
         set(&worker, "ssh_hosts", "Remove worker.ssh_hosts: agents run on this machine.")?;
     }
-    Ok(())
+    set(
+        &worker,
+        "max_concurrent_agents_per_host",
+        "Remove worker.max_concurrent_agents_per_host: agents run on this machine, and agent.max_concurrent_agents limits \
+         them.",
+    )
 }
 
 fn agent(agent: &Section<'_>) -> Result<(), Failure> {

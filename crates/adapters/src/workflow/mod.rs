@@ -5,6 +5,7 @@ mod governance;
 mod keys;
 mod later;
 pub(crate) mod paths;
+mod secrets;
 mod section;
 mod settings;
 mod template;
@@ -87,7 +88,7 @@ impl WorkflowFile {
     ///
     /// # Errors
     /// `missing_workflow_file`, `workflow_parse_error`, `workflow_front_matter_not_a_map`, `invalid_config`,
-    /// `not_available`, `unsupported_tracker_kind`.
+    /// `not_available`, `unsupported_tracker_kind`, `literal_secret`.
     pub fn load_full(&self) -> Result<Loaded, Failure> {
         // The stamp is taken first: a write that comes between is noticed by the next look.
         let stamp = stamp_of(&self.path);

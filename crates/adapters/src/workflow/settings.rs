@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::governance;
 use super::paths::{self, Environment};
+use super::secrets;
 use super::section::{Section, invalid, shown};
 
 /// Where the file is, and the environment that its `$VAR`s mean.
@@ -69,11 +70,13 @@ fn tracker(config: &Map<String, Value>) -> Result<TrackerPolicy, Failure> {
                 .hint("Set tracker.kind to local: one Markdown file per issue in issues/."));
         }
     };
+    let provider = section.map("provider")?;
+    secrets::refuse_literal(&section.path_of("provider"), &provider)?;
     let defaults = TrackerPolicy::default();
     let trimmed = |list: Vec<String>| list.into_iter().map(|name| name.trim().to_owned()).collect::<Vec<_>>();
     Ok(TrackerPolicy {
         kind,
-        provider: section.map("provider")?,
+        provider,
         required_labels: section
             .texts("required_labels", true)?
             .unwrap_or_default()

@@ -222,6 +222,7 @@ fn later_features_are_refused_by_name_with_a_remedy() {
         ("notify: [{command: say}]\n", "notify"),
         ("store: {url: 'postgres://db'}\n", "store.url"),
         ("worker: {ssh_hosts: [a]}\n", "worker.ssh_hosts"),
+        ("worker: {max_concurrent_agents_per_host: 2}\n", "worker.max_concurrent_agents_per_host"),
         ("questions: {expire: 24h}\n", "questions.expire"),
     ] {
         let failure = minimal_and(front).unwrap_err();
@@ -251,6 +252,37 @@ fn an_approval_wants_an_agent_that_cannot_give_it() {
     assert_eq!(approval(contained, "{approval: required, approval_expires: 30m}"), Ok(Some(1_800_000)));
     for wrong in ["{approval: maybe}", "{approval: required, approval_expires: 5}", "{approval_expires: 0s}"] {
         assert_eq!(approval(contained, wrong).unwrap_err().code, "invalid_config", "{wrong}");
+    }
+}
+
+#[test]
+fn a_literal_secret_of_a_tracker_is_refused_without_being_told_and_a_reference_is_kept() {
+    for provider in [
+        "token: s3cr3t",
+        "Api-Key: s3cr3t",
+        "apiKey: s3cr3t",
+        "key: s3cr3t",
+        "client_secret: s3cr3t",
+        "password: 53",
+        "auth: {user: me, password: s3cr3t}",
+        "tokens: [$FIRST, s3cr3t]",
+        "credentials: {main: s3cr3t}",
+        "token: Bearer $TOKEN",
+    ] {
+        let failure =
+            load(&format!("tracker: {{kind: local, provider: {{{provider}}}}}\nagent: {{kind: acp, command: a}}\n"))
+                .unwrap_err();
+        assert_eq!(failure.code, "literal_secret", "{provider}: {failure}");
+        assert!(failure.message.contains("tracker.provider."), "{failure}");
+        let told = format!("{failure:?}");
+        assert!(!told.contains("s3cr3t") && !told.contains("53"), "{told}");
+    }
+    for provider in
+        ["token: $TRACKER_TOKEN", "api_key: '${TRACKER_KEY}'", "project_key: DS", "token: ''", "secret: null"]
+    {
+        let loaded =
+            load(&format!("tracker: {{kind: local, provider: {{{provider}}}}}\nagent: {{kind: acp, command: a}}\n"));
+        assert!(loaded.is_ok(), "{provider}: {loaded:?}");
     }
 }
 

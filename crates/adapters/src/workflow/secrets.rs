@@ -1,0 +1,43 @@
+//! A policy is journaled and shown. So a secret is not written into WORKFLOW.md: a variable of the environment holds it,
+//! and the file names the variable.
+
+use dalsegno_core::Failure;
+use serde_json::{Map, Value};
+
+/// What names of secrets contain, in lowercase and without what parts their words.
+const SECRET: [&str; 8] = ["token", "secret", "password", "passwd", "passphrase", "credential", "apikey", "privatekey"];
+
+/// Refuses a value that a key of `map` calls a secret, unless it is `$NAME` or `${NAME}`. The value is not told.
+pub(super) fn refuse_literal(path: &str, map: &Map<String, Value>) -> Result<(), Failure> {
+    map.iter().try_for_each(|(key, value)| look(&format!("{path}.{key}"), value, is_secret(key)))
+}
+
+fn look(path: &str, value: &Value, secret: bool) -> Result<(), Failure> {
+    match value {
+        // Everything in a secret is one.
+        Value::Object(map) => {
+            map.iter().try_for_each(|(key, value)| look(&format!("{path}.{key}"), value, secret || is_secret(key)))
+        }
+        Value::Array(items) => items.iter().try_for_each(|item| look(path, item, secret)),
+        Value::String(text) if text.trim().is_empty() || is_reference(text.trim()) => Ok(()),
+        Value::String(_) | Value::Number(_) if secret => {
+            Err(Failure::permanent("literal_secret", format!("{path} holds a secret itself, and would be journaled"))
+                .hint(format!("Put it into a variable of the daemon's environment, and write {path}: $NAME.")))
+        }
+        Value::String(_) | Value::Number(_) | Value::Bool(_) | Value::Null => Ok(()),
+    }
+}
+
+fn is_secret(key: &str) -> bool {
+    let letters: String = key.chars().filter(|letter| letter.is_alphanumeric()).collect::<String>().to_lowercase();
+    letters == "key" || letters.ends_with("accesskey") || SECRET.iter().any(|word| letters.contains(word))
+}
+
+fn is_reference(text: &str) -> bool {
+    let name = text.strip_prefix("${").and_then(|inner| inner.strip_suffix('}')).or_else(|| text.strip_prefix('$'));
+    name.is_some_and(|name| {
+        let mut letters = name.chars();
+        letters.next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_')
+            && letters.all(|letter| letter.is_ascii_alphanumeric() || letter == '_')
+    })
+}
