@@ -19,6 +19,7 @@ mod live;
 mod policy_hash;
 mod ports;
 mod prompt;
+mod reads;
 mod toolbox;
 
 pub use dalsegno_core as core;
@@ -29,3 +30,4 @@ pub use handoff::{handoff_plan, handoff_progress, left_by_us};
 pub use live::{LastSign, RateLimits};
 pub use policy_hash::{content_hash, policy_hash};
 pub use ports::*;
+pub use reads::*;

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dalsegno_core::{Report, RunId, Timestamp, Usage};
 
-use crate::ports::{AgentSink, Clock, RateWindow, TranscriptEntry, TranscriptKind, Transcripts};
+use crate::ports::{AgentSink, Clock, RateWindow, Transcripts};
+use crate::reads::{TranscriptEntry, TranscriptKind};
 
 /// Longest text of one transcript entry, in bytes.
 const ENTRY_BYTES: usize = 16 * 1024;

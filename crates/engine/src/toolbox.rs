@@ -12,7 +12,8 @@ use dalsegno_durable::{Command, DurableError, EffectError, EffectHost, Execution
 use serde_json::{Value, json};
 
 use crate::live::{Sink, clip};
-use crate::ports::{AgentSink as _, ToolAnswer, ToolCall, ToolSpec, Toolbox, Tracker, TranscriptKind};
+use crate::ports::{AgentSink as _, ToolAnswer, ToolCall, ToolSpec, Toolbox, Tracker};
+use crate::reads::TranscriptKind;
 
 /// Longest answer to the model, in bytes.
 const ANSWER_BYTES: usize = 16 * 1024;
