@@ -356,6 +356,42 @@ async fn effects_are_read_with_intent_and_outcome() {
 }
 
 #[tokio::test]
+async fn a_saga_is_told_whole_to_whoever_has_the_token() {
+    let world = World::new();
+    let step = json!({
+        "name": "push", "kind": "pivot", "after": [], "state": "awaiting_approval", "generation": 1, "attempts": 0,
+        "undo_attempts": 0, "key": "k1", "approval": {"step": "push", "fingerprint": "f1", "expires_at": 1_767_225_600_000_i64},
+    });
+    let parked = json!({
+        "name": "comment", "kind": "retriable", "after": ["push"], "state": "parked", "generation": 2, "attempts": 3,
+        "undo_attempts": 0, "key": "k2", "probe": "not_applied", "verbs": ["retry", "skip"],
+        "failure": {"code": "tracker_status", "message": "no"},
+    });
+    let view =
+        json!({"id": "run-2.handoff", "name": "handoff", "version": 1, "state": "parked", "steps": [step, parked]});
+    world.reads.put_saga(serde_json::from_value(view).unwrap());
+    let router = world.router();
+    let saga = get(&router, "/api/v1/sagas/run-2.handoff").await.body;
+    assert_eq!(
+        (&saga["id"], &saga["state"], &saga["turned_back"]),
+        (&json!("run-2.handoff"), &json!("parked"), &json!(null))
+    );
+    let approval = json!({"fingerprint": "f1", "expires_at": "2026-01-01T00:00:00.000Z"});
+    assert_eq!((&saga["steps"][0]["approval"], &saga["steps"][0]["key"]), (&approval, &json!("k1")));
+    let told = &saga["steps"][1];
+    assert_eq!(
+        (&told["after"], &told["verbs"], &told["probe"]),
+        (&json!(["push"]), &json!(["retry", "skip"]), &json!("not_applied"))
+    );
+    assert_eq!(told["failure"], json!({"code": "tracker_status", "message": "no"}));
+
+    let none = get(&router, "/api/v1/sagas/run-9.handoff").await;
+    assert_eq!((none.status, none.code()), (StatusCode::NOT_FOUND, "saga_not_found"));
+    let stranger = send(&router, request("GET", "/api/v1/sagas/run-2.handoff").body(Body::empty()).unwrap()).await;
+    assert_eq!((stranger.status, stranger.code()), (StatusCode::UNAUTHORIZED, "token_required"));
+}
+
+#[tokio::test]
 async fn a_store_or_an_engine_that_does_not_answer_is_503() {
     let world = World::new();
     let router = world.router();
