@@ -489,7 +489,6 @@ impl Machine {
         }
     }
 
-    /// Intends a new effect; it is performed when the intent is durable.
     /// A run enters a phase with the effect that is under way in it.
     pub(crate) fn begin(&mut self, run: &RunId, phase: Phase, name: &str, effect: Effect) {
         let Some(issue) = self.state.runs.get(run).map(|run| run.issue.clone()) else { return };
@@ -497,6 +496,7 @@ impl Machine {
         self.intend(&issue, Some(run), name, effect);
     }
 
+    /// Intends a new effect; it is performed when the intent is durable.
     pub(crate) fn intend(&mut self, issue: &IssueId, run: Option<&RunId>, name: &str, effect: Effect) {
         let key = match run {
             Some(run) => format!("{run}/{name}"),

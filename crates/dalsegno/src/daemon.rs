@@ -61,7 +61,6 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
     let transcripts = TranscriptFiles::open(&options.state_dir)?;
     let transcripts = Arc::new(transcripts);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let stored = StoredHost::new(Arc::new(opened.durable));
     let world = World {
         workflow,
         trackers,
@@ -72,8 +71,7 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
         clock: Arc::clone(&clock),
         state_dir: options.state_dir.clone(),
         journal_id: opened.journal_id.clone(),
-        effects: Arc::new(stored.clone()),
-        stored,
+        effects: StoredHost::new(Arc::new(opened.durable)),
         secret: opened.secret.clone(),
     };
     let driver_options = DriverOptions {

@@ -12,6 +12,7 @@ use dalsegno_core::{
     ActionRequest, Answer, Batch, BudgetLine, Committed, CorruptJournal, Effect, EffectId, EffectRequest, Explanation,
     Failure, Input, Machine, Outcome, Output, Policy, Query, QueryId, Receipt, Signal, Timestamp,
 };
+use dalsegno_durable::EffectHost as _;
 use futures::FutureExt;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -485,7 +486,7 @@ impl Driver {
     }
 
     fn prune(&self) {
-        let effects = Arc::clone(&self.executor.world().effects);
+        let effects = self.executor.world().effects.clone();
         self.spawn(async move {
             if let Err(error) = effects.prune().await {
                 tracing::warn!(%error, "records of old effects could not be removed; they go the next time");

@@ -9,10 +9,10 @@ use dalsegno_core::{
     Answer, CommitId, Effect, EffectOutput, EffectRequest, Failure, Issue, IssueId, Outcome, Policy, ProbeAnswer,
     PromptSpec, Query, RunId, SessionId, TrackerPolicy, normalized_state, state_in,
 };
+use dalsegno_durable::StoredHost;
 use dalsegno_durable::attempt::{Ended, attempt};
 use dalsegno_durable::key::{Secret, marker};
 use dalsegno_durable::saga::{Saga, SagaHost};
-use dalsegno_durable::{EffectHost, StoredHost};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -64,10 +64,8 @@ pub struct World {
     pub state_dir: PathBuf,
     /// Identity of the journal; part of every mark.
     pub journal_id: String,
-    /// Executes the effects that agents ask for through the daemon's tools, in the same store as the journal.
-    pub effects: Arc<dyn EffectHost>,
-    /// The same host for sagas.
-    pub stored: StoredHost,
+    /// Executes the effects that agents ask for through the daemon's tools, and sagas, in the same store as the journal.
+    pub effects: StoredHost,
     /// The store's secret; markers are made from it.
     pub secret: Secret,
 }
@@ -269,7 +267,7 @@ impl Executor {
     fn toolbox(&self, request: &EffectRequest, run: &RunId) -> Result<Arc<DaemonTools>, Failure> {
         let tracker = self.tracker(&request.policy)?;
         let writes = Writes {
-            effects: Arc::clone(&self.world.effects),
+            effects: Arc::new(self.world.effects.clone()),
             scope: run_scope(run),
             secret: self.world.secret.clone(),
         };

@@ -203,7 +203,7 @@ impl Executor {
         };
         let log = Arc::new(Log::default());
         let recorded = Arc::clone(&log);
-        let host = SagaHost::observed(self.world().stored.clone(), move |_, entry| recorded.push(entry.clone()));
+        let host = SagaHost::observed(self.world().effects.clone(), move |_, entry| recorded.push(entry.clone()));
         let steps = Steps { executor: Arc::clone(self), request: Arc::clone(&request), body: Mutex::default() };
         host.register(NAME, 1..=VERSION, Arc::new(steps));
         let let_go = LetGo(host);

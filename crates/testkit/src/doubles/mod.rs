@@ -93,7 +93,6 @@ impl Stage {
     #[must_use]
     pub fn world(&self) -> World {
         let options = HostOptions { clock: self.clock.clone(), ..HostOptions::default() };
-        let stored = StoredHost::with(Arc::new(self.effects.another()), options);
         World {
             workflow: self.workflow.clone(),
             trackers: self.trackers.clone(),
@@ -104,8 +103,7 @@ impl Stage {
             clock: self.clock.clone(),
             state_dir: PathBuf::from("/state"),
             journal_id: "journal".to_owned(),
-            effects: Arc::new(stored.clone()),
-            stored,
+            effects: StoredHost::with(Arc::new(self.effects.another()), options),
             secret: Secret::new([7; 32]),
         }
     }
