@@ -51,11 +51,11 @@ pub use issue::{
 pub use ledger::{ByModel, Cost, TurnLedger, UsageRow, day_of, next_day};
 pub use machine::{Batch, Committed, CorruptJournal, Input, Machine, Output, QueryId, SNAPSHOT_EVERY, Signal};
 pub use policy::{
-    AgentKind, AgentPolicy, AutoApprove, BreakerPolicy, BudgetPolicy, CodexPolicy, CommitMode, HandoffPolicy, Hook,
-    HooksPolicy, Limits, Policy, Price, QuotaPolicy, Sandbox, SandboxNetwork, TrackerPolicy, WorkspacePolicy,
-    WorkspaceStrategy,
+    AgentKind, AgentPolicy, AutoApprove, BreakerPolicy, BudgetPolicy, CodexPolicy, CommitMode, ForgePolicy,
+    HandoffPolicy, Hook, HooksPolicy, Limits, Policy, Price, QuotaPolicy, Sandbox, SandboxNetwork, TrackerPolicy,
+    WorkspacePolicy, WorkspaceStrategy,
 };
-pub use run::{Ending, Handoff, Phase, Run, RunOutcome, SagaProgress, SagaStep, StepState, Then};
+pub use run::{Ending, Handoff, Phase, PullRequest, Run, RunOutcome, SagaProgress, SagaStep, StepState, Then};
 pub use settle::{SagaWord, SettleVerb};
 pub use state::{IllegalEvent, OpenEffect, SNAPSHOT_FORMAT, Snapshot, State};
 pub use time::Timestamp;

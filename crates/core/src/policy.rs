@@ -321,6 +321,19 @@ pub struct HandoffPolicy {
     /// An operator has to approve the handoff's pivot within so many milliseconds; `None`: nobody is asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval_ms: Option<u64>,
+    /// Where a pull request is opened; `None`: the branch is pushed, and that is the handoff.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forge: Option<ForgePolicy>,
+}
+
+/// `handoff.forge` of WORKFLOW.md, for forges that have pull requests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForgePolicy {
+    /// Adapter name: `github`.
+    pub kind: String,
+    /// The adapter's own keys, kept as they are.
+    #[serde(default)]
+    pub provider: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Default for HandoffPolicy {
@@ -334,6 +347,7 @@ impl Default for HandoffPolicy {
             state: None,
             comment: Some("{{ issue.identifier }} ({{ issue.title }}) is ready for review.".to_owned()),
             approval_ms: None,
+            forge: None,
         }
     }
 }

@@ -365,6 +365,15 @@ impl Handoff {
     }
 }
 
+/// A pull request (merge request) on the forge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullRequest {
+    /// What people call it.
+    pub number: u64,
+    /// Where people find it.
+    pub url: String,
+}
+
 /// How far the saga of a handoff is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SagaProgress {

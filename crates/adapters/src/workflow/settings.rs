@@ -273,6 +273,7 @@ fn handoff(config: &Map<String, Value>) -> Result<Option<HandoffPolicy>, Failure
         approval_ms: section
             .word("approval", &[("none", None), ("required", Some(expires))])?
             .unwrap_or(defaults.approval_ms),
+        forge: None,
     }))
 }
 
