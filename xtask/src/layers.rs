@@ -43,7 +43,7 @@ const FOR_TESTS: &str = "dalsegno-testkit";
 const CORE_MAY_USE: [&str; 4] = ["serde", "serde_json", "sha2", "thiserror"];
 
 /// Packages that make a layer what it is, and who may use them outside tests.
-const CONFINED: [(&str, &[&str], &str); 9] = [
+const CONFINED: [(&str, &[&str], &str); 11] = [
     ("rusqlite", &["dalsegno-store"], "only the store speaks SQL"),
     (
         "axum",
@@ -51,7 +51,13 @@ const CONFINED: [(&str, &[&str], &str); 9] = [
         "only the gateway serves HTTP; the test kit plays the language model",
     ),
     ("hyper", &[], "only the gateway serves HTTP, by axum"),
-    ("ureq", &["dalsegno-api"], "the daemon is reached through api"),
+    (
+        "ureq",
+        &["dalsegno-api", "dalsegno-adapters"],
+        "the daemon is reached through api, and services of others by adapters",
+    ),
+    ("rustls", &["dalsegno-adapters"], "only adapters speak TLS: to services of others"),
+    ("rustls-native-certs", &["dalsegno-adapters"], "only adapters speak TLS: to services of others"),
     ("agent-client-protocol", &["dalsegno-adapters"], "agents are adapters"),
     ("liquid", &["dalsegno-adapters"], "templates are rendered by the workflow adapter"),
     (

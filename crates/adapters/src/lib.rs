@@ -1,6 +1,8 @@
 //! Adapters: everything that touches the outside world, behind the ports of the engine.
 
 pub mod agent;
+mod http;
+mod marker;
 pub mod process;
 pub mod tracker;
 pub mod workflow;

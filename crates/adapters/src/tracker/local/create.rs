@@ -8,7 +8,8 @@ use std::path::Path;
 use dalsegno_core::Failure;
 
 use super::exchange::lock;
-use super::text::{neutralised, scalar};
+use super::text::scalar;
+use crate::marker::neutralised;
 
 /// What a new issue says. Its identifier is the next free one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

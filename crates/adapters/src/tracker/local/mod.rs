@@ -18,6 +18,7 @@ use dalsegno_engine::Tracker;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::marker::neutralised;
 use crate::workflow::{Environment, paths};
 pub use board::Broken;
 use board::{Board, Memory};
@@ -140,7 +141,7 @@ impl LocalTracker {
     ) -> Result<(), Failure> {
         let (issue, body) = (issue.clone(), body.to_owned());
         let author: String = author.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(80).collect();
-        let author = if author.is_empty() { "unknown".to_owned() } else { text::neutralised(&author) };
+        let author = if author.is_empty() { "unknown".to_owned() } else { neutralised(&author) };
         let marker = match marker {
             Some(marker) => marker_word(marker),
             None => create::random_id()?,

@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use crate::marker::{self, MARKER, neutralised};
 use crate::workflow::front_matter::{self, Found, Split, YamlError};
 
 /// An issue file that is whole enough to be read.
@@ -16,8 +17,6 @@ pub(super) struct Text<'a> {
 }
 
 const HEADING: &str = "## Comments";
-/// How our markers begin.
-pub(super) const MARKER: &str = "<!-- dalsegno:";
 
 impl<'a> Text<'a> {
     /// Takes the file apart, or says why it is half-saved or broken.
@@ -62,8 +61,7 @@ impl<'a> Text<'a> {
 
     /// Whether a comment of ours carries this marker.
     pub(super) fn has_marker(&self, marker: &str) -> bool {
-        let line = format!("{MARKER}{marker} -->");
-        self.comments().lines().any(|found| found.trim_end() == line)
+        marker::is_in(self.comments(), marker)
     }
 
     /// The file with one comment more.
@@ -79,7 +77,7 @@ impl<'a> Text<'a> {
             out.push_str(end);
         }
         out.push_str(end);
-        out.push_str(&format!("### {heading}{end}{MARKER}{marker} -->{end}{end}"));
+        out.push_str(&format!("### {heading}{end}{}{end}{end}", marker::line(marker)));
         for line in neutralised(body).trim().lines() {
             out.push_str(line);
             out.push_str(end);
@@ -167,22 +165,6 @@ pub(super) fn scalar(text: &str) -> String {
         }
     }
     out.push('"');
-    out
-}
-
-/// The text with everything that looks like a marker of ours made visible.
-pub(super) fn neutralised(body: &str) -> String {
-    let mut out = String::with_capacity(body.len());
-    let mut rest = body;
-    while let Some(at) = rest.find("<!--") {
-        let (before, from) = rest.split_at(at);
-        out.push_str(before);
-        let inner = from.get(4..).unwrap_or_default();
-        let ours = inner.trim_start().get(..9).is_some_and(|word| word.eq_ignore_ascii_case("dalsegno:"));
-        out.push_str(if ours { "&lt;!--" } else { "<!--" });
-        rest = inner;
-    }
-    out.push_str(rest);
     out
 }
 
