@@ -5,10 +5,13 @@
 //! journal had acknowledged by then, so that "intent before effect" can be judged ([`Record::unintended`]).
 //! Waits use tokio's clock: with the paused one, tests take no time.
 //!
+//! [`DoubleForges`] has a forge in memory, and is on no stage.
+//!
 //! [`MemoryReads`] is the double of the reading side, for what never drives: it is on no stage.
 
 mod agents;
 mod clock;
+mod forge;
 mod journal;
 mod places;
 mod reads;
@@ -26,6 +29,7 @@ use dalsegno_engine::World;
 
 pub use agents::ScriptedAgents;
 pub use clock::TokioClock;
+pub use forge::{DoubleForges, ForgeCall, ForgeFault, MemoryForge};
 pub use journal::MemoryJournal;
 pub use places::{ScriptedProcesses, ScriptedWorkflow, ScriptedWorkspaces, TranscriptMemory};
 pub use reads::MemoryReads;

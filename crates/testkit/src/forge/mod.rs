@@ -8,7 +8,7 @@ mod github;
 mod lie;
 mod record;
 mod serve;
-mod state;
+pub(crate) mod state;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};

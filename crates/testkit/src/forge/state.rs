@@ -63,14 +63,14 @@ pub struct Opened {
 
 /// Everything that outlives the fake.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct State {
-    pub(super) owner: String,
-    pub(super) default_branch: String,
-    pub(super) pulls: Vec<StoredPull>,
+pub(crate) struct State {
+    pub(crate) owner: String,
+    pub(crate) default_branch: String,
+    pub(crate) pulls: Vec<StoredPull>,
 }
 
 impl State {
-    pub(super) fn read(path: &Path) -> io::Result<Option<Self>> {
+    pub(crate) fn read(path: &Path) -> io::Result<Option<Self>> {
         match fs::read(path) {
             Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -78,29 +78,29 @@ impl State {
         }
     }
 
-    pub(super) fn write(&self, path: &Path) -> io::Result<()> {
+    pub(crate) fn write(&self, path: &Path) -> io::Result<()> {
         let fresh = path.with_extension("fresh");
         fs::write(&fresh, serde_json::to_vec(self)?)?;
         fs::rename(fresh, path)
     }
 
-    pub(super) fn get(&self, number: u64) -> Option<&StoredPull> {
+    pub(crate) fn get(&self, number: u64) -> Option<&StoredPull> {
         self.pulls.iter().find(|pull| pull.number == number)
     }
 
-    pub(super) fn get_mut(&mut self, number: u64) -> Option<&mut StoredPull> {
+    pub(crate) fn get_mut(&mut self, number: u64) -> Option<&mut StoredPull> {
         self.pulls.iter_mut().find(|pull| pull.number == number)
     }
 
     /// Adds it under the next number, and answers that.
-    pub(super) fn add(&mut self, mut pull: StoredPull) -> u64 {
+    pub(crate) fn add(&mut self, mut pull: StoredPull) -> u64 {
         pull.number = self.pulls.last().map_or(0, |last| last.number) + 1;
         let number = pull.number;
         self.pulls.push(pull);
         number
     }
 
-    pub(super) fn open(&mut self, opened: &Opened) -> u64 {
+    pub(crate) fn open(&mut self, opened: &Opened) -> u64 {
         let Opened { author, head, fork, body, draft } = opened;
         self.add(StoredPull {
             number: 0,
@@ -117,13 +117,13 @@ impl State {
         })
     }
 
-    pub(super) fn close(&mut self, number: u64) {
+    pub(crate) fn close(&mut self, number: u64) {
         if let Some(pull) = self.get_mut(number) {
             pull.open = false;
         }
     }
 
-    pub(super) fn merge(&mut self, number: u64) {
+    pub(crate) fn merge(&mut self, number: u64) {
         if let Some(pull) = self.get_mut(number) {
             (pull.open, pull.merged, pull.draft) = (false, true, false);
         }

@@ -4,6 +4,7 @@
 mod durable_crash;
 mod durable_memory;
 mod durable_recording;
+mod forge;
 mod model;
 mod saga;
 mod sim;
