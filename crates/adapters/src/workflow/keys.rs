@@ -52,6 +52,7 @@ const KNOWN: &[&str] = &[
     "worker.ssh_hosts",
     "worker.max_concurrent_agents_per_host",
     "handoff.forge",
+    "handoff.provider.*",
     "handoff.remote",
     "handoff.checks",
     "handoff.check_timeout_ms",

@@ -64,7 +64,12 @@ fn workspace_and_handoff(config: &Map<String, Value>) -> Result<(), Failure> {
     }
     let handoff = Section::of(config, "handoff")?;
     handoff.word("forge", &[("github", ()), ("gitlab", ()), ("forgejo", ()), ("git", ())])?;
-    other_than(&handoff, "forge", &["git".into()], "Set handoff.forge to git: the branch is pushed and nothing more.")
+    other_than(
+        &handoff,
+        "forge",
+        &["git".into(), "github".into()],
+        "Set handoff.forge to github, or to git: the branch is pushed and nothing more.",
+    )
 }
 
 fn set(section: &Section<'_>, key: &str, instead: &str) -> Result<(), Failure> {

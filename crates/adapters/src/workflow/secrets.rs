@@ -19,7 +19,7 @@ fn look(path: &str, value: &Value, secret: bool) -> Result<(), Failure> {
             map.iter().try_for_each(|(key, value)| look(&format!("{path}.{key}"), value, secret || is_secret(key)))
         }
         Value::Array(items) => items.iter().try_for_each(|item| look(path, item, secret)),
-        Value::String(text) if text.trim().is_empty() || is_reference(text.trim()) => Ok(()),
+        Value::String(text) if text.trim().is_empty() || referenced(text.trim()).is_some() => Ok(()),
         Value::String(_) | Value::Number(_) if secret => {
             Err(Failure::permanent("literal_secret", format!("{path} holds a secret itself, and would be journaled"))
                 .hint(format!("Put it into a variable of the daemon's environment, and write {path}: $NAME.")))
@@ -33,11 +33,11 @@ fn is_secret(key: &str) -> bool {
     letters == "key" || letters.ends_with("accesskey") || SECRET.iter().any(|word| letters.contains(word))
 }
 
-fn is_reference(text: &str) -> bool {
-    let name = text.strip_prefix("${").and_then(|inner| inner.strip_suffix('}')).or_else(|| text.strip_prefix('$'));
-    name.is_some_and(|name| {
-        let mut letters = name.chars();
-        letters.next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_')
-            && letters.all(|letter| letter.is_ascii_alphanumeric() || letter == '_')
-    })
+/// The variable that `$NAME` or `${NAME}` names.
+pub(crate) fn referenced(text: &str) -> Option<&str> {
+    let name = text.strip_prefix("${").and_then(|inner| inner.strip_suffix('}')).or_else(|| text.strip_prefix('$'))?;
+    let mut letters = name.chars();
+    let plain = letters.next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_')
+        && letters.all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
+    plain.then_some(name)
 }

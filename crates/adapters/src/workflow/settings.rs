@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use dalsegno_core::{
-    AgentKind, AgentPolicy, AutoApprove, CodexPolicy, CommitMode, Failure, HandoffPolicy, HooksPolicy, Policy, Sandbox,
-    SandboxNetwork, TrackerPolicy, WorkspacePolicy, WorkspaceStrategy, normalized_state,
+    AgentKind, AgentPolicy, AutoApprove, CodexPolicy, CommitMode, Failure, ForgePolicy, HandoffPolicy, HooksPolicy,
+    Policy, Sandbox, SandboxNetwork, TrackerPolicy, WorkspacePolicy, WorkspaceStrategy, normalized_state,
 };
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -273,8 +273,22 @@ fn handoff(config: &Map<String, Value>) -> Result<Option<HandoffPolicy>, Failure
         approval_ms: section
             .word("approval", &[("none", None), ("required", Some(expires))])?
             .unwrap_or(defaults.approval_ms),
-        forge: None,
+        forge: forge(&section)?,
     }))
+}
+
+/// `later` has refused what this version does not know; the adapter looks at its own keys.
+fn forge(section: &Section<'_>) -> Result<Option<ForgePolicy>, Failure> {
+    let provider = section.map("provider")?;
+    let path = section.path_of("provider");
+    secrets::refuse_literal(&path, &provider)?;
+    match section.text("forge")?.as_deref().map(str::trim) {
+        Some(kind @ "github") => Ok(Some(ForgePolicy { kind: kind.to_owned(), provider })),
+        Some(_) | None if provider.is_empty() => Ok(None),
+        Some(_) | None => {
+            Err(invalid(&path, "set without a forge that would read it", "only with handoff.forge: github"))
+        }
+    }
 }
 
 /// An agent that can read the operator's token could approve what it made itself.

@@ -52,6 +52,14 @@ const MAX_TAIL_BYTES: usize = 4 * 1024;
 /// A title is one line; what is longer than this is cut where it goes into a commit or an environment.
 const MAX_TITLE_BYTES: usize = 4 * 1024;
 
+/// URL or path of the remote that a run's work goes to.
+///
+/// # Errors
+/// `repo_not_found`, `remote_not_found`.
+pub(crate) async fn remote_url(context: &Context) -> Result<String, Failure> {
+    Ok(Remote::of(&Caller::of(context), &context.request.policy).await?.url)
+}
+
 /// Directories that issues own, below the policy's root on this machine.
 pub struct LocalWorkspaces {
     state_dir: PathBuf,

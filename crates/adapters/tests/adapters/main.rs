@@ -4,6 +4,7 @@
 mod agent;
 mod codex;
 mod codex_cases;
+mod forge;
 mod sandbox;
 mod symphony_tracker;
 mod tracker;

@@ -216,9 +216,33 @@ fn s5_3_invalid_values_name_key_and_what_is_allowed() {
 }
 
 #[test]
+fn a_forge_keeps_the_keys_of_its_provider_and_no_secret() {
+    let front = "handoff: {forge: github, provider: {token: $FORGE, repository: acme/widgets}}\n";
+    let forge = minimal_and(front).unwrap().handoff.unwrap().forge.unwrap();
+    assert_eq!(forge.kind, "github");
+    assert_eq!(forge.provider.get("repository").and_then(serde_json::Value::as_str), Some("acme/widgets"));
+    assert_eq!(minimal_and("handoff: {forge: git}\n").unwrap().handoff.unwrap().forge, None);
+    for (front, code, key) in [
+        ("handoff: {forge: github, provider: {token: ghp_123}}\n", "literal_secret", "handoff.provider.token"),
+        ("handoff: {provider: {repository: a/b}}\n", "invalid_config", "handoff.provider"),
+        ("handoff: {forge: git, provider: {repository: a/b}}\n", "invalid_config", "handoff.provider"),
+        ("handoff: {forge: github, provider: seven}\n", "invalid_config", "handoff.provider"),
+        ("handoff: {forge: githup}\n", "invalid_config", "handoff.forge"),
+    ] {
+        let failure = minimal_and(front).unwrap_err();
+        assert_eq!(failure.code, code, "{front}: {failure}");
+        assert!(failure.message.contains(key) && !failure.message.contains("ghp_123"), "{failure}");
+    }
+    let project = Project::new();
+    let file = project.write(&format!("---\n{MINIMAL}handoff: {{forge: github, provider: {{anything: 1}}}}\n---\n"));
+    assert_eq!(file.load_full().unwrap().unknown_keys, []);
+}
+
+#[test]
 fn later_features_are_refused_by_name_with_a_remedy() {
     for (front, key) in [
-        ("handoff: {forge: github}\n", "handoff.forge"),
+        ("handoff: {forge: gitlab}\n", "handoff.forge"),
+        ("handoff: {forge: forgejo}\n", "handoff.forge"),
         ("notify: [{command: say}]\n", "notify"),
         ("store: {url: 'postgres://db'}\n", "store.url"),
         ("worker: {ssh_hosts: [a]}\n", "worker.ssh_hosts"),
