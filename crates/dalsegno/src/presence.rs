@@ -14,7 +14,7 @@ use crate::error::CliError;
 pub(crate) fn token(state_dir: &Path) -> Result<String, CliError> {
     let mut bytes = [0_u8; 24];
     getrandom::fill(&mut bytes).map_err(|error| CliError::new("no_randomness", error.to_string()))?;
-    let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let token = hex::encode(bytes);
     write(&state_dir.join(TOKEN_FILE), token.as_bytes()).map_err(|error| CliError::io("token_unwritable", &error))?;
     Ok(token)
 }

@@ -9,8 +9,6 @@ use std::fmt::Write as _;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::scope::hex;
-
 /// The largest integer that a double holds without a gap below it.
 const EXACT: u64 = 1 << 53;
 
@@ -28,7 +26,7 @@ impl ContentHash {
 
 impl std::fmt::Display for ContentHash {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&hex(&self.0))
+        f.write_str(&hex::encode(self.0))
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::canonical::{ContentHash, Members};
 use crate::error::DurableError;
 use crate::key::Secret;
-use crate::scope::{self, ExecutionScope, RuntimeScope, check_length, hex};
+use crate::scope::{self, ExecutionScope, RuntimeScope, check_length};
 
 /// The largest command, in bytes of canonical JSON. Larger payloads enter as [`Fingerprint`]s.
 pub const COMMAND_BYTES: usize = 1 << 20;
@@ -184,13 +184,13 @@ impl Fingerprint {
     #[must_use]
     pub fn of(payload: &[u8]) -> Self {
         use sha2::{Digest as _, Sha256};
-        Self { digest: hex(&Sha256::digest(payload)), bytes: payload.len() as u64 }
+        Self { digest: hex::encode(Sha256::digest(payload)), bytes: payload.len() as u64 }
     }
 
     /// Of a secret. The same in one store, and worth nothing to whoever has no access to the store's secret.
     #[must_use]
     pub fn of_secret(store: &Secret, payload: &[u8]) -> Self {
-        Self { digest: hex(&store.mac("fingerprint", payload)), bytes: payload.len() as u64 }
+        Self { digest: hex::encode(store.mac("fingerprint", payload)), bytes: payload.len() as u64 }
     }
 }
 

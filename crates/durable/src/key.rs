@@ -6,8 +6,6 @@
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use crate::scope::hex;
-
 /// The secret of one store. Never logged, never printed.
 #[derive(Clone)]
 pub struct Secret([u8; 32]);
@@ -56,7 +54,7 @@ pub fn marker(secret: &Secret, key: &str) -> String {
     #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
     let mut mac = Hmac::<Sha256>::new_from_slice(&secret.0).expect("HMAC takes keys of any length");
     mac.update(key.as_bytes());
-    hex(&mac.finalize().into_bytes()[..16])
+    hex::encode(&mac.finalize().into_bytes()[..16])
 }
 
 /// The key that a remote may deduplicate on: the same for every attempt of one generation of an effect, in every process
@@ -64,7 +62,7 @@ pub fn marker(secret: &Secret, key: &str) -> String {
 #[must_use]
 pub fn idempotency_key(secret: &Secret, scope: &str, replay_key: &str, generation: u32) -> String {
     let name = serde_json::json!([scope, replay_key, generation]).to_string();
-    hex(&secret.mac("idempotency", name.as_bytes())[..16])
+    hex::encode(&secret.mac("idempotency", name.as_bytes())[..16])
 }
 
 #[cfg(test)]

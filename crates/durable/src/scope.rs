@@ -201,16 +201,6 @@ pub(crate) fn check_length(what: &'static str, text: &str) -> Result<(), Durable
     Ok(())
 }
 
-/// Bytes as hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    let digit = |half: u8| char::from(if half < 10 { b'0' + half } else { b'a' + half - 10 });
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        text.push(digit(byte >> 4));
-        text.push(digit(byte & 15));
-        text
-    })
-}
-
 /// Appends the scope as it stands in hashed content: canonical.
 pub(crate) fn write_content(scope: &ExecutionScope, text: &mut String) {
     let mut members = Members::open(text);

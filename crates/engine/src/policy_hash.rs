@@ -1,7 +1,5 @@
 //! The name of a policy in the journal.
 
-use std::fmt::Write as _;
-
 use dalsegno_core::{Policy, PolicyHash};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -19,11 +17,7 @@ pub fn policy_hash(policy: &Policy) -> PolicyHash {
 pub fn content_hash(value: &Value) -> String {
     let mut text = String::new();
     canonical(value, &mut text);
-    let mut hash = String::with_capacity(64);
-    for byte in Sha256::digest(text.as_bytes()) {
-        let _infallible = write!(hash, "{byte:02x}");
-    }
-    hash
+    hex::encode(Sha256::digest(text.as_bytes()))
 }
 
 // The order of a JSON map depends on a feature of `serde_json` that any crate of the build may turn on.

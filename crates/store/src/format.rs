@@ -3,8 +3,6 @@
 //! Writers write the newest form. Readers know every form that was ever released and refuse newer
 //! ones, so that a database that is opened by an older program is left alone.
 
-use std::fmt::Write as _;
-
 use dalsegno_core::{EVENT_FORMAT, Event, SNAPSHOT_FORMAT, Snapshot};
 use sha2::{Digest, Sha256};
 
@@ -56,14 +54,5 @@ pub fn encode_snapshot(snapshot: &Snapshot) -> serde_json::Result<Vec<u8>> {
 
 /// SHA-256 of a snapshot's bytes, in hexadecimal.
 pub(crate) fn checksum(data: &[u8]) -> String {
-    hex(&Sha256::digest(data))
-}
-
-/// Bytes in lowercase hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hex::encode(Sha256::digest(data))
 }

@@ -8,7 +8,6 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use crate::durable::tables::effects_tables;
 use crate::error::StoreError;
-use crate::format::hex;
 
 /// Version of the tables, kept in the database as `user_version`.
 pub const SCHEMA_VERSION: u32 = 3;
@@ -235,7 +234,7 @@ pub(crate) fn create(db: &mut Connection, path: &Path, layout: &Layout) -> Resul
     }
     let mut insert = tx.prepare("INSERT INTO meta (key, value) VALUES (?1, ?2)")?;
     if layout.has_journal {
-        insert.execute(("journal_id", hex(&id)))?;
+        insert.execute(("journal_id", hex::encode(id)))?;
     }
     insert.execute(("secret", &secret[..]))?;
     drop(insert);

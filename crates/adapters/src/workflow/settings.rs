@@ -137,8 +137,7 @@ fn project_name(project_dir: &Path) -> String {
     let name: String =
         name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).collect();
     let hash = Sha256::digest(project_dir.as_os_str().as_encoded_bytes());
-    let short: String = hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    format!("{name}-{short}")
+    format!("{name}-{}", hex::encode(&hash[..4]))
 }
 
 fn hooks(section: &Section<'_>) -> Result<HooksPolicy, Failure> {

@@ -53,7 +53,7 @@ impl<'a> Sum<'a> {
     }
 
     fn end(self) -> String {
-        self.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(self.hash.finalize())
     }
 
     /// With its length, so that two words are not one.

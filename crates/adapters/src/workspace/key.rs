@@ -86,7 +86,7 @@ fn has_kept_suffix(name: &str) -> bool {
 }
 
 fn hash(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().take(HASH_DIGITS / 2).map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&Sha256::digest(text.as_bytes())[..HASH_DIGITS / 2])
 }
 
 #[cfg(test)]

@@ -447,9 +447,7 @@ async fn people_comment_under_their_name() {
 #[tokio::test]
 async fn an_edit_that_was_killed_between_its_steps_loses_nothing() {
     use sha2::Digest as _;
-    let hash = |text: &str| -> String {
-        sha2::Sha256::digest(text.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
-    };
+    let hash = |text: &str| hex::encode(&sha2::Sha256::digest(text.as_bytes())[..8]);
     let local = Local::new();
     let (read, ours, saved) = (todo("", "read"), todo("", "ours"), todo("", "saved by somebody"));
     let temp = local.issues().join(format!(".DS-1.md.{}-{}.dalsegno", hash(&read), hash(&ours)));

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 
 use crate::dir;
 use crate::error::StoreError;
-use crate::format::hex;
 
 /// Held while a database is made or brought up to date.
 const OPENING: &str = "opening";
@@ -130,5 +129,5 @@ fn forget(path: &Path) {
 fn random() -> Result<String, StoreError> {
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(|error| StoreError::Unavailable(format!("no random bytes: {error}")))?;
-    Ok(hex(&id))
+    Ok(hex::encode(id))
 }

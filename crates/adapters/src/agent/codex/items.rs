@@ -121,7 +121,7 @@ impl Digest {
 
     /// In hexadecimal; `None` when there were no results.
     pub(super) fn finish(self) -> Option<String> {
-        Some(self.0?.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        Some(hex::encode(self.0?.finalize()))
     }
 }
 

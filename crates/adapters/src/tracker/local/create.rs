@@ -117,6 +117,5 @@ pub(super) fn random_id() -> Result<String, Failure> {
     getrandom::fill(&mut bytes).map_err(|error| {
         Failure::retryable("tracker_request", format!("the system gave no random numbers: {error}")).hint("Try again.")
     })?;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(format!("i{hex}"))
+    Ok(format!("i{}", hex::encode(bytes)))
 }

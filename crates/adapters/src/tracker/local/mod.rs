@@ -318,6 +318,5 @@ fn marker_word(marker: &str) -> String {
     if fits {
         return marker.to_owned();
     }
-    let hash: String = Sha256::digest(marker.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{hash}")
+    format!("sha256:{}", hex::encode(Sha256::digest(marker.as_bytes())))
 }
