@@ -13,6 +13,7 @@ use dalsegno_core::{
     Failure, Input, Machine, Outcome, Output, Policy, Query, QueryId, Receipt, Signal, Timestamp,
 };
 use dalsegno_durable::EffectHost as _;
+use dalsegno_durable::attempt::panic_text;
 use futures::FutureExt;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -606,11 +607,6 @@ async fn outside(inbox: &mut mpsc::Receiver<Inward>, requests: &mut mpsc::Receiv
 /// Asks the machine. It is never touched again after a panic: what it holds then follows from no journal.
 fn decide<T>(what: impl FnOnce() -> T) -> Result<T, DriverError> {
     std::panic::catch_unwind(AssertUnwindSafe(what)).map_err(|panic| DriverError::Decision(panic_text(&*panic)))
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }
 
 /// Reads WORKFLOW.md away from the async threads: it may lie on a file system that hangs.

@@ -1,25 +1,23 @@
 //! Chance from a seed: the same numbers on every machine and in every run.
 
-/// A small generator (splitmix64). Each part of a history has its own, so that switching one part off leaves the
-/// others as they were.
+use crate::crash::Random;
+
+/// Each part of a history has its own, so that switching one part off leaves the others as they were.
 #[derive(Debug, Clone)]
-pub(crate) struct Dice(u64);
+pub(crate) struct Dice(Random);
 
 impl Dice {
     /// The generator of one part of the history of `seed`.
     pub(crate) fn new(seed: u64, part: u64) -> Self {
-        let mut dice = Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ part.wrapping_mul(0xD1B5_4A32_D192_ED03));
+        let state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ part.wrapping_mul(0xD1B5_4A32_D192_ED03);
+        let mut dice = Self(Random::new(state));
         dice.roll();
         dice
     }
 
     /// 64 bits.
     pub(crate) fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
+        self.0.next()
     }
 
     /// A number below `limit`; zero when there is none.

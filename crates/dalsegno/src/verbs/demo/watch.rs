@@ -59,7 +59,8 @@ impl Kills {
         Duration::from_millis(self.random() % 250)
     }
 
-    /// SplitMix64: the moments need no better randomness, and the same seed gives the same ones.
+    /// SplitMix64: the moments need no better randomness, and the same seed gives the same ones. That of the test kit is
+    /// out of reach: the binary ships without it.
     fn random(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.state;
