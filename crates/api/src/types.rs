@@ -96,6 +96,18 @@ pub struct Issue {
     pub due_at: Option<String>,
     /// The commit that was handed over last.
     pub handed_off_commit: Option<String>,
+    /// The pull request that its work goes into.
+    #[serde(default)]
+    pub pull_request: Option<PullRequest>,
+}
+
+/// A pull request (merge request) on the forge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullRequest {
+    /// What people call it.
+    pub number: u64,
+    /// Where people find it.
+    pub url: String,
 }
 
 /// `GET /api/v1/issues`.
@@ -401,6 +413,9 @@ pub struct Handoff {
     pub saga: Option<String>,
     /// Why it is being undone, or was.
     pub turned_back: Option<String>,
+    /// The pull request that it opened, or found open.
+    #[serde(default)]
+    pub pull_request: Option<PullRequest>,
     /// Steps in their order.
     pub steps: Vec<HandoffStep>,
 }
@@ -408,7 +423,7 @@ pub struct Handoff {
 /// One step of a handoff.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HandoffStep {
-    /// `push`, `comment`, `move`.
+    /// `look`, `push`, `open`, `ready`, `comment`, `move`.
     pub step: String,
     /// `pending`, `awaiting_approval`, `intended`, `waiting`, `in_doubt`, `done`, `not_applied`, `undoing`, `undone`, `skipped`,
     /// `parked`.

@@ -64,7 +64,7 @@ pub enum Effect {
         /// Position in `handoff.checks`, from 0.
         index: u32,
     },
-    /// Hand the work over: a saga of push, comment and move, from its intent to its end.
+    /// Hand the work over: a saga of push, pull request, comment and move, from its intent to its end.
     HandOff {
         /// Id of the saga.
         saga: String,
@@ -76,6 +76,9 @@ pub enum Effect {
         /// on by somebody else.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         from: Option<String>,
+        /// Number of the pull request of an earlier handoff of the issue: while that is open, it is gone on with.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pull_request: Option<u64>,
     },
     /// Tell the saga of a handoff what an operator says of it.
     TellSaga {
@@ -272,6 +275,15 @@ pub struct EffectRequest {
     pub unwanted: bool,
     /// What to do.
     pub effect: Effect,
+}
+
+impl EffectRequest {
+    /// The branch of the issue's work, if there is one.
+    #[must_use]
+    pub fn branch(&self) -> Option<&str> {
+        let of_workspace = self.workspace.as_ref().and_then(|workspace| workspace.branch.as_deref());
+        of_workspace.or_else(|| self.known_branch.as_ref().map(|known| known.name.as_str()))
+    }
 }
 
 /// A branch of ours on the remote.

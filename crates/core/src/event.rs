@@ -7,7 +7,7 @@ use crate::effect::{Effect, Failure, Missing, Outcome, TurnOutcome};
 use crate::ids::{CommitId, EffectId, IssueId, PolicyHash, RunId, SessionId};
 use crate::issue::{Issue, IssueStatus, Workspace};
 use crate::policy::{AgentKind, Hook, Policy};
-use crate::run::{Ending, Phase, RunOutcome, SagaStep, StepState};
+use crate::run::{Ending, Phase, PullRequest, RunOutcome, SagaStep, StepState};
 use crate::time::Timestamp;
 use crate::usage::Usage;
 
@@ -141,6 +141,8 @@ pub enum Event {
         #[serde(default)]
         entry: u64,
     },
+    /// The issue has this pull request.
+    PullRequestLinked { run: RunId, pull_request: PullRequest },
     /// From now on the handoff is undone.
     SagaTurnedBack { run: RunId, failure: Failure },
     /// The push was refused, because the remote's branch has commits that ours does not contain; they are in the
@@ -243,6 +245,7 @@ impl Event {
             Self::HandoffMissing { .. } => "handoff_missing",
             Self::SagaStarted { .. } => "saga_started",
             Self::SagaStep { .. } => "saga_step",
+            Self::PullRequestLinked { .. } => "pull_request_linked",
             Self::SagaTurnedBack { .. } => "saga_turned_back",
             Self::BranchDiverged { .. } => "branch_diverged",
             Self::SagaEnded { .. } => "saga_ended",
@@ -307,6 +310,7 @@ impl Event {
             | Self::HandoffMissing { .. }
             | Self::SagaStarted { .. }
             | Self::SagaStep { .. }
+            | Self::PullRequestLinked { .. }
             | Self::SagaTurnedBack { .. }
             | Self::BranchDiverged { .. }
             | Self::SagaEnded { .. } => None,
@@ -336,6 +340,7 @@ impl Event {
             | Self::HandoffMissing { run, .. }
             | Self::SagaStarted { run, .. }
             | Self::SagaStep { run, .. }
+            | Self::PullRequestLinked { run, .. }
             | Self::SagaTurnedBack { run, .. }
             | Self::BranchDiverged { run, .. }
             | Self::SagaEnded { run, .. } => Some(run),

@@ -37,9 +37,10 @@ impl Machine {
         let Some(run) = self.state.runs.get(id) else { return };
         let (issue, name) = (run.issue.clone(), named("handoff", '/', run.merges));
         let Some(Handoff { commit, saga: Some(saga), .. }) = run.handoff.clone() else { return };
-        let expected = self.state.issues.get(&issue).and_then(|entry| entry.handed_off.clone());
-        let from = self.state_of(&issue);
-        self.begin(id, Phase::Delivering, &name, Effect::HandOff { saga, commit, expected, from });
+        let Some(entry) = self.state.issues.get(&issue) else { return };
+        let (expected, from) = (entry.handed_off.clone(), self.state_of(&issue));
+        let pull_request = entry.pull_request.as_ref().map(|pull_request| pull_request.number);
+        self.begin(id, Phase::Delivering, &name, Effect::HandOff { saga, commit, expected, from, pull_request });
     }
 
     /// The saga moved: what is new becomes events.
@@ -51,6 +52,12 @@ impl Machine {
             && handoff.turned_back.is_none()
         {
             self.emit(Event::SagaTurnedBack { run: run.id.clone(), failure: failure.clone() });
+        }
+        if let Some(pull_request) = &progress.pull_request
+            && handoff.pull_request.as_ref() != Some(pull_request)
+        {
+            let (run, pull_request) = (run.id.clone(), pull_request.clone());
+            self.emit(Event::PullRequestLinked { run, pull_request });
         }
         for (step, state) in &progress.steps {
             if handoff.step(*step).is_some_and(|known| known != state) {
@@ -66,9 +73,9 @@ impl Machine {
 
     /// What we did to the issue is not news when the tracker is read the next time.
     fn note_done(&mut self, run: &Run, step: SagaStep, moved: Option<&String>) {
-        match (step, moved) {
-            (SagaStep::Move, Some(to)) => self.note_own_move(&run.issue, to.clone()),
-            (SagaStep::Push | SagaStep::Comment | SagaStep::Move, _) => self.own_write(&run.issue),
+        match moved.filter(|_| step == SagaStep::Move) {
+            Some(to) => self.note_own_move(&run.issue, to.clone()),
+            None => self.own_write(&run.issue),
         }
     }
 
@@ -198,6 +205,7 @@ pub(crate) const CANCELED: &str = "canceled";
 pub(crate) fn is_planned(step: SagaStep, plan: &HandoffPolicy) -> bool {
     match step {
         SagaStep::Push => true,
+        SagaStep::Look | SagaStep::Open | SagaStep::Ready => plan.forge.is_some(),
         SagaStep::Comment => plan.comment.is_some(),
         SagaStep::Move => plan.state.is_some(),
     }

@@ -6,6 +6,7 @@ use crate::breaker::{Breaker, held_until};
 use crate::budget::{BudgetLimit, BudgetOverride};
 use crate::ids::{CommitId, IssueId, RunId};
 use crate::ledger::ByModel;
+use crate::run::PullRequest;
 use crate::time::Timestamp;
 use crate::usage::Usage;
 
@@ -255,6 +256,9 @@ pub struct IssueEntry {
     pub branch: Option<String>,
     /// The commit that we pushed last; a new run needs commits beyond it.
     pub handed_off: Option<CommitId>,
+    /// The pull request that its work goes into.
+    #[serde(default)]
+    pub pull_request: Option<PullRequest>,
     /// A state that we may have moved the issue to: the move's outcome stayed unknown. Finding it there is no
     /// change by somebody else.
     pub unsure_move: Option<String>,

@@ -545,7 +545,8 @@ impl Machine {
     }
 
     fn release(&mut self, id: EffectId) -> Option<EffectRequest> {
-        if self.unwanted.remove(&id) {
+        // Of a handoff there may be a saga that has to be undone: its performer sees to that.
+        if self.unwanted.remove(&id) && !self.is_handoff(id) {
             let failure = Failure::retryable(CANCELED, "given up before it was performed");
             self.effect_ended(id, Outcome::Failed { failure });
             return None;

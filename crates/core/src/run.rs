@@ -297,6 +297,12 @@ pub struct Handoff {
     /// Entries of the saga's log that were heard, as far as they changed a step.
     #[serde(default)]
     pub heard: u64,
+    /// What was handed over before it; so it is again when the push is undone.
+    #[serde(default)]
+    pub before: Option<CommitId>,
+    /// The pull request that it opened, or found open.
+    #[serde(default)]
+    pub pull_request: Option<PullRequest>,
 }
 
 impl Handoff {
@@ -309,7 +315,10 @@ impl Handoff {
     /// The step after which nothing is undone.
     #[must_use]
     pub fn pivot(&self) -> SagaStep {
-        SagaStep::Push
+        match self.step(SagaStep::Ready) {
+            Some(_) => SagaStep::Ready,
+            None => SagaStep::Push,
+        }
     }
 
     /// The pivot is under way or done, as far as is known: the saga only goes forward.
@@ -385,14 +394,22 @@ pub struct SagaProgress {
     pub turned_back: Option<Failure>,
     /// The state that the tracker has the issue in since it was moved.
     pub moved: Option<String>,
+    /// The pull request, once there is one.
+    pub pull_request: Option<PullRequest>,
 }
 
-/// The steps of the handoff to a plain git remote.
+/// The steps of a handoff. Those that are about a pull request are planned where the policy names a forge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SagaStep {
+    /// Look where the branch is on the remote, so that the push can be undone.
+    Look,
     /// Push the branch.
     Push,
+    /// Open a pull request as a draft, or go on with the issue's open one.
+    Open,
+    /// Mark the pull request as ready for review.
+    Ready,
     /// Comment on the issue.
     Comment,
     /// Move the issue to the handoff state.
@@ -401,13 +418,16 @@ pub enum SagaStep {
 
 impl SagaStep {
     /// All steps, in the order of a handoff.
-    pub const ALL: [Self; 3] = [Self::Push, Self::Comment, Self::Move];
+    pub const ALL: [Self; 6] = [Self::Look, Self::Push, Self::Open, Self::Ready, Self::Comment, Self::Move];
 
     /// The word on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Look => "look",
             Self::Push => "push",
+            Self::Open => "open",
+            Self::Ready => "ready",
             Self::Comment => "comment",
             Self::Move => "move",
         }

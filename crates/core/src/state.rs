@@ -218,6 +218,7 @@ impl State {
                     workspace_kept: false,
                     branch: None,
                     handed_off: None,
+                    pull_request: None,
                     settled: None,
                     usage: Usage::default(),
                     models: ByModel::default(),
@@ -340,12 +341,29 @@ impl State {
             }
             Event::SagaStarted { run, commit, evidence, saga } => {
                 let steps = self.planned_steps(run)?;
+                let issue = self.run(run)?.issue.clone();
+                let before = self.entry(&issue)?.handed_off.clone();
                 let run = self.run(run)?;
                 run.evidence = Some(evidence.clone());
-                run.handoff =
-                    Some(Handoff { commit: commit.clone(), saga: saga.clone(), steps, turned_back: None, heard: 0 });
+                run.handoff = Some(Handoff {
+                    commit: commit.clone(),
+                    saga: saga.clone(),
+                    steps,
+                    turned_back: None,
+                    heard: 0,
+                    before,
+                    pull_request: None,
+                });
             }
             Event::SagaStep { run, step, state, entry } => self.set_step(run, *step, state, *entry)?,
+            Event::PullRequestLinked { run, pull_request } => {
+                let run = self.run(run)?;
+                let issue = run.issue.clone();
+                if let Some(handoff) = &mut run.handoff {
+                    handoff.pull_request = Some(pull_request.clone());
+                }
+                self.entry(&issue)?.pull_request = Some(pull_request.clone());
+            }
             Event::SagaTurnedBack { run, failure } => {
                 if let Some(handoff) = &mut self.run(run)?.handoff {
                     handoff.turned_back = Some(failure.clone());
@@ -534,11 +552,15 @@ impl State {
         };
         slot.1 = state.clone();
         handoff.heard = handoff.heard.max(entry);
-        if step == SagaStep::Push && *state == StepState::Done {
-            let (issue, commit) = (run.issue.clone(), handoff.commit.clone());
+        if step == SagaStep::Push {
+            let (issue, commit, before) = (run.issue.clone(), handoff.commit.clone(), handoff.before.clone());
             let entry = self.entry(&issue)?;
-            entry.handed_off = Some(commit);
-            entry.breaker.reopened.clear();
+            if *state == StepState::Done {
+                entry.handed_off = Some(commit);
+                entry.breaker.reopened.clear();
+            } else if *state == StepState::Undone {
+                entry.handed_off = before;
+            }
         }
         Ok(())
     }

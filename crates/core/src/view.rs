@@ -6,7 +6,7 @@ use crate::effect::Failure;
 use crate::ids::{CommitId, IssueId, PolicyHash, RunId, SessionId};
 use crate::issue::{Issue, IssueEntry, IssueStatus, Workspace};
 use crate::ledger::UsageRow;
-use crate::run::{Ending, Handoff, Phase, Run, RunOutcome};
+use crate::run::{Ending, Handoff, Phase, PullRequest, Run, RunOutcome};
 use crate::state::State;
 use crate::time::Timestamp;
 use crate::usage::Usage;
@@ -46,6 +46,9 @@ pub struct IssueView {
     pub current_run: Option<RunId>,
     /// The commit that was handed over last.
     pub handed_off: Option<CommitId>,
+    /// The pull request that its work goes into.
+    #[serde(default)]
+    pub pull_request: Option<PullRequest>,
     /// Tokens of all its runs.
     pub usage: Usage,
     /// When it was first seen.
@@ -154,6 +157,7 @@ impl IssueView {
             workspace_kept: _,
             branch: _,
             handed_off,
+            pull_request,
             settled: _,
             usage,
             models: _,
@@ -173,6 +177,7 @@ impl IssueView {
             workspace,
             current_run,
             handed_off,
+            pull_request,
             usage,
             seen_at,
             changed_at: at,

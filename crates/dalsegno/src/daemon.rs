@@ -7,13 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dalsegno_adapters::agent::LocalAgents;
+use dalsegno_adapters::forge::LocalForges;
 use dalsegno_adapters::process::Sweeper;
 use dalsegno_adapters::tracker::LocalTrackers;
 use dalsegno_adapters::workflow::WorkflowFile;
 use dalsegno_adapters::workspace::LocalWorkspaces;
 use dalsegno_core::{Policy, Timestamp};
 use dalsegno_durable::StoredHost;
-use dalsegno_engine::{Agents as _, Clock, Driver, DriverEnd, DriverOptions, Trackers as _, Workspaces as _, World};
+use dalsegno_engine::{
+    Agents as _, Clock, Driver, DriverEnd, DriverOptions, Forges as _, Trackers as _, Workspaces as _, World,
+};
 use dalsegno_gateway::{Access, App};
 use dalsegno_store::{OpenOptions, Store, TranscriptFiles};
 use tokio::net::TcpListener;
@@ -64,6 +67,7 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
     let world = World {
         workflow,
         trackers,
+        forges: Arc::new(LocalForges::new()),
         workspaces,
         agents: Arc::new(LocalAgents::new(program)),
         processes: Arc::new(Sweeper),
@@ -115,6 +119,9 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
 pub(crate) async fn preflight(policy: &Policy, workspaces: &LocalWorkspaces) -> Result<(), CliError> {
     let program = std::env::current_exe().map_err(|error| CliError::io("no_program", &error))?;
     LocalTrackers::new().open(policy)?;
+    if let Some(handoff) = &policy.handoff {
+        LocalForges::new().preflight(handoff)?;
+    }
     LocalAgents::new(program).preflight(&policy.agent).await?;
     workspaces.preflight(policy).await?;
     Ok(())

@@ -95,6 +95,7 @@ pub(crate) fn tell(event: &Event) -> Option<(Tone, String)> {
         },
         "saga_started" => (Plain, format!("commit {} is handed over", commit(facts.word("commit")))),
         "saga_step" => return saga_step(&facts),
+        "pull_request_linked" => (Plain, format!("its pull request is {}", clean(facts.inner("pull_request", "url")))),
         "saga_turned_back" => (Odd, "the handoff is undone".to_owned()),
         "branch_diverged" => (
             Odd,
@@ -164,6 +165,8 @@ fn saga_step(facts: &Facts<'_>) -> Option<(Tone, String)> {
     let step = facts.word("step");
     Some(match (facts.inner("state", "state"), step) {
         ("done", "push") => (Tone::Plain, "the branch is pushed".to_owned()),
+        ("done", "open") => (Tone::Plain, "the pull request is there".to_owned()),
+        ("done", "ready") => (Tone::Plain, "the pull request is ready for review".to_owned()),
         ("done", "comment") => (Tone::Plain, "the issue has its comment".to_owned()),
         ("done", "move") => (Tone::Plain, "the issue is moved".to_owned()),
         ("waiting", _) => (Tone::Odd, format!("{} failed and is tried again", clean(step))),

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::entries::run_scope;
+use crate::forge::Forges;
 use crate::handoff::Tell;
 use crate::live::{Live, Sink};
 use crate::ports::{
@@ -50,6 +51,8 @@ pub struct World {
     pub workflow: Arc<dyn Workflow>,
     /// Issue trackers.
     pub trackers: Arc<dyn Trackers>,
+    /// Where pull requests are opened.
+    pub forges: Arc<dyn Forges>,
     /// Directories and repositories.
     pub workspaces: Arc<dyn Workspaces>,
     /// Agents.
@@ -74,9 +77,12 @@ impl World {
     /// What has to be true before a policy is taken: its tracker can be opened, its agent and its repository are there.
     ///
     /// # Errors
-    /// As [`Trackers::open`], [`Agents::preflight`] and [`Workspaces::preflight`].
+    /// As [`Trackers::open`], [`Forges::preflight`], [`Agents::preflight`] and [`Workspaces::preflight`].
     pub async fn preflight(&self, policy: &Policy) -> Result<(), Failure> {
         self.trackers.open(policy)?;
+        if let Some(handoff) = &policy.handoff {
+            self.forges.preflight(handoff)?;
+        }
         self.agents.preflight(&policy.agent).await?;
         self.workspaces.preflight(policy).await
     }
@@ -224,7 +230,7 @@ impl Executor {
             | Effect::PushBranch { .. }
             | Effect::BringRemote
             | Effect::Comment { .. }
-            | Effect::RemoveWorkspace { .. } => self.tracker(&request.policy)?.secret_environment_names(),
+            | Effect::RemoveWorkspace { .. } => self.secret_names(&request.policy)?,
         };
         Ok(Context {
             request: Arc::clone(request),
@@ -232,6 +238,14 @@ impl Executor {
             secret_names,
             cancel: cancel.clone(),
         })
+    }
+
+    fn secret_names(&self, policy: &Policy) -> Result<Vec<String>, Failure> {
+        let mut names = self.tracker(policy)?.secret_environment_names();
+        if let Some(handoff) = &policy.handoff {
+            names.extend(self.world.forges.secret_environment_names(handoff));
+        }
+        Ok(names)
     }
 
     async fn start_session(
@@ -350,15 +364,20 @@ impl Executor {
         }
     }
 
-    pub(crate) fn comment_body(
+    /// What is said of a handoff to people, on the issue and in the pull request.
+    pub(crate) fn account(
         &self,
         request: &EffectRequest,
         commit: &CommitId,
         checks: &[String],
+        pull_request: Option<&str>,
     ) -> Result<String, Failure> {
         let template = request.policy.handoff.as_ref().and_then(|handoff| handoff.comment.as_deref()).unwrap_or("");
         let mut body = self.world.workflow.render(template, &request.issue, None)?;
-        if let Some(branch) = request.workspace.as_ref().and_then(|workspace| workspace.branch.as_deref()) {
+        if let Some(url) = pull_request {
+            body.push_str(&format!("\n\nPull request: {url}"));
+        }
+        if let Some(branch) = request.branch() {
             body.push_str(&format!("\n\nBranch `{branch}` at {commit}."));
         }
         match checks {

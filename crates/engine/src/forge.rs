@@ -1,11 +1,4 @@
 //! The port to a forge: the host of the code, where pull requests (merge requests) are.
-//!
-//! # What holds
-//! - A [`Forge`] is of one repository, and speaks with one account.
-//! - What it writes carries a marker, invisibly. A pull request is *ours* only when our account opened it: a marker can be copied by
-//!   anybody who sees it, an author cannot.
-//! - A call that failed says whether it changed anything ([`ForgeError`]). What was sent and not answered is unknown; nothing is guessed.
-//! - Nothing is tried again in here, and no call waits for a rate limit to pass: when to call again is the caller's choice.
 
 use std::sync::Arc;
 
@@ -90,7 +83,14 @@ impl From<Failure> for ForgeError {
     }
 }
 
-/// The pull requests of one repository. See the [module](self) for what holds.
+/// The pull requests of one repository.
+///
+/// # What holds
+/// - A [`Forge`] is of one repository, and speaks with one account.
+/// - What it writes carries a marker, invisibly. A pull request is *ours* only when our account opened it: a marker can be copied by
+///   anybody who sees it, an author cannot.
+/// - A call that failed says whether it changed anything ([`ForgeError`]). What was sent and not answered is unknown; nothing is guessed.
+/// - Nothing is tried again in here, and no call waits for a rate limit to pass: when to call again is the caller's choice.
 #[async_trait]
 pub trait Forge: Send + Sync + 'static {
     /// Opens a draft. It does not look whether there is one already.

@@ -252,6 +252,7 @@ fn say(event: &Event, at: Timestamp) -> Said {
         | Event::HandoffMissing { .. }
         | Event::SagaStarted { .. }
         | Event::SagaStep { .. }
+        | Event::PullRequestLinked { .. }
         | Event::SagaTurnedBack { .. }
         | Event::BranchDiverged { .. }
         | Event::SagaEnded { .. } => say_of_run(event, at),
@@ -321,6 +322,9 @@ fn say_of_run(event: &Event, at: Timestamp) -> Said {
             Said::info(format!("commit {} is handed over", short(commit.as_str()))).outcome("started")
         }
         Event::SagaStep { step, state, .. } => saga_step(*step, state, at),
+        Event::PullRequestLinked { pull_request, .. } => {
+            Said::info(format!("its pull request is {}", pull_request.url)).outcome("linked")
+        }
         Event::SagaTurnedBack { failure, .. } => {
             Said::warn("the handoff is undone").outcome("turned_back").failure(failure)
         }
@@ -404,11 +408,14 @@ fn turn_ended(turn: u32, outcome: &TurnOutcome) -> Said {
 fn saga_step(step: SagaStep, state: &StepState, at: Timestamp) -> Said {
     let name = step.as_str();
     match state {
-        StepState::Done => Said::info(match step {
-            SagaStep::Push => "the branch is pushed",
-            SagaStep::Comment => "the issue has its comment",
-            SagaStep::Move => "the issue is moved",
-        })
+        StepState::Done => match step {
+            SagaStep::Look => Said::debug("where the branch was on the remote is known"),
+            SagaStep::Push => Said::info("the branch is pushed"),
+            SagaStep::Open => Said::info("the pull request is there"),
+            SagaStep::Ready => Said::info("the pull request is ready for review"),
+            SagaStep::Comment => Said::info("the issue has its comment"),
+            SagaStep::Move => Said::info("the issue is moved"),
+        }
         .outcome("completed"),
         StepState::Waiting { failures, due_at } => {
             let due = span(due_at.since_ms(at));

@@ -190,11 +190,31 @@ pub trait Workspaces: Send + Sync + 'static {
     /// Only when it could not be run to its end; a timeout is a check that did not pass.
     async fn run_check(&self, context: &Context, commit: &CommitId, command: &str) -> Result<(bool, String), Failure>;
 
-    /// Pushes the commit to the branch of the workspace. Never forces.
+    /// Where the branch of the workspace is on the remote; `None`: nowhere. What is there can be put back later.
+    ///
+    /// # Errors
+    /// `repo_unreachable`, `fetch_failed` (retryable), `push_failed` when there is no branch.
+    async fn remote_tip(&self, context: &Context) -> Result<Option<CommitId>, Failure>;
+
+    /// Pushes the commit to the branch of the workspace. Never forces. With `seen`, only while the remote's branch is there (or nowhere,
+    /// for an inner `None`), or has the commit already.
     ///
     /// # Errors
     /// `branch_diverged`, `branch_in_use` (permanent), `push_failed`, `repo_unreachable` (retryable).
-    async fn push(&self, context: &Context, commit: &CommitId, expected: Option<&CommitId>) -> Result<(), Failure>;
+    async fn push(
+        &self,
+        context: &Context,
+        commit: &CommitId,
+        expected: Option<&CommitId>,
+        seen: Option<Option<&CommitId>>,
+    ) -> Result<(), Failure>;
+
+    /// Puts the remote's branch back from `commit` to where it was before, or deletes it if it was nowhere. Does nothing where the branch
+    /// does not have the commit.
+    ///
+    /// # Errors
+    /// `branch_built_on` (permanent) when somebody went on with the commit, `push_failed`, `repo_unreachable` (retryable).
+    async fn undo_push(&self, context: &Context, commit: &CommitId, before: Option<&CommitId>) -> Result<(), Failure>;
 
     /// Puts the remote's tip of the workspace's branch into the workspace, as `refs/remotes/origin/<branch>`, so that the
     /// agent can merge it; answers the commit. For a branch that diverged.

@@ -2,8 +2,8 @@
 
 use dalsegno_api as api;
 use dalsegno_core::{
-    BlockerRef, Explanation, Failure, Handoff, Issue, IssueStatus, IssueView, Rule, RunView, StepState, Timestamp,
-    Usage, Workspace,
+    BlockerRef, Explanation, Failure, Handoff, Issue, IssueStatus, IssueView, PullRequest, Rule, RunView, StepState,
+    Timestamp, Usage, Workspace,
 };
 use dalsegno_durable::saga::SagaView;
 use dalsegno_durable::{self as durable, EffectError, EffectRecord, EffectState, Progress};
@@ -87,6 +87,7 @@ fn split(view: IssueView, costs: &Costs, caller: Caller) -> (api::Issue, Rest) {
         workspace: directory,
         current_run,
         handed_off,
+        pull_request: pull,
         usage: used,
         seen_at,
         changed_at,
@@ -127,6 +128,7 @@ fn split(view: IssueView, costs: &Costs, caller: Caller) -> (api::Issue, Rest) {
         priority,
         due_at: due_at.map(time),
         handed_off_commit: handed_off.map(|commit| commit.0),
+        pull_request: pull.map(pull_request),
     };
     (line, Rest { description, blocked_by, parent, seen_at, changed_at })
 }
@@ -309,8 +311,13 @@ pub(crate) fn run(view: RunView, costs: &Costs, caller: Caller) -> api::Run {
     }
 }
 
+fn pull_request(pull: PullRequest) -> api::PullRequest {
+    let PullRequest { number, url } = pull;
+    api::PullRequest { number, url }
+}
+
 fn handoff(handoff: Handoff, caller: Caller) -> api::Handoff {
-    let Handoff { commit, saga, steps, turned_back, heard: _ } = handoff;
+    let Handoff { commit, saga, steps, turned_back, heard: _, before: _, pull_request: pull } = handoff;
     let steps = steps
         .into_iter()
         .map(|(step, state)| {
@@ -333,7 +340,7 @@ fn handoff(handoff: Handoff, caller: Caller) -> api::Handoff {
         })
         .collect();
     let turned_back = told(turned_back.map(|failure| failure.to_string()), caller);
-    api::Handoff { commit: commit.0, saga, turned_back, steps }
+    api::Handoff { commit: commit.0, saga, turned_back, pull_request: pull.map(pull_request), steps }
 }
 
 pub(crate) fn explanation(explanation: Explanation, caller: Caller) -> api::Explanation {

@@ -6,7 +6,7 @@ use dalsegno_engine::Context;
 use dalsegno_engine::core::{CommitId, EffectOutput, Failure, ProbeAnswer};
 
 use super::LocalWorkspaces;
-use super::git::{Caller, redact};
+use super::git::{Caller, Git, redact};
 use super::key::workspace_key;
 use super::place::blocking;
 use super::prepare::branch_in_use;
@@ -31,6 +31,12 @@ impl Target {
         Ok(refs.get(&name).cloned())
     }
 
+    /// The start of a push, which goes where the lease that follows allows.
+    async fn push<'a>(&self, caller: &'a Caller) -> Result<Git<'a>, Failure> {
+        let push = self.bare.remote(caller, &self.remote).await?;
+        Ok(push.args(["push", "--porcelain", "--no-verify", "--no-follow-tags"]))
+    }
+
     /// A branch of the remote below ours: where one is, git makes none of our name.
     async fn in_the_way(&self, caller: &Caller) -> Result<Option<String>, Failure> {
         let below = format!("{}/", self.branch_ref());
@@ -43,11 +49,11 @@ impl Target {
         if there == commit {
             return Ok(true);
         }
+        // First: where our repository had to be made anew, only what is fetched brings the commit back.
+        let seen = self.fetched(caller).await?;
         if self.bare.commit_at(caller, commit.as_str()).await?.is_none() {
-            // Never fetched from the workspace, so it cannot have been pushed from here.
             return Ok(false);
         }
-        let seen = self.fetched(caller).await?;
         self.bare.contains(caller, &seen, commit).await
     }
 
@@ -123,12 +129,84 @@ impl LocalWorkspaces {
         context: &Context,
         commit: &CommitId,
         expected: Option<&CommitId>,
+        seen: Option<Option<&CommitId>>,
     ) -> Result<(), Failure> {
         let caller = Caller::of(context);
         let target = self.target(context, &caller).await?;
-        send(&caller, &target, commit, expected).await?;
+        send(&caller, &target, commit, expected, seen).await?;
         target.bare.pushed(&caller, &target.branch, commit).await;
         Ok(())
+    }
+
+    /// Where the branch is on the remote, with all that is needed to put it back there.
+    pub(super) async fn tip(&self, context: &Context) -> Result<Option<CommitId>, Failure> {
+        let caller = Caller::of(context);
+        let target = self.target(context, &caller).await?;
+        let Some(there) = target.there(&caller).await? else { return Ok(None) };
+        match target.bare.commit_at(&caller, there.as_str()).await? {
+            Some(_) => Ok(Some(there)),
+            None => target.fetched(&caller).await.map(Some),
+        }
+    }
+
+    /// Puts the branch back to where it was before the push, as long as nothing but the push would be lost with that.
+    pub(super) async fn take_back(
+        &self,
+        context: &Context,
+        commit: &CommitId,
+        before: Option<&CommitId>,
+    ) -> Result<(), Failure> {
+        let caller = Caller::of(context);
+        let target = self.target(context, &caller).await?;
+        if let Some(before) = before
+            && target.bare.commit_at(&caller, before.as_str()).await?.is_some()
+            && target.bare.contains(&caller, before, commit).await?
+        {
+            // It had the commit before: the push changed nothing.
+            return Ok(());
+        }
+        let lost = |there: &CommitId| {
+            let (branch, remote) = (&target.branch, target.remote.shown());
+            let why = format!(
+                "the branch {branch} of {remote} is at {there}: somebody went on with the {commit} that was pushed"
+            );
+            Err(Failure::permanent("branch_built_on", why).hint(
+                "nothing of that was taken back; say that it is undone, or left as it is, with `dalsegno settle`",
+            ))
+        };
+        match target.there(&caller).await? {
+            Some(there) if &there == commit => {}
+            Some(there) if target.holds(&caller, &there, commit).await? => return lost(&there),
+            Some(_) | None => return Ok(()),
+        }
+        let name = target.branch_ref();
+        let said = target
+            .push(&caller)
+            .await?
+            .arg(format!("--force-with-lease={name}:{commit}"))
+            .args(["--", &target.remote.url])
+            .arg(format!("{}:{name}", before.map_or("", CommitId::as_str)))
+            .run()
+            .await?;
+        if said.ok() {
+            return Ok(());
+        }
+        // What the remote says now decides, not the words of the refusal.
+        match target.there(&caller).await? {
+            Some(there) if &there == commit => {
+                let what = format!(
+                    "{} refused to put {} back: {}",
+                    target.remote.shown(),
+                    target.branch,
+                    redact(&rejection(&said.text()))
+                );
+                Err(said
+                    .failure("push_failed", &what)
+                    .hint("see whether the remote lets this user force or delete the branch"))
+            }
+            Some(there) if target.holds(&caller, &there, commit).await? => lost(&there),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Brings what the remote's branch is at into the workspace.
@@ -137,8 +215,7 @@ impl LocalWorkspaces {
         let (workspace, path) = self.workspace_dir(context).await?;
         let target = self.target(context, &caller).await?;
         if target.there(&caller).await?.is_none() {
-            let message = format!("{} has no branch {} any more", target.remote.shown(), target.branch);
-            return Err(Failure::permanent("branch_gone", message).hint("retry the issue: the branch is made again"));
+            return Err(branch_gone(&target));
         }
         let tip = target.fetched(&caller).await?;
         let inside = caller.shut_in(&context.request.policy, &self.state_dir, &path)?.reading(&target.bare.dir)?;
@@ -172,9 +249,7 @@ impl LocalWorkspaces {
 
     async fn target(&self, context: &Context, caller: &Caller) -> Result<Target, Failure> {
         let request = &context.request;
-        let branch = request.workspace.as_ref().and_then(|workspace| workspace.branch.clone());
-        let branch = branch.or_else(|| request.known_branch.as_ref().map(|known| known.name.clone()));
-        let Some(branch) = branch else {
+        let Some(branch) = request.branch().map(str::to_owned) else {
             return Err(Failure::permanent(
                 "push_failed",
                 format!("{} has no branch to push", request.issue.identifier),
@@ -188,7 +263,13 @@ impl LocalWorkspaces {
 }
 
 /// Pushes, unless the commit is there already.
-async fn send(caller: &Caller, target: &Target, commit: &CommitId, expected: Option<&CommitId>) -> Result<(), Failure> {
+async fn send(
+    caller: &Caller,
+    target: &Target,
+    commit: &CommitId,
+    expected: Option<&CommitId>,
+    seen: Option<Option<&CommitId>>,
+) -> Result<(), Failure> {
     if target.bare.commit_at(caller, commit.as_str()).await?.is_none() {
         return Err(Failure::permanent(
             "commit_missing",
@@ -197,6 +278,11 @@ async fn send(caller: &Caller, target: &Target, commit: &CommitId, expected: Opt
         .hint("it has to be fetched from the workspace first; retry the issue"));
     }
     let found = target.there(caller).await?;
+    if let Some(seen) = seen
+        && seen != found.as_ref()
+    {
+        return moved_since(caller, target, commit, expected, found.as_ref()).await;
+    }
     match &found {
         // Nobody's work is overwritten where there is no branch.
         None => {}
@@ -220,10 +306,8 @@ async fn send(caller: &Caller, target: &Target, commit: &CommitId, expected: Opt
     // ours contains, would be moved on. An empty lease means that there is no such branch.
     let lease = found.as_ref().map_or("", CommitId::as_str);
     let said = target
-        .bare
-        .remote(caller, &target.remote)
+        .push(caller)
         .await?
-        .args(["push", "--porcelain", "--no-verify", "--no-follow-tags"])
         .arg(format!("--force-with-lease={name}:{lease}"))
         .args(["--", &target.remote.url])
         .arg(format!("{commit}:{name}"))
@@ -235,6 +319,8 @@ async fn send(caller: &Caller, target: &Target, commit: &CommitId, expected: Opt
     // What the remote says now decides, not the words of the refusal.
     match target.there(caller).await? {
         Some(there) if &there == commit => Ok(()),
+        // It arrived, and somebody went on with it.
+        Some(there) if Some(&there) != expected && target.holds(caller, &there, commit).await? => Ok(()),
         Some(there) if Some(&there) != expected => Err(not_ours(target, expected, &there)),
         Some(there) if !target.bare.contains(caller, commit, &there).await? => Err(diverged(target, &there)),
         there => {
@@ -250,9 +336,29 @@ async fn send(caller: &Caller, target: &Target, commit: &CommitId, expected: Opt
     }
 }
 
+/// The branch is not where it was seen: it has our commit already, or that could not be undone.
+async fn moved_since(
+    caller: &Caller,
+    target: &Target,
+    commit: &CommitId,
+    expected: Option<&CommitId>,
+    found: Option<&CommitId>,
+) -> Result<(), Failure> {
+    match found {
+        Some(there) if target.holds(caller, there, commit).await? => Ok(()),
+        Some(there) => Err(not_ours(target, expected, there)),
+        None => Err(branch_gone(target)),
+    }
+}
+
 /// The line in which `git push --porcelain` says why.
 fn rejection(text: &str) -> String {
     text.lines().find_map(|line| line.strip_prefix("!\t")).unwrap_or("no reason was given").replace('\t', " ")
+}
+
+fn branch_gone(target: &Target) -> Failure {
+    let message = format!("{} has no branch {} any more", target.remote.shown(), target.branch);
+    Failure::permanent("branch_gone", message).hint("retry the issue: the branch is made again")
 }
 
 fn not_ours(target: &Target, expected: Option<&CommitId>, there: &CommitId) -> Failure {

@@ -211,13 +211,34 @@ impl Workspaces for LocalWorkspaces {
         }
     }
 
-    async fn push(&self, context: &Context, commit: &CommitId, expected: Option<&CommitId>) -> Result<(), Failure> {
-        let pushed = self.deliver(context, commit, expected).await;
+    async fn remote_tip(&self, context: &Context) -> Result<Option<CommitId>, Failure> {
+        let tip = self.tip(context).await;
+        if self.mended(context, tip.as_ref().err()).await? { self.tip(context).await } else { tip }
+    }
+
+    async fn push(
+        &self,
+        context: &Context,
+        commit: &CommitId,
+        expected: Option<&CommitId>,
+        seen: Option<Option<&CommitId>>,
+    ) -> Result<(), Failure> {
+        let pushed = self.deliver(context, commit, expected, seen).await;
         if self.mended(context, pushed.as_ref().err()).await? {
             self.take_again(context).await;
-            self.deliver(context, commit, expected).await
+            self.deliver(context, commit, expected, seen).await
         } else {
             pushed
+        }
+    }
+
+    async fn undo_push(&self, context: &Context, commit: &CommitId, before: Option<&CommitId>) -> Result<(), Failure> {
+        let undone = self.take_back(context, commit, before).await;
+        if self.mended(context, undone.as_ref().err()).await? {
+            self.take_again(context).await;
+            self.take_back(context, commit, before).await
+        } else {
+            undone
         }
     }
 

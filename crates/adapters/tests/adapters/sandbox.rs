@@ -247,7 +247,7 @@ async fn a_whole_run_of_the_workspace_works_inside() {
         let (passed, tail) = jail.world.workspaces.run_check(&jail.world.context(), &commit, &call).await.unwrap();
         assert_eq!(passed, reaches, "{tail}");
     }
-    jail.world.workspaces.push(&context, &commit, None).await.unwrap();
+    jail.world.workspaces.push(&context, &commit, None, None).await.unwrap();
     assert_eq!(jail.world.remote_branch("dalsegno/DS-1"), Some(commit.clone()));
     assert_eq!(jail.world.workspaces.remove(&context, Some(&commit)).await.unwrap(), None);
     assert_eq!(git(&jail.world.remote(), &["show", &format!("{commit}:left.txt")]), "left");

@@ -109,7 +109,7 @@ async fn others_go_on(mut world: World) {
     let path = world.prepare().await;
     let commit = commit_file(&path, "other.txt", "other\n");
     assert_eq!(world.workspaces.fetch_commit(&world.context()).await.unwrap(), commit);
-    world.workspaces.push(&world.context(), &commit, None).await.unwrap();
+    world.workspaces.push(&world.context(), &commit, None, None).await.unwrap();
     git(&world.bare(), &["fsck", "--full"]);
     let refs = git(&world.bare(), &["for-each-ref", "--format=%(refname)"]);
     assert!(refs.contains("refs/dalsegno/base/") && !refs.contains("run-1"), "{refs}");
@@ -138,7 +138,7 @@ async fn a_run_whose_objects_were_lost_takes_them_from_its_workspace_again() {
     world.restart();
     let (passed, tail) = world.workspaces.run_check(&world.context(), &commit, "cat work.txt").await.unwrap();
     assert!(passed, "{tail}");
-    world.workspaces.push(&world.context(), &commit, None).await.unwrap();
+    world.workspaces.push(&world.context(), &commit, None, None).await.unwrap();
     git(&world.bare(), &["fsck", "--full"]);
 }
 
@@ -199,7 +199,7 @@ async fn refs_of_runs_that_were_pushed_do_not_stay() {
         world.workspaces.fetch_commit(&world.context()).await.unwrap();
         // Every other run ends without a push; the next one has its commit.
         if n % 2 == 1 {
-            world.workspaces.push(&world.context(), &commit, pushed.as_ref()).await.unwrap();
+            world.workspaces.push(&world.context(), &commit, pushed.as_ref(), None).await.unwrap();
             assert_eq!(runs(&world), 0);
             pushed = Some(commit);
         } else {

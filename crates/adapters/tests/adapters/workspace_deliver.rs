@@ -102,16 +102,16 @@ pub(crate) async fn a_push_is_idempotent_and_the_probe_tells() {
     let (path, commit) = world.worked().await;
     let context = world.context();
     assert_eq!(world.workspaces.probe_push(&context, &commit).await, ProbeAnswer::NotApplied);
-    world.workspaces.push(&context, &commit, None).await.unwrap();
+    world.workspaces.push(&context, &commit, None, None).await.unwrap();
     assert_eq!(world.remote_branch(BRANCH), Some(commit.clone()));
     assert_eq!(world.workspaces.probe_push(&context, &commit).await, ProbeAnswer::Applied(EffectOutput::Pushed));
-    world.workspaces.push(&context, &commit, None).await.unwrap();
+    world.workspaces.push(&context, &commit, None, None).await.unwrap();
 
     let next = commit_file(&path, "next.txt", "x");
     assert_eq!(world.workspaces.fetch_commit(&context).await.unwrap(), next);
     assert_eq!(world.workspaces.probe_push(&context, &next).await, ProbeAnswer::NotApplied);
-    world.workspaces.push(&context, &next, Some(&commit)).await.unwrap();
-    world.workspaces.push(&context, &next, Some(&commit)).await.unwrap();
+    world.workspaces.push(&context, &next, Some(&commit), None).await.unwrap();
+    world.workspaces.push(&context, &next, Some(&commit), None).await.unwrap();
     assert_eq!(world.remote_branch(BRANCH), Some(next.clone()));
     assert_eq!(world.workspaces.probe_push(&context, &commit).await, ProbeAnswer::Applied(EffectOutput::Pushed));
 }
@@ -120,11 +120,11 @@ pub(crate) async fn a_push_is_idempotent_and_the_probe_tells() {
 pub(crate) async fn what_somebody_put_on_top_of_our_push_does_not_undo_it() {
     let mut world = World::new();
     let (_, commit) = world.worked().await;
-    world.workspaces.push(&world.context(), &commit, None).await.unwrap();
+    world.workspaces.push(&world.context(), &commit, None, None).await.unwrap();
     let theirs = world.somebody_pushes(BRANCH, &format!("origin/{BRANCH}"), "on-top.txt");
     let answer = world.workspaces.probe_push(&world.context(), &commit).await;
     assert_eq!(answer, ProbeAnswer::Applied(EffectOutput::Pushed));
-    world.workspaces.push(&world.context(), &commit, None).await.unwrap();
+    world.workspaces.push(&world.context(), &commit, None, None).await.unwrap();
     assert_eq!(world.remote_branch(BRANCH), Some(theirs));
 }
 
@@ -133,7 +133,7 @@ pub(crate) async fn a_branch_of_somebody_else_is_in_use_and_stays() {
     let mut world = World::new();
     let (_, commit) = world.worked().await;
     let theirs = world.somebody_pushes(BRANCH, "origin/main", "theirs.txt");
-    let failure = world.workspaces.push(&world.context(), &commit, None).await.unwrap_err();
+    let failure = world.workspaces.push(&world.context(), &commit, None, None).await.unwrap_err();
     assert_eq!((failure.code.as_str(), failure.retryable), ("branch_in_use", false));
     assert_eq!(world.remote_branch(BRANCH), Some(theirs));
     assert_eq!(world.workspaces.probe_push(&world.context(), &commit).await, ProbeAnswer::NotApplied);
@@ -145,7 +145,7 @@ pub(crate) async fn somebody_elses_branch_is_not_moved_even_where_git_would() {
     let (_, commit) = world.worked().await;
     // At the base: our commit would be a fast-forward.
     git(&world.remote(), &["update-ref", &format!("refs/heads/{BRANCH}"), "refs/heads/main"]);
-    let failure = world.workspaces.push(&world.context(), &commit, None).await.unwrap_err();
+    let failure = world.workspaces.push(&world.context(), &commit, None, None).await.unwrap_err();
     assert_eq!(failure.code, "branch_in_use");
     assert_eq!(world.remote_branch(BRANCH), world.remote_branch("main"));
 }
@@ -154,11 +154,11 @@ pub(crate) async fn somebody_elses_branch_is_not_moved_even_where_git_would() {
 pub(crate) async fn a_diverged_branch_is_never_overwritten() {
     let mut world = World::new();
     let (path, commit) = world.worked().await;
-    world.workspaces.push(&world.context(), &commit, None).await.unwrap();
+    world.workspaces.push(&world.context(), &commit, None, None).await.unwrap();
     let next = commit_file(&path, "next.txt", "x");
     world.workspaces.fetch_commit(&world.context()).await.unwrap();
     let theirs = world.somebody_pushes(BRANCH, &format!("origin/{BRANCH}"), "theirs.txt");
-    let failure = world.workspaces.push(&world.context(), &next, Some(&commit)).await.unwrap_err();
+    let failure = world.workspaces.push(&world.context(), &next, Some(&commit), None).await.unwrap_err();
     assert_eq!((failure.code.as_str(), failure.retryable), ("branch_diverged", false));
     assert_eq!(world.remote_branch(BRANCH), Some(theirs));
 }
@@ -167,10 +167,10 @@ pub(crate) async fn a_diverged_branch_is_never_overwritten() {
 pub(crate) async fn a_rewritten_history_is_not_forced() {
     let mut world = World::new();
     let (path, commit) = world.worked().await;
-    world.workspaces.push(&world.context(), &commit, None).await.unwrap();
+    world.workspaces.push(&world.context(), &commit, None, None).await.unwrap();
     git(&path, &["commit", "-q", "--amend", "-m", "rewritten"]);
     let rewritten = world.workspaces.fetch_commit(&world.context()).await.unwrap();
-    let failure = world.workspaces.push(&world.context(), &rewritten, Some(&commit)).await.unwrap_err();
+    let failure = world.workspaces.push(&world.context(), &rewritten, Some(&commit), None).await.unwrap_err();
     assert_eq!(failure.code, "branch_diverged");
     assert_eq!(world.remote_branch(BRANCH), Some(commit));
 }
@@ -179,11 +179,11 @@ pub(crate) async fn a_rewritten_history_is_not_forced() {
 pub(crate) async fn a_branch_that_was_deleted_meanwhile_is_made_again() {
     let mut world = World::new();
     let (path, commit) = world.worked().await;
-    world.workspaces.push(&world.context(), &commit, None).await.unwrap();
+    world.workspaces.push(&world.context(), &commit, None, None).await.unwrap();
     git(&world.remote(), &["update-ref", "-d", &format!("refs/heads/{BRANCH}")]);
     let next = commit_file(&path, "next.txt", "x");
     world.workspaces.fetch_commit(&world.context()).await.unwrap();
-    world.workspaces.push(&world.context(), &next, Some(&commit)).await.unwrap();
+    world.workspaces.push(&world.context(), &next, Some(&commit), None).await.unwrap();
     assert_eq!(world.remote_branch(BRANCH), Some(next));
 }
 
@@ -196,13 +196,13 @@ pub(crate) async fn a_remote_that_refuses_or_is_away_is_told_apart() {
     fs::create_dir_all(world.remote().join("hooks")).unwrap();
     fs::write(&hook, "#!/bin/sh\necho policy says no >&2\nexit 1\n").unwrap();
     fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
-    let failure = world.workspaces.push(&world.context(), &commit, None).await.unwrap_err();
+    let failure = world.workspaces.push(&world.context(), &commit, None, None).await.unwrap_err();
     assert_eq!((failure.code.as_str(), failure.retryable), ("push_failed", true));
     assert!(failure.message.contains("pre-receive hook declined"), "{failure}");
     fs::remove_file(&hook).unwrap();
 
     fs::rename(world.remote(), world.at("away.git")).unwrap();
-    let failure = world.workspaces.push(&world.context(), &commit, None).await.unwrap_err();
+    let failure = world.workspaces.push(&world.context(), &commit, None, None).await.unwrap_err();
     assert_eq!((failure.code.as_str(), failure.retryable), ("repo_unreachable", true));
     let answer = world.workspaces.probe_push(&world.context(), &commit).await;
     assert!(matches!(&answer, ProbeAnswer::Inconclusive(failure) if failure.code == "repo_unreachable"), "{answer:?}");
@@ -213,7 +213,7 @@ pub(crate) async fn a_commit_that_was_never_fetched_is_not_pushed() {
     let mut world = World::new();
     let path = world.prepare().await;
     let commit = commit_file(&path, "work.txt", "x");
-    let failure = world.workspaces.push(&world.context(), &commit, None).await.unwrap_err();
+    let failure = world.workspaces.push(&world.context(), &commit, None, None).await.unwrap_err();
     assert_eq!(failure.code, "commit_missing");
     assert_eq!(world.remote_branch(BRANCH), None);
     let nowhere = CommitId("1".repeat(40));
@@ -230,4 +230,76 @@ pub(crate) async fn passwords_in_the_remotes_url_are_in_no_message() {
     world.policy.workspace.repo = "https://me:s3cret@localhost:1/x.git".to_owned();
     let failure = world.workspaces.prepare(&world.context(), false).await.unwrap_err();
     assert!(!format!("{failure:?}").contains("s3cret"), "{failure:?}");
+}
+
+#[tokio::test]
+pub(crate) async fn a_push_is_taken_back_to_where_the_branch_was() {
+    let mut world = World::new();
+    let path = world.prepare().await;
+    let (context, remote) = (world.context(), world.remote());
+    let tip = || async { world.workspaces.remote_tip(&context).await.unwrap() };
+    let first = commit_file(&path, "one.txt", "1");
+    assert_eq!(world.workspaces.fetch_commit(&context).await.unwrap(), first);
+    assert_eq!(tip().await, None);
+    world.workspaces.push(&context, &first, None, Some(None)).await.unwrap();
+    assert_eq!(tip().await.as_ref(), Some(&first));
+    // Nowhere before: deleted, and nothing to do the second time.
+    for _ in 0..2 {
+        world.workspaces.undo_push(&context, &first, None).await.unwrap();
+        assert_eq!(git(&remote, &["branch", "--list", BRANCH]), "");
+    }
+
+    // Somewhere before: put back there.
+    world.workspaces.push(&context, &first, None, Some(None)).await.unwrap();
+    let second = commit_file(&path, "two.txt", "2");
+    world.workspaces.fetch_commit(&context).await.unwrap();
+    world.workspaces.push(&context, &second, Some(&first), Some(Some(&first))).await.unwrap();
+    for _ in 0..2 {
+        world.workspaces.undo_push(&context, &second, Some(&first)).await.unwrap();
+        assert_eq!(tip().await.as_ref(), Some(&first));
+    }
+    // It was there before: nothing was pushed, and nothing is taken back.
+    world.workspaces.undo_push(&context, &first, Some(&first)).await.unwrap();
+    assert_eq!(tip().await.as_ref(), Some(&first));
+}
+
+#[tokio::test]
+pub(crate) async fn what_somebody_built_on_a_push_is_never_taken_back() {
+    let mut world = World::new();
+    let path = world.prepare().await;
+    let (context, remote) = (world.context(), world.remote());
+    let commit = commit_file(&path, "one.txt", "1");
+    world.workspaces.fetch_commit(&context).await.unwrap();
+    world.workspaces.push(&context, &commit, None, Some(None)).await.unwrap();
+    let more = git(&remote, &["commit-tree", "-p", commit.as_str(), "-m", "more", &format!("{commit}^{{tree}}")]);
+    git(&remote, &["update-ref", &format!("refs/heads/{BRANCH}"), &more]);
+    let failure = world.workspaces.undo_push(&context, &commit, None).await.unwrap_err();
+    assert_eq!((failure.code.as_str(), failure.retryable), ("branch_built_on", false));
+    assert_eq!(git(&remote, &["rev-parse", BRANCH]), more);
+    // Somebody threw our commit away, and put theirs there: none of ours is left to take back.
+    let theirs = git(&remote, &["commit-tree", "-m", "theirs", &format!("{commit}^{{tree}}")]);
+    git(&remote, &["update-ref", &format!("refs/heads/{BRANCH}"), &theirs]);
+    world.workspaces.undo_push(&context, &commit, None).await.unwrap();
+    assert_eq!(git(&remote, &["rev-parse", BRANCH]), theirs);
+}
+
+#[tokio::test]
+pub(crate) async fn a_branch_that_moved_since_it_was_looked_at_is_not_pushed_to() {
+    let mut world = World::new();
+    let path = world.prepare().await;
+    let context = world.context();
+    let first = commit_file(&path, "one.txt", "1");
+    world.workspaces.fetch_commit(&context).await.unwrap();
+    world.workspaces.push(&context, &first, None, Some(None)).await.unwrap();
+    let second = commit_file(&path, "two.txt", "2");
+    world.workspaces.fetch_commit(&context).await.unwrap();
+    // Nowhere when it was seen, and now at what we pushed: to take that back would not be exact.
+    let failure = world.workspaces.push(&context, &second, Some(&first), Some(None)).await.unwrap_err();
+    assert_eq!(failure.code, "branch_diverged");
+    git(&world.remote(), &["branch", "-D", BRANCH]);
+    let failure = world.workspaces.push(&context, &second, Some(&first), Some(Some(&first))).await.unwrap_err();
+    assert_eq!(failure.code, "branch_gone");
+    // What has it already is content, wherever it was.
+    world.workspaces.push(&context, &second, Some(&first), Some(None)).await.unwrap();
+    world.workspaces.push(&context, &second, Some(&first), Some(Some(&first))).await.unwrap();
 }

@@ -11,7 +11,7 @@ use crate::workspace::{World, commit_file, git, within};
 /// Our branch is on the remote, and somebody committed on it since; answers our commit, and theirs.
 async fn diverged(world: &mut World) -> (CommitId, CommitId) {
     let (_, ours) = world.worked().await;
-    world.workspaces.push(&world.context(), &ours, None).await.unwrap();
+    world.workspaces.push(&world.context(), &ours, None, None).await.unwrap();
     let theirs = world.somebody_pushes("dalsegno/DS-1", "origin/dalsegno/DS-1", "theirs.txt");
     (ours, theirs)
 }
@@ -23,7 +23,7 @@ pub(crate) async fn the_remotes_commits_are_brought_merged_and_pushed() {
     let path = std::path::PathBuf::from(&world.workspace.as_ref().unwrap().path);
     let next = commit_file(&path, "next.txt", "next\n");
     world.workspaces.fetch_commit(&world.context()).await.unwrap();
-    let refused = world.workspaces.push(&world.context(), &next, Some(&ours)).await.unwrap_err();
+    let refused = world.workspaces.push(&world.context(), &next, Some(&ours), None).await.unwrap_err();
     assert_eq!((refused.code.as_str(), refused.retryable), ("branch_diverged", false));
     assert_eq!(world.workspaces.bring_remote(&world.context()).await.unwrap(), theirs);
     // A second time, as after a crash, is the same.
@@ -32,7 +32,7 @@ pub(crate) async fn the_remotes_commits_are_brought_merged_and_pushed() {
     assert_eq!(git(&path, &["rev-parse", "HEAD"]), next.as_str(), "the work itself is not touched");
     git(&path, &["merge", "-q", "origin/dalsegno/DS-1"]);
     let merged = world.workspaces.fetch_commit(&world.context()).await.unwrap();
-    world.workspaces.push(&world.context(), &merged, Some(&ours)).await.unwrap();
+    world.workspaces.push(&world.context(), &merged, Some(&ours), None).await.unwrap();
     assert_eq!(world.remote_branch("dalsegno/DS-1"), Some(merged));
 }
 
@@ -98,7 +98,7 @@ pub(crate) async fn a_branch_made_between_look_and_push_is_not_moved_on() {
     let base = world.workspace.clone().unwrap().base_commit;
     // At our base: git alone would move it on.
     meddle(&world, &format!("git -C '{}' branch -q dalsegno/DS-1 main", world.remote().display()));
-    let refused = world.workspaces.push(&world.context(), &commit, None).await.unwrap_err();
+    let refused = world.workspaces.push(&world.context(), &commit, None, None).await.unwrap_err();
     assert_eq!((refused.code.as_str(), refused.retryable), ("branch_in_use", false));
     assert_eq!(world.remote_branch("dalsegno/DS-1"), base);
 }
@@ -107,13 +107,13 @@ pub(crate) async fn a_branch_made_between_look_and_push_is_not_moved_on() {
 pub(crate) async fn a_branch_moved_between_look_and_push_is_not_overwritten() {
     let mut world = World::new();
     let (path, first) = world.worked().await;
-    world.workspaces.push(&world.context(), &first, None).await.unwrap();
+    world.workspaces.push(&world.context(), &first, None, None).await.unwrap();
     let second = commit_file(&path, "second.txt", "2\n");
     world.workspaces.fetch_commit(&world.context()).await.unwrap();
     let base = world.workspace.clone().unwrap().base_commit;
     // Put back to our base: git alone would move it on from there.
     meddle(&world, &format!("git -C '{}' update-ref refs/heads/dalsegno/DS-1 main", world.remote().display()));
-    let refused = world.workspaces.push(&world.context(), &second, Some(&first)).await.unwrap_err();
+    let refused = world.workspaces.push(&world.context(), &second, Some(&first), None).await.unwrap_err();
     assert_eq!((refused.code.as_str(), refused.retryable), ("branch_diverged", false));
     assert_eq!(world.remote_branch("dalsegno/DS-1"), base);
 }

@@ -168,7 +168,7 @@ pub(crate) async fn nothing_that_an_agent_configured_is_run() {
     let (passed, tail) = world.workspaces.run_check(&context, &commit, "cat a.txt new.txt").await.unwrap();
     assert!(passed, "{tail}");
     assert_eq!(tail, "changed\nnew\n");
-    world.workspaces.push(&context, &commit, None).await.unwrap();
+    world.workspaces.push(&context, &commit, None, None).await.unwrap();
     world.workspaces.prepare(&context, false).await.unwrap();
     assert!(!proof.exists(), "{}", fs::read_to_string(&proof).unwrap());
 

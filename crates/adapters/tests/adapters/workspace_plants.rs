@@ -21,7 +21,7 @@ async fn all_of_it(world: &World) -> Result<CommitId, Failure> {
     let commit = world.workspaces.fetch_commit(&context).await?;
     let (passed, tail) = world.workspaces.run_check(&context, &commit, "git log --oneline | cat").await?;
     assert!(passed, "{tail}");
-    world.workspaces.push(&context, &commit, None).await?;
+    world.workspaces.push(&context, &commit, None, None).await?;
     world.workspaces.prepare(&context, false).await?;
     git(&world.bare(), &["fsck", "--connectivity-only"]);
     Ok(commit)
@@ -226,7 +226,7 @@ pub(crate) async fn branches_below_ours_are_in_the_way_of_its_name() {
     let mut world = World::new();
     let (_, commit) = world.worked().await;
     world.somebody_pushes("dalsegno/DS-1/part", "main", "b.txt");
-    let refused = world.workspaces.push(&world.context(), &commit, None).await.unwrap_err();
+    let refused = world.workspaces.push(&world.context(), &commit, None, None).await.unwrap_err();
     assert_eq!((refused.code.as_str(), refused.retryable), ("branch_in_use", false), "{refused}");
 }
 

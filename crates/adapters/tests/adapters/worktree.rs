@@ -98,7 +98,7 @@ async fn worktrees_work_in_the_sandbox() {
     fs::write(path.join("work.txt"), "done\n").unwrap();
     assert!(world.workspaces.commit_leftovers(&world.context()).await.unwrap());
     let commit = world.workspaces.fetch_commit(&world.context()).await.unwrap();
-    world.workspaces.push(&world.context(), &commit, None).await.unwrap();
+    world.workspaces.push(&world.context(), &commit, None, None).await.unwrap();
     assert_eq!(world.remote_branch("dalsegno/DS-1"), Some(commit.clone()));
     assert_eq!(world.workspaces.remove(&world.context(), Some(&commit)).await.unwrap(), None);
 }

@@ -306,8 +306,17 @@ impl Desk {
             steps.iter_mut().find(|(known, _)| known == step).unwrap().1 = state.clone();
         }
         let entry = self.run().handoff.as_ref().unwrap().heard + 1;
-        let progress = SagaProgress { entry, steps, turned_back, moved: state.map(str::to_owned) };
+        let opened = steps.iter().any(|(step, state)| (*step, state) == (SagaStep::Open, &StepState::Done));
+        let pull_request = opened.then(pull_request);
+        let progress = SagaProgress { entry, steps, turned_back, moved: state.map(str::to_owned), pull_request };
         self.hand(Input::SagaMoved { effect, progress });
+    }
+
+    /// The draft is there.
+    pub(crate) fn opened(&mut self) {
+        for step in [SagaStep::Look, SagaStep::Push, SagaStep::Open] {
+            self.steps(&[(step, StepState::Done)]);
+        }
     }
 
     /// The push is done, and what hangs on it is under way.
@@ -349,6 +358,19 @@ impl Desk {
         self.pushed();
         self.delivered("Human Review");
     }
+}
+
+/// What a handoff to a forge opens.
+pub(crate) fn pull_request() -> PullRequest {
+    PullRequest { number: 7, url: "https://forge.example/o/n/pull/7".into() }
+}
+
+/// [`policy`], with a forge that has pull requests.
+pub(crate) fn forge_policy() -> Policy {
+    let mut policy = policy();
+    policy.handoff.as_mut().unwrap().forge =
+        Some(ForgePolicy { kind: "github".into(), provider: serde_json::Map::new() });
+    policy
 }
 
 pub(crate) fn with_commit() -> Work {

@@ -16,6 +16,7 @@ fn the_agent_ends_before_the_handoff_begins() {
         commit: "c1".into(),
         expected: None,
         from: Some("Todo".into()),
+        pull_request: None,
     };
     assert_eq!((handoff.effect.clone(), desk.status(1)), (wanted, IssueStatus::HandingOff));
     desk.performs.push(handoff);
@@ -303,4 +304,62 @@ fn a_saga_that_cannot_be_run_parks_the_issue_and_what_was_delivered_stays_delive
         assert!(desk.reason(1).starts_with("saga_damaged"), "{}", desk.reason(1));
         assert_eq!(desk.entry(1).handed_off.is_some(), pushed);
     }
+}
+
+#[test]
+fn with_a_forge_the_pull_request_is_the_pivot_and_the_next_handoff_goes_on_with_it() {
+    let mut desk = Desk::new(forge_policy());
+    desk.reach_delivery();
+    desk.opened();
+    assert_eq!(desk.entry(1).pull_request, Some(pull_request()));
+    assert!(!desk.run().past_pivot(), "a draft is no point of no return");
+    let linked = |desk: &Desk| {
+        let linked = desk.journal.iter().filter(|recorded| matches!(recorded.event, Event::PullRequestLinked { .. }));
+        linked.count()
+    };
+    assert_eq!(linked(&desk), 1);
+    desk.steps(&[(SagaStep::Ready, StepState::Intended)]);
+    assert!(desk.run().past_pivot());
+    desk.delivered("Human Review");
+    assert_eq!((desk.status(1), linked(&desk)), (IssueStatus::HandedOff, 1));
+
+    // Sent back, it goes into the same pull request.
+    let sent_back = Issue { description: Some("more".into()), ..in_state(1, "Rework") };
+    desk.next_run(&sent_back);
+    desk.turn(TurnOutcome::Completed);
+    desk.answer_assess(Some(sent_back), with_commit());
+    desk.done("fetch_commit", EffectOutput::CommitFetched { commit: "c2".into() });
+    desk.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new() });
+    desk.done("stop_agent", EffectOutput::Swept { killed: 1 });
+    let again = desk.take("hand_off");
+    assert!(matches!(again.effect, Effect::HandOff { pull_request: Some(7), .. }), "{:?}", again.effect);
+}
+
+#[test]
+fn a_push_that_is_undone_was_not_handed_over() {
+    let mut desk = Desk::new(forge_policy());
+    desk.reach_delivery();
+    desk.opened();
+    assert_eq!(desk.entry(1).handed_off, Some("c1".into()));
+    let failure = Failure::permanent("pull_request_closed", "somebody closed it");
+    let refused = StepState::NotApplied { reason: failure.to_string() };
+    desk.progress(&[(SagaStep::Ready, refused), (SagaStep::Open, StepState::Undoing)], Some(failure), None);
+    desk.steps(&[(SagaStep::Open, StepState::Undone), (SagaStep::Push, StepState::Undoing)]);
+    desk.steps(&[(SagaStep::Push, StepState::Undone)]);
+    desk.done("hand_off", EffectOutput::HandedOff { end: SagaEnd::Compensated });
+    assert_eq!((desk.status(1), desk.entry(1).handed_off.clone()), (IssueStatus::Parked, None));
+    assert_eq!(desk.reason(1), "pull_request_closed: somebody closed it");
+}
+
+#[test]
+fn an_issue_that_turns_terminal_before_the_pivot_turns_the_handoff_back() {
+    let mut desk = Desk::new(forge_policy());
+    desk.reach_delivery();
+    desk.opened();
+    desk.poll(&[in_state(1, "Done")]);
+    let handoff = desk.performs.iter().find(|request| request.effect.kind() == "hand_off").unwrap().id;
+    assert_eq!(desk.cancels, [handoff]);
+    desk.steps(&[(SagaStep::Open, StepState::Undone), (SagaStep::Push, StepState::Undone)]);
+    desk.done("hand_off", EffectOutput::HandedOff { end: SagaEnd::Compensated });
+    assert_eq!(desk.entry(1).handed_off, None);
 }

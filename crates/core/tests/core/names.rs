@@ -40,9 +40,13 @@ fn after(effect: Option<&Effect>) -> Option<Effect> {
         Effect::Sweep => Some(Effect::CommitLeftovers),
         Effect::CommitLeftovers => Some(Effect::FetchCommit),
         Effect::FetchCommit => Some(Effect::RunCheck { commit: commit(), index: 0 }),
-        Effect::RunCheck { .. } => {
-            Some(Effect::HandOff { saga: String::new(), commit: commit(), expected: None, from: None })
-        }
+        Effect::RunCheck { .. } => Some(Effect::HandOff {
+            saga: String::new(),
+            commit: commit(),
+            expected: None,
+            from: None,
+            pull_request: None,
+        }),
         Effect::HandOff { .. } => Some(Effect::TellSaga {
             saga: String::new(),
             step: SagaStep::Push,
@@ -69,9 +73,12 @@ fn the_lists_of_phases_kinds_and_steps_are_whole() {
     let words: BTreeSet<&str> = Phase::ALL.into_iter().map(Phase::as_str).collect();
     assert_eq!(words.len(), Phase::ALL.len());
     let order = |step| match step {
-        SagaStep::Push => 0,
-        SagaStep::Comment => 1,
-        SagaStep::Move => 2,
+        SagaStep::Look => 0,
+        SagaStep::Push => 1,
+        SagaStep::Open => 2,
+        SagaStep::Ready => 3,
+        SagaStep::Comment => 4,
+        SagaStep::Move => 5,
     };
-    assert_eq!(SagaStep::ALL.map(order), [0, 1, 2]);
+    assert_eq!(SagaStep::ALL.map(order), [0, 1, 2, 3, 4, 5]);
 }

@@ -203,7 +203,7 @@ fn a_handoff_is_taken_up_under_its_saga_and_heard_from_where_it_is() {
     let handoff = desk.run().handoff.clone().unwrap();
     for entry in 1..=handoff.heard {
         let steps = handoff.steps.iter().map(|(step, _)| (*step, StepState::Intended)).collect();
-        let progress = SagaProgress { entry, steps, turned_back: None, moved: None };
+        let progress = SagaProgress { entry, steps, turned_back: None, moved: None, pull_request: None };
         desk.hand(Input::SagaMoved { effect, progress });
     }
     assert_eq!(desk.kinds().len(), before, "what was heard before is no news");
@@ -386,4 +386,24 @@ fn after_create_runs_when_removal_and_making_of_the_workspace_were_both_in_doubt
     let mut desk = removed_or_not();
     desk.done("prepare_workspace", workspace_ready(false));
     assert_ne!(desk.phase(), Some(Phase::AfterCreate));
+}
+
+#[test]
+fn a_handoff_that_is_not_wanted_any_more_before_it_is_taken_up_is_undone_and_not_forgotten() {
+    let mut desk = Desk::new(forge_policy());
+    desk.reach_delivery();
+    desk.opened();
+    desk.restart();
+    let sweep = desk.take("sweep");
+    let poll = desk.asks.iter().position(|(_, query)| matches!(query, Query::Poll { .. })).unwrap();
+    let (id, _) = desk.asks.remove(poll);
+    let answer = desk.poll_answer(&[in_state(1, "Done")]);
+    // Both come before the journal has the handoff's next attempt.
+    let outcome = Outcome::Done { output: EffectOutput::Swept { killed: 0 } };
+    desk.machine.handle(Input::EffectEnded { id: sweep.id, outcome }, Timestamp(desk.now));
+    desk.machine.handle(Input::Answered { id, answer }, Timestamp(desk.now));
+    desk.hand(Input::Tick);
+    let again = desk.take("hand_off");
+    assert_eq!((again.attempt, again.unwanted, desk.cancels.clone()), (2, true, vec![again.id]));
+    assert_eq!(desk.phase(), Some(Phase::Delivering));
 }

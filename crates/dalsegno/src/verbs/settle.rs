@@ -14,7 +14,7 @@ pub(crate) struct Args {
     #[arg(value_name = "ISSUE|SAGA")]
     target: String,
     /// The step, as `dalsegno show` names it
-    #[arg(value_parser = PossibleValuesParser::new(["push", "comment", "move"]))]
+    #[arg(value_parser = PossibleValuesParser::new(["look", "push", "open", "ready", "comment", "move"]))]
     step: String,
     /// `applied`: it took place. `not-applied`: it did not. `retry`: it is tried again. `undone`: it was undone by hand. `skip`: it is left as it is
     #[arg(value_parser = PossibleValuesParser::new(["applied", "not-applied", "retry", "undone", "skip"]))]

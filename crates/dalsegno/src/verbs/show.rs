@@ -94,6 +94,7 @@ fn show_issue(detail: &IssueDetail) {
         field("workspace", Some(&workspace.path));
         field("branch", workspace.branch.as_deref());
     }
+    field("pull req.", issue.pull_request.as_ref().map(|pull| pull.url.as_str()));
     field("handed off", issue.handed_off_commit.as_deref().map(commit));
     let usage = issue.usage;
     field("tokens", Some(&format!("{} in, {} out", count(usage.input_tokens), count(usage.output_tokens))));

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::support::{Life, called, event, had_status, start, status, within};
 
 /// What an operator says of A's handoff; the answer, and how the action ended once it was accepted.
-async fn say(stage: &Stage, life: &Life, kind: &str, payload: Value) -> (Receipt, Option<Event>) {
+pub(crate) async fn say(stage: &Stage, life: &Life, kind: &str, payload: Value) -> (Receipt, Option<Event>) {
     let request = ActionRequest {
         kind: kind.to_owned(),
         target_kind: "issue".to_owned(),
@@ -36,7 +36,7 @@ fn events(stage: &Stage) -> Vec<Event> {
     stage.journal.events().into_iter().map(|recorded| recorded.event).collect()
 }
 
-fn completed(end: Option<&Event>) -> bool {
+pub(crate) fn completed(end: Option<&Event>) -> bool {
     matches!(end, Some(Event::ActionCompleted { .. }))
 }
 

@@ -6,6 +6,7 @@
 mod doubt;
 mod ending;
 mod flood;
+mod forge;
 mod handoff;
 mod intents;
 mod looks;

@@ -80,6 +80,7 @@ async fn an_issue_has_exactly_the_agreed_fields() {
         "identifier",
         "labels",
         "priority",
+        "pull_request",
         "reason",
         "status",
         "title",

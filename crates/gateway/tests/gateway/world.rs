@@ -238,6 +238,7 @@ fn issue(id: &str, identifier: &str, status: IssueStatus) -> IssueView {
             base_commit: None,
         }),
         current_run: (status == IssueStatus::Running).then(|| RunId::from("run-2")),
+        pull_request: None,
         handed_off: (status == IssueStatus::HandedOff).then(|| CommitId::from("c0ffee")),
         usage: Usage::new(3, 4),
         seen_at: NOW,
@@ -260,6 +261,8 @@ fn run(id: &str, issue: &str, identifier: &str, ended: bool) -> RunView {
         turns: 2,
         cut_turns: 1,
         handoff: ended.then(|| Handoff {
+            before: None,
+            pull_request: None,
             saga: Some("run-1.handoff".to_owned()),
             turned_back: None,
             heard: 4,

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use dalsegno_core::{
     AgentKind, AgentPolicy, AutoApprove, BudgetLimit, BudgetOverride, CommitId, Effect, EffectId, EffectOutput, Ending,
     Event, Failure, HandoffPolicy, Hook, HooksPolicy, IssueId, IssueStatus, Missing, Outcome, Phase, Policy,
-    PolicyHash, PromptSpec, RunId, RunOutcome, SagaEnd, SagaStep, SagaWord, SessionId, SettleVerb, StepState, Then,
-    Timestamp, TrackerPolicy, TurnOutcome, Usage, Workspace, WorkspacePolicy,
+    PolicyHash, PromptSpec, PullRequest, RunId, RunOutcome, SagaEnd, SagaStep, SagaWord, SessionId, SettleVerb,
+    StepState, Then, Timestamp, TrackerPolicy, TurnOutcome, Usage, Workspace, WorkspacePolicy,
 };
 
 use crate::support::issue;
 
 /// How many kinds of events there are.
-pub(crate) const KINDS: usize = 47;
+pub(crate) const KINDS: usize = 48;
 
 /// The number of an event's kind. A new kind does not compile until it has one here, [`KINDS`] counts it,
 /// and the golden file has a line of it.
@@ -65,6 +65,7 @@ pub(crate) fn number(event: &Event) -> usize {
         Event::Released { .. } => 44,
         Event::SagaTurnedBack { .. } => 45,
         Event::ActionFailed { .. } => 46,
+        Event::PullRequestLinked { .. } => 47,
     }
 }
 
@@ -357,8 +358,30 @@ pub(crate) fn sagas() -> Vec<Event> {
             commit: CommitId::from("c0ff"),
             expected: None,
             from: Some("Todo".to_owned()),
+            pull_request: None,
         },
     };
+    let again = Event::EffectIntended {
+        effect_id: EffectId(10),
+        issue: IssueId::from("i1"),
+        run: Some(RunId::from("run-3")),
+        key: "run-3/handoff".to_owned(),
+        attempt: 1,
+        effect: Effect::HandOff {
+            saga: "run-3.handoff".to_owned(),
+            commit: CommitId::from("c1ff"),
+            expected: Some(CommitId::from("c0ff")),
+            from: None,
+            pull_request: Some(7),
+        },
+    };
+    let linked = Event::PullRequestLinked {
+        run: run.clone(),
+        pull_request: PullRequest { number: 7, url: "https://forge.example/o/n/pull/7".to_owned() },
+    };
+    let opened = [SagaStep::Look, SagaStep::Open, SagaStep::Ready];
+    let opened =
+        opened.map(|step| Event::SagaStep { run: RunId::from("run-2"), step, state: StepState::Done, entry: 4 });
     let ends = [SagaEnd::Committed, SagaEnd::Compensated, SagaEnd::Abandoned];
     let ended = ends.map(|end| Event::EffectEnded {
         effect_id: EffectId(8),
@@ -403,5 +426,6 @@ pub(crate) fn sagas() -> Vec<Event> {
     };
     let steps = states.map(|state| Event::SagaStep { run: run.clone(), step: SagaStep::Push, state, entry: 3 });
     let back = Event::SagaTurnedBack { run: run.clone(), failure: failure() };
-    [started, intended, back, heard, failed].into_iter().chain(steps).chain(ended).chain(told).collect()
+    let before_forges = [started, intended, back, heard, failed].into_iter().chain(steps).chain(ended).chain(told);
+    before_forges.chain([linked, again]).chain(opened).collect()
 }

@@ -74,6 +74,7 @@ pub(crate) fn issue_view(id: &str, identifier: &str, status: IssueStatus) -> Vie
         workspace: None,
         current_run: None,
         handed_off: None,
+        pull_request: None,
         usage: Usage::new(1, 2),
         seen_at: Timestamp(1),
         changed_at: Timestamp(2),

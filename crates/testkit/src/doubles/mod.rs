@@ -5,8 +5,6 @@
 //! journal had acknowledged by then, so that "intent before effect" can be judged ([`Record::unintended`]).
 //! Waits use tokio's clock: with the paused one, tests take no time.
 //!
-//! [`DoubleForges`] has a forge in memory, and is on no stage.
-//!
 //! [`MemoryReads`] is the double of the reading side, for what never drives: it is on no stage.
 
 mod agents;
@@ -45,6 +43,8 @@ pub struct Stage {
     pub journal: Arc<MemoryJournal>,
     /// The tracker of [`policy`]; others are made as policies name them.
     pub trackers: Arc<ScriptedTrackers>,
+    /// The forge of all policies.
+    pub forges: Arc<DoubleForges>,
     /// Workspaces.
     pub workspaces: Arc<ScriptedWorkspaces>,
     /// Agents.
@@ -75,6 +75,7 @@ impl Stage {
         let record = Arc::new(Record::new(Arc::clone(&journal)));
         Self {
             trackers: Arc::new(ScriptedTrackers::new(Arc::clone(&record))),
+            forges: Arc::default(),
             workspaces: Arc::new(ScriptedWorkspaces::new(Arc::clone(&record))),
             agents: Arc::new(ScriptedAgents::new(Arc::clone(&record))),
             processes: Arc::new(ScriptedProcesses::new(Arc::clone(&record))),
@@ -100,6 +101,7 @@ impl Stage {
         World {
             workflow: self.workflow.clone(),
             trackers: self.trackers.clone(),
+            forges: self.forges.clone(),
             workspaces: self.workspaces.clone(),
             agents: self.agents.clone(),
             processes: self.processes.clone(),

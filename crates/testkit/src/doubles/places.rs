@@ -26,8 +26,12 @@ pub struct ScriptedWorkspaces {
     pub fetch: Script<()>,
     /// What a check does: passed or not.
     pub check: Script<bool>,
+    /// Where the remote's branch is.
+    pub tip: Script<Option<CommitId>>,
     /// What a push does.
     pub push: Script<()>,
+    /// What taking it back does.
+    pub undo_push: Script<()>,
     /// What bringing the remote's branch does.
     pub bring: Script<()>,
     /// What the remote says about a push in doubt: done or not.
@@ -46,7 +50,9 @@ impl ScriptedWorkspaces {
             inspect: Script::default(),
             fetch: Script::default(),
             check: Script::default(),
+            tip: Script::default(),
             push: Script::default(),
+            undo_push: Script::default(),
             bring: Script::default(),
             probe_push: Script::default(),
             remove: Script::default(),
@@ -107,10 +113,33 @@ impl Workspaces for ScriptedWorkspaces {
         Ok((self.check.play(&issue, || Ok(true)).await?, String::new()))
     }
 
-    async fn push(&self, context: &Context, _commit: &CommitId, _expected: Option<&CommitId>) -> Result<(), Failure> {
+    async fn remote_tip(&self, context: &Context) -> Result<Option<CommitId>, Failure> {
+        let issue = context.request.issue.id.as_str();
+        self.record.look("workspaces.remote_tip", issue);
+        self.tip.play(issue, || Ok(None)).await
+    }
+
+    async fn push(
+        &self,
+        context: &Context,
+        _commit: &CommitId,
+        _expected: Option<&CommitId>,
+        _seen: Option<Option<&CommitId>>,
+    ) -> Result<(), Failure> {
         let issue = &context.request.issue.id;
         self.record.effect("push", issue);
         self.push.play(issue.as_str(), || Ok(())).await
+    }
+
+    async fn undo_push(
+        &self,
+        context: &Context,
+        _commit: &CommitId,
+        _before: Option<&CommitId>,
+    ) -> Result<(), Failure> {
+        let issue = &context.request.issue.id;
+        self.record.effect("undo_push", issue);
+        self.undo_push.play(issue.as_str(), || Ok(())).await
     }
 
     async fn bring_remote(&self, context: &Context) -> Result<CommitId, Failure> {

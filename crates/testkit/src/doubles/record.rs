@@ -83,7 +83,7 @@ impl Record {
                     if issue.as_str() == call.about && effect.kind() == call.what)
             });
             let intended = intended.count();
-            let in_a_saga = ["push", "comment", "move_issue"].contains(&call.what.as_str());
+            let in_a_saga = ["push", "undo_push", "comment", "move_issue"].contains(&call.what.as_str());
             if intended < *times && !(in_a_saga && self.hands_off(call)) {
                 unintended.push(call.clone());
             }

@@ -54,7 +54,8 @@ pub struct ScriptedTracker {
     name: String,
     record: Arc<Record>,
     issues: Mutex<BTreeMap<IssueId, Issue>>,
-    comments: Mutex<BTreeSet<(IssueId, String)>>,
+    /// By marker.
+    comments: Mutex<BTreeMap<(IssueId, String), String>>,
     malformed: Mutex<BTreeSet<IssueId>>,
     /// What reads by state do; without a line they tell what is there.
     pub by_states: Script<Vec<Issue>>,
@@ -95,6 +96,13 @@ impl ScriptedTracker {
         self.malformed.lock().unwrap_or_else(PoisonError::into_inner).insert(IssueId::from(issue));
     }
 
+    /// What was commented on an issue.
+    #[must_use]
+    pub fn comments(&self, issue: &str) -> Vec<String> {
+        let comments = self.comments.lock().unwrap_or_else(PoisonError::into_inner);
+        comments.iter().filter(|((of, _), _)| of.as_str() == issue).map(|(_, body)| body.clone()).collect()
+    }
+
     /// State of an issue.
     #[must_use]
     pub fn state(&self, issue: &str) -> Option<String> {
@@ -124,17 +132,17 @@ impl Tracker for ScriptedTracker {
         self.by_ids.play("", there).await
     }
 
-    async fn comment(&self, issue: &IssueId, _body: &str, marker: &str) -> Result<(), Failure> {
+    async fn comment(&self, issue: &IssueId, body: &str, marker: &str) -> Result<(), Failure> {
         self.record.effect("comment", issue);
         self.comment.play(issue.as_str(), || Ok(())).await?;
         let mut comments = self.comments.lock().unwrap_or_else(PoisonError::into_inner);
-        comments.insert((issue.clone(), marker.to_owned()));
+        comments.entry((issue.clone(), marker.to_owned())).or_insert_with(|| body.to_owned());
         Ok(())
     }
 
     async fn has_comment(&self, issue: &IssueId, marker: &str) -> Result<bool, Failure> {
         let comments = self.comments.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(comments.contains(&(issue.clone(), marker.to_owned())))
+        Ok(comments.contains_key(&(issue.clone(), marker.to_owned())))
     }
 
     async fn transition(&self, issue: &IssueId, to: &str, unless: &[String]) -> Result<String, Failure> {
