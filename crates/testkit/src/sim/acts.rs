@@ -74,7 +74,7 @@ impl World {
                 self.hook(request, *hook);
                 Ok(EffectOutput::HookEnded { output_tail: String::new() })
             }
-            Effect::MoveIssue { to, from: _ } => match self.move_issue(id, to, &request.key) {
+            Effect::MoveIssue { to, from } => match self.move_issue(id, to, from.as_deref(), &request.key) {
                 Some(state) => Ok(EffectOutput::Moved { state }),
                 None => Err(Failure::permanent("issue_not_found", "the issue is gone")),
             },
@@ -103,10 +103,9 @@ impl World {
                 let passed = self.verdict(commit, *index, dice, calm);
                 Ok(EffectOutput::CheckEnded { passed, output_tail: "output".to_owned() })
             }
-            Effect::HandOff { .. } | Effect::TellSaga { .. } => {
+            Effect::HandOff { .. } | Effect::TellSaga { .. } | Effect::PushBranch { .. } | Effect::Comment { .. } => {
                 Err(Failure::permanent("simulator", "handoffs are performed elsewhere"))
             }
-            Effect::PushBranch { commit, expected } => self.push(request, commit, expected.as_ref()),
             Effect::BringRemote => {
                 let there = self.remote.get(&format!("dalsegno/{}", request.issue.identifier)).cloned();
                 let tree = self.trees.get_mut(id);
@@ -117,13 +116,6 @@ impl World {
                     }
                     (None, _) => Err(Failure::permanent("branch_gone", "there is no such branch")),
                     (Some(_), None) => Err(Failure::retryable("workspace_missing", "there is no workspace")),
-                }
-            }
-            Effect::Comment { .. } => {
-                if self.comment(id, &request.key) {
-                    Ok(EffectOutput::Commented)
-                } else {
-                    Err(Failure::permanent("issue_not_found", "the issue is gone"))
                 }
             }
             Effect::RemoveWorkspace { handed_off } => Ok(self.remove(request, handed_off.as_ref())),
@@ -233,12 +225,13 @@ impl World {
         Some(())
     }
 
-    fn push(
+    pub(super) fn push(
         &mut self,
         request: &EffectRequest,
         commit: &CommitId,
         expected: Option<&CommitId>,
-    ) -> Result<EffectOutput, Failure> {
+        seen: Option<Option<&CommitId>>,
+    ) -> Result<(), Failure> {
         let branch = format!("dalsegno/{}", request.issue.identifier);
         let checks = request.policy.handoff.as_ref().map_or(0, |handoff| handoff.checks.len());
         for index in 0..u32::try_from(checks).unwrap_or(0) {
@@ -248,12 +241,15 @@ impl World {
         }
         let there = self.remote.get(&branch);
         if there.is_some_and(|there| self.holds(there, commit)) {
-            return Ok(EffectOutput::Pushed);
+            return Ok(());
+        }
+        if seen.is_some_and(|seen| seen != there) && there.is_none() {
+            return Err(Failure::permanent("branch_gone", "somebody deleted the branch"));
         }
         match (there, expected) {
             (None, _) => {}
             (Some(_), None) => return Err(Failure::permanent("branch_in_use", "the branch is somebody else's")),
-            (Some(there), Some(_)) if self.holds(commit, there) => {}
+            (Some(there), Some(_)) if self.holds(commit, there) && seen.is_none_or(|seen| seen == Some(there)) => {}
             (Some(_), Some(_)) => {
                 return Err(Failure::permanent("branch_diverged", "the remote branch has what the commit does not"));
             }
@@ -263,7 +259,7 @@ impl World {
         if !self.fresh_pushes.insert((branch.clone(), commit.clone())) {
             self.object("one_push", format!("{commit} was pushed twice to {branch}"));
         }
-        Ok(EffectOutput::Pushed)
+        Ok(())
     }
 
     fn remove(&mut self, request: &EffectRequest, handed_off: Option<&CommitId>) -> EffectOutput {
@@ -293,19 +289,7 @@ impl World {
     /// Whether an effect took place.
     pub(crate) fn probe(&self, request: &EffectRequest) -> ProbeAnswer {
         let id = &request.issue.id;
-        if self.mutation == Some(Mutation::CommentWithoutMarker) && matches!(request.effect, Effect::Comment { .. }) {
-            return ProbeAnswer::NotApplied;
-        }
         let applied = match &request.effect {
-            Effect::PushBranch { commit, .. } => {
-                let branch = format!("dalsegno/{}", request.issue.identifier);
-                self.remote.get(&branch).is_some_and(|there| self.holds(there, commit)).then_some(EffectOutput::Pushed)
-            }
-            Effect::Comment { .. } => self
-                .tracked
-                .get(id)
-                .is_some_and(|tracked| tracked.comments.contains(&request.key))
-                .then_some(EffectOutput::Commented),
             Effect::MoveIssue { to, from } => self
                 .tracked
                 .get(id)
@@ -328,6 +312,8 @@ impl World {
             | Effect::RunCheck { .. }
             | Effect::HandOff { .. }
             | Effect::TellSaga { .. }
+            | Effect::PushBranch { .. }
+            | Effect::Comment { .. }
             | Effect::BringRemote
             | Effect::RemoveWorkspace { .. } => None,
         };

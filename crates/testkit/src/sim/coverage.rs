@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use dalsegno_core::{Effect, Phase};
 
+use super::deed::Deed;
+
 /// Crashes around one kind of effect.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Around {
@@ -138,7 +140,7 @@ impl Coverage {
                 unmet.push(format!("no daemon took over in phase {phase}"));
             }
         }
-        for kind in Effect::KINDS {
+        for kind in Effect::KINDS.into_iter().chain(Deed::KINDS) {
             let around = self.effects.get(kind).copied().unwrap_or_default();
             if around.crashed_before == 0 {
                 unmet.push(format!("no crash before {kind}"));

@@ -37,7 +37,7 @@ impl Sim {
                 | Item::Outcome { request, .. }
                 | Item::SagaBegin { request }
                 | Item::SagaTell { request } => Some(request.effect.kind()) == target,
-                Item::SagaCall { call } => Some(call.deed.effect.kind()) == target,
+                Item::SagaCall { call } => Some(call.deed.kind()) == target,
                 _ => false,
             });
         let rate = if aimed { 250 } else { self.plan.rates.crash };
@@ -93,16 +93,16 @@ impl Sim {
                     self.agenda.insert(key, item);
                 }
                 Item::SagaCall { call } if self.crashes.coin() => {
-                    self.coverage.around(call.deed.effect.kind()).crashed_before += 1;
+                    self.coverage.around(call.deed.kind()).crashed_before += 1;
                 }
                 Item::SagaCall { call } => {
                     if call.is_probe() {
                         continue;
                     }
-                    self.coverage.around(call.deed.effect.kind()).crashed_after += 1;
+                    self.coverage.around(call.deed.kind()).crashed_after += 1;
                     let fate = if call.fate == Fate::Done { Fate::DoneInDoubt } else { call.fate };
-                    self.world.act(&call.deed, fate, &mut self.fates, false);
-                    self.note(|_| format!("{} took place all the same", call.deed.key));
+                    self.world.perform(&call.request, &call.deed, fate);
+                    self.note(|_| format!("{} took place all the same", call.request.key));
                 }
                 Item::SagaTell { request } => {
                     let heard = self.is_heard(&request.effect);

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::Violation;
 use super::acts::Fate;
+use super::deed::Deed;
 use super::drive::{Item, Sim};
 
 /// A handoff that a living daemon carries out.
@@ -33,8 +34,9 @@ pub(crate) struct Call {
     effect: EffectId,
     step: String,
     act: Act,
-    /// The call as an effect of its kind.
-    pub(super) deed: Box<EffectRequest>,
+    pub(super) deed: Deed,
+    /// The handoff, under the key of the call.
+    pub(super) request: Box<EffectRequest>,
     pub(super) fate: Fate,
 }
 
@@ -62,7 +64,7 @@ impl Sim {
 
     /// The saga begins, or is taken up from its log.
     pub(super) fn begin_saga(&mut self, request: Box<EffectRequest>) -> Result<(), Violation> {
-        let Effect::HandOff { saga, commit, expected, from } = &request.effect else { return Ok(()) };
+        let Effect::HandOff { saga, commit, expected, from, pull_request } = &request.effect else { return Ok(()) };
         let broken = |why: String| Violation { rule: "saga", detail: why };
         let log = self.sagas.entry(saga.clone()).or_default();
         if log.is_empty() && request.unwanted {
@@ -73,7 +75,7 @@ impl Sim {
         let (epoch, log) = (self.store.fence, log.clone());
         let machine = if log.is_empty() {
             let Some(policy) = &request.policy.handoff else { return Ok(()) };
-            let plan = handoff_plan(policy, commit, expected.as_ref(), from.as_deref());
+            let plan = handoff_plan(policy, commit, expected.as_ref(), from.as_deref(), *pull_request);
             let plan = plan.map_err(|invalid| broken(invalid.to_string()))?;
             SagaMachine::begin(saga.clone(), plan, epoch, self.saga_now())
                 .map_err(|invalid| broken(invalid.to_string()))?
@@ -82,13 +84,16 @@ impl Sim {
             SagaMachine::resume(saga.clone(), &log, epoch, self.saga_now())
                 .map_err(|damaged| broken(damaged.to_string()))?
         };
-        let effect = request.id;
+        let (effect, unwanted) = (request.id, request.unwanted);
         self.deliveries.insert(effect, Delivery { request, machine, saving: None, told: 0 });
         if !log.is_empty() {
             self.tell_saga(effect)?;
             if self.saga_ends(effect) {
                 return Ok(());
             }
+        }
+        if unwanted {
+            self.cancel_saga(effect);
         }
         self.pump_saga(effect)
     }
@@ -101,12 +106,27 @@ impl Sim {
             saga::SagaEnd::Compensated => SagaEnd::Compensated,
             saga::SagaEnd::Abandoned => SagaEnd::Abandoned,
         };
+        if end == SagaEnd::Compensated
+            && let Some(left) = self.left_behind(effect)
+        {
+            self.world.object("undone", format!("a handoff that was undone left {left}"));
+        }
         if let Some(delivery) = self.deliveries.remove(&effect) {
             let outcome = Outcome::Done { output: EffectOutput::HandedOff { end } };
             let after = self.times.between(0, 50);
             self.schedule(after, Item::Outcome { request: delivery.request, outcome });
         }
         true
+    }
+
+    /// What an undone handoff left in the world.
+    fn left_behind(&self, effect: EffectId) -> Option<String> {
+        let delivery = self.deliveries.get(&effect)?;
+        let state = self.recorded(effect)?;
+        let tip = state.step(SagaStep::Look.as_str()).and_then(|(_, look)| look.output.as_ref()?.get("tip"))?;
+        let before = tip.as_str().map(CommitId::from);
+        let Effect::HandOff { saga, commit, .. } = &delivery.request.effect else { return None };
+        self.world.left_behind(&delivery.request, saga, commit, before.as_ref())
     }
 
     /// What the machine of a saga wants next is on its way: a batch, and the time at which it wakes.
@@ -180,26 +200,25 @@ impl Sim {
 
     fn call_step(&mut self, effect: EffectId, call: Request) -> Result<(), Violation> {
         let Some(delivery) = self.deliveries.get(&effect) else { return Ok(()) };
-        let mut deed = delivery.request.clone();
-        let (Some(run), id) = (&deed.run, delivery.machine.id()) else { return Ok(()) };
-        deed.key = format!("{run}/{}/{id}/{}", call.step, call.generation);
-        deed.attempt = call.attempt;
-        deed.effect = deed_of(&call).ok_or_else(|| {
+        let mut request = delivery.request.clone();
+        let (Some(run), id) = (&request.run, delivery.machine.id()) else { return Ok(()) };
+        request.key = format!("{run}/{}/{id}/{}", call.step, call.generation);
+        request.attempt = call.attempt;
+        let deed = Deed::of(&call).ok_or_else(|| {
             let detail = format!("{id} calls {}, which is no step of a handoff", call.step);
             Violation { rule: "saga", detail }
         })?;
         if let Act::Call(role) = call.act {
             self.judge_call(id, &call, role)?;
-            self.coverage.around(deed.effect.kind()).performed += 1;
+            self.coverage.around(deed.kind()).performed += 1;
         }
-        let mut fate = self.fate(&deed);
-        let tracked = matches!(deed.effect, Effect::Comment { .. } | Effect::MoveIssue { .. });
-        if fate == Fate::Done && tracked && self.fates.permille(self.plan.rates.refuse) {
+        let mut fate = self.fate(&request);
+        if fate == Fate::Done && deed.may_be_refused() && self.fates.permille(self.plan.rates.refuse) {
             fate = Fate::FailsForGood;
         }
-        self.note(|_| format!("call {:?} {} attempt {} ({fate:?})", call.act, deed.key, deed.attempt));
-        let after = self.duration(&deed.effect);
-        let call = Call { effect, step: call.step, act: call.act, deed, fate };
+        self.note(|_| format!("call {:?} {} attempt {} ({fate:?})", call.act, request.key, request.attempt));
+        let after = self.duration(&request.effect);
+        let call = Call { effect, step: call.step, act: call.act, deed, request, fate };
         self.schedule(after, Item::SagaCall { call });
         Ok(())
     }
@@ -215,13 +234,14 @@ impl Sim {
         let done = events
             .clone()
             .any(|event| matches!(event, SagaEvent::Done { step, role, .. } if of_step(step) && *role == wanted));
-        let pushed = events.clone().any(
-            |event| matches!(event, SagaEvent::Done { step, role: Role::Do, .. } if step == SagaStep::Push.as_str()),
-        );
+        let pivot = self.recorded_pivot(id);
+        let passed = events
+            .clone()
+            .any(|event| matches!(event, SagaEvent::Done { step, role: Role::Do, .. } if Some(step) == pivot.as_ref()));
         let wrong = [
             (!intended, "intent_first", "without a recorded intent"),
             (done, "recorded_is_done", "after its outcome"),
-            (wanted == Role::Undo && pushed, "saga", "to undo it after the pivot"),
+            (wanted == Role::Undo && passed, "saga", "to undo it after the pivot"),
         ];
         match wrong.into_iter().find(|(wrong, ..)| *wrong) {
             Some((_, rule, how)) => Err(Violation { rule, detail: format!("{id} calls {} {how}", call.step) }),
@@ -229,28 +249,38 @@ impl Sim {
         }
     }
 
+    /// The step after which nothing of the saga is undone.
+    fn recorded_pivot(&self, id: &str) -> Option<String> {
+        let state = SagaState::replay(id, self.sagas.get(id)?).ok()?;
+        state.plan().steps.iter().find(|step| step.kind == saga::Kind::Pivot).map(|step| step.name.clone())
+    }
+
     /// The world changes, or is looked at; what comes of it is on its way.
     pub(super) fn saga_called(&mut self, call: Call) {
-        let Call { effect, step, act, deed, fate } = call;
+        let Call { effect, step, act, deed, request, fate } = call;
         let reply = match act {
             Act::Call(_) => {
-                let outcome = self.world.act(&deed, fate, &mut self.fates, self.calm);
-                let around = self.coverage.around(deed.effect.kind());
-                match &outcome {
-                    Outcome::Done { .. } => {}
-                    Outcome::Failed { .. } => around.failed += 1,
-                    Outcome::InDoubt { .. } => around.doubted += 1,
+                let answer = self.world.perform(&request, &deed, fate);
+                let pushed = matches!(deed, Deed::Push { .. }) && fate.applies();
+                if pushed && !self.calm && self.fates.permille(self.plan.rates.built_on) {
+                    let words = self.world.push_by_hand(&request.issue.id);
+                    self.note(|_| format!("a person {words}"));
                 }
-                Reply::Answered(answer_of(&deed.effect, outcome))
+                let around = self.coverage.around(deed.kind());
+                match &answer {
+                    StepAnswer::NotApplied { .. } => around.failed += 1,
+                    StepAnswer::Unknown(_) => around.doubted += 1,
+                    _ => {}
+                }
+                Reply::Answered(answer)
             }
             Act::Probe if self.fates.permille(self.plan.rates.query_fail) => {
                 self.coverage.failed_queries += 1;
                 Reply::Found(Found::Inconclusive { failure: saga::Failure::new("simulated", "no answer") })
             }
-            Act::Probe => Reply::Found(match self.looked(&deed) {
-                ProbeAnswer::Applied(output) => Found::Applied { output: output_of(output) },
-                ProbeAnswer::NotApplied => Found::NotApplied,
-                ProbeAnswer::Inconclusive(failure) => Found::Inconclusive { failure: told(&failure) },
+            Act::Probe => Reply::Found(match deed {
+                Deed::Move { to, from } => self.where_it_is(request, to, from),
+                deed => self.world.found(&request, &deed),
             }),
         };
         let slow = if self.times.permille(self.plan.rates.slow) { 100 } else { 1 };
@@ -258,16 +288,16 @@ impl Sim {
         self.schedule(after, Item::SagaReply { effect, step, act, reply });
     }
 
-    fn looked(&mut self, deed: &EffectRequest) -> ProbeAnswer {
-        let found = self.world.probe(deed);
-        match &deed.effect {
-            Effect::MoveIssue { to, .. } => {
-                if matches!(&found, ProbeAnswer::Applied(EffectOutput::Moved { state }) if state != to) {
-                    self.world.moved_on.insert(deed.issue.id.clone());
-                }
-                left_by_us(found, to, &deed.policy.tracker.terminal_states)
-            }
-            _ => found,
+    /// Whether a move took place.
+    fn where_it_is(&mut self, request: Box<EffectRequest>, to: String, from: Option<String>) -> Found {
+        let move_issue = EffectRequest { effect: Effect::MoveIssue { to: to.clone(), from }, ..*request };
+        let found = self.world.probe(&move_issue);
+        if matches!(&found, ProbeAnswer::Applied(EffectOutput::Moved { state }) if *state != to) {
+            self.world.moved_on.insert(move_issue.issue.id.clone());
+        }
+        match left_by_us(found, &to, &move_issue.policy.tracker.terminal_states) {
+            ProbeAnswer::Applied(EffectOutput::Moved { state }) => Found::Applied { output: json!({"state": state}) },
+            _ => Found::NotApplied,
         }
     }
 
@@ -369,36 +399,4 @@ impl Sim {
             }
         }
     }
-}
-
-/// A call as the effect that does the same to the world.
-fn deed_of(call: &Request) -> Option<Effect> {
-    let text = |name: &str| call.args.get(name).and_then(Value::as_str).map(str::to_owned);
-    let commit = || text("commit").map(CommitId);
-    let step = SagaStep::ALL.into_iter().find(|step| step.as_str() == call.step)?;
-    Some(match step {
-        SagaStep::Push => Effect::PushBranch { commit: commit()?, expected: text("expected").map(CommitId) },
-        SagaStep::Comment => Effect::Comment { commit: commit()?, checks: Vec::new() },
-        SagaStep::Move => Effect::MoveIssue { to: text("to")?, from: text("from") },
-    })
-}
-
-/// As the executor of handoffs takes it: a push that failed may have arrived.
-fn answer_of(effect: &Effect, outcome: Outcome) -> StepAnswer {
-    match outcome {
-        Outcome::Done { output } => StepAnswer::Done(output_of(output)),
-        Outcome::Failed { failure } if failure.retryable && matches!(effect, Effect::PushBranch { .. }) => {
-            StepAnswer::Unknown(told(&failure))
-        }
-        Outcome::Failed { failure } => StepAnswer::NotApplied { failure: told(&failure), retryable: failure.retryable },
-        Outcome::InDoubt { reason } => StepAnswer::unknown("in_doubt", reason),
-    }
-}
-
-fn output_of(output: EffectOutput) -> Value {
-    if let EffectOutput::Moved { state } = output { json!({"state": state}) } else { Value::Null }
-}
-
-fn told(failure: &Failure) -> saga::Failure {
-    saga::Failure::new(failure.code.clone(), failure.message.clone())
 }

@@ -183,10 +183,13 @@ impl Judge {
                 }
                 broken("sticky", format!("{issue} leaves {} and nobody else changed it", from.as_str()))
             }
-            Event::SagaStep { run, step, .. } => {
+            Event::SagaStep { run, step, state, .. } => {
                 let handoff = self.fold.runs.get(run).and_then(|run| run.handoff.as_ref());
+                let undone = matches!(state, StepState::Undoing | StepState::Undone | StepState::Parked { .. });
                 match handoff.and_then(|handoff| handoff.step(*step)) {
-                    Some(StepState::Done) => broken("heard_once", format!("{run}: {} was done", step.as_str())),
+                    Some(StepState::Done) if !undone => {
+                        broken("heard_once", format!("{run}: {} was done", step.as_str()))
+                    }
                     Some(_) | None => Ok(()),
                 }
             }
@@ -203,10 +206,13 @@ impl Judge {
         if !world.pushes.contains(&(branch.clone(), commit.clone())) {
             return broken("handed_off", format!("{issue} is handed off and {commit} was never pushed"));
         }
-        let wanted = self
-            .fold
-            .policy()
-            .is_some_and(|policy| policy.handoff.as_ref().is_some_and(|handoff| handoff.comment.is_some()));
+        let policy = self.fold.policy();
+        let handoff = policy.as_ref().and_then(|policy| policy.handoff.as_ref());
+        let wanted = handoff.is_some_and(|handoff| handoff.comment.is_some());
+        let linked = entry.pull_request.as_ref().map(|linked| linked.number);
+        if handoff.is_some_and(|handoff| handoff.forge.is_some()) && !world.was_ready(linked) {
+            return broken("handed_off", format!("{issue} is handed off and pull request {linked:?} was never ready"));
+        }
         let key = format!("{}/comment", entry.last_run.as_ref().map_or("", |run| run.as_str()));
         // A handoff after a merge has a comment of its own; one that was refused before had none.
         let merged = format!("{key}/");

@@ -7,6 +7,7 @@
 mod acts;
 mod box_time;
 mod coverage;
+mod deed;
 mod dice;
 mod drive;
 mod faults;
@@ -116,11 +117,15 @@ pub enum Mutation {
     KeyDropped,
     /// A restart forgets the keys of what it was asked.
     KeyForgets,
+    /// What a handoff did is said to be undone, and is not.
+    UndoForgotten,
+    /// An undo of a push puts the branch back whatever is on it now.
+    BlindUndo,
 }
 
 impl Mutation {
     /// All of them that have to be caught.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::PerformedBeforeCommit,
         Self::AcknowledgedBeforeSync,
         Self::EpochUnchecked,
@@ -139,6 +144,8 @@ impl Mutation {
         Self::QuotaForgets,
         Self::KeyDropped,
         Self::KeyForgets,
+        Self::UndoForgotten,
+        Self::BlindUndo,
     ];
 
     /// The journal is kept, and what the machine makes of it after a restart is not: only what it does shows that.

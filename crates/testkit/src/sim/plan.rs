@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use dalsegno_core::{
-    AgentKind, AgentPolicy, AutoApprove, BlockerRef, BreakerPolicy, BudgetPolicy, CommitMode, Effect, HandoffPolicy,
-    HooksPolicy, Issue, IssueId, Limits, Policy, Price, QuotaPolicy, Timestamp, TrackerPolicy, WorkspacePolicy,
+    AgentKind, AgentPolicy, AutoApprove, BlockerRef, BreakerPolicy, BudgetPolicy, CommitMode, Effect, ForgePolicy,
+    HandoffPolicy, HooksPolicy, Issue, IssueId, Limits, Policy, Price, QuotaPolicy, Timestamp, TrackerPolicy,
+    WorkspacePolicy,
 };
 
 use super::Knobs;
+use super::deed::Deed;
 use super::dice::Dice;
 
 /// The label that some projects require.
@@ -41,6 +43,8 @@ pub(crate) struct Rates {
     pub(crate) edits: u32,
     /// What is handed over is looked at by the human, who goes on with it on the branch and sends it back.
     pub(crate) reviews: u64,
+    /// Pushes on which a person builds at once.
+    pub(crate) built_on: u64,
     /// Calls of a handoff that the tracker refuses for good, so that an operator has to say how it goes on.
     pub(crate) refuse: u64,
     /// Wishes of operators in all.
@@ -62,7 +66,7 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn new(seed: u64, knobs: Knobs) -> Self {
         let mut dice = Dice::new(seed, 1);
-        let policy = policy(&mut dice);
+        let mut policy = policy(&mut dice);
         let count = 1 + dice.below(6);
         let issues = (1..=count).map(|number| issue(number, &mut dice)).collect();
         let faults = u64::from(knobs.faults);
@@ -74,13 +78,14 @@ impl Plan {
             slow: if knobs.slow { dice.pick([0, 50, 300]) } else { 0 },
             bad_turn: faults * dice.pick([0, 50, 300]),
             crash: dice.pick([0, 4, 12, 30]),
-            target: if dice.coin() { Some(dice.pick(Effect::KINDS)) } else { None },
+            target: if dice.coin() { Some(dice.pick(targets())) } else { None },
             crashes: if knobs.crashes { u32::try_from(dice.below(9)).unwrap_or(0) } else { 0 },
             zombie: if knobs.zombies { dice.pick([0, 150]) } else { 0 },
             clock: if knobs.clock { dice.pick([0, 0, 5]) } else { 0 },
             edits: if knobs.human { dice.pick([0, 0, 2, 6]) } else { 0 },
             reviews: if knobs.human { dice.pick([0, 0, 500, 900]) } else { 0 },
             refuse: 0,
+            built_on: 0,
             wishes: if knobs.human { Dice::new(seed, 7).pick([0, 0, 1, 4]) } else { 0 },
             steps: dice.pick([60, 150, 400]),
         };
@@ -91,6 +96,13 @@ impl Plan {
         if rates.target == Some("tell_saga") && knobs.human {
             // The same, with a tracker that refuses, and operators who see it.
             (rates.refuse, rates.steps, rates.crash) = (600, 600, 0);
+        }
+        if rates.target.is_some_and(|target| Deed::KINDS.contains(&target)) {
+            // A pull request, and enough that goes wrong before it is ready.
+            policy.handoff.get_or_insert_default().forge = Some(forge());
+            (rates.steps, rates.crash) = (400, 0);
+            (rates.permanent, rates.refuse) = (faults * 100, faults * 200);
+            rates.built_on = if knobs.human { 150 } else { 0 };
         }
         let totals = dice.coin();
         Self { policy, issues, rates, totals }
@@ -103,6 +115,19 @@ fn owned(names: &[&str]) -> Vec<String> {
 
 fn some_script(dice: &mut Dice, name: &str) -> Option<String> {
     dice.permille(400).then(|| name.to_owned())
+}
+
+fn forge() -> ForgePolicy {
+    ForgePolicy { kind: "simulated".to_owned(), provider: serde_json::Map::new() }
+}
+
+/// What crashes may be aimed at.
+fn targets() -> [&'static str; Effect::KINDS.len() + Deed::KINDS.len()] {
+    let mut targets = [""; Effect::KINDS.len() + Deed::KINDS.len()];
+    for (target, kind) in targets.iter_mut().zip(Effect::KINDS.into_iter().chain(Deed::KINDS)) {
+        *target = kind;
+    }
+    targets
 }
 
 fn policy(dice: &mut Dice) -> Policy {
@@ -128,6 +153,7 @@ fn policy(dice: &mut Dice) -> Policy {
             _ => Some("Human Review".to_owned()),
         },
         comment: dice.permille(700).then(|| "It is done.".to_owned()),
+        forge: dice.permille(400).then(forge),
         ..HandoffPolicy::default()
     });
     Policy {

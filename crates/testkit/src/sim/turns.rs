@@ -249,7 +249,11 @@ impl Sim {
                 // Too late.
                 self.schedule(10, Item::Apply { request, fate });
             }
-            Some(Item::Apply { request, .. } | Item::SagaBegin { request }) => {
+            Some(Item::SagaBegin { mut request }) => {
+                request.unwanted = true;
+                self.schedule(5, Item::SagaBegin { request });
+            }
+            Some(Item::Apply { request, .. }) => {
                 let outcome = match request.effect {
                     Effect::Prompt { .. } => interrupted(),
                     _ => Outcome::Failed { failure: Failure::retryable("canceled", "given up") },

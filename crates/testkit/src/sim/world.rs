@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dalsegno_core::{CommitId, Issue, IssueId, Policy, RunId, Work, state_in};
 
+use super::deed::{Pull, PullState};
 use super::dice::Dice;
 use super::plan::{ACTIVE, LABEL, RESTING, TERMINAL, issue as new_issue};
 use super::{Mutation, Violation};
@@ -80,6 +81,8 @@ pub(crate) struct World {
     pub(crate) pushes: BTreeSet<(String, CommitId)>,
     /// The same since the branch was made.
     pub(crate) fresh_pushes: BTreeSet<(String, CommitId)>,
+    /// Pull requests, oldest first.
+    pub(crate) pulls: Vec<Pull>,
     /// Issues that a probe of a handoff's move found where neither we nor the tracker's end had put them.
     pub(crate) moved_on: BTreeSet<IssueId>,
     /// Verdicts of checks, by commit and position.
@@ -139,8 +142,9 @@ impl World {
         ids.iter().filter_map(|id| self.read(id, policy)).collect()
     }
 
-    /// Moves the issue for the daemon; the state that it is in afterwards, or nothing when it is gone.
-    pub(crate) fn move_issue(&mut self, id: &IssueId, to: &str, key: &str) -> Option<String> {
+    /// Moves the issue for the daemon, which took it to be in the state `meant`; the state that it is in afterwards, or nothing
+    /// when it is gone.
+    pub(crate) fn move_issue(&mut self, id: &IssueId, to: &str, meant: Option<&str>, key: &str) -> Option<String> {
         let tracked = self.tracked.get_mut(id).filter(|tracked| !tracked.deleted)?;
         if state_in(&tracked.issue.state, &TERMINAL.map(str::to_owned)) || tracked.issue.state == to {
             return Some(tracked.issue.state.clone());
@@ -149,9 +153,9 @@ impl World {
         let version = tracked.version;
         let before = tracked.moves.insert(key.to_owned(), (version, was.clone()));
         if let Some((at, from)) = before
-            && (at == version || from != was)
+            && (at == version || (from != was && meant != Some(was.as_str())))
         {
-            // Only an issue that somebody put back to where it was looks as if it had never been moved.
+            // Only an issue that somebody put back to where it was, or was meant to be, looks as if it had never been moved.
             self.object("one_move", format!("{id} was moved from {was} for {key}, which had moved it from {from}"));
         }
         Some(to.to_owned())
@@ -198,7 +202,7 @@ impl World {
     }
 
     /// A person pushes a commit of their own to the issue's branch, on what is there or on the base.
-    fn push_by_hand(&mut self, id: &IssueId) -> String {
+    pub(crate) fn push_by_hand(&mut self, id: &IssueId) -> String {
         let Some(tracked) = self.tracked.get(id) else { return "misses the issue".to_owned() };
         let branch = format!("dalsegno/{}", tracked.issue.identifier);
         let on = self.remote.get(&branch).cloned().unwrap_or_else(|| CommitId::from("base"));
@@ -306,6 +310,15 @@ impl World {
         format!("deletes {branch}")
     }
 
+    /// A person closes the issue's pull request.
+    fn close_pull(&mut self, id: &IssueId) -> String {
+        let number = self.tracked.get(id).and_then(|tracked| self.open_pull_of(&tracked.issue.identifier));
+        let number = number.map(|pull| pull.number);
+        let Some(pull) = number.and_then(|number| self.pull(number)) else { return "misses a pull request".to_owned() };
+        pull.state = PullState::Closed;
+        format!("closes pull request {}", pull.number)
+    }
+
     /// A person does something in the tracker or on the remote; in words.
     pub(crate) fn edit(&mut self, dice: &mut Dice) -> String {
         if dice.permille(120) {
@@ -317,12 +330,15 @@ impl World {
         let Some(id) = ids.get(usize::try_from(dice.below(ids.len() as u64)).unwrap_or(0)) else {
             return "sees no issue".to_owned();
         };
-        let what = dice.below(14);
+        let what = dice.below(15);
         if what == 12 {
             return self.push_by_hand(id);
         }
         if what == 13 && dice.permille(400) {
             return self.delete_branch(id);
+        }
+        if what == 14 {
+            return self.close_pull(id);
         }
         let Some(tracked) = self.tracked.get_mut(id) else { return "misses the issue".to_owned() };
         match what % 12 {
