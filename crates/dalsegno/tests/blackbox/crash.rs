@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use dalsegno_testkit::crash::{Points, Random, walk};
 
+use super::forge::Scene;
 use super::judge;
 use super::project::{Daemon, Project};
 
@@ -43,6 +44,20 @@ fn walk_every_append_and_every_effect_boundary() {
     let points = Points::from_environment(14);
     let walked = walk(points, 4, fresh, Project::run_with_kill, |project, _| judge::all_handed_off(project, &["DS-1"]));
     println!("crash walk ({points:?}): killed at {} of {} points", walked.killed, walked.points);
+}
+
+#[test]
+fn walk_a_handoff_to_a_forge() {
+    let points = Points::from_environment(10);
+    let walked = walk(points, 4, Scene::new, Scene::run_with_kill, |scene, _| scene.handed_off());
+    println!("crash walk of a pull request ({points:?}): killed at {} of {} points", walked.killed, walked.points);
+}
+
+#[test]
+fn walk_a_handoff_that_the_forge_refuses_before_its_pivot() {
+    let points = Points::from_environment(10);
+    let walked = walk(points, 4, Scene::refusing, Scene::run_with_kill, |scene, _| scene.undone());
+    println!("crash walk of an undone handoff ({points:?}): killed at {} of {} points", walked.killed, walked.points);
 }
 
 #[test]

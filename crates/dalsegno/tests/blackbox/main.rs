@@ -6,6 +6,7 @@ mod bad_input;
 mod codex;
 mod commands;
 mod crash;
+mod forge;
 mod governed;
 mod handoff;
 mod http;

@@ -152,6 +152,8 @@ impl Project {
         let mut command = Command::new(program());
         command.args(arguments).current_dir(self.root()).env("HOME", self.dir.join("home")).stdin(Stdio::null());
         command.env_remove("DALSEGNO_LOG").env("NO_COLOR", "1");
+        // For projects whose handoff goes to a forge.
+        command.env("FORGE_TOKEN", dalsegno_testkit::forge::OURS.token);
         command
     }
 
