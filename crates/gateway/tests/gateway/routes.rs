@@ -179,7 +179,7 @@ async fn runs_are_newest_first_and_whole() {
     assert_eq!(get(&router, "/api/v1/issues/ds-4/runs").await.body["runs"][0]["id"], "run-1");
     assert_eq!(get(&router, "/api/v1/issues/ds-2/runs").await.body, json!({"runs": []}));
     let run = get(&router, "/api/v1/runs/run-1").await.body;
-    let handoff = json!({"commit": "c0ffee", "saga": "run-1.handoff", "turned_back": null, "steps": [
+    let handoff = json!({"commit": "c0ffee", "saga": "run-1.handoff", "turned_back": null, "pull_request": null, "steps": [
         {"step": "push", "state": "done", "failures": 0, "due_at": null, "reason": null},
         {"step": "comment", "state": "waiting", "failures": 2, "due_at": "2026-01-01T00:00:00.000Z", "reason": null},
         {"step": "move", "state": "parked", "failures": 0, "due_at": null, "reason": "tracker_status: secret answer"},
