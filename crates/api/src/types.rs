@@ -99,6 +99,25 @@ pub struct Issue {
     /// The pull request that its work goes into.
     #[serde(default)]
     pub pull_request: Option<PullRequest>,
+    /// What its agent asks and nobody has answered yet; withheld from callers without a token.
+    #[serde(default)]
+    pub question: Option<Question>,
+    /// The kinds of actions that would be accepted on it now, given a fitting payload.
+    #[serde(default)]
+    pub allowed_actions: Vec<String>,
+}
+
+/// What an agent asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question {
+    /// Its words.
+    pub text: String,
+    /// `input`: an answer (`answer`). `permission`: `approve` or `deny`.
+    pub wants: String,
+    /// When it was asked.
+    pub asked_at: String,
+    /// When it expires, and the issue parks.
+    pub expires_at: String,
 }
 
 /// A pull request (merge request) on the forge.
@@ -668,7 +687,7 @@ impl Receipt {
             None if self.replayed => 200,
             None => 202,
             Some("not_found") => 404,
-            Some("invalid_payload" | "unknown_action") => 422,
+            Some("invalid_payload" | "unknown_action" | "unknown_state") => 422,
             Some(_) => 409,
         }
     }
@@ -700,6 +719,9 @@ pub struct Completion {
     pub code: Option<String>,
     /// Why, in words.
     pub reason: Option<String>,
+    /// What came of it, in a word: the identifier of an issue that was made.
+    #[serde(default)]
+    pub result: Option<String>,
 }
 
 /// `GET /api/v1/usage`: the ledger's sums, newest first.

@@ -4,12 +4,15 @@
 //! An action is refused, or accepted; an accepted one is completed, or has failed. What it decides is in one batch with its
 //! acceptance; its receipt leaves the machine when that batch is durable.
 //!
+//! Which is accepted when is one table: [`crate::rules`].
+//!
 //! # Transitions
 //! - `set_budget` of an issue or of the daemon (the UTC day on which it is given): absolute limits over the policy's. An
 //!   issue that is parked for exactly the limit that is raised goes on.
 //! - `release` of a parked issue: its breakers and its count of runs start over. What it used stays used.
 //! - `approve` and `deny` of a handoff whose pivot waits for that, `settle` of a parked step of one: see [`crate::settle`].
-//! - Every other kind is refused with `not_available`: nothing executes it yet.
+//! - `refresh`: the tracker is read. `drain` and `undrain`: no new work is taken, or it is again, also by the next daemon.
+//! - What stops work, begins it again, speaks to an agent or writes to the tracker: see [`crate::operate`]; answers: [`crate::question`].
 //!
 //! # Invariants
 //! - A key that was accepted is answered with its first receipt, and nothing happens a second time, also after a restart.
@@ -25,33 +28,24 @@ use crate::ids::IssueId;
 use crate::issue::IssueStatus;
 use crate::ledger::day_of;
 use crate::machine::Machine;
-use crate::settle::Saying;
+use crate::operate::{ActionRef, MESSAGES, Order, Stop};
+use crate::question::{Message, Reply, Start};
+use crate::rules::{ActionKind, Standing, verdict};
+use crate::settle::{Saying, only, prose, texts};
 use crate::state::State;
 use crate::time::Timestamp;
 
+/// Longest text for an agent or an issue, in bytes.
+const LONG: usize = 8 * 1_024;
+/// Longest name of a state, in bytes.
+const STATE: usize = 100;
+const NOT_FOUND: &str = "not found: no issue has this identifier or id";
 /// Accepted actions, and as many refused ones, that are remembered.
 const KEPT: usize = 1_000;
-/// Kinds that have a name and that nothing executes yet.
-const LATER: [&str; 13] = [
-    "cancel",
-    "retry",
-    "rehydrate",
-    "pause",
-    "resume",
-    "steer",
-    "comment",
-    "transition_issue",
-    "create_followup",
-    "answer",
-    "refresh",
-    "drain",
-    "undrain",
-];
-
 /// What an operator wants.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ActionRequest {
-    /// What is to be done: `set_budget`, `release`, `approve`, `deny`, `settle`.
+    /// What is to be done: a word of [`ActionKind`].
     pub kind: String,
     /// What kind of thing it is done to: `issue`, `run`, `saga`, `daemon`.
     pub target_kind: String,
@@ -95,6 +89,9 @@ pub struct Receipt {
     /// Why it failed after it was accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// What came of it, in a word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// This is the answer to an earlier sending.
     pub replayed: bool,
 }
@@ -126,6 +123,32 @@ enum Deed {
     DayBudget(BudgetOverride),
     Release(IssueId),
     Say(Box<Saying>),
+    Stop(IssueId, Stop),
+    Resume(IssueId),
+    Again { issue: IssueId, start: Start, to: Option<String> },
+    Steer { issue: IssueId, text: String, by: String },
+    Order(IssueId, Order),
+    Reply { issue: IssueId, reply: Reply, by: String },
+    Refresh,
+    Drain(bool),
+}
+
+impl Deed {
+    /// The issue that it is about.
+    fn issue(&self) -> Option<&IssueId> {
+        match self {
+            Self::IssueBudget(issue, _)
+            | Self::Release(issue)
+            | Self::Stop(issue, _)
+            | Self::Resume(issue)
+            | Self::Order(issue, _)
+            | Self::Again { issue, .. }
+            | Self::Steer { issue, .. }
+            | Self::Reply { issue, .. } => Some(issue),
+            Self::Say(saying) => Some(&saying.issue),
+            Self::DayBudget(_) | Self::Refresh | Self::Drain(_) => None,
+        }
+    }
 }
 
 impl Machine {
@@ -153,89 +176,186 @@ impl Machine {
     }
 
     fn judged(&self, request: &ActionRequest) -> Result<Deed, Refusal> {
-        let kind = request.kind.as_str();
-        match (kind, request.target_kind.as_str()) {
-            ("set_budget", "issue") => {
-                let issue = self.target(request)?;
-                Ok(Deed::IssueBudget(issue, limits(&request.payload, true)?))
+        let Some(kind) = ActionKind::named(&request.kind) else {
+            return Err(refusal("unknown_action", "no such kind of action"));
+        };
+        let target = request.target_kind.as_str();
+        if !kind.targets().contains(&target) {
+            let reason = format!("{} has no target of kind {target:?}", kind.as_str());
+            return Err(refusal("invalid_payload", reason));
+        }
+        if target == "daemon" {
+            return self.judged_of_daemon(kind, request);
+        }
+        if target == "saga" {
+            return Ok(Deed::Say(Box::new(self.judged_saying(request)?)));
+        }
+        let issue = self.target(request)?;
+        let Some(entry) = self.state.issues.get(&issue) else { return Err(refusal("not_found", NOT_FOUND)) };
+        let standing = Standing::of(&self.state, entry, self.now);
+        verdict(kind, standing)?;
+        self.judged_of_issue(kind, issue, standing, request)
+    }
+
+    fn judged_of_daemon(&self, kind: ActionKind, request: &ActionRequest) -> Result<Deed, Refusal> {
+        if kind == ActionKind::SetBudget {
+            return Ok(Deed::DayBudget(limits(&request.payload, false)?));
+        }
+        only(&request.payload, &["by", "why"])?;
+        Ok(if kind == ActionKind::Refresh { Deed::Refresh } else { Deed::Drain(kind == ActionKind::Drain) })
+    }
+
+    /// What the payload makes of an action that the table accepts.
+    fn judged_of_issue(
+        &self,
+        kind: ActionKind,
+        issue: IssueId,
+        standing: Standing,
+        request: &ActionRequest,
+    ) -> Result<Deed, Refusal> {
+        let payload = &request.payload;
+        let by = || Ok(texts(payload, "by")?.unwrap_or_else(|| "operator".to_owned()));
+        let bare = || only(payload, &["by", "why"]);
+        match kind {
+            ActionKind::Cancel => bare().map(|()| Deed::Stop(issue, Stop::Cancel)),
+            ActionKind::Pause => bare().map(|()| Deed::Stop(issue, Stop::Pause)),
+            ActionKind::Resume => bare().map(|()| Deed::Resume(issue)),
+            ActionKind::Release => bare().map(|()| Deed::Release(issue)),
+            ActionKind::Retry | ActionKind::Rehydrate => {
+                bare()?;
+                let start = if kind == ActionKind::Retry { Start::New } else { Start::Rehydrate };
+                let to = self.state_to_work_in(&issue);
+                Ok(Deed::Again { issue, start, to })
             }
-            ("set_budget", "daemon") => Ok(Deed::DayBudget(limits(&request.payload, false)?)),
-            ("release", "issue") => {
-                let issue = self.target(request)?;
-                let status = self.state.issues.get(&issue).map_or(IssueStatus::Idle, |entry| entry.status);
-                let live = self.state.issues.get(&issue).is_some_and(|entry| entry.current_run.is_some());
-                if status == IssueStatus::Parked && live {
-                    let reason = "a step of its handoff is parked: say how that goes on (settle), and the rest follows";
-                    Err(refusal("handoff_parked", reason))
-                } else if status == IssueStatus::Parked {
-                    Ok(Deed::Release(issue))
-                } else {
-                    Err(refusal("not_parked", format!("the issue is {}, not parked", status.as_str())))
+            ActionKind::SetBudget => Ok(Deed::IssueBudget(issue, limits(payload, true)?)),
+            ActionKind::Steer => {
+                only(payload, &["text", "by"])?;
+                let waiting = self.state.issues.get(&issue).map_or(0, |entry| entry.messages.len());
+                if waiting >= MESSAGES {
+                    let reason = format!("{waiting} messages wait for the agent already");
+                    return Err(refusal("too_many_messages", reason));
                 }
+                Ok(Deed::Steer { issue, text: prose(payload, "text", LONG)?, by: by()? })
             }
-            ("approve" | "deny" | "settle", _) => Ok(Deed::Say(Box::new(self.judged_saying(request)?))),
-            ("set_budget" | "release", other) => {
-                Err(refusal("invalid_payload", format!("{kind} has no target of kind {other:?}")))
+            ActionKind::Answer => {
+                only(payload, &["text", "by"])?;
+                let reply = Reply::Text { text: prose(payload, "text", LONG)? };
+                Ok(Deed::Reply { issue, reply, by: by()? })
             }
-            _ if LATER.contains(&kind) => Err(refusal("not_available", format!("{kind} is not there yet"))),
-            _ => Err(refusal("unknown_action", "no such kind of action")),
+            ActionKind::Comment => {
+                only(payload, &["body", "by"])?;
+                Ok(Deed::Order(issue, Order::Comment { body: prose(payload, "body", LONG)?, by: by()? }))
+            }
+            ActionKind::TransitionIssue => {
+                only(payload, &["state", "by"])?;
+                let to = texts(payload, "state")?.filter(|to| !to.trim().is_empty() && to.len() <= STATE);
+                let to = to.ok_or_else(|| refusal("unknown_state", "the payload names no state of the tracker"))?;
+                Ok(Deed::Order(issue, Order::Transition { to: to.trim().to_owned(), then: None }))
+            }
+            ActionKind::CreateFollowup => {
+                only(payload, &["title", "description", "by"])?;
+                let title = texts(payload, "title")?.map(|title| title.trim().to_owned());
+                let title = title.filter(|title| !title.is_empty());
+                let title = title.ok_or_else(|| refusal("invalid_payload", "the payload has no title"))?;
+                let description = match payload.get("description") {
+                    None | Some(Value::Null) => String::new(),
+                    Some(_) => prose(payload, "description", LONG)?,
+                };
+                Ok(Deed::Order(issue, Order::Followup { title, description }))
+            }
+            ActionKind::Approve | ActionKind::Deny if !standing.approval => {
+                only(payload, &["fingerprint", "by", "why"])?;
+                let why = texts(payload, "why")?.unwrap_or_default();
+                let reply = if kind == ActionKind::Approve { Reply::Granted } else { Reply::Denied { why } };
+                Ok(Deed::Reply { issue, reply, by: by()? })
+            }
+            ActionKind::Approve | ActionKind::Deny | ActionKind::Settle => {
+                Ok(Deed::Say(Box::new(self.judged_saying(request)?)))
+            }
+            ActionKind::Refresh | ActionKind::Drain | ActionKind::Undrain => {
+                Err(refusal("invalid_payload", "this is done to the daemon"))
+            }
         }
     }
 
+    /// The issue that the target names: itself, or by its live run.
     pub(crate) fn target(&self, request: &ActionRequest) -> Result<IssueId, Refusal> {
         let key = &request.target_id;
+        if request.target_kind == "run" {
+            let run = self.state.runs.values().find(|run| run.id.as_str().eq_ignore_ascii_case(key));
+            let none = || refusal("not_found", "not found: no live run has this id");
+            return run.map(|run| run.issue.clone()).ok_or_else(none);
+        }
         let issues = self.state.issues.values();
         let by_identifier = issues.clone().find(|entry| entry.issue.identifier.eq_ignore_ascii_case(key));
         let by_id = || issues.clone().find(|entry| entry.issue.id.as_str().eq_ignore_ascii_case(key));
         let found = by_identifier.or_else(by_id).map(|entry| entry.issue.id.clone());
-        found.ok_or_else(|| refusal("not_found", "not found: no issue has this identifier or id"))
+        found.ok_or_else(|| refusal("not_found", NOT_FOUND))
     }
 
     fn accept(&mut self, caller: u64, request: &ActionRequest, deed: Deed) {
         let (action_id, correlation_id) = self.action_names(request);
-        let issue = match &deed {
-            Deed::IssueBudget(issue, _) | Deed::Release(issue) => Some(issue.clone()),
-            Deed::Say(saying) => Some(saying.issue.clone()),
-            Deed::DayBudget(_) => None,
-        };
+        let issue = deed.issue().cloned();
         self.emit(Event::ActionAccepted {
             action_id: action_id.clone(),
             correlation_id: correlation_id.clone(),
             action_kind: request.kind.clone(),
             target_kind: request.target_kind.clone(),
             target_id: request.target_id.clone(),
-            issue: issue.clone(),
+            issue,
             idempotency_key: request.idempotency_key.clone(),
             content: request.content.clone(),
         });
+        let action = ActionRef { action_id, correlation_id };
+        self.carry_out(deed, &action);
+        self.answer(caller, &action.action_id);
+    }
+
+    fn carry_out(&mut self, deed: Deed, action: &ActionRef) {
+        let action_id = action.action_id.clone();
         match deed {
             Deed::IssueBudget(id, limits) => {
-                self.emit(Event::BudgetSet {
-                    issue: Some(id.clone()),
-                    day: None,
-                    limits,
-                    action_id: action_id.clone(),
-                });
+                self.emit(Event::BudgetSet { issue: Some(id.clone()), day: None, limits, action_id });
                 self.go_on_with(&id, limits);
+                self.poll_soon();
+                self.completed(action, Some(&id));
             }
             Deed::DayBudget(limits) => {
                 let day = Some(day_of(self.now));
-                self.emit(Event::BudgetSet { issue: None, day, limits, action_id: action_id.clone() });
+                self.emit(Event::BudgetSet { issue: None, day, limits, action_id });
                 self.go_on_with_day(limits);
-            }
-            Deed::Say(saying) => {
-                self.tell(*saying, &action_id, &correlation_id);
-                self.answer(caller, &action_id);
-                return;
+                self.poll_soon();
+                self.completed(action, None);
             }
             Deed::Release(id) => {
-                self.emit(Event::Released { issue: id.clone(), action_id: action_id.clone() });
+                self.emit(Event::Released { issue: id.clone(), action_id });
                 self.set_status(&id, IssueStatus::Idle, Some("released"), None);
+                self.poll_soon();
+                self.completed(action, Some(&id));
+            }
+            Deed::Say(saying) => self.tell(*saying, &action.action_id, &action.correlation_id),
+            Deed::Stop(id, stop) => self.stop_work(&id, stop, action),
+            Deed::Resume(id) => {
+                self.go_on_in_session(&id, "resumed by an operator");
+                self.completed(action, Some(&id));
+            }
+            Deed::Again { issue, start, to } => self.work_again(&issue, start, to, action),
+            Deed::Steer { issue, text, by } => {
+                let message = Message { action_id, by, text, question: None, unsure: false };
+                self.steer(&issue, message, action);
+            }
+            Deed::Order(id, order) => self.order(&id, order, action),
+            Deed::Reply { issue, reply, by } => self.reply_to_question(&issue, reply, by, action),
+            Deed::Refresh => {
+                self.poll_soon();
+                self.completed(action, None);
+            }
+            Deed::Drain(on) => {
+                self.emit(Event::Drained { on, action_id });
+                self.poll_soon();
+                self.completed(action, None);
             }
         }
-        self.poll_soon();
-        self.emit(Event::ActionCompleted { action_id: action_id.clone(), correlation_id, issue });
-        self.answer(caller, &action_id);
     }
 
     fn refuse(&mut self, caller: u64, request: &ActionRequest, Refusal { code, reason }: Refusal) {
@@ -373,10 +493,11 @@ impl State {
                 self.refusals.push_back(receipt_of(names, Some((code, reason)), at));
                 self.action_count += 1;
             }
-            Event::ActionCompleted { action_id, correlation_id: _, issue: _ } => {
+            Event::ActionCompleted { action_id, correlation_id: _, issue: _, note } => {
                 let done = self.actions.iter_mut().rev().find(|record| record.receipt.action_id == *action_id);
                 if let Some(record) = done {
                     record.receipt.completed_at = Some(at);
+                    record.receipt.note.clone_from(note);
                 }
             }
             Event::ActionFailed { action_id, correlation_id: _, issue: _, failure } => {
@@ -412,6 +533,7 @@ fn receipt_of(names: [&String; 5], refusal: Option<(&String, &String)>, at: Time
         issued_at: at,
         completed_at: None,
         failure: None,
+        note: None,
         replayed: false,
     }
 }

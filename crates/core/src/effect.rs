@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{CommitId, EffectId, IssueId, RunId, SessionId};
 use crate::issue::{Issue, Workspace};
+use crate::operate::{ActionRef, Order};
 use crate::policy::{Hook, Policy};
+use crate::question::{Message, Wants};
 use crate::run::SagaStep;
 use crate::settle::SagaWord;
 use crate::time::Timestamp;
@@ -48,6 +50,9 @@ pub enum Effect {
         turn: u32,
         /// What to say.
         prompt: PromptSpec,
+        /// What operators say with it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        messages: Vec<Message>,
     },
     /// End the agent of the run, its session's process and every process that it started.
     StopAgent,
@@ -97,6 +102,13 @@ pub enum Effect {
         /// What the action is joined with.
         correlation_id: String,
     },
+    /// Carry an operator's action out: on the tracker, or in the agent's open turn.
+    CarryOut {
+        /// What.
+        order: Order,
+        /// The action.
+        action: ActionRef,
+    },
     /// Push `commit` to the branch on the remote. Of older versions: see [`Effect::HandOff`].
     PushBranch {
         /// What to push.
@@ -136,7 +148,7 @@ pub enum InDoubtPolicy {
 
 impl Effect {
     /// The words of all kinds, as [`Effect::kind`] says them.
-    pub const KINDS: [&str; 16] = [
+    pub const KINDS: [&str; 21] = [
         "prepare_workspace",
         "run_hook",
         "move_issue",
@@ -149,6 +161,11 @@ impl Effect {
         "run_check",
         "hand_off",
         "tell_saga",
+        "comment_issue",
+        "transition_issue",
+        "create_issue",
+        "steer_turn",
+        "answer_agent",
         "push_branch",
         "bring_remote",
         "comment",
@@ -171,6 +188,7 @@ impl Effect {
             Self::RunCheck { .. } => "run_check",
             Self::HandOff { .. } => "hand_off",
             Self::TellSaga { .. } => "tell_saga",
+            Self::CarryOut { order, .. } => order.kind(),
             Self::PushBranch { .. } => "push_branch",
             Self::BringRemote => "bring_remote",
             Self::Comment { .. } => "comment",
@@ -194,6 +212,7 @@ impl Effect {
             | Self::RunCheck { .. }
             | Self::HandOff { .. }
             | Self::TellSaga { .. }
+            | Self::CarryOut { .. }
             | Self::BringRemote
             | Self::RemoveWorkspace { .. } => InDoubtPolicy::Rerun,
         }
@@ -216,6 +235,8 @@ pub enum PromptSpec {
     },
     /// The same session goes on after a turn that was cut.
     AfterCut,
+    /// The same session goes on after it was held: by an operator, or for an answer.
+    Resumed,
     /// A new session takes over from one that is gone: the template, and an account of what was done.
     Rehydrate {
         /// Template variable `attempt`.
@@ -250,6 +271,8 @@ pub enum Missing {
     },
     /// There is no handoff; the issue is still active in the tracker.
     StillActive,
+    /// Words of operators wait for the agent; they come with the prompt.
+    Messages,
 }
 
 /// An effect with everything that its performer needs; leaves the machine only when the intent is durable.
@@ -271,6 +294,8 @@ pub struct EffectRequest {
     pub workspace: Option<Workspace>,
     /// Branch that the journal knows for the issue, and the commit that we put there.
     pub known_branch: Option<KnownBranch>,
+    /// Permissions that operators gave in the run's session, in the words in which they were asked for.
+    pub grants: Vec<String>,
     /// Nobody wants it any more: what of it has begun is undone as far as that goes, and nothing is begun.
     pub unwanted: bool,
     /// What to do.
@@ -426,6 +451,13 @@ pub enum EffectOutput {
     },
     /// The saga has recorded what it was told.
     SagaTold,
+    /// The agent was told.
+    AgentTold,
+    /// The issue was made, or was there already.
+    IssueMade {
+        /// Its identifier.
+        identifier: String,
+    },
     /// The remote branch holds the commit. Of older versions.
     Pushed,
     /// What the remote's branch is at is in the workspace.
@@ -492,6 +524,9 @@ pub enum TurnOutcome {
     Asked {
         /// The question or the permission that it wants, at most 2 KiB.
         question: String,
+        /// What it waits for.
+        #[serde(default)]
+        wants: Wants,
     },
     /// We ended it.
     Interrupted,

@@ -6,7 +6,9 @@ use crate::budget::{BudgetLimit, BudgetOverride};
 use crate::effect::{Effect, Failure, Missing, Outcome, TurnOutcome};
 use crate::ids::{CommitId, EffectId, IssueId, PolicyHash, RunId, SessionId};
 use crate::issue::{Issue, IssueStatus, Workspace};
+use crate::operate::StopWish;
 use crate::policy::{AgentKind, Hook, Policy};
+use crate::question::{Message, Reply, Start, Wants};
 use crate::run::{Ending, Phase, PullRequest, RunOutcome, SagaStep, StepState};
 use crate::time::Timestamp;
 use crate::usage::Usage;
@@ -117,8 +119,33 @@ pub enum Event {
     AgentSuspended { agent: AgentKind, until: Timestamp, run: RunId },
     /// The quota of this kind of agent has been reset.
     AgentResumed { agent: AgentKind },
-    /// The agent asked something.
-    QuestionAsked { run: RunId, question: String },
+    /// The agent asked something. `live`: its turn stays open for the answer to this question.
+    QuestionAsked {
+        run: RunId,
+        question: String,
+        #[serde(default)]
+        wants: Wants,
+        #[serde(default)]
+        live: Option<u64>,
+        #[serde(default)]
+        expires_at: Option<Timestamp>,
+    },
+    /// The agent does not wait for the answer any more.
+    QuestionWithdrawn { run: RunId },
+    /// Nobody answered in time.
+    QuestionExpired { issue: IssueId },
+    /// An operator answered.
+    QuestionAnswered { issue: IssueId, reply: Reply, by: String, action_id: String },
+    /// Words of an operator wait for the agent's next prompt.
+    MessageQueued { issue: IssueId, message: Message },
+    /// The agent took words of an operator in its open turn.
+    MessageHeard { run: RunId, message: Message },
+    /// An operator wants the run stopped.
+    StopAsked { run: RunId, wish: StopWish },
+    /// How the next run of the issue begins.
+    StartPlanned { issue: IssueId, start: Start },
+    /// From now on no new work is taken, or it is again.
+    Drained { on: bool, action_id: String },
     /// A check ran to its end.
     CheckEnded { run: RunId, commit: CommitId, command: String, passed: bool },
     /// What stands between a turn's work and its handoff.
@@ -198,7 +225,14 @@ pub enum Event {
         reason: String,
     },
     /// An accepted action has done what it is for.
-    ActionCompleted { action_id: String, correlation_id: String, issue: Option<IssueId> },
+    ActionCompleted {
+        action_id: String,
+        correlation_id: String,
+        issue: Option<IssueId>,
+        /// What came of it, in a word: the identifier of an issue that was made.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
+    },
     /// An accepted action could not do what it is for.
     ActionFailed { action_id: String, correlation_id: String, issue: Option<IssueId>, failure: Failure },
     /// An operator set limits over the policy's: of an issue, or of a UTC day.
@@ -241,6 +275,14 @@ impl Event {
             Self::AgentSuspended { .. } => "agent_suspended",
             Self::AgentResumed { .. } => "agent_resumed",
             Self::QuestionAsked { .. } => "question_asked",
+            Self::QuestionWithdrawn { .. } => "question_withdrawn",
+            Self::QuestionExpired { .. } => "question_expired",
+            Self::QuestionAnswered { .. } => "question_answered",
+            Self::MessageQueued { .. } => "message_queued",
+            Self::MessageHeard { .. } => "message_heard",
+            Self::StopAsked { .. } => "stop_asked",
+            Self::StartPlanned { .. } => "start_planned",
+            Self::Drained { .. } => "drained",
             Self::CheckEnded { .. } => "check_ended",
             Self::HandoffMissing { .. } => "handoff_missing",
             Self::SagaStarted { .. } => "saga_started",
@@ -281,6 +323,10 @@ impl Event {
             | Self::EffectInDoubt { issue, .. }
             | Self::RecoveryStep { issue, .. }
             | Self::Released { issue, .. }
+            | Self::QuestionExpired { issue }
+            | Self::QuestionAnswered { issue, .. }
+            | Self::MessageQueued { issue, .. }
+            | Self::StartPlanned { issue, .. }
             | Self::Parked { issue, .. } => Some(issue),
             Self::ActionAccepted { issue, .. }
             | Self::ActionCompleted { issue, .. }
@@ -306,6 +352,10 @@ impl Event {
             | Self::AgentResumed { .. }
             | Self::RateLimited { .. }
             | Self::QuestionAsked { .. }
+            | Self::QuestionWithdrawn { .. }
+            | Self::MessageHeard { .. }
+            | Self::StopAsked { .. }
+            | Self::Drained { .. }
             | Self::CheckEnded { .. }
             | Self::HandoffMissing { .. }
             | Self::SagaStarted { .. }
@@ -336,6 +386,9 @@ impl Event {
             | Self::AgentSuspended { run, .. }
             | Self::RateLimited { run, .. }
             | Self::QuestionAsked { run, .. }
+            | Self::QuestionWithdrawn { run }
+            | Self::MessageHeard { run, .. }
+            | Self::StopAsked { run, .. }
             | Self::CheckEnded { run, .. }
             | Self::HandoffMissing { run, .. }
             | Self::SagaStarted { run, .. }
@@ -361,6 +414,11 @@ impl Event {
             | Self::ActionFailed { .. }
             | Self::BudgetSet { .. }
             | Self::Released { .. }
+            | Self::QuestionExpired { .. }
+            | Self::QuestionAnswered { .. }
+            | Self::MessageQueued { .. }
+            | Self::StartPlanned { .. }
+            | Self::Drained { .. }
             | Self::TrackerHealth { .. }
             | Self::IssueSeen { .. }
             | Self::IssueChanged { .. }

@@ -144,7 +144,7 @@ impl Machine {
     pub(crate) fn passes(&self, check: Check, entry: &IssueEntry, policy: &Policy, slots: &Slots) -> bool {
         match check {
             Check::WorkflowValid => self.state.workflow_failure.is_none(),
-            Check::NotDrained => !self.draining,
+            Check::NotDrained => !self.draining && !self.state.drained,
             Check::StatusAllows => {
                 entry.current_run.is_none()
                     && matches!(
@@ -162,7 +162,7 @@ impl Machine {
             Check::BudgetLeft => self.spent(entry, policy).is_none(),
             Check::DayBudget => self.day_excess(policy).is_none(),
             Check::AgentAvailable => self.suspended_until(policy.agent.kind).is_none(),
-            Check::WorkspaceFree => !self.has_issue_effect(&entry.issue.id),
+            Check::WorkspaceFree => !self.is_being_removed(&entry.issue.id),
             Check::RetryDue => !matches!(entry.status, IssueStatus::WaitingRetry | IssueStatus::WaitingQuota),
             Check::Slot => slots.taken < policy.agent.max_concurrent_agents as usize,
             Check::StateSlot => {
@@ -203,8 +203,15 @@ impl Machine {
                 "repair WORKFLOW.md; it is read again by itself".to_owned(),
             ),
             Check::NotDrained => (
-                if self.draining { "the daemon is ending" } else { "the daemon takes new work" }.to_owned(),
-                "start the daemon again".to_owned(),
+                if self.draining {
+                    "the daemon is ending"
+                } else if self.state.drained {
+                    "an operator wants no new work to be taken"
+                } else {
+                    "the daemon takes new work"
+                }
+                .to_owned(),
+                if self.state.drained { "`dalsegno undrain`" } else { "start the daemon again" }.to_owned(),
             ),
             Check::StatusAllows => (
                 format!(
@@ -257,7 +264,7 @@ impl Machine {
                 )
             }
             Check::WorkspaceFree => (
-                if self.has_issue_effect(&issue.id) {
+                if self.is_being_removed(&issue.id) {
                     "its workspace is being removed"
                 } else {
                     "nothing is done to its workspace"
@@ -306,7 +313,7 @@ fn status_remedy(status: IssueStatus) -> &'static str {
     match status {
         IssueStatus::Idle | IssueStatus::Queued | IssueStatus::WaitingRetry => "nothing to do",
         IssueStatus::Running | IssueStatus::HandingOff => "it is being worked on",
-        IssueStatus::Paused => "resume it",
+        IssueStatus::Paused => "`dalsegno resume`",
         IssueStatus::WaitingQuota => "wait until the agent's quota resets",
         IssueStatus::WaitingQuestion | IssueStatus::WaitingApproval => "answer what is asked",
         IssueStatus::HandedOff

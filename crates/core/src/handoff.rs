@@ -26,6 +26,10 @@ const MERGE_TURNS: u32 = 1;
 impl Machine {
     /// The evidence is there: the agent is ended, then the saga runs.
     pub(crate) fn begin_handoff(&mut self, run: &Run, commit: CommitId, evidence: String) {
+        if self.has_messages(&run.issue) {
+            let Some(policy) = self.state.policy_of(&run.id) else { return };
+            return self.go_on(run, &policy, Missing::Messages);
+        }
         let saga = Some(named(&format!("{}.handoff", run.id), '.', run.merges));
         self.emit(Event::SagaStarted { run: run.id.clone(), commit, evidence, saga });
         self.set_status(&run.issue, IssueStatus::HandingOff, None, None);
@@ -194,7 +198,7 @@ impl Machine {
     #[must_use]
     pub fn is_resting(&self, effect: EffectId) -> bool {
         let run = self.state.open_effects.get(&effect).and_then(|open| self.state.runs.get(open.run.as_ref()?));
-        run.is_some_and(Run::rests)
+        run.is_some_and(|run| run.rests() || self.waits_for_answer(run))
     }
 }
 

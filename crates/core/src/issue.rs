@@ -6,6 +6,7 @@ use crate::breaker::{Breaker, held_until};
 use crate::budget::{BudgetLimit, BudgetOverride};
 use crate::ids::{CommitId, IssueId, RunId};
 use crate::ledger::ByModel;
+use crate::question::{Held, Message, Question, Start};
 use crate::run::PullRequest;
 use crate::time::Timestamp;
 use crate::usage::Usage;
@@ -284,6 +285,21 @@ pub struct IssueEntry {
     /// Why it was parked last.
     #[serde(default)]
     pub parked: Option<Parking>,
+    /// What its agent asked and nobody has answered yet.
+    #[serde(default)]
+    pub question: Option<Question>,
+    /// Words of operators that its agent hears with its next prompt, oldest first.
+    #[serde(default)]
+    pub messages: Vec<Message>,
+    /// The session that its next run can go on in.
+    #[serde(default)]
+    pub held: Option<Held>,
+    /// How its next run begins.
+    #[serde(default)]
+    pub start: Start,
+    /// Turns of its latest run, once that is over.
+    #[serde(default)]
+    pub last_turns: u32,
     /// When it was first seen.
     pub seen_at: Timestamp,
 }
@@ -308,9 +324,12 @@ impl IssueEntry {
     pub(crate) fn come_back(mut self, issue: &Issue, at: Timestamp) -> Self {
         let unchanged = self.settled.as_ref() == Some(&issue.fingerprint());
         let held = held_until(&self, at).filter(|_| self.status.is_sticky() && !unchanged);
-        if !(self.status.is_sticky() && unchanged) && held.is_none() {
+        if self.status == IssueStatus::Paused {
+            // Nobody but an operator resumes it.
+        } else if !(self.status.is_sticky() && unchanged) && held.is_none() {
             self.status = IssueStatus::Idle;
             self.reason = None;
+            self.question = None;
             self.settled = None;
             self.attempt = None;
             if self.runs > 0 {

@@ -237,6 +237,7 @@ impl Machine {
         self.activity.insert(run.clone(), self.now);
         match signal {
             Signal::Activity => {}
+            Signal::Asked { ask, question, wants } => self.asked_live(run, *ask, question, *wants),
             Signal::Usage(report) => {
                 let known = self.usage_waits.remove(run).unwrap_or_default();
                 self.usage_waits.insert(run.clone(), known.and(report.clone()));

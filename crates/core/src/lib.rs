@@ -21,9 +21,12 @@ mod ids;
 mod issue;
 mod ledger;
 mod machine;
+mod operate;
 mod policy;
+mod question;
 mod quota;
 mod recovery;
+mod rules;
 mod run;
 mod run_end;
 mod run_life;
@@ -50,11 +53,14 @@ pub use issue::{
 };
 pub use ledger::{ByModel, Cost, TurnLedger, UsageRow, day_of, next_day};
 pub use machine::{Batch, Committed, CorruptJournal, Input, Machine, Output, QueryId, SNAPSHOT_EVERY, Signal};
+pub use operate::{ActionRef, Order, Stop, StopWish};
 pub use policy::{
     AgentKind, AgentPolicy, AutoApprove, BreakerPolicy, BudgetPolicy, CodexPolicy, CommitMode, ForgePolicy,
-    HandoffPolicy, Hook, HooksPolicy, Limits, Policy, Price, QuotaPolicy, Sandbox, SandboxNetwork, TrackerPolicy,
-    WorkspacePolicy, WorkspaceStrategy,
+    HandoffPolicy, Hook, HooksPolicy, Limits, Policy, Price, QuestionPolicy, QuotaPolicy, Sandbox, SandboxNetwork,
+    TrackerPolicy, WorkspacePolicy, WorkspaceStrategy,
 };
+pub use question::{Held, Message, Question, Reply, Start, Wants};
+pub use rules::{ActionKind, Standing};
 pub use run::{Ending, Handoff, Phase, PullRequest, Run, RunOutcome, SagaProgress, SagaStep, StepState, Then};
 pub use settle::{SagaWord, SettleVerb};
 pub use state::{IllegalEvent, OpenEffect, SNAPSHOT_FORMAT, Snapshot, State};

@@ -9,7 +9,8 @@ use crate::handoff::CANCELED;
 use crate::ids::{EffectId, IssueId, PolicyHash, RunId};
 use crate::issue::IssueEntry;
 use crate::policy::Policy;
-use crate::run::{Phase, Run, SagaProgress};
+use crate::question::Wants;
+use crate::run::{Phase, SagaProgress};
 use crate::schedule::Poll;
 use crate::state::{IllegalEvent, OpenEffect, SNAPSHOT_FORMAT, Snapshot, State};
 use crate::time::Timestamp;
@@ -100,6 +101,15 @@ pub enum Signal {
     Activity,
     /// Tokens of the turn so far.
     Usage(Report),
+    /// It asks, and keeps its turn open for the answer.
+    Asked {
+        /// Number of the question in this life of the daemon.
+        ask: u64,
+        /// What it asks, at most 2 KiB.
+        question: String,
+        /// What it waits for.
+        wants: Wants,
+    },
 }
 
 /// What is to be done.
@@ -287,7 +297,7 @@ impl Machine {
     /// Every row of the projections, from the fold alone.
     #[must_use]
     pub fn views(&self) -> Vec<View> {
-        let issues = self.state.issues.values().map(|entry| View::Issue(Box::new(IssueView::of(entry, self.state.at))));
+        let issues = self.state.issues.values().map(|entry| View::Issue(Box::new(IssueView::of(&self.state, entry))));
         let runs = self.state.runs.keys().filter_map(|run| self.run_view(run));
         let usage = self.state.runs.values().flat_map(|run| UsageView::of(run, &self.state));
         let usage = usage.map(|row| View::Usage(Box::new(row)));
@@ -338,7 +348,10 @@ impl Machine {
                 }
             }
             Input::Action { caller, request } => self.act(caller, &request),
-            Input::Drain => self.draining = true,
+            Input::Drain => {
+                self.draining = true;
+                self.hold_questions();
+            }
             Input::Stopping { reason } => self.emit(Event::DaemonStopped { reason }),
             Input::Tick => {}
         }
@@ -381,7 +394,7 @@ impl Machine {
     pub fn is_quiet(&self) -> bool {
         self.pending.is_empty()
             && self.in_flight.is_none()
-            && self.state.runs.values().all(Run::rests)
+            && self.state.runs.values().all(|run| run.rests() || self.waits_for_answer(run))
             && self.state.open_effects.keys().all(|effect| self.is_resting(*effect))
             && self.state.tracker_failure.is_none()
             && self.poll.is_fresh()
@@ -406,7 +419,7 @@ impl Machine {
         let mut views: Vec<View> = Vec::new();
         for id in &touched.issues {
             views.push(match self.state.issues.get(id) {
-                Some(entry) => View::Issue(Box::new(IssueView::of(entry, self.state.at))),
+                Some(entry) => View::Issue(Box::new(IssueView::of(&self.state, entry))),
                 None => View::IssueGone(id.clone()),
             });
         }
@@ -584,6 +597,11 @@ impl Machine {
             policy: open.run.as_ref().map_or_else(|| self.state.policy(), |run| self.state.policy_of(run))?,
             workspace: entry.workspace.clone(),
             known_branch: known_branch(entry),
+            grants: open
+                .run
+                .as_ref()
+                .and_then(|run| self.state.runs.get(run))
+                .map_or_else(Vec::new, |run| run.grants.clone()),
             unwanted: self.is_unwanted(open),
             effect: open.effect.clone(),
         })

@@ -31,6 +31,9 @@ pub struct Policy {
     pub quota: QuotaPolicy,
     /// Which permission requests are answered without a person.
     pub auto_approve: AutoApprove,
+    /// Questions that wait for a person.
+    #[serde(default)]
+    pub questions: QuestionPolicy,
     /// Liquid template of the first prompt.
     pub prompt_template: String,
 }
@@ -51,6 +54,7 @@ impl Policy {
             breaker: BreakerPolicy::default(),
             quota: QuotaPolicy::default(),
             auto_approve: AutoApprove::default(),
+            questions: QuestionPolicy::default(),
             // What an empty body means (Symphony §5.4).
             prompt_template: "You are working on an issue from the configured tracker.".to_owned(),
         }
@@ -468,4 +472,17 @@ pub enum AutoApprove {
     Workspace,
     /// All.
     All,
+}
+
+/// `questions:` of WORKFLOW.md, but for what is answered without a person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuestionPolicy {
+    /// Milliseconds that a question waits for an answer before its issue parks.
+    pub expire_ms: u64,
+}
+
+impl Default for QuestionPolicy {
+    fn default() -> Self {
+        Self { expire_ms: 24 * 3_600_000 }
+    }
 }

@@ -5,6 +5,7 @@ use crate::effect::{Effect, Failure, InDoubtPolicy, Outcome, ProbeAnswer, Query}
 use crate::event::Event;
 use crate::ids::{EffectId, RunId};
 use crate::machine::{Again, Machine, Purpose};
+use crate::operate::Order;
 use crate::policy::Hook;
 use crate::run::{Ending, Phase, Run, RunOutcome, Then};
 use crate::state::OpenEffect;
@@ -66,15 +67,36 @@ impl Machine {
     }
 
     fn issue_effect_again(&mut self, id: EffectId, open: &OpenEffect) {
-        if open.attempt < ISSUE_EFFECT_TRIES {
+        // What may have been said once is not said into a turn a second time: it comes with the next prompt.
+        let once =
+            matches!(&open.effect, Effect::CarryOut { order: Order::Steer { .. } | Order::Reply { .. }, action: _ });
+        if open.attempt < ISSUE_EFFECT_TRIES && !once {
             self.intend_again(id);
         } else {
             self.abandon(id, open);
             let reason = format!("{} never came to an end", open.effect.kind());
-            if let Effect::TellSaga { action_id, correlation_id, .. } = &open.effect {
-                self.after_telling(&open.issue, (action_id, correlation_id), Err(Failure::permanent(IN_DOUBT, reason)));
-            } else {
-                self.emit(Event::WorkspaceKept { issue: open.issue.clone(), reason });
+            let unknown = |reason| Err(Failure::permanent(IN_DOUBT, reason));
+            match &open.effect {
+                Effect::TellSaga { action_id, correlation_id, .. } => {
+                    self.after_telling(&open.issue, (action_id, correlation_id), unknown(reason));
+                }
+                Effect::CarryOut { order, action } => self.after_order(&open.issue, order, action, unknown(reason)),
+                Effect::RunHook { .. } | Effect::RemoveWorkspace { .. } => {
+                    self.emit(Event::WorkspaceKept { issue: open.issue.clone(), reason });
+                }
+                Effect::PrepareWorkspace { .. }
+                | Effect::MoveIssue { .. }
+                | Effect::StartSession { .. }
+                | Effect::Prompt { .. }
+                | Effect::StopAgent
+                | Effect::Sweep
+                | Effect::CommitLeftovers
+                | Effect::FetchCommit
+                | Effect::RunCheck { .. }
+                | Effect::HandOff { .. }
+                | Effect::PushBranch { .. }
+                | Effect::BringRemote
+                | Effect::Comment { .. } => {}
             }
         }
     }
@@ -83,6 +105,9 @@ impl Machine {
     pub(crate) fn doubt(&mut self, id: EffectId, open: &OpenEffect, reason: String) {
         let (issue, run) = (open.issue.clone(), open.run.clone());
         self.emit(Event::EffectInDoubt { effect_id: id, issue, run, reason: reason.clone() });
+        if let (Effect::Prompt { .. }, Some(run)) = (&open.effect, &open.run) {
+            self.withdraw_question(run);
+        }
         let Some(run) = open.run.as_ref().and_then(|run| self.state.runs.get(run)).cloned() else {
             self.issue_effect_again(id, open);
             return;
@@ -166,6 +191,12 @@ impl Machine {
                     self.end_outdated_handoff(&run);
                 }
             }
+            return;
+        }
+        let asks = self.state.issues.get(&run.issue).is_some_and(|entry| entry.question.is_some());
+        if run.phase == Phase::Prompting && asks {
+            // The answer goes into the session with a next run.
+            self.hold_for_answer(id);
             return;
         }
         let mut launch = matches!(run.phase, Phase::Prompting);

@@ -6,6 +6,9 @@ use crate::budget::BudgetLimit;
 use crate::effect::{Failure, PromptSpec};
 use crate::ids::{CommitId, IssueId, PolicyHash, RunId, SessionId};
 use crate::ledger::TurnLedger;
+use crate::operate::StopWish;
+use crate::policy::AgentKind;
+use crate::question::{Held, Message};
 use crate::time::Timestamp;
 use crate::usage::Usage;
 
@@ -41,6 +44,18 @@ pub struct Run {
     pub turn_open: bool,
     /// What the next prompt says, when that was decided before the agent was there to hear it.
     pub next_prompt: Option<PromptSpec>,
+    /// Turns that its session had in an earlier run.
+    #[serde(default)]
+    pub taken_over: u32,
+    /// Permissions that operators gave in its session, in the words in which they were asked for.
+    #[serde(default)]
+    pub grants: Vec<String>,
+    /// Words of operators that the agent took in its open turn.
+    #[serde(default)]
+    pub heard: Vec<Message>,
+    /// How operators want it stopped, in the order in which they said so.
+    #[serde(default)]
+    pub stops: Vec<StopWish>,
     /// Turns that were cut, or whose prompt was sent again: by our own restart, or by the end of the agent.
     pub cut_turns: u32,
     /// Times that the outcome of something was unknown while the daemon lived.
@@ -90,6 +105,10 @@ impl Run {
             counted_turns: 0,
             turn_open: false,
             next_prompt: None,
+            taken_over: 0,
+            grants: Vec::new(),
+            heard: Vec::new(),
+            stops: Vec::new(),
             cut_turns: 0,
             doubts: 0,
             sweeping: false,
@@ -105,6 +124,29 @@ impl Run {
 }
 
 impl Run {
+    /// It goes on in a session of an earlier run.
+    pub(crate) fn take_over(&mut self, held: Held) {
+        let Held { session, agent: _, turns, counted_turns, session_total, grants } = held;
+        self.session = Some(session);
+        self.taken_over = turns;
+        self.counted_turns = counted_turns;
+        self.ledger.session_total = session_total;
+        self.grants = grants;
+        self.next_prompt = Some(PromptSpec::Resumed);
+    }
+
+    /// Its session, for a later run.
+    pub(crate) fn held(&self, agent: AgentKind) -> Option<Held> {
+        Some(Held {
+            session: self.session.clone()?,
+            agent,
+            turns: self.taken_over.saturating_add(self.turn),
+            counted_turns: self.counted_turns,
+            session_total: self.ledger.session_total,
+            grants: self.grants.clone(),
+        })
+    }
+
     /// From the pivot's intent on, reconciliation leaves the run alone.
     #[must_use]
     pub fn past_pivot(&self) -> bool {
@@ -264,6 +306,12 @@ pub enum Then {
     },
     /// A next run after a clean end without a handoff.
     Continue,
+    /// Held by an operator; its session is kept.
+    Pause,
+    /// Stopped by an operator.
+    Cancel,
+    /// Its question waits for an answer; its session is kept.
+    Ask,
     /// Nothing; the tracker decides.
     Release {
         /// The issue is terminal: its workspace goes if nothing would be lost.

@@ -8,6 +8,7 @@ use crate::ids::{EffectId, IssueId, RunId};
 use crate::issue::{IssueStatus, state_in};
 use crate::machine::Machine;
 use crate::policy::Hook;
+use crate::question::{Question, asked};
 use crate::recovery::IN_DOUBT;
 use crate::run::{Ending, Phase, Run, RunOutcome, Then};
 use crate::state::OpenEffect;
@@ -143,6 +144,7 @@ impl Machine {
             | Effect::RunCheck { .. }
             | Effect::HandOff { .. }
             | Effect::TellSaga { .. }
+            | Effect::CarryOut { .. }
             | Effect::PushBranch { .. }
             | Effect::BringRemote
             | Effect::Comment { .. }
@@ -183,7 +185,6 @@ impl Machine {
     pub(crate) fn finish(&mut self, id: &RunId) {
         let Some(run) = self.state.runs.get(id).cloned() else { return };
         let Some(ending) = run.ending.clone() else { return };
-        let issue = run.issue.clone();
         self.emit(Event::RunEnded {
             run: id.clone(),
             outcome: ending.outcome,
@@ -191,30 +192,46 @@ impl Machine {
             evidence: run.evidence.clone(),
         });
         self.poll_soon();
-        match ending.then {
+        self.let_go(&run, &ending);
+        self.end_stops(&run);
+    }
+
+    /// What becomes of the issue of a run that is over.
+    fn let_go(&mut self, run: &Run, ending: &Ending) {
+        let (id, issue) = (&run.id, &run.issue);
+        match ending.then.clone() {
             Then::HandedOff => {
-                self.set_status(&issue, IssueStatus::HandedOff, Some("the branch is handed over"), None);
-                self.complete_if_terminal(&issue);
+                self.set_status(issue, IssueStatus::HandedOff, Some("the branch is handed over"), None);
+                self.complete_if_terminal(issue);
             }
-            Then::Park { detail, limit } => self.park_issue(&issue, Some(id), &ending.reason, detail, limit),
+            Then::Park { detail, limit } => self.park_issue(issue, Some(id), &ending.reason, detail, limit),
+            Then::Pause => self.set_status(issue, IssueStatus::Paused, Some(&ending.reason), None),
+            Then::Cancel => self.set_status(issue, IssueStatus::Canceled, Some(&ending.reason), None),
+            Then::Ask => {
+                let question = self.state.issues.get(issue).and_then(|entry| entry.question.clone());
+                match question {
+                    Some(Question { text, expires_at, .. }) => {
+                        self.set_status(issue, IssueStatus::WaitingQuestion, Some(&asked(&text)), Some(expires_at));
+                    }
+                    None => self.go_on_in_session(issue, "answered"),
+                }
+            }
             Then::Continue => {
                 let due = self.now.after_ms(CONTINUATION_MS);
-                self.wait_or_park(&issue, id, due, &ending.reason, IssueStatus::WaitingRetry);
+                self.wait_or_park(issue, id, due, &ending.reason, IssueStatus::WaitingRetry);
             }
-            Then::WaitQuota { until } => {
-                self.wait_or_park(&issue, id, until, &ending.reason, IssueStatus::WaitingQuota)
-            }
+            Then::WaitQuota { until } => self.wait_or_park(issue, id, until, &ending.reason, IssueStatus::WaitingQuota),
             Then::RetryAfterFailure { not_before } => {
-                if ending.outcome == RunOutcome::Failed && self.stop_same_failure(&issue, id) {
+                if ending.outcome == RunOutcome::Failed && self.stop_same_failure(issue, id) {
                     return;
                 }
-                let due = self.backoff(&issue, &run).max(not_before.unwrap_or_default());
-                self.wait_or_park(&issue, id, due, &ending.reason, IssueStatus::WaitingRetry);
+                let due = self.backoff(issue, run).max(not_before.unwrap_or_default());
+                self.wait_or_park(issue, id, due, &ending.reason, IssueStatus::WaitingRetry);
             }
             Then::Release { clean_up } => {
-                self.set_status(&issue, IssueStatus::Idle, Some(&ending.reason), None);
+                self.set_status(issue, IssueStatus::Idle, Some(&ending.reason), None);
                 if clean_up {
-                    self.clean_up(&issue);
+                    self.clean_up(issue);
                 }
             }
         }

@@ -140,6 +140,7 @@ impl Machine {
             // They have their place elsewhere: at the end of a run, in journals of older versions, and between runs.
             Effect::HandOff { .. }
             | Effect::TellSaga { .. }
+            | Effect::CarryOut { .. }
             | Effect::PushBranch { .. }
             | Effect::Comment { .. }
             | Effect::RemoveWorkspace { .. } => {}
@@ -165,6 +166,7 @@ impl Machine {
             | Effect::RunCheck { .. }
             | Effect::HandOff { .. }
             | Effect::TellSaga { .. }
+            | Effect::CarryOut { .. }
             | Effect::PushBranch { .. }
             | Effect::BringRemote
             | Effect::Comment { .. }
@@ -331,6 +333,10 @@ impl Machine {
             self.go_on(run, policy, Missing::StillActive);
             return;
         };
+        if self.has_messages(&run.issue) {
+            self.go_on(run, policy, Missing::Messages);
+            return;
+        }
         let dirty = !work.uncommitted.is_empty();
         if !work.has_commits {
             self.go_on(run, policy, Missing::NoCommit);
@@ -379,7 +385,7 @@ impl Machine {
     }
 
     /// The same session goes on, unless the run had all its turns.
-    fn go_on(&mut self, run: &Run, policy: &Policy, missing: Missing) {
+    pub(crate) fn go_on(&mut self, run: &Run, policy: &Policy, missing: Missing) {
         let turns = self.state.runs.get(&run.id).map_or(0, |run| run.counted_turns);
         if self.stop_without_progress(&run.id, policy, &missing_text(&missing)) {
             return;
@@ -400,6 +406,7 @@ impl Machine {
             (Effect::TellSaga { action_id, correlation_id, .. }, result) => {
                 self.after_telling(issue, (action_id, correlation_id), result);
             }
+            (Effect::CarryOut { order, action }, result) => self.after_order(issue, order, action, result),
             (Effect::RunHook { hook }, result) => {
                 let failure = result.err();
                 self.emit(Event::HookEnded { issue: issue.clone(), run: None, hook: *hook, failure });
@@ -455,5 +462,6 @@ fn missing_text(missing: &Missing) -> String {
         Missing::CheckFailed { command, output_tail } => format!("the check `{command}` fails: {output_tail}"),
         Missing::Diverged { remote } => format!("the remote's branch is at {remote}, which is not merged"),
         Missing::StillActive => "the issue is active".to_owned(),
+        Missing::Messages => "words of an operator wait for the agent".to_owned(),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::breaker::reopened_too_often;
 use crate::budget::BudgetLimit;
-use crate::effect::{Failure, Query};
+use crate::effect::{Effect, Failure, Query};
 use crate::event::Event;
 use crate::explain::{Check, Failing, has_labels};
 use crate::ids::{IssueId, RunId};
@@ -53,6 +53,7 @@ impl Machine {
         self.end_suspensions();
         self.end_holds();
         self.end_late_runs();
+        self.expire_questions();
         if self.held_day.is_some_and(|day| day < day_of(self.now)) {
             self.held_day = None;
             self.poll_soon();
@@ -76,7 +77,14 @@ impl Machine {
             .filter_map(|entry| entry.due_at);
         let again = self.assess_again.values().chain(self.probe_again.values()).map(|again| again.due_at);
         let day = self.held_day.map(|_| next_day(self.now));
-        let governed = [self.reports_due(), self.suspensions_due(), self.holds_due(), self.budget_due(), day];
+        let governed = [
+            self.reports_due(),
+            self.suspensions_due(),
+            self.holds_due(),
+            self.budget_due(),
+            self.questions_due(),
+            day,
+        ];
         let dues = retries.chain(poll).chain(again).chain(self.stall_due());
         dues.chain(governed.into_iter().flatten()).min()
     }
@@ -271,7 +279,12 @@ impl Machine {
 
     fn reconcile_waiting(&mut self, id: &IssueId, terminal: bool, wanted: bool) {
         let Some(entry) = self.state.issues.get(id) else { return };
-        let waits = matches!(entry.status, IssueStatus::Queued | IssueStatus::WaitingRetry | IssueStatus::WaitingQuota);
+        let waits = matches!(
+            entry.status,
+            IssueStatus::Queued | IssueStatus::WaitingRetry | IssueStatus::WaitingQuota | IssueStatus::WaitingQuestion
+        );
+        // What an operator holds stays held, unless there is nothing left to do.
+        let waits = waits || (terminal && entry.status == IssueStatus::Paused);
         if waits && !wanted {
             let reason = if terminal { "the tracker says terminal" } else { "not wanted by the tracker" };
             self.set_status(id, IssueStatus::Idle, Some(reason), None);
@@ -284,24 +297,26 @@ impl Machine {
     /// Removes the issue's workspace if nothing would be lost; keeps it otherwise.
     pub(crate) fn clean_up(&mut self, id: &IssueId) {
         let Some(entry) = self.state.issues.get(id) else { return };
-        if entry.workspace.is_none() || entry.workspace_kept || self.has_issue_effect(id) {
+        if entry.workspace.is_none() || entry.workspace_kept || self.is_being_removed(id) {
             return;
         }
         let Some(policy) = self.state.policy() else { return };
         let handed_off = entry.handed_off.clone();
         let round = self.state.effect_count;
         if policy.hooks.script(Hook::BeforeRemove).is_some() {
-            self.intend(
-                id,
-                None,
-                &format!("before_remove/{round}"),
-                crate::effect::Effect::RunHook { hook: Hook::BeforeRemove },
-            );
+            self.intend(id, None, &format!("before_remove/{round}"), Effect::RunHook { hook: Hook::BeforeRemove });
         } else {
-            self.intend(id, None, &format!("remove/{round}"), crate::effect::Effect::RemoveWorkspace { handed_off });
+            self.intend(id, None, &format!("remove/{round}"), Effect::RemoveWorkspace { handed_off });
         }
     }
 
+    /// Something is done to the issue's workspace.
+    pub(crate) fn is_being_removed(&self, id: &IssueId) -> bool {
+        let removes = |effect: &Effect| matches!(effect, Effect::RunHook { .. } | Effect::RemoveWorkspace { .. });
+        self.state.open_effects.values().any(|open| open.issue == *id && open.run.is_none() && removes(&open.effect))
+    }
+
+    /// Something is done for the issue between its runs.
     pub(crate) fn has_issue_effect(&self, id: &IssueId) -> bool {
         self.state.open_effects.values().any(|open| open.issue == *id && open.run.is_none())
     }
@@ -312,6 +327,7 @@ impl Machine {
             .issues
             .values()
             .filter(|entry| entry.status == IssueStatus::Completed && entry.workspace.is_none())
+            .filter(|entry| !self.has_issue_effect(&entry.issue.id))
             .map(|entry| (entry.seen_at, entry.issue.id.clone()))
             .collect();
         if completed.len() > COMPLETED_KEPT {
@@ -362,7 +378,7 @@ impl Machine {
             }
         }
         for id in dropped {
-            let held = self.draining || self.state.workflow_failure.is_some();
+            let held = self.draining || self.state.drained || self.state.workflow_failure.is_some();
             if !held {
                 self.set_status(&id, IssueStatus::Idle, Some("not eligible any more"), None);
             }
@@ -406,7 +422,7 @@ impl Machine {
                 | IssueStatus::HandingOff
                 | IssueStatus::WaitingRetry
                 | IssueStatus::WaitingQuota
-        ) && !(self.draining && entry.status == IssueStatus::Queued)
+        ) && !((self.draining || self.state.drained) && entry.status == IssueStatus::Queued)
     }
 
     pub(crate) fn set_status(
@@ -428,7 +444,7 @@ impl Machine {
             .state
             .runs
             .values()
-            .filter(|run| run.phase == Phase::Prompting)
+            .filter(|run| run.phase == Phase::Prompting && !self.waits_for_answer(run))
             .filter_map(|run| {
                 let limit = self.stall_limit(&run.id)?;
                 let silent = self.now.since_ms(*self.activity.get(&run.id)?);
@@ -455,7 +471,7 @@ impl Machine {
         self.state
             .runs
             .values()
-            .filter(|run| run.phase == Phase::Prompting)
+            .filter(|run| run.phase == Phase::Prompting && !self.waits_for_answer(run))
             .filter_map(|run| Some(self.activity.get(&run.id)?.after_ms(self.stall_limit(&run.id)? + 1)))
             .min()
     }

@@ -175,7 +175,7 @@ impl Machine {
     ) {
         let (action_id, correlation_id, issue) = (action_id.to_owned(), correlation_id.to_owned(), Some(issue.clone()));
         self.emit(match result {
-            Ok(_) => Event::ActionCompleted { action_id, correlation_id, issue },
+            Ok(_) => Event::ActionCompleted { action_id, correlation_id, issue, note: None },
             Err(failure) => Event::ActionFailed { action_id, correlation_id, issue, failure },
         });
     }
@@ -198,7 +198,7 @@ fn question(handoff: &Handoff) -> Option<(SagaStep, String, crate::time::Timesta
     })
 }
 
-fn only(payload: &Value, allowed: &[&str]) -> Result<(), Refusal> {
+pub(crate) fn only(payload: &Value, allowed: &[&str]) -> Result<(), Refusal> {
     let fields = match payload {
         Value::Null => return Ok(()),
         Value::Object(fields) => fields,
@@ -215,11 +215,20 @@ fn only(payload: &Value, allowed: &[&str]) -> Result<(), Refusal> {
     }
 }
 
-fn texts(payload: &Value, name: &str) -> Result<Option<String>, Refusal> {
+pub(crate) fn texts(payload: &Value, name: &str) -> Result<Option<String>, Refusal> {
     match payload.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) if text.len() <= WORDS && !text.contains(char::is_control) => Ok(Some(text.clone())),
         Some(_) => Err(refusal("invalid_payload", format!("{name} is no plain text of at most {WORDS} bytes"))),
+    }
+}
+
+/// Words of an operator, over several lines if need be.
+pub(crate) fn prose(payload: &Value, name: &str, limit: usize) -> Result<String, Refusal> {
+    let plain = |text: &str| !text.contains(|letter: char| letter.is_control() && letter != '\n' && letter != '\t');
+    match payload.get(name) {
+        Some(Value::String(text)) if !text.trim().is_empty() && text.len() <= limit && plain(text) => Ok(text.clone()),
+        _ => Err(refusal("invalid_payload", format!("{name} is no plain text of 1 to {limit} bytes"))),
     }
 }
 

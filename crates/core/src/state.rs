@@ -15,6 +15,7 @@ use crate::ids::{EffectId, IssueId, PolicyHash, RunId};
 use crate::issue::{IssueEntry, IssueStatus, Parking, normalized_state};
 use crate::ledger::{Booked, ByModel, book, day_of};
 use crate::policy::{AgentKind, Hook, Policy};
+use crate::question::{Question, Reply, Start};
 use crate::run::{Handoff, Phase, Run, RunOutcome, SagaStep, StepState, Then};
 use crate::time::Timestamp;
 use crate::usage::Usage;
@@ -71,6 +72,9 @@ pub struct State {
     /// The last refused ones.
     #[serde(default)]
     pub refusals: VecDeque<Receipt>,
+    /// An operator wants no new work to be taken.
+    #[serde(default)]
+    pub drained: bool,
     /// Until when no run of these kinds of agents starts.
     #[serde(default)]
     pub suspended: BTreeMap<AgentKind, Timestamp>,
@@ -139,8 +143,34 @@ impl State {
             Event::DaemonStopped { .. }
             | Event::CheckEnded { .. }
             | Event::RateLimited { .. }
-            | Event::QuestionAsked { .. }
             | Event::SagaEnded { .. } => {}
+            Event::QuestionAsked { run, question, wants, live, expires_at } => {
+                let issue = self.run(run)?.issue.clone();
+                // Older versions parked with it at once.
+                if let Some(expires_at) = *expires_at {
+                    let (text, wants, live) = (question.clone(), *wants, *live);
+                    self.entry(&issue)?.question = Some(Question { text, wants, live, asked_at: at, expires_at });
+                }
+            }
+            Event::QuestionWithdrawn { run } => {
+                let issue = self.run(run)?.issue.clone();
+                self.entry(&issue)?.question = None;
+            }
+            Event::QuestionExpired { issue } => self.entry(issue)?.question = None,
+            Event::QuestionAnswered { issue, reply, by: _, action_id: _ } => {
+                let entry = self.entry(issue)?;
+                let Some(question) = entry.question.take() else {
+                    return Err(format!("issue {issue} has no question"));
+                };
+                if *reply == Reply::Granted && question.live.is_none() {
+                    entry.grant(question.text);
+                }
+            }
+            Event::MessageQueued { issue, message } => self.entry(issue)?.messages.push(message.clone()),
+            Event::MessageHeard { run, message } => self.run(run)?.heard.push(message.clone()),
+            Event::StopAsked { run, wish } => self.run(run)?.stops.push(wish.clone()),
+            Event::StartPlanned { issue, start } => self.entry(issue)?.start = *start,
+            Event::Drained { on, action_id: _ } => self.drained = *on,
             Event::BranchDiverged { run, remote: _ } => {
                 let run = self.run(run)?;
                 run.handoff = None;
@@ -227,6 +257,11 @@ impl State {
                     limits: BudgetOverride::default(),
                     breaker: Breaker::default(),
                     parked: None,
+                    question: None,
+                    messages: Vec::new(),
+                    held: None,
+                    start: Start::New,
+                    last_turns: 0,
                     seen_at: at,
                 };
                 let entry = match self.gone.remove(&issue.id) {
@@ -252,6 +287,9 @@ impl State {
                 entry.status = *to;
                 entry.reason.clone_from(reason);
                 entry.due_at = *due_at;
+                if !matches!(to, IssueStatus::WaitingQuestion | IssueStatus::Running) {
+                    entry.question = None;
+                }
                 // A settled issue that is only told a time stays settled as it was.
                 if to.is_sticky() && from != to {
                     entry.settled = Some(entry.issue.fingerprint());
@@ -313,6 +351,7 @@ impl State {
                 run.turn = *turn;
                 run.turn_open = true;
                 run.next_prompt = None;
+                run.heard.clear();
                 run.tool_digest = None;
                 run.cut_turns += u32::from(*repeated);
                 run.ledger.started(run.session.clone(), *repeated, day_of(at), run.turn_usage);
@@ -323,6 +362,7 @@ impl State {
             Event::TurnEnded { run, turn: _, turn_outcome, summary: _, cut } => {
                 let run = self.run(run)?;
                 run.turn_open = false;
+                run.heard.clear();
                 let whole = match turn_outcome {
                     TurnOutcome::Completed | TurnOutcome::RateLimited { .. } | TurnOutcome::Asked { .. } => true,
                     TurnOutcome::Failed { .. } | TurnOutcome::Interrupted => false,
@@ -387,6 +427,12 @@ impl State {
                 {
                     entry.unsure_move = None;
                 }
+                if let (Effect::Prompt { messages, .. }, Outcome::Failed { .. }) = (&open.effect, outcome)
+                    && let Some(entry) = self.issues.get_mut(&open.issue)
+                {
+                    // Nobody heard them, as far as is known.
+                    entry.messages.splice(0..0, messages.iter().cloned());
+                }
                 match outcome {
                     Outcome::InDoubt { .. } => return Err(format!("effect {effect_id} cannot end in doubt")),
                     Outcome::Done { output: EffectOutput::TurnEnded { tool_digest, .. } } => {
@@ -442,6 +488,10 @@ impl State {
             return Err(format!("epoch {epoch} does not follow {}", self.epoch));
         }
         self.epoch = epoch;
+        // Whoever waited for an answer is gone.
+        for question in self.issues.values_mut().filter_map(|entry| entry.question.as_mut()) {
+            question.live = None;
+        }
         for run in self.runs.values_mut() {
             run.attached = false;
             run.sweeping = true;
@@ -461,6 +511,7 @@ impl State {
             return Err(format!("policy {policy} is unknown"));
         }
         self.run_count += 1;
+        let agent = self.policies.get(policy).map(|policy| policy.agent.kind);
         let entry = self.entry(issue)?;
         if let Some(live) = &entry.current_run {
             return Err(format!("issue {issue} has the live run {live}"));
@@ -468,8 +519,20 @@ impl State {
         entry.current_run = Some(run.clone());
         entry.last_run = Some(run.clone());
         entry.attempt = attempt;
-        entry.runs += 1;
-        let new = Run::new(run.clone(), issue.clone(), attempt, policy.clone(), at);
+        let mut new = Run::new(run.clone(), issue.clone(), attempt, policy.clone(), at);
+        let held = entry.held.take();
+        match (std::mem::take(&mut entry.start), held) {
+            (Start::Resume, Some(held)) if Some(held.agent) == agent => new.take_over(held),
+            (Start::Resume, Some(held)) => {
+                new.next_prompt = Some(PromptSpec::Rehydrate { attempt, turns: held.turns });
+                entry.runs += 1;
+            }
+            (Start::Rehydrate, _) => {
+                new.next_prompt = Some(PromptSpec::Rehydrate { attempt, turns: entry.last_turns });
+                entry.runs += 1;
+            }
+            (Start::New, _) | (Start::Resume, None) => entry.runs += 1,
+        }
         if self.runs.insert(run.clone(), new).is_some() {
             return Err(format!("run {run} started before"));
         }
@@ -484,8 +547,10 @@ impl State {
             return Err(format!("effect {} of run {} is open", effect.0, run.id));
         }
         self.run_ms = self.run_ms.saturating_add(at.since_ms(run.started_at));
+        let agent = self.policies.get(&run.policy).map(|policy| policy.agent.kind);
         let entry = self.entry(&run.issue)?;
         entry.current_run = None;
+        entry.last_turns = run.taken_over.saturating_add(run.turn);
         entry.run_ms = entry.run_ms.saturating_add(at.since_ms(run.started_at));
         if let Some(ending) = &run.ending {
             match (ending.outcome, &ending.then) {
@@ -499,7 +564,8 @@ impl State {
             Some(Then::RetryAfterFailure { .. }) => entry.attempt = Some(run.attempt.unwrap_or(0) + 1),
             Some(Then::WaitQuota { .. }) => entry.attempt = Some(run.attempt.unwrap_or(0).max(1)),
             Some(Then::Continue) => entry.attempt = Some(1),
-            Some(Then::HandedOff | Then::Release { .. } | Then::Park { .. }) => {}
+            Some(Then::Pause | Then::Ask) => entry.held = agent.and_then(|agent| run.held(agent)),
+            Some(Then::HandedOff | Then::Release { .. } | Then::Park { .. } | Then::Cancel) => {}
             None => return Err(format!("run {} ends without a reason", run.id)),
         }
         self.drop_unused_policies();
@@ -586,6 +652,10 @@ impl State {
             effect: effect.clone(),
             in_doubt: false,
         };
+        if let (Effect::Prompt { messages, .. }, 1) = (effect, attempt) {
+            let heard: Vec<&str> = messages.iter().map(|message| message.action_id.as_str()).collect();
+            self.entry(issue)?.messages.retain(|message| !heard.contains(&message.action_id.as_str()));
+        }
         self.open_effects.insert(id, open);
         Ok(())
     }

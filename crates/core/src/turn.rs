@@ -11,6 +11,7 @@ use crate::effect::{Effect, EffectOutput, Failure, Outcome, PromptSpec, SessionS
 use crate::event::Event;
 use crate::ids::{EffectId, RunId, SessionId};
 use crate::machine::Machine;
+use crate::question::Message;
 use crate::run::{Phase, Run};
 use crate::state::OpenEffect;
 use crate::usage::{Report, Usage};
@@ -50,7 +51,10 @@ impl Machine {
 
     pub(crate) fn after_launch(&mut self, run: &Run, session: SessionId, how: SessionStart, total: Option<Usage>) {
         let id = run.id.clone();
+        // A report that still waits is of the session that was, not of the one that comes.
+        self.count_waiting(&id);
         let prompt = self.prompt_in_doubt(&id);
+        self.queue_heard(run, how);
         match how {
             SessionStart::New => self.emit(Event::SessionStarted { run: id.clone(), session }),
             SessionStart::Gone => self.emit(Event::SessionRehydrated { run: id.clone(), session }),
@@ -61,6 +65,7 @@ impl Machine {
                 }
             }
         }
+        let turns = run.taken_over.saturating_add(run.turn);
         match (prompt, how) {
             (Some((effect, open)), SessionStart::ResumedPromptMissing) => self.repeat_prompt(&id, effect, &open),
             (Some((effect, open)), SessionStart::ResumedPromptFound) => {
@@ -79,10 +84,10 @@ impl Machine {
                 let failure = Failure::retryable("session_gone", "the session that the prompt was sent to is gone");
                 self.conclude(effect, &open, Outcome::Failed { failure });
                 self.end_turn(run, TurnOutcome::Interrupted, Report::default(), String::new(), true);
-                self.next_turn(&id, PromptSpec::Rehydrate { attempt: run.attempt, turns: run.turn });
+                self.next_turn(&id, PromptSpec::Rehydrate { attempt: run.attempt, turns });
             }
-            (None, SessionStart::Gone) if run.turn > 0 => {
-                self.next_turn(&id, PromptSpec::Rehydrate { attempt: run.attempt, turns: run.turn });
+            (None, SessionStart::Gone) if turns > 0 => {
+                self.next_turn(&id, PromptSpec::Rehydrate { attempt: run.attempt, turns });
             }
             (None, _) => {
                 let prompt = run.next_prompt.clone().unwrap_or(match run.turn {
@@ -91,6 +96,18 @@ impl Machine {
                 });
                 self.next_turn(&id, prompt);
             }
+        }
+    }
+
+    /// Words that the agent took in a turn that is lost are said again.
+    fn queue_heard(&mut self, run: &Run, how: SessionStart) {
+        let lost = match how {
+            SessionStart::New | SessionStart::Gone | SessionStart::ResumedPromptMissing => true,
+            SessionStart::Resumed | SessionStart::ResumedPromptFound => false,
+        };
+        for message in run.heard.iter().filter(|_| lost) {
+            let message = Message { unsure: true, ..message.clone() };
+            self.emit(Event::MessageQueued { issue: run.issue.clone(), message });
         }
     }
 
@@ -151,11 +168,12 @@ impl Machine {
             return;
         }
         let Some(run) = self.state.runs.get(id) else { return };
-        let turn = run.turn + 1;
+        let (turn, issue) = (run.turn + 1, run.issue.clone());
         // Silence is measured from the moment that this prompt goes out.
         self.activity.remove(id);
         self.emit(Event::TurnStarted { run: id.clone(), turn, repeated: false });
-        self.begin(id, Phase::Prompting, &format!("prompt/{turn}"), Effect::Prompt { turn, prompt });
+        let messages = self.state.issues.get(&issue).map_or_else(Vec::new, |entry| entry.messages.clone());
+        self.begin(id, Phase::Prompting, &format!("prompt/{turn}"), Effect::Prompt { turn, prompt, messages });
     }
 
     pub(crate) fn after_turn(&mut self, run: &Run, turn: TurnOutcome, report: Report, summary: String) {
@@ -168,10 +186,7 @@ impl Machine {
             }
             TurnOutcome::Failed { failure } => self.fail_run(&run.id, &failure),
             TurnOutcome::RateLimited { reset_at } => self.refused(&run.id, reset_at),
-            TurnOutcome::Asked { question } => {
-                self.emit(Event::QuestionAsked { run: run.id.clone(), question: question.clone() });
-                self.park_run(&run.id, "question_asked", question);
-            }
+            TurnOutcome::Asked { question, wants } => self.asked_with_the_end(&run.id, question, wants),
             TurnOutcome::Interrupted => {
                 let failure = Failure::retryable("turn_interrupted", "the agent ended its turn without being through");
                 self.fail_run(&run.id, &failure);
@@ -187,6 +202,7 @@ impl Machine {
         summary: String,
         cut: bool,
     ) {
+        self.withdraw_question(&run.id);
         let waiting = self.usage_waits.remove(&run.id).unwrap_or_default();
         let Some(live) = self.state.runs.get(&run.id).filter(|live| live.turn_open) else { return };
         let (turn, Report { usage, model }) = (live.turn, waiting.and(report));

@@ -6,6 +6,8 @@ use crate::effect::Failure;
 use crate::ids::{CommitId, IssueId, PolicyHash, RunId, SessionId};
 use crate::issue::{Issue, IssueEntry, IssueStatus, Workspace};
 use crate::ledger::UsageRow;
+use crate::question::Question;
+use crate::rules::{ActionKind, Standing};
 use crate::run::{Ending, Handoff, Phase, PullRequest, Run, RunOutcome};
 use crate::state::State;
 use crate::time::Timestamp;
@@ -49,6 +51,12 @@ pub struct IssueView {
     /// The pull request that its work goes into.
     #[serde(default)]
     pub pull_request: Option<PullRequest>,
+    /// What its agent asked and nobody has answered yet.
+    #[serde(default)]
+    pub question: Option<Question>,
+    /// The actions that would be accepted on it.
+    #[serde(default)]
+    pub allowed_actions: Vec<ActionKind>,
     /// Tokens of all its runs.
     pub usage: Usage,
     /// When it was first seen.
@@ -139,7 +147,7 @@ pub struct DaemonView {
 }
 
 impl IssueView {
-    pub(crate) fn of(entry: &IssueEntry, at: Timestamp) -> Self {
+    pub(crate) fn of(state: &State, entry: &IssueEntry) -> Self {
         let IssueEntry {
             issue,
             status,
@@ -166,6 +174,11 @@ impl IssueView {
             limits: _,
             breaker: _,
             parked: _,
+            question,
+            messages: _,
+            held: _,
+            start: _,
+            last_turns: _,
             seen_at,
         } = entry.clone();
         Self {
@@ -178,9 +191,12 @@ impl IssueView {
             current_run,
             handed_off,
             pull_request,
+            question,
+            // Whether a question has expired by now is no business of a row that is written once.
+            allowed_actions: Standing::of(state, entry, Timestamp::default()).allowed(),
             usage,
             seen_at,
-            changed_at: at,
+            changed_at: state.at,
         }
     }
 }
@@ -212,6 +228,10 @@ impl RunView {
             counted_turns: _,
             turn_open: _,
             next_prompt: _,
+            taken_over: _,
+            grants: _,
+            heard: _,
+            stops: _,
             cut_turns,
             doubts: _,
             sweeping: _,

@@ -82,6 +82,17 @@ pub(crate) fn tell(event: &Event) -> Option<(Tone, String)> {
         "agent_resumed" => (Good, format!("the quota of {} is reset", clean(facts.word("agent")))),
         "rate_limited" => (Odd, "the model's provider refuses for a while".to_owned()),
         "question_asked" => (Odd, format!("the agent asks: {}", facts.foreign("question"))),
+        "question_withdrawn" => (Plain, "the agent does not wait for an answer any more".to_owned()),
+        "question_expired" => (Bad, "nobody answered in time".to_owned()),
+        "question_answered" => (Good, format!("{} answered", facts.foreign("by"))),
+        "message_queued" => (Plain, format!("{} tells the agent with its next prompt", words_of(&facts))),
+        "message_heard" => (Plain, format!("{} told the agent", words_of(&facts))),
+        "stop_asked" => match facts.inner("wish", "stop") {
+            "pause" => (Plain, "an operator pauses it".to_owned()),
+            _ => (Plain, "an operator cancels it".to_owned()),
+        },
+        "drained" if facts.flag("on") => (Odd, "no new work is taken".to_owned()),
+        "drained" => (Plain, "new work is taken again".to_owned()),
         "check_ended" if facts.flag("passed") => {
             (Good, format!("check `{}` passes on a clean checkout", facts.foreign("command")))
         }
@@ -90,6 +101,7 @@ pub(crate) fn tell(event: &Event) -> Option<(Tone, String)> {
             "no_commit" => (Odd, "nothing is committed yet: the agent gets another turn".to_owned()),
             "uncommitted" => (Odd, "files are not committed: the agent gets another turn".to_owned()),
             "check_failed" => (Plain, "the agent gets another turn, with the check's output".to_owned()),
+            "messages" => (Plain, "an operator has something to say: the agent gets another turn".to_owned()),
             "diverged" => (Odd, "what somebody else pushed is not merged: the agent gets another turn".to_owned()),
             _ => return None,
         },
@@ -116,6 +128,11 @@ pub(crate) fn tell(event: &Event) -> Option<(Tone, String)> {
     Some((tone, text))
 }
 
+/// Who says something to the agent.
+fn words_of(facts: &Facts<'_>) -> String {
+    short(&clean(facts.inner("message", "by")), FOREIGN)
+}
+
 /// Only what no other event tells.
 fn status(facts: &Facts<'_>) -> Option<(Tone, String)> {
     Some(match facts.word("to") {
@@ -123,6 +140,7 @@ fn status(facts: &Facts<'_>) -> Option<(Tone, String)> {
         "waiting_retry" => (Tone::Odd, facts.with_reason("tries again later")),
         "waiting_quota" => (Tone::Odd, "waits for the quota".to_owned()),
         "waiting_question" | "waiting_approval" => (Tone::Bad, "waits for an answer".to_owned()),
+        "paused" => (Tone::Odd, "paused".to_owned()),
         "failed" => (Tone::Bad, facts.with_reason("failed")),
         "canceled" => (Tone::Odd, facts.with_reason("canceled")),
         "completed" => (Tone::Good, "the tracker says that it is done".to_owned()),
@@ -286,7 +304,7 @@ mod tests {
     }
 
     /// Kinds that are there for machines: other events tell what came of them.
-    const QUIET: [&str; 9] = [
+    const QUIET: [&str; 10] = [
         "effect_ended",
         "effect_intended",
         "issue_changed",
@@ -294,6 +312,7 @@ mod tests {
         "progress",
         "run_ending",
         "run_phase",
+        "start_planned",
         "usage",
         "workflow_loaded",
     ];

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use dalsegno_core::{
     ActionRequest, Answer, Batch, BudgetLine, Committed, CorruptJournal, Effect, EffectId, EffectRequest, Explanation,
-    Failure, Input, Machine, Outcome, Output, Policy, Query, QueryId, Receipt, Signal, Timestamp,
+    Failure, Input, Machine, Outcome, Output, Policy, Query, QueryId, Receipt, Timestamp,
 };
 use dalsegno_durable::EffectHost as _;
 use dalsegno_durable::attempt::panic_text;
@@ -287,7 +287,12 @@ impl Driver {
             let due = self.carry_out()?;
             let resting = self.cancels.keys().all(|id| self.machine.is_resting(*id));
             if self.options.once && self.machine.is_quiet() && resting {
-                return Ok(DriverEnd::Quiet);
+                if !self.machine.agents_wait() {
+                    return Ok(DriverEnd::Quiet);
+                }
+                // Nobody may answer for long: the agents are ended, and their sessions held.
+                self.feed(Input::Drain)?;
+                continue;
             }
             // While an append is out, the next effect may be about to be performed.
             let idle = resting && !self.machine.is_appending();
@@ -509,8 +514,7 @@ impl Driver {
     }
 
     fn look_at_agents(&mut self) -> Result<(), DriverError> {
-        for (run, report) in self.executor.live.take() {
-            let signal = report.map_or(Signal::Activity, Signal::Usage);
+        for (run, signal) in self.executor.live.take() {
             self.feed(Input::Signal { run, signal })?;
         }
         Ok(())

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use dalsegno_core::{Batch, Effect, EffectId, Event, Failure, Outcome, RunId, State, Timestamp};
+use dalsegno_core::{Batch, Effect, EffectId, Event, Failure, Order, Outcome, RunId, State, Timestamp};
 use dalsegno_durable as durable;
 use dalsegno_durable::{
     Command, ContentHash, EffectError, EffectRecord, EffectState, Entry, Envelope, ExecutionScope, Invocation,
@@ -153,7 +153,10 @@ fn command(effect: &Effect) -> Command {
         Effect::Prompt { .. } => Command::LlmCall { request },
         Effect::HandOff { .. } | Effect::TellSaga { .. } => Command::Direct { name, input: request },
         Effect::PushBranch { .. } => Command::External { system: "git".to_owned(), request },
-        Effect::Comment { .. } | Effect::MoveIssue { .. } => {
+        Effect::CarryOut { order: Order::Steer { .. } | Order::Reply { .. }, action: _ } => {
+            Command::External { system: "agent".to_owned(), request }
+        }
+        Effect::Comment { .. } | Effect::MoveIssue { .. } | Effect::CarryOut { .. } => {
             Command::External { system: "tracker".to_owned(), request }
         }
         Effect::StartSession { .. } | Effect::StopAgent | Effect::Sweep => Command::Process { request },

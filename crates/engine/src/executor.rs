@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dalsegno_core::{
-    Answer, CommitId, Effect, EffectOutput, EffectRequest, Failure, Issue, IssueId, Outcome, Policy, ProbeAnswer,
-    PromptSpec, Query, RunId, SessionId, TrackerPolicy, normalized_state, state_in,
+    Answer, CommitId, Effect, EffectOutput, EffectRequest, Failure, Issue, IssueId, Message, Order, Outcome, Policy,
+    ProbeAnswer, PromptSpec, Query, RunId, SessionId, TrackerPolicy, normalized_state, state_in,
 };
 use dalsegno_durable::StoredHost;
 use dalsegno_durable::attempt::{Ended, attempt};
@@ -21,8 +21,8 @@ use crate::forge::Forges;
 use crate::handoff::Tell;
 use crate::live::{Live, Sink};
 use crate::ports::{
-    AgentSession, Agents, Clock, Context, Launch, Processes, START_PATIENCE, Tracker, Trackers, Transcripts, TurnEnd,
-    Workflow, Workspaces,
+    AgentSession, Agents, Clock, Context, Launch, Processes, START_PATIENCE, Steering, Tracker, Trackers, Transcripts,
+    TurnEnd, Workflow, Workspaces,
 };
 use crate::toolbox::{DaemonTools, Writes};
 use crate::{crash, prompt};
@@ -94,6 +94,8 @@ pub(crate) struct Executor {
     world: World,
     pub(crate) live: Arc<Live>,
     agents: Mutex<BTreeMap<RunId, AgentSlot>>,
+    /// How agents that take words in an open turn take them.
+    steering: Mutex<BTreeMap<RunId, Arc<dyn Steering>>>,
     trackers: Mutex<Vec<(TrackerPolicy, Arc<dyn Tracker>)>>,
     known: Mutex<BTreeMap<IssueId, String>>,
     /// Sagas of handoffs that are carried out, by id.
@@ -106,6 +108,7 @@ impl Executor {
             world,
             live: Arc::default(),
             agents: Mutex::default(),
+            steering: Mutex::default(),
             trackers: Mutex::default(),
             known: Mutex::new(known),
             sagas: watch::Sender::default(),
@@ -157,7 +160,8 @@ impl Executor {
     ) -> Result<EffectOutput, Failure> {
         let context = self.context(&request, &cancel)?;
         let workspaces = &self.world.workspaces;
-        if request.run.is_none() && request.attempt > 1 {
+        let runs = matches!(request.effect, Effect::RunHook { .. } | Effect::RemoveWorkspace { .. });
+        if request.run.is_none() && request.attempt > 1 && runs {
             // No run, so no recovery swept what the earlier attempt may have left running.
             self.world.processes.sweep(&context.mark).await?;
         }
@@ -177,7 +181,7 @@ impl Executor {
                 Ok(EffectOutput::Moved { state })
             }
             Effect::StartSession { resume, seek } => self.start_session(context, resume.clone(), seek.as_deref()).await,
-            Effect::Prompt { turn, prompt } => self.prompt(&context, *turn, prompt).await,
+            Effect::Prompt { turn, prompt, messages } => self.prompt(&context, *turn, prompt, messages).await,
             Effect::StopAgent | Effect::Sweep => self.stop_agent(&context).await,
             Effect::CommitLeftovers => {
                 let committed = workspaces.commit_leftovers(&context).await?;
@@ -200,6 +204,7 @@ impl Executor {
                 Ok(EffectOutput::RemoteBrought { commit })
             }
             Effect::TellSaga { .. } => self.tell_saga(&request.effect).await,
+            Effect::CarryOut { order, action: _ } => self.carry_out(&request, order).await,
             Effect::HandOff { .. } | Effect::PushBranch { .. } | Effect::Comment { .. } => {
                 Err(Failure::permanent("not_performed", format!("{} is not performed here", request.effect.kind())))
             }
@@ -217,7 +222,7 @@ impl Executor {
         };
         // Agents must be ended even if the tracker's settings hold no more; that starts no child.
         let secret_names = match request.effect {
-            Effect::StopAgent | Effect::Sweep | Effect::TellSaga { .. } => Vec::new(),
+            Effect::StopAgent | Effect::Sweep | Effect::TellSaga { .. } | Effect::CarryOut { .. } => Vec::new(),
             Effect::PrepareWorkspace { .. }
             | Effect::RunHook { .. }
             | Effect::MoveIssue { .. }
@@ -274,6 +279,9 @@ impl Executor {
             state_dir: self.world.state_dir.clone(),
         };
         let started = self.world.agents.start(launch).await?;
+        if let Some(steering) = started.agent.steering() {
+            self.lock_steering().insert(run.clone(), steering);
+        }
         *agent = Some(started.agent);
         Ok(EffectOutput::SessionStarted { session: started.session, how: started.how, usage: started.usage })
     }
@@ -288,7 +296,51 @@ impl Executor {
         Ok(Arc::new(DaemonTools::new(tracker, request.issue.id.clone(), self.sink(run), writes)))
     }
 
-    async fn prompt(&self, context: &Context, turn: u32, spec: &PromptSpec) -> Result<EffectOutput, Failure> {
+    /// Carries an operator's action out. What is written to the tracker is written once: it is looked for by its marker before.
+    async fn carry_out(&self, request: &EffectRequest, order: &Order) -> Result<EffectOutput, Failure> {
+        let marker = || marker(&self.world.secret, &request.key);
+        match order {
+            Order::Comment { body, by } => {
+                let body = format!("{body}\n\n— {by}");
+                self.tracker(&request.policy)?.comment(&request.issue.id, &body, &marker()).await?;
+                Ok(EffectOutput::Commented)
+            }
+            Order::Transition { to, then: _ } => {
+                let state = self.tracker(&request.policy)?.transition(&request.issue.id, to, &[]).await?;
+                Ok(EffectOutput::Moved { state })
+            }
+            Order::Followup { title, description } => {
+                let identifier = &request.issue.identifier;
+                let description = format!("{description}\n\nFollows from {identifier}.");
+                let tracker = self.tracker(&request.policy)?;
+                let identifier = tracker.create(title, description.trim_start(), &marker()).await?;
+                Ok(EffectOutput::IssueMade { identifier })
+            }
+            Order::Steer { run, message } => {
+                let steering = self.lock_steering().get(run).cloned();
+                let none = || {
+                    Failure::retryable(
+                        "no_turn",
+                        "the agent takes no words in its turn; it hears them with the next prompt",
+                    )
+                };
+                steering.ok_or_else(none)?.steer(&prompt::said(message)).await?;
+                Ok(EffectOutput::AgentTold)
+            }
+            Order::Reply { run, ask, question: _, reply, by: _ } => {
+                self.live.reply(run, *ask, reply.clone())?;
+                Ok(EffectOutput::AgentTold)
+            }
+        }
+    }
+
+    async fn prompt(
+        &self,
+        context: &Context,
+        turn: u32,
+        spec: &PromptSpec,
+        messages: &[Message],
+    ) -> Result<EffectOutput, Failure> {
         let run = run_of(context)?;
         let request = &context.request;
         let work = match (spec, &request.workspace) {
@@ -299,7 +351,7 @@ impl Executor {
         };
         let marker = marker(&self.world.secret, &request.key);
         let workflow = self.world.workflow.as_ref();
-        let text = prompt::compose(workflow, &request.policy, &request.issue, spec, work.as_ref(), &marker)?;
+        let text = prompt::compose(workflow, &request.policy, &request.issue, spec, messages, work.as_ref(), &marker)?;
         let slot = self.slot(&run);
         let mut agent = slot.lock().await;
         let Some(session) = agent.as_mut() else {
@@ -307,7 +359,16 @@ impl Executor {
         };
         self.live.begin_turn(&run, turn);
         crash::point("effect.prompt.sending");
-        let end = session.prompt(turn, &text, &context.cancel).await;
+        // An agent that waits for an answer does not end its turn before it has one.
+        let hang_up = async {
+            context.cancel.cancelled().await;
+            self.live.hang_up(&run);
+            std::future::pending().await
+        };
+        let end = tokio::select! {
+            end = session.prompt(turn, &text, &context.cancel) => end,
+            () = hang_up => return Err(Failure::retryable("canceled", "given up")),
+        };
         self.live.end_turn(&run, end.is_ok());
         let end = end?;
         let TurnEnd { turn, usage, summary, model, tool_digest } = end;
@@ -325,6 +386,7 @@ impl Executor {
         let killed = self.world.processes.sweep(&context.mark).await?;
         drop(agent);
         self.release_slot(&run, &slot);
+        self.lock_steering().remove(&run);
         self.live.forget(&run);
         if let Some(workspace) = &context.request.workspace
             && let Err(failure) = self.world.workspaces.unlock(&context.request.policy, workspace).await
@@ -485,6 +547,7 @@ impl Executor {
             | Effect::RunCheck { .. }
             | Effect::HandOff { .. }
             | Effect::TellSaga { .. }
+            | Effect::CarryOut { .. }
             | Effect::PushBranch { .. }
             | Effect::BringRemote
             | Effect::Comment { .. }
@@ -570,6 +633,10 @@ impl Executor {
         self.agents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn lock_steering(&self) -> MutexGuard<'_, BTreeMap<RunId, Arc<dyn Steering>>> {
+        self.steering.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn sink(&self, run: &RunId) -> Sink {
         Sink {
             run: run.clone(),
@@ -610,7 +677,11 @@ fn deadline(request: &EffectRequest) -> Option<Duration> {
         }
         // The saga is there as soon as what a dead daemon left running is swept.
         Effect::TellSaga { .. } => 5 * MINUTE,
-        Effect::MoveIssue { .. } | Effect::Comment { .. } | Effect::StopAgent | Effect::Sweep => 2 * MINUTE,
+        Effect::MoveIssue { .. }
+        | Effect::Comment { .. }
+        | Effect::CarryOut { .. }
+        | Effect::StopAgent
+        | Effect::Sweep => 2 * MINUTE,
         Effect::PrepareWorkspace { .. }
         | Effect::CommitLeftovers
         | Effect::FetchCommit

@@ -5,7 +5,7 @@
 
 use dalsegno_core::{
     Batch, Event, Failure, IssueId, IssueStatus, Missing, Recorded, RunId, RunOutcome, SagaStep, SessionId, State,
-    StepState, Timestamp, TurnOutcome, View,
+    StepState, Stop, Timestamp, TurnOutcome, View,
 };
 use tracing::Level;
 
@@ -235,6 +235,14 @@ fn say(event: &Event, at: Timestamp) -> Said {
             Said::info(format!("an operator set {whose}")).outcome("set")
         }
         Event::Released { .. } => Said::info("an operator released it").outcome("released"),
+        Event::QuestionExpired { .. } => Said::warn("nobody answered the agent in time").outcome("expired"),
+        Event::QuestionAnswered { by, .. } => Said::info(format!("{} answered the agent", cut(by))).outcome("answered"),
+        Event::MessageQueued { message, .. } => {
+            Said::info(format!("the agent hears from {} with its next prompt", cut(&message.by))).outcome("queued")
+        }
+        Event::StartPlanned { .. } => Said::debug("how its next run begins is decided"),
+        Event::Drained { on: true, .. } => Said::info("an operator wants no new work to be taken").outcome("drained"),
+        Event::Drained { on: false, .. } => Said::info("new work is taken again").outcome("undrained"),
         Event::RunStarted { .. }
         | Event::Progress { .. }
         | Event::RunPhase { .. }
@@ -248,6 +256,9 @@ fn say(event: &Event, at: Timestamp) -> Said {
         | Event::Usage { .. }
         | Event::RateLimited { .. }
         | Event::QuestionAsked { .. }
+        | Event::QuestionWithdrawn { .. }
+        | Event::MessageHeard { .. }
+        | Event::StopAsked { .. }
         | Event::CheckEnded { .. }
         | Event::HandoffMissing { .. }
         | Event::SagaStarted { .. }
@@ -302,6 +313,17 @@ fn say_of_run(event: &Event, at: Timestamp) -> Said {
             Said::warn(format!("the model's provider refuses{until}")).outcome("rate_limited")
         }
         Event::QuestionAsked { question, .. } => Said::warn("the agent asks").outcome("asked").reason(question),
+        Event::QuestionWithdrawn { .. } => {
+            Said::info("the agent does not wait for an answer any more").outcome("withdrawn")
+        }
+        Event::MessageHeard { message, .. } => {
+            Said::info(format!("the agent hears from {}", cut(&message.by))).outcome("told")
+        }
+        Event::StopAsked { wish, .. } => match wish.stop {
+            Stop::Pause => Said::info("an operator pauses it"),
+            Stop::Cancel => Said::info("an operator cancels it"),
+        }
+        .outcome("stopping"),
         Event::CheckEnded { command, passed: true, commit, .. } => {
             Said::info(format!("check `{}` passes on {}", cut(command), short(commit.as_str()))).outcome("passed")
         }
@@ -315,6 +337,7 @@ fn say_of_run(event: &Event, at: Timestamp) -> Said {
             }
             Missing::CheckFailed { .. } => Said::info("the agent gets another turn with the check's output"),
             Missing::Diverged { .. } => Said::info("the agent gets a turn to merge what others pushed"),
+            Missing::Messages => Said::debug("an operator has something to say; the agent gets another turn"),
             Missing::StillActive => Said::debug("the issue is still active; the agent gets another turn"),
         }
         .outcome("continued"),
@@ -360,6 +383,11 @@ fn say_of_run(event: &Event, at: Timestamp) -> Said {
         | Event::ActionFailed { .. }
         | Event::BudgetSet { .. }
         | Event::Released { .. }
+        | Event::QuestionExpired { .. }
+        | Event::QuestionAnswered { .. }
+        | Event::MessageQueued { .. }
+        | Event::StartPlanned { .. }
+        | Event::Drained { .. }
         | Event::Parked { .. } => Said::debug(event.kind()),
     }
 }
@@ -401,7 +429,7 @@ fn turn_ended(turn: u32, outcome: &TurnOutcome) -> Said {
         // The events that follow tell these to people.
         TurnOutcome::Failed { failure } => ended(Level::DEBUG).failure(failure),
         TurnOutcome::RateLimited { .. } => ended(Level::DEBUG),
-        TurnOutcome::Asked { question } => ended(Level::DEBUG).reason(question),
+        TurnOutcome::Asked { question, wants: _ } => ended(Level::DEBUG).reason(question),
     }
 }
 

@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use dalsegno_core::{Report, RunId, Timestamp, Usage};
+use dalsegno_core::{Failure, Reply, Report, RunId, Signal, Timestamp, Usage, Wants};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use tokio::sync::oneshot;
 
 use crate::ports::{AgentSink, Clock, RateWindow, Transcripts};
 use crate::reads::{TranscriptEntry, TranscriptKind};
@@ -13,6 +16,8 @@ use crate::reads::{TranscriptEntry, TranscriptKind};
 const ENTRY_BYTES: usize = 16 * 1024;
 /// Longest last words that are kept for a look at a live run, in bytes.
 const MESSAGE_BYTES: usize = 200;
+/// Longest question, in bytes.
+const QUESTION_BYTES: usize = 2 * 1024;
 /// Quotas that are kept of one report.
 const WINDOWS: usize = 8;
 
@@ -22,6 +27,8 @@ pub(crate) struct Live {
     runs: Mutex<BTreeMap<RunId, Signs>>,
     /// The latest word of any agent, and when it came.
     rate_limits: Mutex<Option<RateLimits>>,
+    /// Questions so far; numbers the next.
+    asks: std::sync::atomic::AtomicU64,
 }
 
 /// What a provider said of its quotas, and when. Not journaled.
@@ -45,7 +52,7 @@ pub struct LastSign {
 }
 
 /// Signs of one agent.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 struct Signs {
     last: LastSign,
     /// Something came since it was last looked at.
@@ -56,6 +63,20 @@ struct Signs {
     turn: u32,
     /// It is open; usage that comes outside a turn belongs to none.
     open: bool,
+    /// What the agent asks, with its turn open for the answer. One at a time: the next one waits for this one's end.
+    asking: Option<Asking>,
+    turns_to_ask: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// A question that an agent waits for the answer to.
+#[derive(Debug)]
+struct Asking {
+    number: u64,
+    question: String,
+    wants: Wants,
+    /// The loop has heard of it.
+    told: bool,
+    answer: oneshot::Sender<Reply>,
 }
 
 impl Live {
@@ -64,15 +85,37 @@ impl Live {
     }
 
     /// What came since the last look.
-    pub(crate) fn take(&self) -> Vec<(RunId, Option<Report>)> {
+    pub(crate) fn take(&self) -> Vec<(RunId, Signal)> {
         let mut taken = Vec::new();
         for (run, signs) in self.lock().iter_mut() {
             let usage = signs.usage.take();
             if std::mem::take(&mut signs.fresh) || usage.is_some() {
-                taken.push((run.clone(), usage));
+                taken.push((run.clone(), usage.map_or(Signal::Activity, Signal::Usage)));
+            }
+            if let Some(asking) = signs.asking.as_mut().filter(|asking| !asking.told) {
+                asking.told = true;
+                let (ask, question, wants) = (asking.number, asking.question.clone(), asking.wants);
+                taken.push((run.clone(), Signal::Asked { ask, question, wants }));
             }
         }
         taken
+    }
+
+    /// Tells an agent that waits what was said to its question.
+    ///
+    /// # Errors
+    /// `not_waiting`: it does not wait for that any more.
+    pub(crate) fn reply(&self, run: &RunId, ask: u64, reply: Reply) -> Result<(), Failure> {
+        let mut waiting = None;
+        self.with(run, |signs| waiting = signs.asking.take_if(|asking| asking.number == ask));
+        let told = waiting.is_some_and(|asking| asking.answer.send(reply).is_ok());
+        told.then_some(())
+            .ok_or_else(|| Failure::retryable("not_waiting", "the agent does not wait for the answer any more"))
+    }
+
+    /// Nobody answers what the run's agent asks: its turn is to end.
+    pub(crate) fn hang_up(&self, run: &RunId) {
+        self.with(run, |signs| signs.asking = None);
     }
 
     pub(crate) fn last_sign(&self, run: &str) -> Option<LastSign> {
@@ -108,6 +151,7 @@ impl Live {
     pub(crate) fn end_turn(&self, run: &RunId, answered: bool) {
         self.with(run, |signs| {
             signs.open = false;
+            signs.asking = None;
             if answered {
                 signs.usage = None;
             }
@@ -150,6 +194,26 @@ impl AgentSink for Sink {
                 signs.usage = Some(before.and(Report { usage, model: model.map(str::to_owned) }));
             }
         });
+    }
+
+    fn ask(&self, question: &str, wants: Wants) -> BoxFuture<'static, Option<Reply>> {
+        let (run, live, question) =
+            (self.run.clone(), Arc::clone(&self.live), clip(question, QUESTION_BYTES).to_owned());
+        let mut turns_to_ask = None;
+        live.with(&run, |signs| turns_to_ask = Some(Arc::clone(&signs.turns_to_ask)));
+        async move {
+            // One question at a time.
+            let _turn = turns_to_ask?.lock_owned().await;
+            let (answer, answered) = oneshot::channel();
+            let number = 1 + live.asks.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            live.with(&run, |signs| {
+                if signs.open {
+                    signs.asking = Some(Asking { number, question, wants, told: false, answer });
+                }
+            });
+            answered.await.ok()
+        }
+        .boxed()
     }
 
     fn rate_limits(&self, windows: &[RateWindow]) {

@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use dalsegno_core::{
-    AgentPolicy, Batch, CommitId, Committed, EffectRequest, Failure, Hook, Issue, IssueId, Policy, ProbeAnswer, RunId,
-    SessionId, SessionStart, Snapshot, Timestamp, TurnOutcome, Usage, Work, Workspace,
+    AgentPolicy, Batch, CommitId, Committed, EffectRequest, Failure, Hook, Issue, IssueId, Policy, ProbeAnswer, Reply,
+    RunId, SessionId, SessionStart, Snapshot, Timestamp, TurnOutcome, Usage, Wants, Work, Workspace,
 };
 use dalsegno_durable::Entry;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use crate::reads::{TranscriptEntry, TranscriptKind};
@@ -123,6 +125,13 @@ pub trait Tracker: Send + Sync + 'static {
     /// # Errors
     /// `retryable` when nothing was written for certain.
     async fn transition(&self, issue: &IssueId, to: &str, unless: &[String]) -> Result<String, Failure>;
+
+    /// Makes an issue that carries `marker` invisibly, in the first active state, and answers its identifier. Does nothing but that if one
+    /// with the marker is there.
+    ///
+    /// # Errors
+    /// `retryable` when nothing was written for certain.
+    async fn create(&self, title: &str, description: &str, marker: &str) -> Result<String, Failure>;
 
     /// Environment variables that hold the tracker's secrets; removed from every child's environment.
     fn secret_environment_names(&self) -> Vec<String>;
@@ -389,6 +398,11 @@ pub trait AgentSink: Send + Sync {
     fn usage(&self, usage: Usage, model: Option<&str>);
     /// A line for the transcript.
     fn transcript(&self, kind: TranscriptKind, text: &str);
+    /// Asks an operator, while the turn stays open. Ends without an answer when nobody is to answer it any more: then the turn has to end
+    /// with the question ([`TurnOutcome::Asked`]).
+    fn ask(&self, _question: &str, _wants: Wants) -> BoxFuture<'static, Option<Reply>> {
+        std::future::ready(None).boxed()
+    }
     /// How much of the provider's quota is used, for agents whose protocol tells it. For people to see.
     fn rate_limits(&self, _windows: &[RateWindow]) {}
 }

@@ -1,6 +1,6 @@
 //! What is said to an agent: the workflow's template at first, and short continuations in the same session.
 
-use dalsegno_core::{Failure, Issue, Missing, Policy, PromptSpec, Work};
+use dalsegno_core::{Failure, Issue, Message, Missing, Policy, PromptSpec, Work};
 
 use crate::ports::Workflow;
 
@@ -13,6 +13,7 @@ pub(crate) fn compose(
     policy: &Policy,
     issue: &Issue,
     prompt: &PromptSpec,
+    messages: &[Message],
     work: Option<&Work>,
     marker: &str,
 ) -> Result<String, Failure> {
@@ -25,12 +26,28 @@ pub(crate) fn compose(
              start over.",
             issue.identifier
         ),
+        PromptSpec::Resumed => format!(
+            "The work on {} was held, and goes on now. What you did until then is still in the workspace. Look at its state first \
+             (files, `git status`, `git log`), then go on where you were. Do not start over.",
+            issue.identifier
+        ),
         PromptSpec::Rehydrate { attempt, turns } => {
             let task = workflow.render(&policy.prompt_template, issue, *attempt)?;
             format!("{task}\n\n{}", account(*turns, work))
         }
     };
-    Ok(format!("{text}\n\n{}", marker_line(marker)))
+    let said: String = messages.iter().map(|message| format!("\n\n{}", said(message))).collect();
+    Ok(format!("{text}{said}\n\n{}", marker_line(marker)))
+}
+
+/// Words of an operator, as the agent hears them.
+pub(crate) fn said(message: &Message) -> String {
+    let Message { by, text, question, unsure, action_id: _ } = message;
+    let again = if *unsure { " (you may have heard this already)" } else { "" };
+    match question {
+        Some(question) => format!("You asked:\n{question}\nThe answer of {by}{again}:\n{text}"),
+        None => format!("{by}, who oversees this work, says{again}:\n{text}"),
+    }
 }
 
 /// How a marker looks in a prompt.
@@ -62,6 +79,10 @@ fn continuation(policy: &Policy, issue: &Issue, missing: &Missing) -> String {
             "The work on {} cannot be handed over yet: somebody else pushed commits to its branch. They are in this \
              repository: {remote}, the tip of the branch's remote-tracking ref. Merge that commit (`git merge {remote}`), \
              keep what it is meant to do, and see that everything still works. Do not rebase. {branch_rule}",
+            issue.identifier
+        ),
+        Missing::Messages => format!(
+            "Before the work on {} is handed over, there is something to consider. {branch_rule}",
             issue.identifier
         ),
         Missing::StillActive => format!(

@@ -88,6 +88,8 @@ fn split(view: IssueView, costs: &Costs, caller: Caller) -> (api::Issue, Rest) {
         current_run,
         handed_off,
         pull_request: pull,
+        question,
+        allowed_actions,
         usage: used,
         seen_at,
         changed_at,
@@ -129,6 +131,13 @@ fn split(view: IssueView, costs: &Costs, caller: Caller) -> (api::Issue, Rest) {
         due_at: due_at.map(time),
         handed_off_commit: handed_off.map(|commit| commit.0),
         pull_request: pull.map(pull_request),
+        question: question.filter(|_| caller.trusted).map(|question| api::Question {
+            text: question.text,
+            wants: question.wants.as_str().to_owned(),
+            asked_at: time(question.asked_at),
+            expires_at: time(question.expires_at),
+        }),
+        allowed_actions: allowed_actions.into_iter().map(|kind| kind.as_str().to_owned()).collect(),
     };
     (line, Rest { description, blocked_by, parent, seen_at, changed_at })
 }

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dalsegno_engine::core::{Failure, Usage};
+use dalsegno_engine::core::{Failure, Reply, TurnOutcome, Usage, Wants};
 use dalsegno_engine::{AgentSink, RateWindow, TranscriptKind};
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::text::{MAX_LINE_BYTES, clip, keep_end, pieces};
 
@@ -25,6 +25,24 @@ const MAX_MALFORMED: u32 = 100;
 
 type Line = (TranscriptKind, String);
 
+/// Longest wait for an answer with the turn open; then the turn ends with the question, and the answer goes into a next one.
+const LIVE_WAIT: Duration = Duration::from_secs(600);
+/// While an answer is waited for, the agent's silence is no sign of anything.
+const WAIT_BEAT: Duration = Duration::from_secs(1);
+
+/// What the agent wants of a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Asked {
+    pub(super) question: String,
+    pub(super) wants: Wants,
+}
+
+impl Asked {
+    pub(super) fn ends_turn(self) -> TurnOutcome {
+        TurnOutcome::Asked { question: self.question, wants: self.wants }
+    }
+}
+
 /// Hears an agent; shared by the reader and the session.
 pub(super) struct Ear {
     sink: Arc<dyn AgentSink>,
@@ -33,7 +51,7 @@ pub(super) struct Ear {
     /// Milliseconds after `began` of the last sign of life.
     last_ms: AtomicU64,
     /// What the agent wants of a person, in this turn.
-    pub(super) asked: watch::Sender<Option<String>>,
+    pub(super) asked: watch::Sender<Option<Asked>>,
     /// Why the stream is of no use any more, when it is our verdict.
     broken: Mutex<Option<Failure>>,
     /// What to do about lines that are no protocol.
@@ -78,6 +96,28 @@ impl Ear {
     /// When the last line came.
     pub(super) fn last(&self) -> Instant {
         self.began + Duration::from_millis(self.last_ms.load(Ordering::Relaxed))
+    }
+
+    /// Asks a person, with the turn open. Without an answer the turn has to end with the question.
+    pub(super) async fn ask(&self, question: &str, wants: Wants) -> Option<Reply> {
+        self.note(&format!("this needs a person: {question}"));
+        let answer = timeout(LIVE_WAIT, self.sink.ask(question, wants));
+        tokio::pin!(answer);
+        let reply = loop {
+            match timeout(WAIT_BEAT, &mut answer).await {
+                Ok(answered) => break answered.ok().flatten(),
+                Err(_) => self.touch(),
+            }
+        };
+        self.touch();
+        if let Some(reply) = &reply {
+            self.note(match reply {
+                Reply::Text { .. } => "an operator answered",
+                Reply::Granted => "an operator gave the permission",
+                Reply::Denied { .. } => "an operator refused the permission",
+            });
+        }
+        reply
     }
 
     pub(super) fn note(&self, text: &str) {
@@ -205,7 +245,7 @@ pub(super) fn believable(usage: Usage) -> bool {
 }
 
 /// Waits for the agent to ask something. The sender lives as long as the ear.
-pub(super) async fn next_question(asked: &mut watch::Receiver<Option<String>>) -> String {
+pub(super) async fn next_question(asked: &mut watch::Receiver<Option<Asked>>) -> Asked {
     loop {
         if let Some(question) = asked.borrow_and_update().clone() {
             return question;

@@ -15,10 +15,6 @@ fn refuse(key: &str, value: &Value, instead: &str) -> Failure {
 pub(super) fn refuse_unavailable(config: &Map<String, Value>) -> Result<(), Failure> {
     agent(&Section::of(config, "agent")?)?;
     workspace_and_handoff(config)?;
-    let questions = Section::of(config, "questions")?;
-    if questions.duration_ms("expire")?.is_some() {
-        set(&questions, "expire", "Remove questions.expire: questions wait until they are answered.")?;
-    }
     if let Some(value) = config.get("notify").filter(|value| !is_nothing(value)) {
         return Err(refuse("notify", value, "Remove notify; `dalsegno status` shows what waits for you."));
     }

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use dalsegno_core::{
     AgentKind, AgentPolicy, AutoApprove, CodexPolicy, CommitMode, Failure, ForgePolicy, HandoffPolicy, HooksPolicy,
-    Policy, Sandbox, SandboxNetwork, TrackerPolicy, WorkspacePolicy, WorkspaceStrategy, normalized_state,
+    Policy, QuestionPolicy, Sandbox, SandboxNetwork, TrackerPolicy, WorkspacePolicy, WorkspaceStrategy,
+    normalized_state,
 };
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -42,9 +43,15 @@ pub(super) fn policy(config: &Map<String, Value>, body: &str, place: &Place<'_>)
                 &[("none", AutoApprove::None), ("workspace", AutoApprove::Workspace), ("all", AutoApprove::All)],
             )?
             .unwrap_or_default(),
+        questions: questions(&Section::of(config, "questions")?)?,
         prompt_template: if body.is_empty() { defaults.prompt_template } else { body.to_owned() },
         ..defaults
     })
+}
+
+fn questions(section: &Section<'_>) -> Result<QuestionPolicy, Failure> {
+    let defaults = QuestionPolicy::default();
+    Ok(QuestionPolicy { expire_ms: section.duration_ms("expire")?.unwrap_or(defaults.expire_ms) })
 }
 
 /// `server.port`, which the program needs and a policy does not.

@@ -206,7 +206,8 @@ mod conformance {
 
     cases! {
         start, launch_timeout, missing_program, missing_workspace, launch_canceled, prompt, stream, usage,
-        permission_granted, permission_refused, permission_by_place, question, model_failure, rate_limit, interrupt,
+        permission_granted, permission_refused, permission_by_place, permission_by_a_person, question, question_by_a_person,
+        model_failure, rate_limit, interrupt,
         resume_after_kill_with_the_prompt, resume_after_kill_without_the_prompt, resume_of_a_session_that_is_gone,
         exit, malformed_output, endless_malformed_output, silence, flood, not_utf8, secrets, close, drop_ends_it,
     }

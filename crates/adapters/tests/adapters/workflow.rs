@@ -247,7 +247,6 @@ fn later_features_are_refused_by_name_with_a_remedy() {
         ("store: {url: 'postgres://db'}\n", "store.url"),
         ("worker: {ssh_hosts: [a]}\n", "worker.ssh_hosts"),
         ("worker: {max_concurrent_agents_per_host: 2}\n", "worker.max_concurrent_agents_per_host"),
-        ("questions: {expire: 24h}\n", "questions.expire"),
     ] {
         let failure = minimal_and(front).unwrap_err();
         assert_eq!(failure.code, "not_available", "{front}: {failure}");

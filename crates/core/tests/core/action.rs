@@ -4,7 +4,7 @@ use crate::desk::*;
 use dalsegno_core::*;
 use serde_json::{Value, json};
 
-fn request(kind: &str, target: (&str, &str), payload: Value) -> ActionRequest {
+pub(crate) fn request(kind: &str, target: (&str, &str), payload: Value) -> ActionRequest {
     ActionRequest {
         kind: kind.into(),
         target_kind: target.0.into(),
@@ -17,7 +17,7 @@ fn request(kind: &str, target: (&str, &str), payload: Value) -> ActionRequest {
     }
 }
 
-fn act(desk: &mut Desk, request: ActionRequest) -> Receipt {
+pub(crate) fn act(desk: &mut Desk, request: ActionRequest) -> Receipt {
     desk.hand(Input::Action { caller: 7, request: Box::new(request) });
     let (caller, receipt) = desk.replies.pop().expect("an answer");
     assert_eq!(caller, 7);
@@ -101,7 +101,7 @@ fn what_is_wrong_or_not_there_is_refused_and_recorded() {
         ("set_budget", ("issue", "DS-1"), json!({"cost_usd": "x"}), "invalid_payload"),
         ("set_budget", ("issue", "DS-1"), json!({"token": 1}), "invalid_payload"),
         ("set_budget", ("daemon", ""), json!({"runs": 1}), "invalid_payload"),
-        ("cancel", ("issue", "DS-1"), json!({}), "not_available"),
+        ("pause", ("issue", "DS-1"), json!({}), "not_running"),
         ("explode", ("issue", "DS-1"), json!({}), "unknown_action"),
     ] {
         let receipt = act(&mut desk, request(kind, target, payload));

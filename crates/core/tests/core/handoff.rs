@@ -193,7 +193,10 @@ fn merged(desk: &mut Desk) {
     assert!(matches!(resumed.effect, Effect::StartSession { resume: Some(_), seek: None }));
     let prompt = desk.done("prompt", turn_ended(TurnOutcome::Completed));
     let missing = Missing::Diverged { remote: "theirs".into() };
-    assert_eq!(prompt.effect, Effect::Prompt { turn: 2, prompt: PromptSpec::Continue { missing } });
+    assert_eq!(
+        prompt.effect,
+        Effect::Prompt { turn: 2, prompt: PromptSpec::Continue { missing }, messages: Vec::new() }
+    );
     desk.answer_assess(Some(issue(1)), Work { head: Some("merge".into()), ..with_commit() });
     desk.done("fetch_commit", EffectOutput::CommitFetched { commit: "merge".into() });
     desk.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new() });

@@ -190,3 +190,24 @@ fn a_total_below_what_was_reported_does_not_make_a_cut_turn_whole() {
         }
     }
 }
+
+#[test]
+fn a_report_that_waits_while_a_session_is_lost_is_not_taken_for_one_of_the_next_session() {
+    let mut desk = Desk::new(policy());
+    desk.reach_turn();
+    let run = desk.run().id.clone();
+    for tokens in [100, 150] {
+        let signal = Signal::Usage(Report { usage: Usage::new(tokens, 0), model: None });
+        desk.hand(Input::Signal { run: run.clone(), signal });
+    }
+    desk.doubt("prompt");
+    desk.done("sweep", EffectOutput::Swept { killed: 1 });
+    let gone = |total| EffectOutput::SessionStarted { session: "s2".into(), how: SessionStart::Gone, usage: total };
+    desk.done("start_session", gone(None));
+    desk.restart();
+    desk.done("sweep", EffectOutput::Swept { killed: 1 });
+    let found = SessionStart::ResumedPromptFound;
+    let total = Some(Usage::new(400, 0));
+    desk.done("start_session", EffectOutput::SessionStarted { session: "s2".into(), how: found, usage: total });
+    assert_eq!(desk.entry(1).usage.total_tokens, 150 + 400);
+}

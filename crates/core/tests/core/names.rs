@@ -26,6 +26,22 @@ fn next(phase: Phase) -> Option<Phase> {
     }
 }
 
+/// An effect for each order.
+fn orders() -> Vec<Effect> {
+    let action = ActionRef { action_id: String::new(), correlation_id: String::new() };
+    let message =
+        Message { action_id: String::new(), by: String::new(), text: String::new(), question: None, unsure: false };
+    let (run, empty) = (RunId::from("run-1"), String::new);
+    let orders = [
+        Order::Comment { body: empty(), by: empty() },
+        Order::Transition { to: empty(), then: None },
+        Order::Followup { title: empty(), description: empty() },
+        Order::Steer { run: run.clone(), message },
+        Order::Reply { run, ask: 1, question: empty(), reply: Reply::Granted, by: empty() },
+    ];
+    orders.map(|order| Effect::CarryOut { order, action: action.clone() }).into()
+}
+
 /// An effect of the kind after this one's in [`Effect::KINDS`], the first before all. The same.
 fn after(effect: Option<&Effect>) -> Option<Effect> {
     let commit = || CommitId::from("c");
@@ -34,7 +50,9 @@ fn after(effect: Option<&Effect>) -> Option<Effect> {
         Effect::PrepareWorkspace { .. } => Some(Effect::RunHook { hook: Hook::BeforeRun }),
         Effect::RunHook { .. } => Some(Effect::MoveIssue { to: String::new(), from: None }),
         Effect::MoveIssue { .. } => Some(Effect::StartSession { resume: None, seek: None }),
-        Effect::StartSession { .. } => Some(Effect::Prompt { turn: 1, prompt: PromptSpec::AfterCut }),
+        Effect::StartSession { .. } => {
+            Some(Effect::Prompt { turn: 1, prompt: PromptSpec::AfterCut, messages: Vec::new() })
+        }
         Effect::Prompt { .. } => Some(Effect::StopAgent),
         Effect::StopAgent => Some(Effect::Sweep),
         Effect::Sweep => Some(Effect::CommitLeftovers),
@@ -56,7 +74,12 @@ fn after(effect: Option<&Effect>) -> Option<Effect> {
             action_id: String::new(),
             correlation_id: String::new(),
         }),
-        Effect::TellSaga { .. } => Some(Effect::PushBranch { commit: commit(), expected: None }),
+        Effect::TellSaga { .. } => Some(orders().remove(0)),
+        Effect::CarryOut { order, .. } => {
+            let at = orders().iter().position(|effect| effect.kind() == order.kind()).expect("each has a place");
+            let next = orders().into_iter().nth(at + 1);
+            Some(next.unwrap_or(Effect::PushBranch { commit: commit(), expected: None }))
+        }
         Effect::PushBranch { .. } => Some(Effect::BringRemote),
         Effect::BringRemote => Some(Effect::Comment { commit: commit(), checks: Vec::new() }),
         Effect::Comment { .. } => Some(Effect::RemoveWorkspace { handed_off: None }),

@@ -65,7 +65,7 @@ fn output(effect: Option<&Effect>, how: u8) -> EffectOutput {
         TurnOutcome::Completed,
         TurnOutcome::Failed { failure: retryable() },
         TurnOutcome::RateLimited { reset_at: Some(Timestamp(2_000_000)) },
-        TurnOutcome::Asked { question: "?".into() },
+        TurnOutcome::Asked { question: "?".into(), wants: Wants::Input },
         TurnOutcome::Interrupted,
         TurnOutcome::Completed,
     ];
@@ -103,6 +103,12 @@ fn output(effect: Option<&Effect>, how: u8) -> EffectOutput {
             },
         },
         Some(Effect::TellSaga { .. }) => EffectOutput::SagaTold,
+        Some(Effect::CarryOut { order, .. }) => match order {
+            Order::Comment { .. } => EffectOutput::Commented,
+            Order::Transition { to, .. } => EffectOutput::Moved { state: to.clone() },
+            Order::Followup { .. } => EffectOutput::IssueMade { identifier: "DS-9".into() },
+            Order::Steer { .. } | Order::Reply { .. } => EffectOutput::AgentTold,
+        },
         Some(Effect::PushBranch { .. }) => EffectOutput::Pushed,
         Some(Effect::BringRemote) => EffectOutput::RemoteBrought { commit: CommitId(format!("r{small}")) },
         Some(Effect::Comment { .. }) => EffectOutput::Commented,

@@ -154,7 +154,7 @@ fn a_prompt_that_the_history_has_is_never_sent_again() {
     let mut desk = restarted_in_a_turn();
     desk.done("start_session", session(SessionStart::ResumedPromptFound));
     let request = desk.take("prompt");
-    assert_eq!(request.effect, Effect::Prompt { turn: 2, prompt: PromptSpec::AfterCut });
+    assert_eq!(request.effect, Effect::Prompt { turn: 2, prompt: PromptSpec::AfterCut, messages: Vec::new() });
     assert_eq!(request.key, "run-1/prompt/2");
 }
 
@@ -174,7 +174,7 @@ fn a_session_that_is_gone_is_told_what_was_done() {
     desk.done("start_session", session(SessionStart::Gone));
     let request = desk.take("prompt");
     let prompt = PromptSpec::Rehydrate { attempt: None, turns: 1 };
-    assert_eq!(request.effect, Effect::Prompt { turn: 2, prompt });
+    assert_eq!(request.effect, Effect::Prompt { turn: 2, prompt, messages: Vec::new() });
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn what_was_missing_is_said_although_a_restart_came_between() {
     desk.done("start_session", session(SessionStart::Resumed));
     let missing = Missing::CheckFailed { command: "./test".into(), output_tail: "no".into() };
     let prompt = PromptSpec::Continue { missing };
-    assert_eq!(desk.take("prompt").effect, Effect::Prompt { turn: 2, prompt });
+    assert_eq!(desk.take("prompt").effect, Effect::Prompt { turn: 2, prompt, messages: Vec::new() });
 }
 
 #[test]
@@ -298,7 +298,7 @@ fn an_agent_that_dies_in_a_turn_goes_on_in_its_session_twice_and_then_fails_the_
         let start = desk.done("start_session", session(SessionStart::ResumedPromptFound));
         assert!(matches!(start.effect, Effect::StartSession { resume: Some(_), seek: Some(_) }));
         let next = desk.take("prompt");
-        assert_eq!(next.effect, Effect::Prompt { turn: turn + 1, prompt: PromptSpec::AfterCut });
+        assert_eq!(next.effect, Effect::Prompt { turn: turn + 1, prompt: PromptSpec::AfterCut, messages: Vec::new() });
         desk.performs.push(next);
     }
     assert_eq!(desk.run().cut_turns, 2);

@@ -115,15 +115,6 @@ fn cut_turns_do_not_count_towards_max_turns() {
 }
 
 #[test]
-fn a_question_parks_with_the_question() {
-    let mut desk = Desk::new(policy());
-    desk.reach_turn();
-    desk.turn(TurnOutcome::Asked { question: "Which colour?".into() });
-    desk.done("stop_agent", EffectOutput::Swept { killed: 1 });
-    assert_eq!(desk.entry(1).reason.as_deref(), Some("question_asked: Which colour?"));
-}
-
-#[test]
 fn s13_5_usage_is_the_largest_report_of_each_turn() {
     let mut desk = Desk::new(policy());
     desk.reach_turn();

@@ -86,6 +86,11 @@ fn send(
     Err(CliError::new(code.as_deref().unwrap_or("rejected"), clean(&reason.unwrap_or_default())).exit(exit))
 }
 
+/// The daemon itself.
+pub(super) fn daemon() -> Target {
+    Target { kind: "daemon".to_owned(), id: String::new() }
+}
+
 /// A handoff is named by its issue or by the id of its saga.
 pub(super) fn handoff_target(name: &str) -> Target {
     let kind = if name.contains(".handoff") { "saga" } else { "issue" };

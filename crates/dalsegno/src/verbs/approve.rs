@@ -6,7 +6,7 @@ use super::action::{act_through, handoff_target, who};
 use crate::error::CliError;
 use crate::settings::Settings;
 
-/// Approve what the handoff of an issue waits for
+/// Approve what an issue waits for: its handoff, or a permission that its agent asks for
 #[derive(Debug, clap::Args)]
 pub(crate) struct ApproveArgs {
     /// The issue, or the id of the handoff's saga
@@ -17,7 +17,7 @@ pub(crate) struct ApproveArgs {
     fingerprint: Option<String>,
 }
 
-/// Refuse what the handoff of an issue waits for: what was done of it is undone
+/// Refuse what an issue waits for: its handoff, which is undone, or a permission that its agent asks for
 #[derive(Debug, clap::Args)]
 pub(crate) struct DenyArgs {
     /// The issue, or the id of the handoff's saga
@@ -32,18 +32,11 @@ pub(crate) struct DenyArgs {
 }
 
 pub(crate) fn approve(args: ApproveArgs, settings: &Settings) -> Result<(), CliError> {
-    decide("approve", &args.target, args.fingerprint, None, settings, "It is approved, and the handoff goes on.")
+    decide("approve", &args.target, args.fingerprint, None, settings, "It is approved, and goes on.")
 }
 
 pub(crate) fn deny(args: DenyArgs, settings: &Settings) -> Result<(), CliError> {
-    decide(
-        "deny",
-        &args.target,
-        args.fingerprint,
-        Some(args.why),
-        settings,
-        "It is refused, and the handoff is undone.",
-    )
+    decide("deny", &args.target, args.fingerprint, Some(args.why), settings, "It is refused.")
 }
 
 fn decide(

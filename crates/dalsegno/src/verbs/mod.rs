@@ -2,11 +2,14 @@
 
 mod action;
 pub(crate) mod agent;
+pub(crate) mod answer;
 pub(crate) mod approve;
 pub(crate) mod budget;
+pub(crate) mod cancel;
 pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod doctor;
+pub(crate) mod drain;
 mod dry_run;
 pub(crate) mod events;
 pub(crate) mod explain;
@@ -14,12 +17,19 @@ pub(crate) mod init;
 pub(crate) mod issue;
 pub(crate) mod issues;
 pub(crate) mod logs;
+pub(crate) mod pause;
+pub(crate) mod refresh;
+pub(crate) mod rehydrate;
 pub(crate) mod release;
+pub(crate) mod resume;
+pub(crate) mod retry;
 pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod settle;
 pub(crate) mod show;
 pub(crate) mod status;
+pub(crate) mod steer;
+pub(crate) mod undrain;
 pub(crate) mod validate;
 
 use crate::cli::{Cli, Verb};
@@ -46,7 +56,17 @@ pub(crate) fn dispatch(cli: Cli) -> Result<(), CliError> {
         Verb::Events(args) => events::run(args, &settings()?),
         Verb::Explain(args) => explain::run(args, &settings()?),
         Verb::Budget(args) => budget::run(args, &settings()?),
+        Verb::Pause(args) => pause::run(args, &settings()?),
+        Verb::Resume(args) => resume::run(args, &settings()?),
+        Verb::Cancel(args) => cancel::run(args, &settings()?),
+        Verb::Retry(args) => retry::run(args, &settings()?),
+        Verb::Rehydrate(args) => rehydrate::run(args, &settings()?),
+        Verb::Steer(args) => steer::run(args, &settings()?),
+        Verb::Answer(args) => answer::run(args, &settings()?),
         Verb::Release(args) => release::run(args, &settings()?),
+        Verb::Drain(args) => drain::run(args, &settings()?),
+        Verb::Undrain(args) => undrain::run(args, &settings()?),
+        Verb::Refresh(args) => refresh::run(args, &settings()?),
         Verb::Approve(args) => approve::approve(args, &settings()?),
         Verb::Deny(args) => approve::deny(args, &settings()?),
         Verb::Settle(args) => settle::run(args, &settings()?),

@@ -12,6 +12,7 @@ mod handoff;
 mod http;
 mod judge;
 mod life;
+mod operate;
 mod project;
 mod reads;
 mod scheduling;

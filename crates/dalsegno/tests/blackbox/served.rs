@@ -233,6 +233,8 @@ fn issue(id: &str, identifier: &str, title: &str, status: IssueStatus) -> IssueV
         current_run: running.then(|| RunId::from("run-1")),
         handed_off: None,
         pull_request: None,
+        question: None,
+        allowed_actions: Vec::new(),
         usage: Usage::default(),
         seen_at: Timestamp(0),
         changed_at: Timestamp(0),

@@ -107,14 +107,14 @@ hear"#;
 }
 
 #[test]
-fn symphony_17_5_a_wish_that_nobody_may_grant_parks_the_issue_and_stalls_nothing() {
+fn symphony_17_5_a_wish_that_nobody_may_grant_waits_for_a_person_and_stalls_nothing() {
     let work = r#"asked=$id
 printf '{"jsonrpc":"2.0","id":"p","method":"session/request_permission","params":{"sessionId":"s-1","toolCall":{"toolCallId":"t","title":"drop the database","kind":"execute"},"options":[{"optionId":"yes","name":"Yes","kind":"allow_once"}]}}\n'"#;
     let project = project(work, "");
     let mut daemon = project.once(&[]);
     assert!(daemon.wait().success(), "{}", daemon.log_tail());
     let (status, reason) = project.status("DS-1").unwrap();
-    assert_eq!(status, "parked");
+    assert_eq!(status, "waiting_question");
     assert!(reason.contains("question_asked") && reason.contains("drop the database"), "{reason}");
     judge::at_rest(&project);
 }

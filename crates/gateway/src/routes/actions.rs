@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{Extension, Request, State};
 use axum::http::StatusCode;
 use dalsegno_api::{self as api, code};
-use dalsegno_core::{ActionRequest, Receipt};
+use dalsegno_core::{ActionKind, ActionRequest, Receipt};
 use dalsegno_engine::content_hash;
 
 use super::state::body;
@@ -50,6 +50,7 @@ pub(crate) async fn receipt(
         at: convert::time(at),
         code: receipt.failure.as_ref().map(|failure| failure.code.clone()),
         reason: receipt.failure.as_ref().map(|failure| failure.message.clone()),
+        result: receipt.note.clone(),
     });
     Ok(Json(api::ActionState { receipt: wire(receipt), completion }))
 }
@@ -104,9 +105,11 @@ fn wire(receipt: Receipt) -> api::Receipt {
         issued_at,
         completed_at: _,
         failure: _,
+        note: _,
         replayed,
     } = receipt;
-    let followups: &[&str] = if accepted { &["action_completion", "state_transition"] } else { &[] };
+    let kind = ActionKind::named(&action_kind).filter(|_| accepted);
+    let followups = kind.map_or_else(Vec::new, |kind| [&["action_completion"], kind.followups()].concat());
     api::Receipt {
         schema_version: 1,
         action_id,
@@ -117,7 +120,7 @@ fn wire(receipt: Receipt) -> api::Receipt {
         code,
         reason,
         issued_at: convert::time(issued_at),
-        expected_followups: followups.iter().map(|followup| (*followup).to_owned()).collect(),
+        expected_followups: followups.into_iter().map(str::to_owned).collect(),
         replayed,
     }
 }

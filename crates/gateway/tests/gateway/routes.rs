@@ -72,6 +72,7 @@ async fn an_empty_store_answers_too() {
 async fn an_issue_has_exactly_the_agreed_fields() {
     let body = get(&World::new().router(), "/api/v1/issues").await.body;
     let agreed = [
+        "allowed_actions",
         "attempt",
         "current_run",
         "due_at",
@@ -81,6 +82,7 @@ async fn an_issue_has_exactly_the_agreed_fields() {
         "labels",
         "priority",
         "pull_request",
+        "question",
         "reason",
         "status",
         "title",

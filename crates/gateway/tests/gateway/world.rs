@@ -213,6 +213,7 @@ fn receipt_of(request: &ActionRequest) -> Receipt {
         issued_at: NOW,
         completed_at: code.is_none().then_some(NOW),
         failure: None,
+        note: None,
         replayed: request.idempotency_key.as_deref() == Some("again"),
     }
 }
@@ -239,6 +240,8 @@ fn issue(id: &str, identifier: &str, status: IssueStatus) -> IssueView {
         }),
         current_run: (status == IssueStatus::Running).then(|| RunId::from("run-2")),
         pull_request: None,
+        question: None,
+        allowed_actions: Vec::new(),
         handed_off: (status == IssueStatus::HandedOff).then(|| CommitId::from("c0ffee")),
         usage: Usage::new(3, 4),
         seen_at: NOW,

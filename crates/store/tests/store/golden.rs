@@ -12,6 +12,7 @@ use dalsegno_store::StoreError;
 use dalsegno_store::format::{decode_event, decode_snapshot, encode_event, encode_snapshot};
 
 use crate::samples::{KINDS, added, foldable, number, sagas, samples};
+use crate::samples_operated::operated;
 use crate::support::recorded;
 
 fn golden(name: &str) -> PathBuf {
@@ -42,7 +43,7 @@ fn state() -> State {
 
 #[test]
 fn golden_events_of_every_kind_are_read_and_written_as_they_are() {
-    let now: Vec<Event> = samples().into_iter().chain(sagas()).collect();
+    let now: Vec<Event> = samples().into_iter().chain(sagas()).chain(operated()).collect();
     let text = read_or_write("events-v3.jsonl", || now.iter().map(|event| written(event) + "\n").collect());
     let mut kinds = BTreeSet::new();
     let mut read = Vec::new();

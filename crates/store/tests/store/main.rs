@@ -20,5 +20,6 @@ mod poison;
 mod prune;
 mod reads;
 mod samples;
+mod samples_operated;
 mod support;
 mod transcripts;

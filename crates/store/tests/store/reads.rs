@@ -188,7 +188,13 @@ async fn a_rare_match_ends_a_page_early_and_is_reached() {
     let opened = open(dir.path());
     write(&opened, vec![seen(1, "i1", "DS-1"), run_started(2, "run-1", "i1")], vec![]).await;
     write(&opened, (3..=25_000).map(|seq| phase(seq, "run-1")).collect(), vec![]).await;
-    let last = dalsegno_core::Event::QuestionAsked { run: "run-1".into(), question: "Which?".to_owned() };
+    let last = dalsegno_core::Event::QuestionAsked {
+        run: "run-1".into(),
+        question: "Which?".to_owned(),
+        wants: dalsegno_core::Wants::Input,
+        live: None,
+        expires_at: None,
+    };
     write(&opened, vec![recorded(25_001, last)], vec![]).await;
     let rare = EventFilter { run: Some("run-1".to_owned()), issue: None, kind: Some("question_asked".to_owned()) };
     let (mut after, mut calls) = (0, 0);

@@ -6,13 +6,13 @@ use dalsegno_core::{
     AgentKind, AgentPolicy, AutoApprove, BudgetLimit, BudgetOverride, CommitId, Effect, EffectId, EffectOutput, Ending,
     Event, Failure, HandoffPolicy, Hook, HooksPolicy, IssueId, IssueStatus, Missing, Outcome, Phase, Policy,
     PolicyHash, PromptSpec, PullRequest, RunId, RunOutcome, SagaEnd, SagaStep, SagaWord, SessionId, SettleVerb,
-    StepState, Then, Timestamp, TrackerPolicy, TurnOutcome, Usage, Workspace, WorkspacePolicy,
+    StepState, Then, Timestamp, TrackerPolicy, TurnOutcome, Usage, Wants, Workspace, WorkspacePolicy,
 };
 
 use crate::support::issue;
 
 /// How many kinds of events there are.
-pub(crate) const KINDS: usize = 48;
+pub(crate) const KINDS: usize = 56;
 
 /// The number of an event's kind. A new kind does not compile until it has one here, [`KINDS`] counts it,
 /// and the golden file has a line of it.
@@ -66,6 +66,14 @@ pub(crate) fn number(event: &Event) -> usize {
         Event::SagaTurnedBack { .. } => 45,
         Event::ActionFailed { .. } => 46,
         Event::PullRequestLinked { .. } => 47,
+        Event::QuestionWithdrawn { .. } => 48,
+        Event::QuestionExpired { .. } => 49,
+        Event::QuestionAnswered { .. } => 50,
+        Event::MessageQueued { .. } => 51,
+        Event::MessageHeard { .. } => 52,
+        Event::StopAsked { .. } => 53,
+        Event::StartPlanned { .. } => 54,
+        Event::Drained { .. } => 55,
     }
 }
 
@@ -157,7 +165,7 @@ pub(crate) fn foldable() -> Vec<Event> {
         phase(Phase::Launching),
         Event::SessionStarted { run: run.clone(), session: SessionId::from("s-1") },
         phase(Phase::Prompting),
-        intended(2, Effect::Prompt { turn: 1, prompt: PromptSpec::First { attempt: Some(1) } }),
+        intended(2, Effect::Prompt { turn: 1, prompt: PromptSpec::First { attempt: Some(1) }, messages: Vec::new() }),
         Event::TurnStarted { run: run.clone(), turn: 1, repeated: false },
         Event::Usage {
             run: run.clone(),
@@ -237,7 +245,13 @@ fn others() -> Vec<Event> {
         Event::SessionRehydrated { run: run.clone(), session: SessionId::from("s-2") },
         Event::TurnEnded { run: run.clone(), turn: 2, turn_outcome, summary: String::new(), cut: true },
         Event::RateLimited { run: run.clone(), reset_at: Some(at) },
-        Event::QuestionAsked { run: run.clone(), question: "Which colour?".to_owned() },
+        Event::QuestionAsked {
+            run: run.clone(),
+            question: "Which colour?".to_owned(),
+            wants: Wants::Input,
+            live: None,
+            expires_at: None,
+        },
         Event::HandoffMissing { run: run.clone(), missing: Missing::Uncommitted { files: vec!["a.txt".to_owned()] } },
         Event::SagaStep {
             run: run.clone(),
@@ -299,6 +313,7 @@ fn others() -> Vec<Event> {
             action_id: "act-1".to_owned(),
             correlation_id: "c-1".to_owned(),
             issue: Some(issue.clone()),
+            note: None,
         },
         Event::ActionRejected {
             action_id: "act-2".to_owned(),

@@ -75,6 +75,8 @@ pub(crate) fn issue_view(id: &str, identifier: &str, status: IssueStatus) -> Vie
         current_run: None,
         handed_off: None,
         pull_request: None,
+        question: None,
+        allowed_actions: Vec::new(),
         usage: Usage::new(1, 2),
         seen_at: Timestamp(1),
         changed_at: Timestamp(2),

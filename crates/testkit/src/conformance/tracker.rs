@@ -94,6 +94,7 @@ macro_rules! tracker_conformance {
             transitions_are_seen_and_keep_the_spelling,
             transitions_obey_unless,
             comments_are_idempotent_by_marker,
+            issues_are_made_once_by_marker,
             comments_cannot_forge_markers,
             comments_stay_out_of_the_description,
             writes_to_unknown_issues_fail,
@@ -329,6 +330,21 @@ pub async fn comments_are_idempotent_by_marker(fixture: &dyn TrackerFixture) {
     assert_eq!(bodies.len(), 2, "{bodies:?}");
     assert!(bodies.iter().any(|body| body.contains("Body for run-1/comment.")));
     assert!(!tracker.has_comment(&id, "run-1").await.unwrap());
+}
+
+/// An issue with the same marker is made once, also after a restart, and is an issue like any other.
+pub async fn issues_are_made_once_by_marker(fixture: &dyn TrackerFixture) {
+    let [state, ..] = fixture.active_states();
+    let tracker = fixture.tracker();
+    let made = tracker.create("What follows", "More of it.", "issue/1/act-1").await.unwrap();
+    let other = tracker.create("What follows", "More of it.", "issue/1/act-2").await.unwrap();
+    assert_ne!(made, other);
+    assert_eq!(tracker.create("What follows", "Again.", "issue/1/act-1").await.unwrap(), made);
+    assert_eq!(fixture.reopened().create("What follows", "Again.", "issue/1/act-1").await.unwrap(), made);
+    let issue = one(fixture, &made).await;
+    assert_eq!((issue.title.as_str(), issue.state.as_str()), ("What follows", state.as_str()));
+    assert!(issue.description.unwrap().contains("More of it."));
+    assert_eq!(tracker.fetch_issues_by_states(&[state]).await.unwrap().len(), 2);
 }
 
 /// Text of a comment that looks like a marker is none.

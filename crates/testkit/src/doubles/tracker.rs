@@ -65,6 +65,8 @@ pub struct ScriptedTracker {
     pub comment: Script<()>,
     /// What moves do.
     pub transition: Script<String>,
+    /// What making issues does, by title.
+    pub create: Script<String>,
 }
 
 impl ScriptedTracker {
@@ -79,6 +81,7 @@ impl ScriptedTracker {
             by_ids: Script::default(),
             comment: Script::default(),
             transition: Script::default(),
+            create: Script::default(),
         }
     }
 
@@ -157,6 +160,22 @@ impl Tracker for ScriptedTracker {
             Ok(issue.state.clone())
         };
         self.transition.play(issue.as_str(), moved).await
+    }
+
+    async fn create(&self, title: &str, description: &str, marker: &str) -> Result<String, Failure> {
+        let id = IssueId::from(marker);
+        self.record.effect("create_issue", &id);
+        let made = || {
+            let mut issues = self.issues();
+            let identifier = format!("MADE-{}", issues.len() + 1);
+            let new = || {
+                let mut issue = Issue::new(id.clone(), identifier, title, "Todo");
+                issue.description = Some(description.to_owned());
+                issue
+            };
+            Ok(issues.entry(id.clone()).or_insert_with(new).identifier.clone())
+        };
+        self.create.play(title, made).await
     }
 
     fn secret_environment_names(&self) -> Vec<String> {

@@ -106,6 +106,7 @@ impl World {
             Effect::HandOff { .. } | Effect::TellSaga { .. } | Effect::PushBranch { .. } | Effect::Comment { .. } => {
                 Err(Failure::permanent("simulator", "handoffs are performed elsewhere"))
             }
+            Effect::CarryOut { order, action: _ } => self.carry_out(request, order),
             Effect::BringRemote => {
                 let there = self.remote.get(&format!("dalsegno/{}", request.issue.identifier)).cloned();
                 let tree = self.trees.get_mut(id);
@@ -312,6 +313,7 @@ impl World {
             | Effect::RunCheck { .. }
             | Effect::HandOff { .. }
             | Effect::TellSaga { .. }
+            | Effect::CarryOut { .. }
             | Effect::PushBranch { .. }
             | Effect::Comment { .. }
             | Effect::BringRemote

@@ -79,6 +79,8 @@ pub(crate) struct Sim {
     pub(super) people: Dice,
     pub(super) operators: Dice,
     pub(super) wishes: Vec<Wish>,
+    /// What agents asked in their turns, by number, until it is answered: the turn, and how it ends then.
+    pub(super) asked: Vec<Option<(EffectId, Outcome)>>,
     /// Simulated milliseconds since the beginning.
     pub(super) clock: i64,
     /// What the wall clock says beyond that.
@@ -127,6 +129,7 @@ impl Sim {
             people: Dice::new(seed, 5),
             operators: Dice::new(seed, 6),
             wishes: Vec::new(),
+            asked: Vec::new(),
             clock: 83_000_000,
             offset: 0,
             agenda: BTreeMap::new(),
@@ -255,11 +258,13 @@ impl Sim {
         let rates = &mut self.plan.rates;
         (rates.fail, rates.permanent, rates.doubt, rates.query_fail) = (0, 0, 0, 0);
         (rates.slow, rates.bad_turn, rates.crash, rates.clock, rates.refuse) = (0, 0, 0, 0, 0);
+        self.undrain();
     }
 
     fn is_over(&self) -> bool {
         // The first may have been asked before.
-        self.calm_polls >= 2
+        self.machine.as_ref().is_some_and(|machine| !machine.state().drained)
+            && self.calm_polls >= 2
             && self.machine.as_ref().is_some_and(Machine::is_quiet)
             && self
                 .agenda
@@ -573,6 +578,7 @@ fn intended(batch: &Batch, machine: &Machine) -> Vec<Box<EffectRequest>> {
                     policy: run.as_ref().map_or_else(|| state.policy(), |run| state.policy_of(run))?,
                     workspace: entry.workspace.clone(),
                     known_branch: None,
+                    grants: Vec::new(),
                     unwanted: false,
                     effect: effect.clone(),
                 }))

@@ -353,16 +353,16 @@ impl Judge {
                 IssueStatus::Completed => true,
                 IssueStatus::Parked => entry.reason.is_some(),
                 IssueStatus::Idle => !wanted,
+                // An operator has to go on.
+                IssueStatus::Paused | IssueStatus::Canceled => true,
+                IssueStatus::WaitingQuestion => entry.question.is_some(),
                 IssueStatus::Queued
                 | IssueStatus::Running
-                | IssueStatus::Paused
                 | IssueStatus::WaitingRetry
                 | IssueStatus::WaitingQuota
-                | IssueStatus::WaitingQuestion
                 | IssueStatus::WaitingApproval
                 | IssueStatus::HandingOff
-                | IssueStatus::Failed
-                | IssueStatus::Canceled => false,
+                | IssueStatus::Failed => false,
             };
             if !well {
                 let status = entry.status.as_str();

@@ -15,6 +15,7 @@ mod governed;
 mod handoff;
 mod judge;
 mod operator;
+mod orders;
 mod plan;
 mod store;
 mod turns;

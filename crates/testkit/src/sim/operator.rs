@@ -1,7 +1,7 @@
 //! Operators: what they want of the daemon. They send it again until they have an answer, and sometimes once more.
 #![allow(clippy::wildcard_enum_match_arm, reason = "a simulation looks at the cases that it needs")]
 
-use dalsegno_core::{ActionRequest, Event, Input, IssueStatus, Machine, Receipt, StepState};
+use dalsegno_core::{ActionRequest, Event, Input, IssueStatus, Machine, Receipt, StepState, Wants};
 use serde_json::{Value, json};
 
 use super::drive::{Item, Sim};
@@ -48,8 +48,42 @@ impl Sim {
         let some = usize::try_from(self.operators.below(known.len() as u64)).unwrap_or(0);
         let issue = known.get(some).cloned().unwrap_or_else(|| "DS-0".to_owned());
         let stuck: Vec<(String, &'static str)> = parked_steps(machine);
+        let running = self.operators.coin();
+        let held: Vec<(String, &'static str)> = issues
+            .values()
+            .filter_map(|entry| match (entry.status, entry.question.as_ref().map(|question| question.wants)) {
+                (IssueStatus::Paused, _) => Some((entry.issue.identifier.clone(), "resume")),
+                (IssueStatus::WaitingQuestion, Some(Wants::Input)) => Some((entry.issue.identifier.clone(), "answer")),
+                (IssueStatus::WaitingQuestion, _) => Some((entry.issue.identifier.clone(), "approve")),
+                (IssueStatus::Running, _) if running => Some((entry.issue.identifier.clone(), "steer")),
+                (IssueStatus::Running, _) => Some((entry.issue.identifier.clone(), "pause")),
+                _ => None,
+            })
+            .collect();
         let some = usize::try_from(self.operators.below(stuck.len() as u64)).unwrap_or(0);
-        let (kind, target_kind, target_id, payload) = match self.operators.below(6) {
+        // A history that aims at the death of the daemon beside an order has such orders.
+        let aimed = match self.plan.rates.target {
+            Some("comment_issue") => Some(("comment", json!({"body": "seen"}))),
+            Some("transition_issue") => Some(("transition_issue", json!({"state": "Todo"}))),
+            Some("create_issue") => Some(("create_followup", json!({"title": "Next"}))),
+            _ => None,
+        };
+        let aimed = aimed.filter(|_| self.operators.permille(700));
+        let (kind, target_kind, target_id, payload) = match self.operators.below(16) {
+            _ if aimed.is_some() => {
+                let (kind, payload) = aimed.unwrap_or_default();
+                (kind, "issue", issue, payload)
+            }
+            6..=10 if !held.is_empty() => {
+                let some = usize::try_from(self.operators.below(held.len() as u64)).unwrap_or(0);
+                let (issue, kind) = held.get(some).cloned().unwrap_or_default();
+                let payload = match kind {
+                    "answer" | "steer" => json!({"text": "blue"}),
+                    _ => Value::Null,
+                };
+                (kind, "issue", issue, payload)
+            }
+            6..=15 => self.something_done_to(issue),
             0..=3 if !stuck.is_empty() => {
                 let (saga, step) = stuck.get(some).cloned().unwrap_or_default();
                 ("settle", "saga", saga, json!({"step": step, "verb": "retry", "why": "it can be done now"}))
@@ -59,6 +93,17 @@ impl Sim {
             4 => ("set_budget", "issue", issue, json!({"turns": self.operators.pick([1, 9]), "runs": 9})),
             _ => ("set_budget", "daemon", String::new(), json!({"tokens": self.operators.pick([5_000, 90_000])})),
         };
+        let wish = self.note_wish(kind, target_kind, target_id, payload);
+        self.send(wish)
+    }
+
+    /// New work is taken again, whoever wanted none.
+    pub(super) fn undrain(&mut self) {
+        let wish = self.note_wish("undrain", "daemon", String::new(), Value::Null);
+        self.schedule(0, Item::Send { wish });
+    }
+
+    fn note_wish(&mut self, kind: &str, target_kind: &str, target_id: String, payload: Value) -> usize {
         let name = format!("wish-{}", self.wishes.len() + 1);
         let request = ActionRequest {
             kind: kind.to_owned(),
@@ -71,7 +116,31 @@ impl Sim {
             payload,
         };
         self.wishes.push(Wish { request, sent: 0, answer: None });
-        self.send(self.wishes.len() - 1)
+        self.wishes.len() - 1
+    }
+
+    /// What operators do to an issue and to the daemon, whatever state that is in.
+    fn something_done_to(&mut self, issue: String) -> (&'static str, &'static str, String, Value) {
+        let of_issue = |kind, payload| (kind, "issue", issue.clone(), payload);
+        let of_daemon = |kind| (kind, "daemon", String::new(), Value::Null);
+        match self.operators.below(16) {
+            0 | 1 => of_issue("pause", Value::Null),
+            2..=4 => of_issue("resume", Value::Null),
+            5 => of_issue("cancel", Value::Null),
+            6 => of_issue("retry", Value::Null),
+            7 => of_issue("rehydrate", Value::Null),
+            8 | 9 => of_issue("steer", json!({"text": "mind the tests"})),
+            10 | 11 => of_issue("answer", json!({"text": "blue"})),
+            12 => of_issue("approve", Value::Null),
+            13 => of_issue("comment", json!({"body": "seen"})),
+            14 => of_issue("transition_issue", json!({"state": self.operators.pick(["Todo", "Backlog", "Done"])})),
+            _ => match self.operators.below(4) {
+                0 => of_daemon("drain"),
+                1 => of_daemon("refresh"),
+                2 => of_issue("create_followup", json!({"title": "Next"})),
+                _ => of_daemon("undrain"),
+            },
+        }
     }
 
     /// Sends a wish, and sees later whether it was answered.
@@ -143,7 +212,12 @@ impl Sim {
                         | Event::ActionFailed { correlation_id, .. } if of(correlation_id))
                 })
                 .count();
-            if accepted > 1 || completed != accepted {
+            // A handoff whose undo is parked ends, and with it what waits for its end, when somebody settles it.
+            let state = self.machine.as_ref().map(Machine::state);
+            let resting = state.into_iter().flat_map(|state| state.runs.values()).filter(|run| run.rests());
+            let mut stops = resting.flat_map(|run| &run.stops);
+            let waits = stops.any(|wish| of(&wish.action.correlation_id));
+            if accepted > 1 || (completed != accepted && !waits) || completed > accepted {
                 return broken(
                     "actions",
                     format!("wish {number} was accepted {accepted} times, and completed {completed} times"),

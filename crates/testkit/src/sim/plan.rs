@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use dalsegno_core::{
     AgentKind, AgentPolicy, AutoApprove, BlockerRef, BreakerPolicy, BudgetPolicy, CommitMode, Effect, ForgePolicy,
-    HandoffPolicy, HooksPolicy, Issue, IssueId, Limits, Policy, Price, QuotaPolicy, Timestamp, TrackerPolicy,
-    WorkspacePolicy,
+    HandoffPolicy, HooksPolicy, Issue, IssueId, Limits, Policy, Price, QuestionPolicy, QuotaPolicy, Timestamp,
+    TrackerPolicy, WorkspacePolicy,
 };
 
 use super::Knobs;
@@ -97,6 +97,10 @@ impl Plan {
             // The same, with a tracker that refuses, and operators who see it.
             (rates.refuse, rates.steps, rates.crash) = (600, 600, 0);
         }
+        if rates.target.is_some_and(|target| ORDERS.contains(&target)) && knobs.human {
+            // Operators who want something, and agents that ask.
+            (rates.wishes, rates.steps, rates.crash) = (12, 400, 0);
+        }
         if rates.target.is_some_and(|target| Deed::KINDS.contains(&target)) {
             // A pull request, and enough that goes wrong before it is ready.
             policy.handoff.get_or_insert_default().forge = Some(forge());
@@ -122,6 +126,9 @@ fn forge() -> ForgePolicy {
 }
 
 /// What crashes may be aimed at.
+/// What operators' actions do in the world.
+const ORDERS: [&str; 5] = ["comment_issue", "transition_issue", "create_issue", "steer_turn", "answer_agent"];
+
 fn targets() -> [&'static str; Effect::KINDS.len() + Deed::KINDS.len()] {
     let mut targets = [""; Effect::KINDS.len() + Deed::KINDS.len()];
     for (target, kind) in targets.iter_mut().zip(Effect::KINDS.into_iter().chain(Deed::KINDS)) {
@@ -191,6 +198,7 @@ fn policy(dice: &mut Dice) -> Policy {
         },
         quota: QuotaPolicy { resume_at_reset: dice.permille(800) },
         auto_approve: AutoApprove::None,
+        questions: QuestionPolicy { expire_ms: dice.pick([60_000, 3_600_000]) },
         prompt_template: "Do it.".to_owned(),
     }
 }

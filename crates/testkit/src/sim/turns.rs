@@ -2,8 +2,8 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "a simulation looks at the cases that it needs")]
 
 use dalsegno_core::{
-    Answer, Effect, EffectId, EffectOutput, EffectRequest, Failure, IssueId, Outcome, ProbeAnswer, Query, QueryId,
-    Report, RunId, Signal, TurnOutcome, Usage,
+    Answer, Effect, EffectId, EffectOutput, EffectRequest, Failure, IssueId, Order, Outcome, ProbeAnswer, Query,
+    QueryId, Report, RunId, Signal, TurnOutcome, Usage, Wants,
 };
 
 use super::Mutation;
@@ -11,6 +11,12 @@ use super::acts::Fate;
 use super::drive::{Item, Sim, Work};
 use super::plan::MODELS;
 
+/// Of 1,000 turns, those in which the agent asks and waits.
+const ASKS: u64 = 25;
+/// The same in a history that aims at the death of the daemon beside an answer.
+const ASKS_WHEN_AIMED: u64 = 500;
+/// How long an agent waits for its answer.
+const LIVE_WAIT_MS: i64 = 600_000;
 /// When the driver gives up on a prompt that never ends.
 const DEADLINE_MS: i64 = 3_600_000;
 /// Of 1,000 deaths in a turn, those that take the prompt with them.
@@ -49,7 +55,16 @@ impl Sim {
             self.prompt(request, fate);
             return;
         }
-        let outcome = self.world.act(&request, fate, &mut self.fates, self.calm);
+        let outcome = match (&request.effect, fate) {
+            (Effect::CarryOut { order: Order::Reply { ask, .. }, action: _ }, Fate::Done | Fate::DoneInDoubt) => {
+                match self.reply(*ask) {
+                    _ if fate == Fate::DoneInDoubt => Outcome::InDoubt { reason: "nobody knows".to_owned() },
+                    Ok(output) => Outcome::Done { output },
+                    Err(failure) => Outcome::Failed { failure },
+                }
+            }
+            _ => self.world.act(&request, fate, &mut self.fates, self.calm),
+        };
         let slow = if self.times.permille(self.plan.rates.slow) { 100 } else { 1 };
         let after = slow * self.times.between(0, 100);
         self.schedule(after, Item::Outcome { request, outcome });
@@ -106,7 +121,41 @@ impl Sim {
             }
             None => (DEADLINE_MS, Outcome::InDoubt { reason: "the deadline is over".to_owned() }),
         };
+        let asks = if self.plan.rates.target == Some("answer_agent") { ASKS_WHEN_AIMED } else { ASKS };
+        if !self.calm && self.fates.permille(asks) {
+            self.ask_live(&request, takes / 2, outcome);
+            let wants = if self.fates.coin() { Wants::Input } else { Wants::Permission };
+            let turn = TurnOutcome::Asked { question: format!("Which, for {}?", request.key), wants };
+            let (summary, model) = (String::new(), None);
+            let output = EffectOutput::TurnEnded { turn, usage, summary, model, tool_digest: None };
+            self.schedule(takes + LIVE_WAIT_MS, Item::Outcome { request, outcome: Outcome::Done { output } });
+            return;
+        }
         self.schedule(takes, Item::Outcome { request, outcome });
+    }
+
+    /// The agent asks in the middle of its turn, and ends it as it would have when it has an answer.
+    fn ask_live(&mut self, request: &EffectRequest, after: i64, end: Outcome) {
+        let Some(run) = request.run.clone() else { return };
+        let ask = 1 + self.asked.len() as u64;
+        self.asked.push(Some((request.id, end)));
+        let wants = if self.fates.coin() { Wants::Input } else { Wants::Permission };
+        let signal = Signal::Asked { ask, question: format!("Which, for {}?", request.key), wants };
+        self.schedule(after, Item::Signal { run, key: request.key.clone(), signal });
+    }
+
+    /// What an operator said to a question reaches the agent, if it still waits.
+    fn reply(&mut self, ask: u64) -> Result<EffectOutput, Failure> {
+        let not_waiting = || Failure::retryable("not_waiting", "the agent does not wait for the answer any more");
+        let place = usize::try_from(ask).unwrap_or(0).saturating_sub(1);
+        let (prompt, end) = self.asked.get_mut(place).and_then(Option::take).ok_or_else(not_waiting)?;
+        let waits = |item: &Item| matches!(item, Item::Outcome { request, .. } if request.id == prompt);
+        let key = self.agenda.iter().find(|(_, item)| waits(item)).map(|(key, _)| *key).ok_or_else(not_waiting)?;
+        if let Some(Item::Outcome { request, .. }) = self.agenda.remove(&key) {
+            let after = self.times.between(100, 20_000);
+            self.schedule(after, Item::Outcome { request, outcome: end });
+        }
+        Ok(EffectOutput::AgentTold)
     }
 
     /// The model took what the turn's end says, also when nobody hears of it.
@@ -173,7 +222,10 @@ impl Sim {
             0 => (Some(failed_turn(true)), None),
             1 if self.fates.permille(200) => (Some(failed_turn(false)), None),
             1 | 2 => (Some(TurnOutcome::RateLimited { reset_at }), Some(Work::Mess)),
-            3 if self.fates.permille(300) => (Some(TurnOutcome::Asked { question: "Which?".to_owned() }), None),
+            3 if self.fates.permille(500) => {
+                let wants = if self.fates.coin() { Wants::Input } else { Wants::Permission };
+                (Some(TurnOutcome::Asked { question: "Which?".to_owned(), wants }), None)
+            }
             3 | 4 => (None, Some(Work::Commit)),
             5 => (Some(TurnOutcome::Interrupted), None),
             6 => (Some(TurnOutcome::Completed), Some(Work::Exit)),

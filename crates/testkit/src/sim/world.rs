@@ -103,7 +103,7 @@ impl World {
         world
     }
 
-    fn add(&mut self, issue: Issue) {
+    pub(super) fn add(&mut self, issue: Issue) {
         let id = issue.id.clone();
         let tracked = Tracked { issue, version: 1, deleted: false, comments: Vec::new(), moves: BTreeMap::new() };
         self.tracked.insert(id, tracked);

@@ -5,9 +5,9 @@ use std::time::Duration;
 use dalsegno_testkit::sim::{Knobs, Mutation, run, shrink, walk};
 
 /// As many as take a few seconds without optimisation; `--example sim` walks further.
-const HISTORIES: u64 = 2_000;
+const HISTORIES: u64 = 3_000;
 /// From here on so many are enough for a crash before and after everything.
-const FIRST: u64 = 2_001;
+const FIRST: u64 = 27_001;
 /// No limit of time: the number of histories is fixed.
 const NO_LIMIT: Duration = Duration::from_secs(3_600);
 
@@ -30,7 +30,7 @@ fn fixed_seeds_break_no_rule_and_meet_every_phase_and_effect_with_a_crash() {
 #[test]
 fn every_planted_bug_is_caught() {
     for mutation in Mutation::ALL {
-        let found = walk(1, 1_000, NO_LIMIT, 1, 1, Some(mutation));
+        let found = walk(1, 5_000, NO_LIMIT, 1, 1, Some(mutation));
         assert!(!found.failures.is_empty(), "{mutation:?} is not caught in {} histories", found.coverage.histories);
     }
 }

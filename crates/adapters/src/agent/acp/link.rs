@@ -103,14 +103,17 @@ async fn connect(
         .name("dalsegno")
         .on_receive_request(
             async move |request: RequestPermissionRequest, responder, connection: ConnectionTo<Agent>| {
-                let (gate, listener) = &permissions;
-                gate.permission(request, responder, &connection, listener)
+                let (gate, listener) = permissions.clone();
+                // A person takes their time, and the connection goes on meanwhile.
+                let asking = connection.clone();
+                connection.spawn(async move { gate.permission(request, responder, &asking, &listener).await })
             },
             agent_client_protocol::on_receive_request!(),
         )
         .on_receive_request(
             async move |request: CreateElicitationRequest, responder, connection: ConnectionTo<Agent>| {
-                Gate::question(&request, responder, &connection, &questions)
+                let (asking, listener) = (connection.clone(), questions.clone());
+                connection.spawn(async move { Gate::question(request, responder, &asking, &listener).await })
             },
             agent_client_protocol::on_receive_request!(),
         )

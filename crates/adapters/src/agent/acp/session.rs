@@ -38,7 +38,11 @@ const MAX_SESSION_BYTES: usize = 1024;
 /// Starts the program, shakes hands, and makes or resumes the session. After a failure nothing of it is left.
 pub(super) async fn start(command: Command, launch: Launch, workspace: String) -> Result<Started, Failure> {
     let policy = &launch.context.request.policy;
-    let gate = Gate { approve: policy.auto_approve, workspace: PathBuf::from(&workspace) };
+    let gate = Gate {
+        approve: policy.auto_approve,
+        workspace: PathBuf::from(&workspace),
+        grants: launch.context.request.grants.clone(),
+    };
     let mut link = Link::open(command, launch.sink.clone(), gate).await?;
     let handshake = Handshake {
         launch: &launch,
@@ -222,7 +226,7 @@ impl AcpSession {
                         (answer, None) => {
                             let question = asked.borrow_and_update().clone();
                             Ok(match (answer, question) {
-                                (answer, Some(question)) => (TurnOutcome::Asked { question }, answer.ok()),
+                                (answer, Some(question)) => (question.ends_turn(), answer.ok()),
                                 (Ok(answer), None) => (outcome::of_answer(&answer), Some(answer)),
                                 (Err(error), None) => (outcome::of_error(&error, now()), None),
                             })
@@ -247,7 +251,7 @@ impl AcpSession {
                 }
                 question = next_question(&mut asked), if interrupted.is_none() => {
                     // The cancel went out before the answer to the question.
-                    interrupted = Some((TurnOutcome::Asked { question }, Instant::now()));
+                    interrupted = Some((question.ends_turn(), Instant::now()));
                 }
                 () = sleep_until(silence_ends), if interrupted.is_none() => {
                     if listener.last() + self.silence > silence_ends {

@@ -1,11 +1,11 @@
-//! What Codex asks its client: approvals, questions, and calls of the daemon's tools. The policy answers what it may; a
-//! wish beyond it ends the turn; what we do not serve is refused.
+//! What Codex asks its client: approvals, questions, and calls of the daemon's tools. The policy answers what it may, a person the rest;
+//! what nobody answers in time ends the turn; what we do not serve is refused.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dalsegno_engine::core::AutoApprove;
+use dalsegno_engine::core::{AutoApprove, Reply, Wants};
 use dalsegno_engine::{ToolCall, Toolbox};
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -13,11 +13,14 @@ use tokio::time::timeout;
 use super::calls::turn_interrupt;
 use super::listener::Listener;
 use super::wire::Wire;
+use crate::agent::ear::Asked;
 use crate::agent::inside::contained;
 use crate::agent::text::clip;
 
 /// Longest question.
 const MAX_QUESTION_BYTES: usize = 2 * 1024;
+/// Questions of one request.
+const MAX_QUESTIONS: usize = 20;
 /// Longest call of a tool of the daemon.
 const TOOL_LIMIT: Duration = Duration::from_secs(120);
 /// How long the interrupt may take before the wish is declined all the same.
@@ -29,16 +32,21 @@ const NOT_SERVED: i64 = -32601;
 pub(super) struct Asks {
     pub(super) approve: AutoApprove,
     pub(super) workspace: PathBuf,
+    /// What operators permitted in this session before, in the words in which it was asked for.
+    pub(super) grants: Vec<String>,
     pub(super) tools: Arc<dyn Toolbox>,
     pub(super) listener: Arc<Listener>,
 }
 
-/// A wish of the agent, and both answers to it.
+/// A wish of the agent, and the answers to it.
 struct Wish {
     text: String,
     /// Every path that it is tied to; `None`: it is not tied to paths.
     paths: Option<Vec<String>>,
     granted: Value,
+    /// Not permitted; the agent goes on without it.
+    denied: Value,
+    /// The turn is over.
     declined: Value,
 }
 
@@ -47,10 +55,7 @@ impl Asks {
     pub(super) async fn serve(&self, wire: &Arc<Wire>, id: &Value, method: &str, params: &Value) {
         let result = match method {
             "item/tool/call" => Ok(self.call(params).await),
-            "item/tool/requestUserInput" => {
-                self.ask(wire, &input_question(params)).await;
-                Ok(json!({"answers": {}}))
-            }
+            "item/tool/requestUserInput" => Ok(self.input(wire, params).await),
             "mcpServer/elicitation/request" => Ok(self.elicitation(wire, params).await),
             _ => match self.wish(method, params) {
                 Some(wish) => {
@@ -71,10 +76,36 @@ impl Asks {
             self.listener.note(&format!("permission granted by `questions.auto_approve`: {}", wish.text));
             return wish.granted;
         }
+        let question = clip(&format!("The agent asks for permission: {}", wish.text), MAX_QUESTION_BYTES);
+        if self.grants.contains(&question) {
+            self.listener.note(&format!("permission granted by an operator before: {}", wish.text));
+            return wish.granted;
+        }
+        let reply = self.listener.ask(&question, Wants::Permission).await;
+        if reply == Some(Reply::Granted) {
+            return wish.granted;
+        }
         // What was not permitted does not run, and Codex does not always say so.
         self.listener.not_run(item);
-        self.ask(wire, &format!("The agent asks for permission: {}", wish.text)).await;
+        if matches!(reply, Some(Reply::Denied { .. })) {
+            return wish.denied;
+        }
+        self.end_turn(wire, question, Wants::Permission).await;
         wish.declined
+    }
+
+    /// Asks a person what Codex asks its user. One answer goes to all questions of one request.
+    async fn input(&self, wire: &Arc<Wire>, params: &Value) -> Value {
+        let question = clip(&input_question(params), MAX_QUESTION_BYTES);
+        if let Some(Reply::Text { text }) = self.listener.ask(&question, Wants::Input).await {
+            let ids =
+                list(params, "questions").iter().filter_map(|question| question.get("id").and_then(Value::as_str));
+            let answers: serde_json::Map<String, Value> =
+                ids.take(MAX_QUESTIONS).map(|id| (id.to_owned(), json!({"answers": [text]}))).collect();
+            return json!({"answers": answers});
+        }
+        self.end_turn(wire, question, Wants::Input).await;
+        json!({"answers": {}})
     }
 
     fn grants(&self, wish: &Wish) -> bool {
@@ -88,9 +119,8 @@ impl Asks {
     }
 
     /// Ends the turn with the question. The interrupt goes first, so that the agent does nothing with the answer.
-    async fn ask(&self, wire: &Arc<Wire>, question: &str) {
-        self.listener.note(&format!("this needs a person: {question}"));
-        self.listener.asked.send_replace(Some(clip(question, MAX_QUESTION_BYTES)));
+    async fn end_turn(&self, wire: &Arc<Wire>, question: String, wants: Wants) {
+        self.listener.asked.send_replace(Some(Asked { question, wants }));
         if let Some((thread, turn)) = self.listener.open_turn() {
             let params = turn_interrupt(&thread, &turn);
             // Late or refused: the session interrupts too, and the wish is declined in any case.
@@ -101,33 +131,44 @@ impl Asks {
     /// The wish that a request for an approval is; `None`: it is no such request.
     fn wish(&self, method: &str, params: &Value) -> Option<Wish> {
         let decision = |word: &str| json!({"decision": word});
-        let (text, paths, granted, declined) = match method {
-            "item/commandExecution/requestApproval" => {
-                (with_reason(command_text(params), params), None, decision("accept"), decision("cancel"))
-            }
+        let (text, paths, granted, denied, declined) = match method {
+            "item/commandExecution/requestApproval" => (
+                with_reason(command_text(params), params),
+                None,
+                decision("accept"),
+                decision("decline"),
+                decision("cancel"),
+            ),
             "execCommandApproval" => {
                 let words = params.get("command").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
                 let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
-                (with_reason(words.join(" "), params), None, decision("approved"), decision("abort"))
+                (
+                    with_reason(words.join(" "), params),
+                    None,
+                    decision("approved"),
+                    decision("denied"),
+                    decision("abort"),
+                )
             }
             "item/fileChange/requestApproval" => {
                 let item = params.get("itemId").and_then(Value::as_str).unwrap_or_default();
                 let paths = with_root(self.listener.changes(item).unwrap_or_default(), params);
-                (change_text(&paths, params), Some(paths), decision("accept"), decision("cancel"))
+                (change_text(&paths, params), Some(paths), decision("accept"), decision("decline"), decision("cancel"))
             }
             "applyPatchApproval" => {
                 let paths = with_root(patch_paths(params), params);
-                (change_text(&paths, params), Some(paths), decision("approved"), decision("abort"))
+                (change_text(&paths, params), Some(paths), decision("approved"), decision("denied"), decision("abort"))
             }
             "item/permissions/requestApproval" => {
                 let asked = params.get("permissions").cloned().unwrap_or_else(|| json!({}));
                 let text = with_reason(format!("more rights: {asked}"), params);
                 let granted = json!({"permissions": asked, "scope": "turn"});
-                (text, permission_paths(&asked), granted, json!({"permissions": {}, "scope": "turn"}))
+                let none = json!({"permissions": {}, "scope": "turn"});
+                (text, permission_paths(&asked), granted, none.clone(), none)
             }
             _ => return None,
         };
-        Some(Wish { text: clip(&text, MAX_QUESTION_BYTES), paths, granted, declined })
+        Some(Wish { text: clip(&text, MAX_QUESTION_BYTES), paths, granted, denied, declined })
     }
 
     /// A server of the agent wants something: the permission to run a tool, which `all` grants, or an answer.
@@ -139,7 +180,20 @@ impl Asks {
             self.listener.note(&format!("permission granted by `questions.auto_approve`: {question}"));
             return json!({"action": "accept", "content": {}});
         }
-        self.ask(wire, &question).await;
+        let question = clip(&question, MAX_QUESTION_BYTES);
+        if tool {
+            let granted = self.grants.contains(&question);
+            let reply =
+                if granted { Some(Reply::Granted) } else { self.listener.ask(&question, Wants::Permission).await };
+            if reply == Some(Reply::Granted) {
+                return json!({"action": "accept", "content": {}});
+            }
+            if matches!(reply, Some(Reply::Denied { .. })) {
+                return json!({"action": "decline"});
+            }
+        }
+        let wants = if tool { Wants::Permission } else { Wants::Input };
+        self.end_turn(wire, question, wants).await;
         json!({"action": "cancel"})
     }
 
@@ -218,13 +272,14 @@ fn permission_paths(asked: &Value) -> Option<Vec<String>> {
     Some(paths)
 }
 
+fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
+    value.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
 /// The questions, and what may be answered.
 fn input_question(params: &Value) -> String {
-    fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
-        value.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
-    }
     let mut text = Vec::new();
-    for question in list(params, "questions").iter().take(20) {
+    for question in list(params, "questions").iter().take(MAX_QUESTIONS) {
         text.push(question.get("question").and_then(Value::as_str).unwrap_or("a question without words").to_owned());
         let labels: Vec<&str> =
             list(question, "options").iter().filter_map(|option| option.get("label").and_then(Value::as_str)).collect();

@@ -19,7 +19,7 @@ use super::listener::{Ended, Listener};
 use super::outcome::{self, MAX_MESSAGE_BYTES};
 use super::overrides::Overrides;
 use super::wire::{self, Refusal, Wire};
-use crate::agent::ear::next_question;
+use crate::agent::ear::{Asked, next_question};
 use crate::agent::program::{Advice, Program};
 use crate::agent::text::clip;
 use crate::agent::word;
@@ -58,6 +58,7 @@ impl Link {
         let asks = Arc::new(Asks {
             approve: launch.context.request.policy.auto_approve,
             workspace: PathBuf::from(workspace),
+            grants: launch.context.request.grants.clone(),
             tools: launch.tools.clone(),
             listener: listener.clone(),
         });
@@ -202,7 +203,7 @@ impl CodexSession {
                     cut = Some(Cut::new(TurnOutcome::Interrupted));
                 }
                 question = next_question(&mut asked), if cut.is_none() => {
-                    cut = Some(Cut::new(TurnOutcome::Asked { question }));
+                    cut = Some(Cut::new(question.ends_turn()));
                 }
                 // A command may be quiet for as long as it likes, within the turn's own limit.
                 _ = beat.tick() => if listener.at_work() { listener.works() },
@@ -236,9 +237,9 @@ impl CodexSession {
         &mut self,
         ended: &Ended,
         cut: Option<Cut>,
-        question: Option<String>,
+        question: Option<Asked>,
     ) -> Result<TurnOutcome, Failure> {
-        let cut = cut.map(|cut| cut.outcome).or(question.map(|question| TurnOutcome::Asked { question }));
+        let cut = cut.map(|cut| cut.outcome).or(question.map(Asked::ends_turn));
         let Some(outcome) = cut else {
             let now = Timestamp(jiff::Timestamp::now().as_millisecond());
             return Ok(outcome::of(ended, &self.link.listener, now));

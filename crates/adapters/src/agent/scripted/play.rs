@@ -88,6 +88,9 @@ impl Player {
             .collect::<Vec<_>>()
             .join("\n");
         let list = self.file.prompts;
+        if let Some(answer) = answer_in(&text) {
+            self.file.answer = answer;
+        }
         self.record(&Record::Prompt { list, text })?;
         self.file.prompts = list + 1;
         let steps = self.script.turn(&self.issue, list).to_vec();
@@ -386,6 +389,13 @@ impl Player {
         self.tell(turn, tool(call, &text, "other", if granted { "completed" } else { "failed" }, said)).await?;
         Ok(Done::Next)
     }
+}
+
+/// The answer to an earlier question that comes with a prompt.
+fn answer_in(prompt: &str) -> Option<String> {
+    let mut lines = prompt.lines().skip_while(|line| !line.starts_with("The answer of "));
+    lines.next()?;
+    lines.next().map(str::to_owned)
 }
 
 /// What is told of a record when the session is loaded. `place` makes ids of their own for aborted steps.

@@ -33,7 +33,13 @@ pub struct NewIssue {
 }
 
 /// Writes the file and answers its identifier. Two callers never get the same one.
-pub(super) fn create(dir: &Path, prefix: &str, default_state: &str, issue: &NewIssue) -> Result<String, Failure> {
+pub(super) fn create(
+    dir: &Path,
+    prefix: &str,
+    default_state: &str,
+    id: &str,
+    issue: &NewIssue,
+) -> Result<String, Failure> {
     let failed = |doing: &str, error: &std::io::Error| {
         Failure::retryable("tracker_request", format!("{doing} {} failed: {error}", dir.display()))
             .hint("Look at the folder's permissions and at the free space of its disk.")
@@ -45,7 +51,7 @@ pub(super) fn create(dir: &Path, prefix: &str, default_state: &str, issue: &NewI
     }
     fs::create_dir_all(dir).map_err(|error| failed("making", &error))?;
     let _turn = lock(dir)?;
-    let text = text(default_state, issue)?;
+    let text = text(default_state, id, issue);
     let mut number = highest(dir, prefix).map_err(|error| failed("reading", &error))?;
     // Somebody's editor does not take our turns: a name that is taken meanwhile costs a try.
     for _try in 0..100 {
@@ -83,11 +89,11 @@ fn highest(dir: &Path, prefix: &str) -> std::io::Result<u64> {
     Ok(highest)
 }
 
-fn text(default_state: &str, issue: &NewIssue) -> Result<String, Failure> {
+fn text(default_state: &str, id: &str, issue: &NewIssue) -> String {
     let NewIssue { title, description, state, priority, labels, blocked_by, parent, assignee } = issue;
     let list = |items: &[String]| items.iter().map(|item| scalar(item.trim())).collect::<Vec<_>>().join(", ");
     let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let mut out = format!("---\nid: {}\n", scalar(&random_id()?));
+    let mut out = format!("---\nid: {}\n", scalar(id));
     out.push_str(&format!("title: {}\n", scalar(&one_line(title))));
     out.push_str(&format!("state: {}\n", scalar(one_line(state.as_deref().unwrap_or(default_state)).as_str())));
     if let Some(priority) = priority {
@@ -108,7 +114,7 @@ fn text(default_state: &str, issue: &NewIssue) -> Result<String, Failure> {
     if let Some(description) = description.as_deref().map(str::trim).filter(|text| !text.is_empty()) {
         out.push_str(&format!("\n{}\n", neutralised(description)));
     }
-    Ok(out)
+    out
 }
 
 /// A random name; begins with a letter, so that YAML takes it for text.

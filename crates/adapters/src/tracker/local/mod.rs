@@ -95,7 +95,7 @@ impl LocalTracker {
     /// # Errors
     /// `tracker_request` when it cannot be written, `tracker_response` without a title.
     pub async fn new_issue(&self, issue: NewIssue) -> Result<String, Failure> {
-        self.blocking(move |inner| create::create(&inner.dir, &inner.prefix, &inner.first_state, &issue)).await
+        self.blocking(move |inner| inner.create(&create::random_id()?, &issue)).await
     }
 
     /// All issues by identifier, and those that cannot be read.
@@ -185,6 +185,10 @@ impl LocalTracker {
 }
 
 impl Inner {
+    fn create(&self, id: &str, issue: &NewIssue) -> Result<String, Failure> {
+        create::create(&self.dir, &self.prefix, &self.first_state, id, issue)
+    }
+
     fn look(&self, poll: bool) -> Result<Board, Failure> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner).look(&self.dir, &self.terminal, poll)
     }
@@ -283,6 +287,22 @@ impl Tracker for LocalTracker {
                 })
             })?;
             Ok(Text::parse(&text).ok().and_then(|text| state_of(&text)).unwrap_or(to))
+        })
+        .await
+    }
+
+    async fn create(&self, title: &str, description: &str, marker: &str) -> Result<String, Failure> {
+        // The marker is in the id: an issue that is there already is known by it, whatever was made of its text since.
+        let id = format!("i{}", hex::encode(Sha256::digest(marker.as_bytes()).get(..8).unwrap_or_default()));
+        let (title, description) = (title.to_owned(), Some(description.to_owned()));
+        self.blocking(move |inner| {
+            let board = inner.look(false)?;
+            let mut known = board.issues.iter().map(|issue| (&issue.id, &issue.identifier));
+            let broken = board.broken.iter().map(|broken| (&broken.id, &broken.identifier));
+            match known.by_ref().chain(broken).find(|(known, _)| known.as_str() == id) {
+                Some((_, identifier)) => Ok(identifier.clone()),
+                None => inner.create(&id, &NewIssue { title, description, ..NewIssue::default() }),
+            }
         })
         .await
     }

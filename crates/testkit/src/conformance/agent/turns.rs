@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use dalsegno_core::{AutoApprove, TurnOutcome, Usage};
+use dalsegno_core::{AutoApprove, Reply, TurnOutcome, Usage, Wants};
 use dalsegno_engine::TranscriptKind;
 use tokio_util::sync::CancellationToken;
 
@@ -65,11 +65,34 @@ pub async fn permission_granted(fixture: &dyn AgentFixture) {
 pub async fn permission_refused(fixture: &dyn AgentFixture) {
     let world = World::new(fixture);
     let (agent, end) = world.one_turn(Behaviour::AsksPermissionForCommand).await;
-    let TurnOutcome::Asked { question } = end.unwrap().turn else { panic!("nobody may grant that") };
+    let TurnOutcome::Asked { question, wants } = end.unwrap().turn else { panic!("nobody may grant that") };
+    assert_eq!(wants, Wants::Permission);
     contains(&question, "rm -rf build");
     assert!(!world.heard.text(TranscriptKind::Message).contains("went on"));
     agent.close().await;
     world.assert_nothing_runs().await;
+}
+
+/// What a person permits is done, and what a person refuses is gone on without: the turn waits for either.
+pub async fn permission_by_a_person(fixture: &dyn AgentFixture) {
+    for reply in [Reply::Granted, Reply::Denied { why: "no".to_owned() }] {
+        let world = World::new(fixture);
+        world.heard.will_say(reply);
+        let (agent, end) = world.one_turn(Behaviour::AsksPermissionForCommand).await;
+        ended(end, &TurnOutcome::Completed);
+        contains(&world.heard.text(TranscriptKind::Note), "an operator");
+        agent.close().await;
+    }
+}
+
+/// What a person answers is heard in the same turn.
+pub async fn question_by_a_person(fixture: &dyn AgentFixture) {
+    let world = World::new(fixture);
+    world.heard.will_say(Reply::Text { text: "red".to_owned() });
+    let (agent, end) = world.one_turn(Behaviour::AsksQuestion).await;
+    ended(end, &TurnOutcome::Completed);
+    contains(&world.heard.text(TranscriptKind::Note), "an operator answered");
+    agent.close().await;
 }
 
 /// With `auto_approve: workspace` only what is tied to paths inside the workspace is granted.
@@ -94,7 +117,8 @@ pub async fn question(fixture: &dyn AgentFixture) {
     let mut world = World::new(fixture);
     world.approve = AutoApprove::All;
     let (agent, end) = world.one_turn(Behaviour::AsksQuestion).await;
-    let TurnOutcome::Asked { question } = end.unwrap().turn else { panic!("nobody may answer that") };
+    let TurnOutcome::Asked { question, wants } = end.unwrap().turn else { panic!("nobody may answer that") };
+    assert_eq!(wants, Wants::Input);
     contains(&question, "Which colour?");
     agent.close().await;
 }

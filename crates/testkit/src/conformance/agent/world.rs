@@ -8,12 +8,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dalsegno_core::{
-    AgentPolicy, AutoApprove, Effect, EffectId, EffectRequest, Failure, Issue, Policy, RunId, SessionId, TurnOutcome,
-    Usage, Workspace, WorkspacePolicy, WorkspaceStrategy,
+    AgentPolicy, AutoApprove, Effect, EffectId, EffectRequest, Failure, Issue, Policy, Reply, RunId, SessionId,
+    TurnOutcome, Usage, Wants, Workspace, WorkspacePolicy, WorkspaceStrategy,
 };
 use dalsegno_engine::{
     AgentSession, AgentSink, Context, Launch, Started, ToolAnswer, ToolCall, ToolSpec, Toolbox, TranscriptKind, TurnEnd,
 };
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +27,7 @@ pub struct Heard {
     activity: Mutex<u64>,
     usage: Mutex<Vec<Usage>>,
     lines: Mutex<Vec<(TranscriptKind, String)>>,
+    reply: Mutex<Option<Reply>>,
 }
 
 impl AgentSink for Heard {
@@ -39,9 +42,18 @@ impl AgentSink for Heard {
     fn transcript(&self, kind: TranscriptKind, text: &str) {
         self.lines.lock().unwrap().push((kind, text.to_owned()));
     }
+
+    fn ask(&self, _question: &str, _wants: Wants) -> BoxFuture<'static, Option<Reply>> {
+        std::future::ready(self.reply.lock().unwrap().clone()).boxed()
+    }
 }
 
 impl Heard {
+    /// What a person says to whatever is asked; until then nobody answers.
+    pub fn will_say(&self, reply: Reply) {
+        *self.reply.lock().unwrap() = Some(reply);
+    }
+
     /// All text of that kind, a line each.
     #[must_use]
     pub fn text(&self, kind: TranscriptKind) -> String {
@@ -260,6 +272,7 @@ fn request(
         policy: Arc::new(policy),
         workspace: Some(Workspace { path: workspace.display().to_string(), branch: None, base_commit: None }),
         known_branch: None,
+        grants: Vec::new(),
         unwanted: false,
         effect: Effect::StartSession { resume: resume.cloned(), seek: seek.map(str::to_owned) },
     }
