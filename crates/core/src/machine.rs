@@ -83,6 +83,8 @@ pub enum Input {
         /// What is wanted.
         request: Box<ActionRequest>,
     },
+    /// Nobody will answer for long: agents that wait for an answer are ended, and their sessions held.
+    NobodyAnswers,
     /// No new work from now on; what is under way may end.
     Drain,
     /// The daemon is about to end in good order.
@@ -348,6 +350,7 @@ impl Machine {
                 }
             }
             Input::Action { caller, request } => self.act(caller, &request),
+            Input::NobodyAnswers => self.hold_questions(),
             Input::Drain => {
                 self.draining = true;
                 self.hold_questions();

@@ -290,8 +290,7 @@ impl Driver {
                 if !self.machine.agents_wait() {
                     return Ok(DriverEnd::Quiet);
                 }
-                // Nobody may answer for long: the agents are ended, and their sessions held.
-                self.feed(Input::Drain)?;
+                self.feed(Input::NobodyAnswers)?;
                 continue;
             }
             // While an append is out, the next effect may be about to be performed.

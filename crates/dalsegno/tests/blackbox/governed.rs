@@ -117,10 +117,10 @@ fn an_action_under_a_known_key_is_answered_from_the_record_also_after_a_restart(
     let again = client().act(&action(70_000, "set_budget")).unwrap();
     assert_eq!((&again.action_id, again.replayed), (&first.action_id, true), "a restart forgot the key");
     assert!(client().action(&first.action_id).unwrap().completion.is_some());
-    let mut unknown = action(1, "cancel");
+    let mut unknown = action(1, "explode");
     unknown.idempotency_key = None;
     let unknown = client().act(&unknown).unwrap();
-    assert_eq!((unknown.status.as_str(), unknown.code.as_deref()), ("rejected", Some("not_available")));
+    assert_eq!((unknown.status.as_str(), unknown.code.as_deref()), ("rejected", Some("unknown_action")));
     daemon.stop();
     let set = project.events().into_iter().filter(|event| event.kind == "budget_set").count();
     assert_eq!(set, 1, "one effect, however often it is sent");
