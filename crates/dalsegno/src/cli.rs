@@ -29,6 +29,9 @@ pub(crate) struct Common {
     /// The workflow file; its directory is the project's
     #[arg(long, global = true, value_name = "PATH", conflicts_with = "dir")]
     pub(crate) workflow: Option<PathBuf>,
+    /// For verbs that act: sent again under the same key, nothing happens twice [default: a new one each time]
+    #[arg(long, global = true, value_name = "KEY")]
+    pub(crate) idempotency_key: Option<String>,
     /// Print JSON, as the API gives it
     #[arg(long, global = true)]
     pub(crate) json: bool,

@@ -12,11 +12,16 @@ use crate::error::CliError;
 /// The operator token of this daemon, readable for its owner alone. Each start makes another one: what an earlier one
 /// showed to somebody opens nothing any more.
 pub(crate) fn token(state_dir: &Path) -> Result<String, CliError> {
-    let mut bytes = [0_u8; 24];
-    getrandom::fill(&mut bytes).map_err(|error| CliError::new("no_randomness", error.to_string()))?;
-    let token = hex::encode(bytes);
+    let token = random::<24>()?;
     write(&state_dir.join(TOKEN_FILE), token.as_bytes()).map_err(|error| CliError::io("token_unwritable", &error))?;
     Ok(token)
+}
+
+/// So many random bytes, in hexadecimal.
+pub(crate) fn random<const BYTES: usize>() -> Result<String, CliError> {
+    let mut bytes = [0_u8; BYTES];
+    getrandom::fill(&mut bytes).map_err(|error| CliError::new("no_randomness", error.to_string()))?;
+    Ok(hex::encode(bytes))
 }
 
 /// Says where the daemon is. Its port is open and its token is written by then.

@@ -47,6 +47,8 @@ pub(crate) struct Settings {
     pub(crate) state_dir: PathBuf,
     /// Print JSON.
     pub(crate) json: bool,
+    /// Key of an action.
+    pub(crate) idempotency_key: Option<String>,
 }
 
 impl Settings {
@@ -55,7 +57,7 @@ impl Settings {
     /// # Errors
     /// `project_not_found` when no directory is named and none is found.
     pub(crate) fn resolve(common: &Common) -> Result<Self, CliError> {
-        let Common { dir, workflow, json } = common;
+        let Common { dir, workflow, json, idempotency_key } = common;
         let project = match (dir, workflow) {
             (Some(dir), _) => dir.clone(),
             (None, Some(workflow)) => match workflow.parent() {
@@ -72,7 +74,7 @@ impl Settings {
                 })?
             }
         };
-        Ok(Self { state_dir: project.join(STATE_DIR), json: *json })
+        Ok(Self { state_dir: project.join(STATE_DIR), json: *json, idempotency_key: idempotency_key.clone() })
     }
 }
 

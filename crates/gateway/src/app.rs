@@ -104,7 +104,7 @@ pub struct Limits {
     pub stream_page: usize,
     /// Silence on a stream before a comment is sent.
     pub heartbeat: Duration,
-    /// Longest wait for the engine or for a request's body.
+    /// Longest wait for the engine, for a connection's first byte, or for a request's body.
     pub patience: Duration,
     /// Largest body of a request, in bytes.
     pub body: usize,

@@ -26,7 +26,7 @@ const DRAIN: Duration = Duration::from_secs(2);
 pub async fn serve(listener: TcpListener, app: App, shutdown: CancellationToken) -> io::Result<()> {
     let closing = app.closing.clone();
     let permits = Arc::new(Semaphore::new(app.limits.connections));
-    let listener = Capped { listener, permits };
+    let listener = Capped { listener, permits, patience: app.limits.patience };
     let begun = shutdown.clone();
     let served = axum::serve(listener, router(app)).with_graceful_shutdown(async move {
         begun.cancelled().await;
@@ -44,6 +44,8 @@ pub async fn serve(listener: TcpListener, app: App, shutdown: CancellationToken)
 /// A listener that accepts no more than so many connections at once; others wait in the system's queue.
 struct Capped {
     listener: TcpListener,
+    /// Longest silence of a connection that has said nothing yet.
+    patience: Duration,
     permits: Arc<Semaphore>,
 }
 
@@ -58,7 +60,8 @@ impl Listener for Capped {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection keeps its delay");
         }
-        (Connection { stream, _permit: permit }, address)
+        let silence = Some(Box::pin(tokio::time::sleep(self.patience)));
+        (Connection { stream, silence, _permit: permit }, address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -68,6 +71,8 @@ impl Listener for Capped {
 
 struct Connection {
     stream: TcpStream,
+    /// Until it has said something: whoever only connects does not keep others out.
+    silence: Option<Pin<Box<tokio::time::Sleep>>>,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -77,7 +82,17 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if read.is_ready() || buffer.filled().len() > before {
+            self.silence = None;
+        }
+        match &mut self.silence {
+            Some(silence) if silence.as_mut().poll(context).is_ready() => {
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the connection said nothing")))
+            }
+            Some(_) | None => read,
+        }
     }
 }
 

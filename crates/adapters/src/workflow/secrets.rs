@@ -12,6 +12,21 @@ pub(super) fn refuse_literal(path: &str, map: &Map<String, Value>) -> Result<(),
     map.iter().try_for_each(|(key, value)| look(&format!("{path}.{key}"), value, is_secret(key)))
 }
 
+/// Refuses a URL that has a password in it, or over HTTP anything before the host. It is not told.
+pub(super) fn refuse_in_url(path: &str, url: &str) -> Result<(), Failure> {
+    let Some((scheme, rest)) = url.split_once("://") else { return Ok(()) };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let Some((user, _host)) = authority.rsplit_once('@') else { return Ok(()) };
+    if user.contains(':') || scheme.to_ascii_lowercase().starts_with("http") {
+        return Err(Failure::permanent(
+            "literal_secret",
+            format!("{path} has a secret in its URL, and would be journaled"),
+        )
+        .hint("Take it out of the URL, and let git's credential helper or an SSH key give it."));
+    }
+    Ok(())
+}
+
 fn look(path: &str, value: &Value, secret: bool) -> Result<(), Failure> {
     match value {
         // Everything in a secret is one.

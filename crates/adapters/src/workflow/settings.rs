@@ -113,7 +113,10 @@ fn workspace(config: &Map<String, Value>, place: &Place<'_>) -> Result<Workspace
     )?;
     let given = section.text("repo")?;
     let (repo, found) = match &given {
-        Some(url) if paths::is_url(url) => (url.clone(), true),
+        Some(url) if paths::is_url(url) => {
+            secrets::refuse_in_url("workspace.repo", url)?;
+            (url.clone(), true)
+        }
         Some(path) => {
             let path = paths::resolve("workspace.repo", path, place.project_dir, place.env)?;
             let repo = paths::enclosing_repository(&path);

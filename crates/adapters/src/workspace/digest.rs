@@ -77,8 +77,9 @@ impl<'a> Sum<'a> {
                 continue;
             };
             if meta.is_dir() {
+                let entries = fs::read_dir(&full).into_iter().flatten().flatten();
                 let mut below: Vec<PathBuf> =
-                    fs::read_dir(&full).into_iter().flatten().flatten().map(|it| path.join(it.file_name())).collect();
+                    entries.take(MAX_FILES).map(|entry| path.join(entry.file_name())).collect();
                 below.sort();
                 open.extend(below);
             } else if meta.is_symlink() {

@@ -121,13 +121,21 @@ impl Place {
         run_blocking(move || look(&path)).await
     }
 
-    /// The marker, if there is one that can be read.
+    /// The marker, if there is one that is whole.
     ///
     /// # Errors
-    /// `workspace_key_taken` when the marker is of another issue.
+    /// `workspace_unreadable` when it is there and cannot be read, `workspace_key_taken` when the marker is of another issue.
     pub(super) async fn marker(&self, identifier: &str) -> Result<Option<Marker>, Failure> {
         let path = self.marker_path();
-        let Ok(text) = tokio::fs::read(&path).await else { return Ok(None) };
+        let text = match tokio::fs::read(&path).await {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => {
+                let why = format!("{} cannot be read: {error}", path.display());
+                return Err(Failure::retryable("workspace_unreadable", why)
+                    .hint("see to the permissions and the disk of the workspaces' directory"));
+            }
+        };
         let marker: Marker = match serde_json::from_slice(&text) {
             Ok(marker) => marker,
             Err(error) => {

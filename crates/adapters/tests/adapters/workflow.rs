@@ -224,6 +224,8 @@ fn a_forge_keeps_the_keys_of_its_provider_and_no_secret() {
     assert_eq!(minimal_and("handoff: {forge: git}\n").unwrap().handoff.unwrap().forge, None);
     for (front, code, key) in [
         ("handoff: {forge: github, provider: {token: ghp_123}}\n", "literal_secret", "handoff.provider.token"),
+        ("workspace: {repo: 'https://ada:ghp_123@host/r.git'}\n", "literal_secret", "workspace.repo"),
+        ("workspace: {repo: 'https://ghp_123@host/r.git'}\n", "literal_secret", "workspace.repo"),
         ("handoff: {provider: {repository: a/b}}\n", "invalid_config", "handoff.provider"),
         ("handoff: {forge: git, provider: {repository: a/b}}\n", "invalid_config", "handoff.provider"),
         ("handoff: {forge: github, provider: seven}\n", "invalid_config", "handoff.provider"),

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use dalsegno_api::{Action, Client, Completion, Receipt, Target};
+use dalsegno_api::{Action, Client, Completion, Receipt, Target, code};
 use serde_json::{Map, Value};
 
 use crate::error::CliError;
-use crate::out;
 use crate::settings::Settings;
 use crate::text::clean;
+use crate::{out, presence};
 
 /// Looks at what became of an accepted action, at most.
 const LOOKS: u32 = 300;
@@ -66,14 +66,23 @@ fn send(
     payload: Map<String, Value>,
     settings: &Settings,
 ) -> Result<Receipt, CliError> {
-    let receipt = client.act(&Action {
+    let key = settings.idempotency_key.clone().map_or_else(presence::random::<12>, Ok)?;
+    let action = Action {
         schema_version: 1,
         action_kind: kind.to_owned(),
         target,
         correlation_id: None,
-        idempotency_key: None,
+        idempotency_key: Some(key.clone()),
         on_duplicate: None,
         payload,
+    };
+    let receipt = client.act(&action).map_err(|error| {
+        let unsure = error.detail.code == code::DAEMON_UNREACHABLE;
+        let error = CliError::from(error);
+        let hint = format!(
+            "nobody knows whether it was accepted; the same with `--idempotency-key {key}` does it once at most"
+        );
+        if unsure { error.hint(hint) } else { error }
     })?;
     if settings.json {
         out::json(&receipt);

@@ -1,6 +1,6 @@
 //! Streams over a real socket, read by the real client.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -329,4 +329,23 @@ async fn headers_are_capped() {
     })
     .await;
     assert!(status.starts_with("HTTP/1.1 431"), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_connects_and_says_nothing_is_let_go_of() {
+    let world = World::new();
+    let limits = Limits { patience: Duration::from_millis(50), connections: 1, ..Limits::default() };
+    let address = served(&world, limits).await.address;
+    let answer = blocking(move || {
+        let mut silent = TcpStream::connect(address).unwrap();
+        // The only place is taken until then.
+        let mut other = TcpStream::connect(address).unwrap();
+        assert_eq!(silent.read(&mut [0; 1]).unwrap_or(0), 0, "nothing was to be said");
+        other.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        other.read_to_string(&mut answer).unwrap();
+        answer
+    });
+    let answer = tokio::time::timeout(Duration::from_secs(20), answer).await.expect("it is let go of");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }

@@ -67,6 +67,9 @@ impl Memory {
         let names = names.unwrap_or_default();
         one_case_each(&names)?;
         self.files.retain(|name, _| names.contains_key(name));
+        let present: BTreeSet<String> = names.keys().map(|name| name.to_lowercase()).collect();
+        self.last_good.retain(|name, _| present.contains(name));
+        self.logged.retain(|name, _| names.contains_key(name));
 
         let mut records = Vec::new();
         let mut broken = Vec::new();

@@ -276,8 +276,17 @@ fn keep_aside(path: &Path, temp: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Finishes what killed processes left of their edits. A folder that is not there has none.
+pub(super) fn finish(dir: &Path) -> Result<(), Failure> {
+    if !dir.exists() {
+        return Ok(());
+    }
+    let _turn = lock(dir)?;
+    recover(dir)
+}
+
 /// Finishes what a killed process left between an exchange and the look at what came out. Needs the lock.
-pub(super) fn recover(dir: &Path) -> Result<(), Failure> {
+fn recover(dir: &Path) -> Result<(), Failure> {
     let entries = fs::read_dir(dir).map_err(|error| io_failure("reading", dir, &error))?;
     for entry in entries {
         let entry = entry.map_err(|error| io_failure("reading", dir, &error))?;

@@ -17,6 +17,7 @@ use dalsegno_core::{Failure, Issue, IssueId, Policy, normalized_state, state_in}
 use dalsegno_engine::Tracker;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 
 use crate::marker::neutralised;
 use crate::workflow::{Environment, paths};
@@ -27,6 +28,8 @@ use exchange::{EditProblem, update};
 pub use text::Comment;
 use text::Text;
 
+/// Calls that touch the folder at once. On a file system that hangs each holds a thread, which others need too.
+const CALLS: usize = 8;
 /// Who writes what the orchestrator writes.
 const OWN_AUTHOR: &str = "dalsegno";
 
@@ -42,6 +45,7 @@ struct Inner {
     first_state: String,
     terminal: Vec<String>,
     memory: Mutex<Memory>,
+    calls: Arc<Semaphore>,
 }
 
 impl LocalTracker {
@@ -70,6 +74,9 @@ impl LocalTracker {
             Some(Value::String(prefix)) if is_prefix(prefix) => prefix.as_str(),
             Some(_) => return Err(wrong("prefix", "a letter with letters, digits or `_` after it")),
         };
+        if let Err(failure) = exchange::finish(&dir) {
+            tracing::warn!(folder = %dir.display(), %failure, "what a killed process left of an edit stays until the next edit");
+        }
         if !dir.exists() {
             tracing::warn!(folder = %dir.display(), "there is no folder with issues yet");
         }
@@ -80,6 +87,7 @@ impl LocalTracker {
                 first_state: policy.tracker.active_states.first().cloned().unwrap_or_else(|| "Todo".to_owned()),
                 terminal: policy.tracker.terminal_states.clone(),
                 memory: Mutex::new(Memory::default()),
+                calls: Arc::new(Semaphore::new(CALLS)),
             }),
         })
     }
@@ -177,7 +185,13 @@ impl LocalTracker {
         work: impl FnOnce(&Inner) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
         let inner = Arc::clone(&self.inner);
-        tokio::task::spawn_blocking(move || work(&inner)).await.unwrap_or_else(|error| {
+        // Never closed. Whoever gives up waiting leaves its place with the thread that is still at work.
+        let place = Arc::clone(&inner.calls).acquire_owned().await.ok();
+        let work = move || {
+            let _place = place;
+            work(&inner)
+        };
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
             Err(Failure::retryable("tracker_request", format!("the local tracker gave up: {error}"))
                 .hint("Look at the log for the reason."))
         })
