@@ -10,7 +10,7 @@ use dalsegno_durable::{Claim, EffectRecord, EffectState, Entry, ExecutionScope, 
 use rusqlite::{Connection, OptionalExtension};
 
 use super::records;
-use super::request::{OpenScope, Row, Trouble};
+use super::request::{OpenScope, Row, Trouble, fingerprint};
 use super::writing::Durable;
 use crate::error::StoreError;
 
@@ -129,7 +129,12 @@ impl Durable<'_> {
         if let Some(place) = self.places.get(&(lease.row.0, replay_key.to_owned())) {
             return Ok(Some(*place));
         }
-        let head = self.leased(lease)?.head;
+        let known = self.leased(lease)?;
+        // Most are new, and of a new one nothing is to be found: a look at every record for each would be quadratic.
+        if !known.has(fingerprint(replay_key)) {
+            return Ok(None);
+        }
+        let head = known.head;
         let chain = records::chain(self.db, lease.row.0, head)?;
         Ok(chain.iter().find(|record| record.replay_key == replay_key).map(|record| record.place))
     }

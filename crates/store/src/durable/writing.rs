@@ -57,6 +57,13 @@ pub(super) struct Known {
     seen: u64,
 }
 
+impl Known {
+    /// Whether an effect may be recorded under the replay key of this fingerprint.
+    pub(super) fn has(&self, fingerprint: u64) -> bool {
+        self.keys.contains(&fingerprint)
+    }
+}
+
 /// The writer's side of effects and waits.
 pub(crate) struct Durable<'db> {
     pub(super) db: &'db Connection,
@@ -273,7 +280,7 @@ impl<'db> Durable<'db> {
         match row {
             Row::Intent { record, fingerprint, state } => {
                 let previous = known.head;
-                if known.keys.contains(fingerprint)
+                if known.has(*fingerprint)
                     && records::chain(self.db, scope, previous)?
                         .iter()
                         .any(|other| other.replay_key == record.replay_key)

@@ -94,3 +94,22 @@ async fn an_entry_that_does_not_fit_holds_up_neither_its_batch_nor_others() {
     assert_eq!(opened.store.effects("run-1", 0, 10).unwrap(), []);
     assert_eq!(opened.store.effects("run-2", 0, 10).unwrap().len(), 1);
 }
+
+/// A run of many effects costs what they cost: none is looked for among all that were before.
+#[tokio::test]
+async fn effects_of_a_long_run_cost_the_same_at_its_end() {
+    const EFFECTS: u64 = 6_000;
+    let dir = tempfile::tempdir().unwrap();
+    let opened = open(dir.path());
+    let mut took = Vec::new();
+    for half in 0..2 {
+        let began = std::time::Instant::now();
+        let entries = (0..EFFECTS).flat_map(|number| {
+            let (intended, record) = intended("run-1", &format!("{half}/{number}"));
+            [intended, changed("run-1", &record, end)]
+        });
+        opened.journal.submit_with(plain_batch(1, half + 1, half + 1), entries.collect()).await.unwrap().await.unwrap();
+        took.push(began.elapsed());
+    }
+    assert!(took[1] < took[0] * 2 + std::time::Duration::from_millis(500), "{took:?}");
+}
