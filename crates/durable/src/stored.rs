@@ -713,10 +713,9 @@ impl ScopeController for Cell {
             Settlement::Applied(output) => state.end(epoch, now, Outcome::Done(output), Some(who)),
             Settlement::NotApplied => {
                 let error = EffectError::permanent("settled_not_applied", format!("{}: {}", who.by, who.why));
-                // The next call begins a new generation, at once.
+                // The next call begins a new generation, at once. The doubts stay: their attempts take no retries.
                 state.rest(epoch, now, now, error);
                 state.generation += 1;
-                state.doubts = 0;
             }
         }
         self.change(&mut flight, &mut at, state).await

@@ -354,3 +354,17 @@ pub async fn doubts_take_no_retries(fixture: &dyn HostFixture) {
     let state = record(&scope, "k").await.unwrap().state;
     assert_eq!((state.attempt, state.doubts, state.failures.len()), (4, 2, 1));
 }
+
+/// Nor does it when an operator settled it as not applied.
+pub async fn settled_doubts_take_no_retries(fixture: &dyn HostFixture) {
+    let host = fixture.host();
+    let scope = open(&host, turn("1")).await;
+    let executor =
+        Executor::new([Act::Panic, Act::Fail(EffectError::retryable("busy", "try again")), Act::Answer(json!("done"))]);
+    let retry = Retry { attempts: 2, base: Duration::ZERO, cap: Duration::ZERO };
+    let effect = || scope.effect("k", direct(1)).in_doubt(InDoubt::Park).retry(retry);
+    assert_eq!(code(effect().run::<Value, _, _>(|call| executor.run(call)).await), "in_doubt");
+    scope.controller().settle("k", Settlement::NotApplied, operator()).await.unwrap();
+    let told: Value = effect().run(|call| executor.run(call)).await.unwrap();
+    assert_eq!(told, "done");
+}

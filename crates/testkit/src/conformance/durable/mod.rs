@@ -112,6 +112,7 @@ macro_rules! durable_cases {
             in_doubt_of_each_policy_by_a_crash_between,
             doubts_are_bounded,
             doubts_take_no_retries,
+            settled_doubts_take_no_retries,
         }
         $($then)*! { $make replay:
             replay_of_success_calls_nothing,
