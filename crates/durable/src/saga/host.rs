@@ -372,9 +372,16 @@ impl Inner {
                 () = stopping.cancelled() => Some(SagaError::Stopped { id: id.clone(), why: "the host stopped".to_owned() }),
                 ended = runner.go() => ended.err(),
             };
+            // Under the lock of its slot, so that whoever takes the saga up meets it as it was, or finds nothing; and the slot stays with
+            // those who wait for it, so that two of them never take it up beside each other.
+            let slot = Arc::clone(self.slots().entry(id.clone()).or_default());
+            let mut held = slot.lock().await;
             runner.close(stopped, stopping.is_cancelled());
-            self.slots().remove(&id);
+            *held = None;
             drop(runner);
+            drop(held);
+            drop(slot);
+            self.forget(&id);
             // Whoever waits for it may open the store again: what this task has of it is dropped before.
             let running = self.running.clone();
             drop(self);

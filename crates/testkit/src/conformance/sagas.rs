@@ -37,6 +37,7 @@ macro_rules! saga_conformance {
             started_once_whoever_asks,
             outcome_is_durable_before_it_is_told,
             nothing_is_called_after_a_failed_append,
+            taken_up_while_it_stops_it_is_run_once,
             stale_owner_neither_records_nor_calls,
             panics_and_endless_calls_are_unknown,
             independent_steps_run_side_by_side,
@@ -279,6 +280,46 @@ pub async fn nothing_is_called_after_a_failed_append<S: Stores>(scene: &Scene<S>
         assert_eq!(host.resume(&id).await.unwrap().ended().await.unwrap(), SagaEnd::Committed);
         let again = if moment == Moment::Before { vec!["do pay", "do ship"] } else { vec!["do ship"] };
         assert_eq!(shop.names(), again, "{moment:?}");
+        scene.kill(host).await;
+    }
+}
+
+/// Whoever takes a saga up at the moment at which it stops never runs it beside somebody else: nobody loses it.
+pub async fn taken_up_while_it_stops_it_is_run_once<S: Stores>(scene: &Scene<S>) {
+    for round in 0..20 {
+        let faults = Arc::clone(&scene.faults);
+        let stops = Mutex::new(5);
+        let shop = Shop::with(move |what, _| {
+            let mut stops = stops.lock().unwrap();
+            if what == "do pay" && *stops > 0 {
+                *stops -= 1;
+                faults.fail_next(StoreCall::Intend, Moment::Before);
+            }
+            None
+        });
+        let host = scene.host(&shop).await;
+        let id = format!("o-{round}");
+        host.start(&id, order()).await.unwrap();
+        let eager = (0..8).map(|_| {
+            let (host, id) = (host.clone(), id.clone());
+            tokio::spawn(async move {
+                loop {
+                    let ended = match host.resume(&id).await {
+                        Ok(saga) => saga.ended().await,
+                        Err(error) => Err(error),
+                    };
+                    match ended {
+                        Ok(end) => break end,
+                        Err(error) => assert_eq!(error.code(), "durable_store_failed", "{error}"),
+                    }
+                }
+            })
+        });
+        for ended in futures::future::join_all(eager).await {
+            assert_eq!(ended.unwrap(), SagaEnd::Committed);
+        }
+        let names = shop.names();
+        assert_eq!((names.len(), names.last().map(String::as_str)), (8, Some("do ship")), "{names:?}");
         scene.kill(host).await;
     }
 }
