@@ -9,7 +9,8 @@
 //! # Transitions
 //! - `set_budget` of an issue or of the daemon (the UTC day on which it is given): absolute limits over the policy's. An
 //!   issue that is parked for exactly the limit that is raised goes on.
-//! - `release` of a parked issue: its breakers and its count of runs start over. What it used stays used.
+//! - `release` of a parked issue: its breakers and its count of runs start over. What it used stays used. A handoff that was in doubt
+//!   too often is taken up again.
 //! - `approve` and `deny` of a handoff whose pivot waits for that, `settle` of a parked step of one: see [`crate::settle`].
 //! - `refresh`: the tracker is read. `drain` and `undrain`: no new work is taken, or it is again, also by the next daemon.
 //! - What stops work, begins it again, speaks to an agent or writes to the tracker: see [`crate::operate`]; answers: [`crate::question`].
@@ -329,7 +330,10 @@ impl Machine {
             }
             Deed::Release(id) => {
                 self.emit(Event::Released { issue: id.clone(), action_id });
-                self.set_status(&id, IssueStatus::Idle, Some("released"), None);
+                match self.state.issues.get(&id).and_then(|entry| entry.current_run.clone()) {
+                    Some(run) => drop(self.take_up_handoff(&run)),
+                    None => self.set_status(&id, IssueStatus::Idle, Some("released"), None),
+                }
                 self.poll_soon();
                 self.completed(action, Some(&id));
             }

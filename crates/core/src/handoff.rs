@@ -11,6 +11,7 @@
 //!   gives the agent a turn to merge it, once in a run.
 //! - abandoned: an operator left a step as it is. Handed over if the pivot is done, else parked.
 //! - the saga cannot be run at all: the issue parks.
+//! - nobody knows how far the saga is, again and again: the issue parks with its run, and `release` has the saga taken up again.
 
 use crate::effect::{Effect, EffectOutput, Failure, Missing, PromptSpec, SagaEnd};
 use crate::event::Event;
@@ -81,6 +82,17 @@ impl Machine {
             Some(to) => self.note_own_move(&run.issue, to.clone()),
             None => self.own_write(&run.issue),
         }
+    }
+
+    /// A handoff that is in doubt is taken up again. Answers whether there is one.
+    pub(crate) fn take_up_handoff(&mut self, id: &RunId) -> bool {
+        let doubts = self.doubts(id);
+        let Some((effect, _)) = doubts.iter().find(|(_, open)| matches!(open.effect, Effect::HandOff { .. })) else {
+            return false;
+        };
+        self.intend_again(*effect);
+        self.note_rest(id);
+        true
     }
 
     /// The issue waits for whom the saga waits for.
@@ -198,7 +210,18 @@ impl Machine {
     #[must_use]
     pub fn is_resting(&self, effect: EffectId) -> bool {
         let run = self.state.open_effects.get(&effect).and_then(|open| self.state.runs.get(open.run.as_ref()?));
-        run.is_some_and(|run| run.rests() || self.waits_for_answer(run))
+        run.is_some_and(|run| self.rests(run))
+    }
+
+    /// Nothing of the run moves before an operator says how its handoff goes on, has it taken up again, or answers its agent.
+    pub(crate) fn rests(&self, run: &Run) -> bool {
+        run.rests() || self.is_handoff_in_doubt(&run.id) || self.waits_for_answer(run)
+    }
+
+    /// Nobody takes the run's handoff up by himself: it was in doubt too often.
+    pub(crate) fn is_handoff_in_doubt(&self, id: &RunId) -> bool {
+        let settled = self.state.runs.get(id).is_some_and(|run| run.phase == Phase::Delivering && !run.sweeping);
+        settled && self.doubts(id).iter().any(|(_, open)| matches!(open.effect, Effect::HandOff { .. }))
     }
 }
 

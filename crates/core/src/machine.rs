@@ -397,7 +397,7 @@ impl Machine {
     pub fn is_quiet(&self) -> bool {
         self.pending.is_empty()
             && self.in_flight.is_none()
-            && self.state.runs.values().all(|run| run.rests() || self.waits_for_answer(run))
+            && self.state.runs.values().all(|run| self.rests(run))
             && self.state.open_effects.keys().all(|effect| self.is_resting(*effect))
             && self.state.tracker_failure.is_none()
             && self.poll.is_fresh()

@@ -15,7 +15,10 @@ use crate::time::Timestamp;
 pub(crate) const SWEEP: &str = "sweep";
 /// Code of a failure that is no more than not knowing.
 pub(crate) const IN_DOUBT: &str = "in_doubt";
-/// Times in one run that nobody knew while the daemon lived, before the run fails.
+/// Code of a handoff of which nobody knows how far it is, also not after it was taken up again and again.
+const HANDOFF_IN_DOUBT: &str = "handoff_in_doubt";
+/// Times in one run that nobody knew while the daemon lived, before the run fails, or its handoff waits for an
+/// operator.
 const DOUBTS: u32 = 5;
 /// Tries of an effect on an issue between runs before it is given up.
 const ISSUE_EFFECT_TRIES: u32 = 5;
@@ -123,9 +126,10 @@ impl Machine {
         } else if run.phase == Phase::Delivering && run.doubts < DOUBTS {
             // The saga is taken up again: what is known of it is recorded.
             self.intend_again(id);
-        } else if matches!(run.phase, Phase::Stopping | Phase::Delivering)
-            || (run.phase == Phase::AfterRun && run.doubts >= DOUBTS)
-        {
+        } else if run.phase == Phase::Delivering {
+            // Given up, it would be nobody's, with what it did to the world: it stays in doubt until an operator has it taken up again.
+            self.park_issue(&run.issue, Some(&run.id), HANDOFF_IN_DOUBT, unknown.message, None);
+        } else if run.phase == Phase::Stopping || (run.phase == Phase::AfterRun && run.doubts >= DOUBTS) {
             self.settle(id, open, Outcome::Failed { failure: unknown }, false);
         } else if run.doubts >= DOUBTS {
             self.fail_run(&run.id, &unknown);
@@ -183,13 +187,9 @@ impl Machine {
             return;
         }
         if run.phase == Phase::Delivering {
-            let sagas = doubts.iter().filter(|(_, open)| matches!(open.effect, Effect::HandOff { .. }));
-            match sagas.map(|(effect, _)| *effect).next() {
-                Some(saga) => self.intend_again(saga),
-                None => {
-                    self.abandon_doubts(id);
-                    self.end_outdated_handoff(&run);
-                }
+            if !self.take_up_handoff(id) {
+                self.abandon_doubts(id);
+                self.end_outdated_handoff(&run);
             }
             return;
         }

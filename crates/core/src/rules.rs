@@ -230,7 +230,7 @@ pub(crate) fn verdict(kind: ActionKind, standing: Standing) -> Result<(), Refusa
             }
         },
         ActionKind::Retry => match status {
-            S::Parked if live => refuse("handoff_parked", PARKED_STEP.to_owned()),
+            S::Parked if live => refuse("handoff_parked", UNDER_WAY.to_owned()),
             S::HandedOff | S::Completed | S::Failed | S::Canceled | S::Parked => Ok(()),
             S::Idle => refuse("not_eligible", "the issue is idle: there is nothing to try again".to_owned()),
             S::Queued
@@ -243,7 +243,7 @@ pub(crate) fn verdict(kind: ActionKind, standing: Standing) -> Result<(), Refusa
             | S::HandingOff => refuse("already_active", format!("already active: the issue is {named}")),
         },
         ActionKind::Rehydrate => match status {
-            S::Parked if live => refuse("handoff_parked", PARKED_STEP.to_owned()),
+            S::Parked if live => refuse("handoff_parked", UNDER_WAY.to_owned()),
             S::HandedOff | S::Completed | S::Failed | S::Canceled | S::Parked if had_run => Ok(()),
             S::HandedOff | S::Completed | S::Failed | S::Canceled | S::Parked => {
                 refuse("not_terminal", "Rehydrate is only available after a run: the issue has had none".to_owned())
@@ -286,4 +286,5 @@ pub(crate) fn verdict(kind: ActionKind, standing: Standing) -> Result<(), Refusa
     }
 }
 
+const UNDER_WAY: &str = "its handoff is still under way: settle its parked step, or release it where nobody knows how far it is";
 const PARKED_STEP: &str = "a step of its handoff is parked: say how that goes on (settle), and the rest follows";

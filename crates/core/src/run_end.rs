@@ -63,8 +63,12 @@ impl Machine {
         if run.phase == Phase::Delivering {
             // The saga turns back if it still can, and its end is the run's.
             if run.ending.is_none() {
+                let in_doubt = self.is_handoff_in_doubt(id);
                 self.emit(Event::RunEnding { run: id.clone(), ending });
                 self.cancel_effects(id);
+                if in_doubt {
+                    self.take_up_handoff(id);
+                }
             }
             return;
         }

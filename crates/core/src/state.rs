@@ -208,6 +208,10 @@ impl State {
                 entry.settled = None;
                 entry.parked = None;
                 entry.breaker = Breaker { seen: entry.breaker.seen.take(), ..Breaker::default() };
+                let run = entry.current_run.clone();
+                if let Some(run) = live(&mut self.runs, run.as_ref()) {
+                    run.doubts = 0;
+                }
             }
             Event::Progress { run, turn, progressed, head, diff_digest, tool_digest } => {
                 let issue = self.run(run)?.issue.clone();

@@ -106,6 +106,11 @@ fn an_issue_with_a_parked_step_is_not_released() {
     desk.reach_delivery();
     desk.steps(&[(SagaStep::Push, parked("push_failed: who knows"))]);
     assert!(desk.reason(1).starts_with("handoff_step_failed: push: push_failed"), "{}", desk.reason(1));
+    release(&mut desk);
+    assert_eq!(desk.replies[0].1.code.as_deref(), Some("handoff_parked"));
+}
+
+fn release(desk: &mut Desk) {
     let request = ActionRequest {
         kind: "release".into(),
         target_kind: "issue".into(),
@@ -117,7 +122,54 @@ fn an_issue_with_a_parked_step_is_not_released() {
         payload: serde_json::Value::Null,
     };
     desk.hand(Input::Action { caller: 1, request: Box::new(request) });
-    assert_eq!(desk.replies[0].1.code.as_deref(), Some("handoff_parked"));
+}
+
+/// To the handoff that was in doubt too often.
+fn in_doubt() -> Desk {
+    let mut desk = Desk::new(policy());
+    desk.reach_delivery();
+    for _ in 0..5 {
+        desk.doubt("hand_off");
+    }
+    assert_eq!((desk.status(1), desk.phase()), (IssueStatus::Parked, Some(Phase::Delivering)));
+    assert!(desk.reason(1).starts_with("handoff_in_doubt"), "{}", desk.reason(1));
+    assert!(desk.open().is_empty());
+    desk.poll(&[issue(1)]);
+    assert!(desk.machine.is_quiet(), "it holds up no end of the daemon");
+    desk
+}
+
+#[test]
+fn a_handoff_in_doubt_is_nobodys_never_and_a_release_takes_it_up_again() {
+    let mut desk = in_doubt();
+    release(&mut desk);
+    assert!(desk.replies[0].1.accepted);
+    assert_eq!((desk.status(1), desk.open()), (IssueStatus::HandingOff, vec!["hand_off"]));
+    // Its doubts are counted anew.
+    desk.doubt("hand_off");
+    assert_eq!(desk.open(), ["hand_off"]);
+    desk.pushed();
+    desk.delivered("Human Review");
+    assert_eq!(desk.status(1), IssueStatus::HandedOff);
+}
+
+#[test]
+fn a_handoff_in_doubt_is_taken_up_by_a_restart_and_by_the_trackers_word() {
+    let mut desk = in_doubt();
+    desk.restart();
+    desk.done("sweep", EffectOutput::Swept { killed: 0 });
+    assert_eq!((desk.status(1), desk.open()), (IssueStatus::HandingOff, vec!["hand_off"]));
+
+    let mut desk = Desk::new(policy());
+    desk.reach_checks();
+    desk.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new() });
+    desk.done("stop_agent", EffectOutput::Swept { killed: 1 });
+    for _ in 0..5 {
+        desk.doubt("hand_off");
+    }
+    desk.poll(&[in_state(1, "Backlog")]);
+    assert_eq!(desk.open(), ["hand_off"]);
+    assert!(desk.performs[0].unwanted, "to be undone");
 }
 
 #[test]

@@ -318,7 +318,7 @@ fn a_handoff_that_always_breaks_off_parks_within_a_limit() {
         desk.doubt("hand_off");
     }
     assert_eq!((desk.status(1), desk.open()), (IssueStatus::Parked, Vec::new()));
-    assert!(desk.reason(1).starts_with("in_doubt: hand_off"), "{}", desk.reason(1));
+    assert!(desk.reason(1).starts_with("handoff_in_doubt: hand_off"), "{}", desk.reason(1));
     assert_eq!(desk.entry(1).handed_off, None);
 }
 

@@ -112,6 +112,11 @@ fn way_out(name: &str, status: &str, why: &str) -> String {
                 "`dalsegno release {name}`, and it runs again; a change in the tracker counts only after the cooldown"
             )
         }
+        ("parked", "handoff_step_failed") => {
+            format!("`dalsegno settle {name} STEP VERB` says how the step goes on, and the handoff follows")
+        }
+        ("parked", "handoff_in_doubt") => format!("`dalsegno release {name}`, and the handoff is taken up again"),
+        ("waiting_approval", _) => format!("`dalsegno approve {name}` or `dalsegno deny {name}`"),
         ("parked", _) => format!("{change}, or `dalsegno release {name}`, and it runs again"),
         _ => format!("{change}, and it runs again"),
     }
@@ -164,6 +169,9 @@ mod tests {
             ("parked", "budget_exceeded: 1280 of 1000 tokens", "`dalsegno budget DS-1`"),
             ("parked", "breaker_same_failure: 3 runs", "`dalsegno release DS-1`, and it runs again"),
             ("parked", "hook_failed: it fell", "or `dalsegno release DS-1`, and it runs again"),
+            ("parked", "handoff_step_failed: comment: no", "`dalsegno settle DS-1 STEP VERB`"),
+            ("parked", "handoff_in_doubt: the disk", "`dalsegno release DS-1`, and the handoff"),
+            ("waiting_approval", "its handoff waits for an approval", "`dalsegno approve DS-1`"),
             ("parked", "no reason is known", "change its state"),
             ("waiting_question", "which one?", "change its state"),
         ] {
