@@ -286,5 +286,6 @@ pub(crate) fn verdict(kind: ActionKind, standing: Standing) -> Result<(), Refusa
     }
 }
 
-const UNDER_WAY: &str = "its handoff is still under way: settle its parked step, or release it where nobody knows how far it is";
+const UNDER_WAY: &str =
+    "its handoff is still under way: settle its parked step, or release it where nobody knows how far it is";
 const PARKED_STEP: &str = "a step of its handoff is parked: say how that goes on (settle), and the rest follows";

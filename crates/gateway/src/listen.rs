@@ -87,12 +87,10 @@ impl AsyncRead for Connection {
         if read.is_ready() || buffer.filled().len() > before {
             self.silence = None;
         }
-        match &mut self.silence {
-            Some(silence) if silence.as_mut().poll(context).is_ready() => {
-                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the connection said nothing")))
-            }
-            Some(_) | None => read,
+        if self.silence.as_mut().is_some_and(|silence| silence.as_mut().poll(context).is_ready()) {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the connection said nothing")));
         }
+        read
     }
 }
 
