@@ -14,6 +14,7 @@
 //! - `approve` and `deny` of a handoff whose pivot waits for that, `settle` of a parked step of one: see [`crate::settle`].
 //! - `refresh`: the tracker is read. `drain` and `undrain`: no new work is taken, or it is again, also by the next daemon.
 //! - What stops work, begins it again, speaks to an agent or writes to the tracker: see [`crate::operate`]; answers: [`crate::question`].
+//! - `reload` of the daemon takes a WORKFLOW.md that is held: see [`crate::guard`].
 //!
 //! # Invariants
 //! - A key that was accepted is answered with its first receipt, and nothing happens a second time, also after a restart.
@@ -25,11 +26,12 @@ use serde_json::Value;
 use crate::budget::{BudgetLimit, BudgetOverride};
 use crate::effect::Failure;
 use crate::event::Event;
-use crate::ids::IssueId;
+use crate::ids::{IssueId, PolicyHash};
 use crate::issue::IssueStatus;
 use crate::ledger::day_of;
 use crate::machine::Machine;
 use crate::operate::{ActionRef, MESSAGES, Order, Stop};
+use crate::policy::Policy;
 use crate::question::{Message, Reply, Start};
 use crate::rules::{ActionKind, Standing, verdict};
 use crate::settle::{Saying, only, prose, texts};
@@ -132,6 +134,7 @@ enum Deed {
     Reply { issue: IssueId, reply: Reply, by: String },
     Refresh,
     Drain(bool),
+    Reload(PolicyHash, Box<Policy>),
 }
 
 impl Deed {
@@ -147,7 +150,7 @@ impl Deed {
             | Self::Steer { issue, .. }
             | Self::Reply { issue, .. } => Some(issue),
             Self::Say(saying) => Some(&saying.issue),
-            Self::DayBudget(_) | Self::Refresh | Self::Drain(_) => None,
+            Self::DayBudget(_) | Self::Refresh | Self::Drain(_) | Self::Reload(..) => None,
         }
     }
 }
@@ -203,6 +206,10 @@ impl Machine {
             return Ok(Deed::DayBudget(limits(&request.payload, false)?));
         }
         only(&request.payload, &["by", "why"])?;
+        if kind == ActionKind::Reload {
+            let (hash, policy) = self.held_policy.clone().ok_or_else(|| self.nothing_held())?;
+            return Ok(Deed::Reload(hash, policy));
+        }
         Ok(if kind == ActionKind::Refresh { Deed::Refresh } else { Deed::Drain(kind == ActionKind::Drain) })
     }
 
@@ -273,7 +280,7 @@ impl Machine {
             ActionKind::Approve | ActionKind::Deny | ActionKind::Settle => {
                 Ok(Deed::Say(Box::new(self.judged_saying(request)?)))
             }
-            ActionKind::Refresh | ActionKind::Drain | ActionKind::Undrain => {
+            ActionKind::Refresh | ActionKind::Drain | ActionKind::Undrain | ActionKind::Reload => {
                 Err(refusal("invalid_payload", "this is done to the daemon"))
             }
         }
@@ -352,6 +359,11 @@ impl Machine {
             Deed::Reply { issue, reply, by } => self.reply_to_question(&issue, reply, by, action),
             Deed::Refresh => {
                 self.poll_soon();
+                self.completed(action, None);
+            }
+            Deed::Reload(hash, policy) => {
+                self.held_policy = None;
+                self.put_in_force(hash, policy);
                 self.completed(action, None);
             }
             Deed::Drain(on) => {

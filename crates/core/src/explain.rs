@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::breaker::held_until;
 use crate::budget::{Excess, Moment};
+use crate::guard::HELD as WORKFLOW_HELD;
 use crate::issue::{Issue, IssueEntry, IssueStatus, normalized_state, state_in};
 use crate::ledger::next_day;
 use crate::machine::Machine;
@@ -200,7 +201,12 @@ impl Machine {
         match check {
             Check::WorkflowValid => (
                 self.state.workflow_failure.as_ref().map_or("WORKFLOW.md is valid".to_owned(), ToString::to_string),
-                "repair WORKFLOW.md; it is read again by itself".to_owned(),
+                match &self.state.workflow_failure {
+                    Some(failure) if failure.code == WORKFLOW_HELD => {
+                        "`dalsegno reload`, or take the change back".to_owned()
+                    }
+                    Some(_) | None => "repair WORKFLOW.md; it is read again by itself".to_owned(),
+                },
             ),
             Check::NotDrained => (
                 if self.draining {

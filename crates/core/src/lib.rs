@@ -16,6 +16,7 @@ mod budget;
 mod effect;
 mod event;
 mod explain;
+mod guard;
 mod handoff;
 mod ids;
 mod issue;
@@ -47,6 +48,7 @@ pub use effect::{
 };
 pub use event::{EVENT_FORMAT, Event, Recorded};
 pub use explain::{Explanation, Rule};
+pub use guard::HELD as WORKFLOW_HELD;
 pub use ids::{CommitId, EffectId, IssueId, PolicyHash, RunId, SessionId};
 pub use issue::{
     BlockerRef, Fingerprint, Issue, IssueEntry, IssueStatus, Parking, Workspace, normalized_state, state_in,

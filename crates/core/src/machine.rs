@@ -227,6 +227,10 @@ pub struct Machine {
     pub(crate) usage_waits: BTreeMap<RunId, Report>,
     /// The day whose budget held up a dispatch.
     pub(crate) held_day: Option<i64>,
+    /// What WORKFLOW.md says, and an operator has to take.
+    pub(crate) held_policy: Option<(PolicyHash, Box<Policy>)>,
+    /// WORKFLOW.md was looked at in this process.
+    pub(crate) looked_at_workflow: bool,
     pub(crate) draining: bool,
     started: bool,
     pending: Vec<Recorded>,
@@ -277,6 +281,8 @@ impl Machine {
             usage_at: BTreeMap::new(),
             usage_waits: BTreeMap::new(),
             held_day: None,
+            held_policy: None,
+            looked_at_workflow: false,
             draining: false,
             started: false,
             pending: Vec::new(),
@@ -315,11 +321,7 @@ impl Machine {
                 self.recover(epoch, version, pid);
             }
             Input::PolicyLoaded { hash, policy } => self.policy_loaded(hash, policy),
-            Input::PolicyRejected(failure) => {
-                if self.state.workflow_failure.as_ref() != Some(&failure) {
-                    self.emit(Event::WorkflowRejected { failure });
-                }
-            }
+            Input::PolicyRejected(failure) => self.policy_rejected(failure),
             Input::Committed(Committed { through }) => {
                 self.durable = self.durable.max(through);
                 self.in_flight = None;
@@ -647,11 +649,9 @@ impl Machine {
         }
     }
 
-    fn policy_loaded(&mut self, hash: PolicyHash, policy: Box<Policy>) {
-        if self.state.policy.as_ref() != Some(&hash) || self.state.workflow_failure.is_some() {
-            self.emit(Event::WorkflowLoaded { hash, policy });
-            self.poll.due_at = self.now;
-        }
+    /// The tracker is read as soon as it can be.
+    pub(crate) fn poll_at_once(&mut self) {
+        self.poll.due_at = self.now;
     }
 }
 

@@ -49,11 +49,13 @@ pub enum ActionKind {
     Drain,
     /// Take new work again.
     Undrain,
+    /// Take a WORKFLOW.md that is held.
+    Reload,
 }
 
 impl ActionKind {
     /// All kinds, in the order in which they are told.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Cancel,
         Self::Retry,
         Self::Rehydrate,
@@ -72,6 +74,7 @@ impl ActionKind {
         Self::Refresh,
         Self::Drain,
         Self::Undrain,
+        Self::Reload,
     ];
 
     /// The word on the wire.
@@ -96,6 +99,7 @@ impl ActionKind {
             Self::Refresh => "refresh",
             Self::Drain => "drain",
             Self::Undrain => "undrain",
+            Self::Reload => "reload",
         }
     }
 
@@ -119,7 +123,7 @@ impl ActionKind {
             | Self::CreateFollowup
             | Self::Release => &["issue"],
             Self::SetBudget => &["issue", "daemon"],
-            Self::Refresh | Self::Drain | Self::Undrain => &["daemon"],
+            Self::Refresh | Self::Drain | Self::Undrain | Self::Reload => &["daemon"],
         }
     }
 
@@ -130,9 +134,13 @@ impl ActionKind {
             Self::Cancel | Self::Retry | Self::Rehydrate | Self::Pause | Self::Resume => {
                 &["run_lifecycle", "state_transition"]
             }
-            Self::Steer | Self::Comment | Self::CreateFollowup | Self::Refresh | Self::Drain | Self::Undrain => {
-                &["journal_update"]
-            }
+            Self::Steer
+            | Self::Comment
+            | Self::CreateFollowup
+            | Self::Refresh
+            | Self::Drain
+            | Self::Undrain
+            | Self::Reload => &["journal_update"],
             Self::TransitionIssue => &["state_transition", "journal_update"],
             Self::Approve | Self::Deny | Self::Answer | Self::Settle | Self::SetBudget | Self::Release => {
                 &["state_transition"]
@@ -211,7 +219,8 @@ pub(crate) fn verdict(kind: ActionKind, standing: Standing) -> Result<(), Refusa
         | ActionKind::SetBudget
         | ActionKind::Refresh
         | ActionKind::Drain
-        | ActionKind::Undrain => Ok(()),
+        | ActionKind::Undrain
+        | ActionKind::Reload => Ok(()),
         ActionKind::Cancel => match status {
             S::HandingOff | S::Parked if past_pivot => {
                 refuse("not_cancelable", "the handoff is past its pivot and only goes forward".to_owned())

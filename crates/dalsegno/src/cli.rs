@@ -64,6 +64,7 @@ pub(crate) enum Verb {
     Drain(verbs::drain::Args),
     Undrain(verbs::undrain::Args),
     Refresh(verbs::refresh::Args),
+    Reload(verbs::reload::Args),
     Approve(verbs::approve::ApproveArgs),
     Deny(verbs::approve::DenyArgs),
     Settle(verbs::settle::Args),

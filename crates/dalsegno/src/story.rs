@@ -44,6 +44,9 @@ pub(crate) fn tell(event: &Event) -> Option<(Tone, String)> {
     let (tone, text) = match event.kind.as_str() {
         "daemon_started" => (Plain, format!("the daemon takes over (epoch {})", facts.number("epoch"))),
         "daemon_stopped" => (Plain, format!("the daemon ends: {}", facts.foreign("reason"))),
+        "workflow_rejected" if facts.word("code") == "workflow_held" => {
+            (Odd, "WORKFLOW.md waits for `dalsegno reload`; the last good one stays in force".to_owned())
+        }
         "workflow_rejected" => (Bad, "WORKFLOW.md is broken; the last good one stays in force".to_owned()),
         "tracker_health" if facts.has("failure") => (Bad, "the tracker cannot be read".to_owned()),
         "tracker_health" => (Good, "the tracker can be read again".to_owned()),

@@ -84,6 +84,8 @@ enum Inward {
     Input(Box<Input>),
     /// WORKFLOW.md was looked at; nothing: it is as it was.
     Workflow(Option<Box<Result<Policy, Failure>>>),
+    /// The same, for an operator who wants it taken.
+    Reload { read: Option<Box<Result<Policy, Failure>>>, caller: u64, request: Box<ActionRequest> },
 }
 
 /// A question from outside the loop.
@@ -354,25 +356,33 @@ impl Driver {
                 }
                 self.feed(*input)
             }
+            Inward::Reload { read, caller, request } => {
+                self.workflow_read(read)?;
+                self.feed(Input::Action { caller, request })
+            }
             Inward::Workflow(read) => {
                 self.reading = false;
-                match read.map(|read| *read) {
-                    Some(Ok(policy)) => {
-                        let hash = policy_hash(&policy);
-                        self.feed(Input::PolicyLoaded { hash, policy: Box::new(policy) })?;
-                    }
-                    Some(Err(failure)) => {
-                        tracing::error!(
-                            outcome = "rejected",
-                            reason = failure_line(&failure),
-                            "WORKFLOW.md is broken; the last good one stays in force, and nothing new starts"
-                        );
-                        self.feed(Input::PolicyRejected(failure))?;
-                    }
-                    None => {}
-                }
+                self.workflow_read(read)?;
                 if std::mem::take(&mut self.refresh_next) { self.feed(Input::Refresh) } else { Ok(()) }
             }
+        }
+    }
+
+    fn workflow_read(&mut self, read: Option<Box<Result<Policy, Failure>>>) -> Result<(), DriverError> {
+        match read.map(|read| *read) {
+            Some(Ok(policy)) => {
+                let hash = policy_hash(&policy);
+                self.feed(Input::PolicyLoaded { hash, policy: Box::new(policy) })
+            }
+            Some(Err(failure)) => {
+                tracing::error!(
+                    outcome = "rejected",
+                    reason = failure_line(&failure),
+                    "WORKFLOW.md is broken; the last good one stays in force, and nothing new starts"
+                );
+                self.feed(Input::PolicyRejected(failure))
+            }
+            None => Ok(()),
         }
     }
 
@@ -471,7 +481,11 @@ impl Driver {
             Request::Act { request, answer } => {
                 self.last_caller += 1;
                 self.callers.insert(self.last_caller, answer);
-                self.feed(Input::Action { caller: self.last_caller, request })?;
+                if request.kind == "reload" {
+                    self.reload(self.last_caller, request);
+                } else {
+                    self.feed(Input::Action { caller: self.last_caller, request })?;
+                }
             }
             Request::Receipt { action, answer } => {
                 let _ = answer.send(decide(|| self.machine.receipt(&action))?);
@@ -526,14 +540,17 @@ impl Driver {
         }
         let (world, inbox) = (self.executor.world().clone(), self.inbox_sender.clone());
         self.spawn(async move {
-            let mut read = read_workflow(Arc::clone(&world.workflow), true).await;
-            // What would not start a daemon does not replace a policy that works.
-            if let Some(Ok(policy)) = read.as_deref()
-                && let Err(failure) = world.preflight(policy).await
-            {
-                read = Some(Box::new(Err(failure)));
-            }
+            let read = read_usable(&world, true).await;
             let _ = inbox.send(Inward::Workflow(read)).await;
+        });
+    }
+
+    /// An operator means the file as it stands now, whether it was looked at since or not.
+    fn reload(&self, caller: u64, request: Box<ActionRequest>) {
+        let (world, inbox) = (self.executor.world().clone(), self.inbox_sender.clone());
+        self.spawn(async move {
+            let read = read_usable(&world, false).await;
+            let _ = inbox.send(Inward::Reload { read, caller, request }).await;
         });
     }
 
@@ -620,6 +637,17 @@ async fn read_workflow(workflow: Arc<dyn Workflow>, only_if_changed: bool) -> Op
         let failure = Failure::permanent("workflow_unreadable", why).hint("this is a defect of the daemon; report it");
         Some(Box::new(Err(failure)))
     })
+}
+
+/// The same; what would not start a daemon does not replace a policy that works.
+async fn read_usable(world: &World, only_if_changed: bool) -> Option<Box<Result<Policy, Failure>>> {
+    let read = read_workflow(Arc::clone(&world.workflow), only_if_changed).await;
+    if let Some(Ok(policy)) = read.as_deref()
+        && let Err(failure) = world.preflight(policy).await
+    {
+        return Some(Box::new(Err(failure)));
+    }
+    read
 }
 
 async fn sleep_until(deadline: Option<tokio::time::Instant>) {

@@ -165,6 +165,11 @@ fn say(event: &Event, at: Timestamp) -> Said {
         Event::WorkflowLoaded { hash, policy: _ } => {
             Said::info(format!("WORKFLOW.md is in force (policy {})", short(hash.as_str()))).outcome("loaded")
         }
+        Event::WorkflowRejected { failure } if failure.code == dalsegno_core::WORKFLOW_HELD => {
+            Said::warn("WORKFLOW.md is held; the last good one stays in force, and nothing new starts")
+                .outcome("held")
+                .failure(failure)
+        }
         // Whoever loads it says it at once and in full.
         Event::WorkflowRejected { failure } => {
             Said::debug("WORKFLOW.md is broken").outcome("rejected").failure(failure)

@@ -165,3 +165,76 @@ fn only_so_many_are_remembered() {
     let state = desk.machine.state();
     assert_eq!((state.actions.len(), state.refusals.len()), (1_000, 1_000));
 }
+
+fn asking() -> Policy {
+    let mut asking = policy();
+    asking.handoff.as_mut().unwrap().approval_ms = Some(1_000);
+    asking
+}
+
+fn load(desk: &mut Desk, hash: &str, policy: &Policy) {
+    desk.hand(Input::PolicyLoaded { hash: hash.into(), policy: Box::new(policy.clone()) });
+}
+
+fn in_force(desk: &Desk) -> &str {
+    desk.machine.state().policy.as_ref().unwrap().as_str()
+}
+
+#[test]
+fn under_approvals_a_reload_that_runs_other_code_or_loosens_a_rule_waits_for_an_operator() {
+    let changes: [(&str, fn(&mut Policy)); 8] = [
+        ("hooks.before_run", |policy| policy.hooks.before_run = Some("curl".into())),
+        ("agent.command", |policy| policy.agent.command = Some("other".into())),
+        ("agent.sandbox", |policy| policy.agent.sandbox = Sandbox::Command("env".into())),
+        ("codex", |policy| policy.agent.codex.approval_policy = Some(json!("never"))),
+        ("handoff.checks", |policy| policy.handoff.as_mut().unwrap().checks.clear()),
+        ("handoff.approval", |policy| policy.handoff.as_mut().unwrap().approval_ms = None),
+        ("handoff.remote", |policy| policy.handoff = None),
+        ("questions.auto_approve", |policy| policy.auto_approve = AutoApprove::All),
+    ];
+    for (key, change) in changes {
+        let mut desk = Desk::new(asking());
+        let mut other = asking();
+        change(&mut other);
+        load(&mut desk, "other", &other);
+        let failure = desk.machine.state().workflow_failure.clone().unwrap();
+        assert_eq!((in_force(&desk), failure.code.as_str()), ("p", WORKFLOW_HELD));
+        assert!(failure.message.contains(key), "{key}: {failure}");
+        desk.poll(&[issue(1)]);
+        assert!(desk.dispatched().is_empty());
+
+        let receipt = act(&mut desk, request("reload", ("daemon", ""), json!({})));
+        assert!(receipt.accepted && receipt.completed_at.is_some());
+        assert_eq!((in_force(&desk), &desk.machine.state().workflow_failure), ("other", &None));
+        let again = act(&mut desk, request("reload", ("daemon", ""), json!({})));
+        assert_eq!(again.code.as_deref(), Some("nothing_held"));
+    }
+}
+
+#[test]
+fn what_is_held_is_let_go_by_another_file_and_taken_by_a_restart() {
+    let mut desk = Desk::new(asking());
+    let mut other = asking();
+    other.hooks.before_run = Some("curl".into());
+    load(&mut desk, "other", &other);
+    load(&mut desk, "p", &asking());
+    assert_eq!((in_force(&desk), &desk.machine.state().workflow_failure), ("p", &None));
+    assert!(!act(&mut desk, request("reload", ("daemon", ""), json!({}))).accepted);
+
+    load(&mut desk, "other", &other);
+    desk.hand(Input::PolicyRejected(Failure::permanent("workflow_parse_error", "broken")));
+    let refused = act(&mut desk, request("reload", ("daemon", ""), json!({})));
+    assert!(refused.reason.unwrap().contains("workflow_parse_error"));
+
+    // What neither runs code nor loosens a rule goes through, and so does everything without approvals, and what asks for them.
+    let mut more = asking();
+    (more.agent.max_turns, more.prompt_template) = (3, "Do it.".into());
+    load(&mut desk, "more", &more);
+    assert_eq!(in_force(&desk), "more");
+    desk.machine = Machine::replay(None, desk.journal.iter().cloned()).unwrap();
+    load(&mut desk, "other", &other);
+    assert_eq!(in_force(&desk), "other", "whoever starts the daemon means the file");
+    let mut free = Desk::new(policy());
+    load(&mut free, "other", &other);
+    assert_eq!(in_force(&free), "other");
+}

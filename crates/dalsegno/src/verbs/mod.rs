@@ -21,6 +21,7 @@ pub(crate) mod pause;
 pub(crate) mod refresh;
 pub(crate) mod rehydrate;
 pub(crate) mod release;
+pub(crate) mod reload;
 pub(crate) mod resume;
 pub(crate) mod retry;
 pub(crate) mod run;
@@ -67,6 +68,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<(), CliError> {
         Verb::Drain(args) => drain::run(args, &settings()?),
         Verb::Undrain(args) => undrain::run(args, &settings()?),
         Verb::Refresh(args) => refresh::run(args, &settings()?),
+        Verb::Reload(args) => reload::run(args, &settings()?),
         Verb::Approve(args) => approve::approve(args, &settings()?),
         Verb::Deny(args) => approve::deny(args, &settings()?),
         Verb::Settle(args) => settle::run(args, &settings()?),

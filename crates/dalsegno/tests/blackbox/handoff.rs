@@ -107,3 +107,36 @@ fn a_handoff_is_approved_or_denied_from_the_command_line() {
     assert!(said.contains("no_open_question"), "{said}");
     daemon.stop();
 }
+
+#[test]
+fn under_approvals_a_reload_that_runs_other_code_waits_for_an_operator() {
+    let contained = ", sandbox: command env";
+    let project = project(contained, "approval: required");
+    let mut daemon = project.daemon();
+    project.wait_for("DS-1", "waiting_approval");
+    let front = |hook: &str| {
+        format!(
+            "polling: {{interval_ms: 200}}\nagent: {{kind: scripted, script: agent.yaml{contained}}}\n\
+             handoff: {{state: Human Review, approval: required}}\nhooks: {{before_run: '{hook}'}}\n"
+        )
+    };
+    project.front(&front("touch ../ran"));
+    project.wait_for_event("workflow_rejected");
+    let state = words(&project, &["status"]);
+    for part in ["workflow_held", "hooks.before_run", "`dalsegno reload`"] {
+        assert!(state.contains(part), "{part} in {state}");
+    }
+    project.issue("DS-2", "state: Todo");
+    project.wait_until("the issue is seen", || project.status("DS-2").is_some());
+    assert!(!project.dir.join("workspaces/ran").exists(), "nothing new starts");
+
+    // What is meant is the file as it stands now, also when nobody has looked at it yet.
+    project.front(&front("touch ../taken"));
+    let said = words(&project, &["reload"]);
+    assert!(said.contains("in force"), "{said}");
+    project.wait_for("DS-2", "waiting_approval");
+    assert!(project.dir.join("workspaces/taken").exists() && !project.dir.join("workspaces/ran").exists());
+    let said = words(&project, &["reload"]);
+    assert!(said.contains("nothing_held"), "{said}");
+    daemon.stop();
+}

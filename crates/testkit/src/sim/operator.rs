@@ -1,7 +1,7 @@
 //! Operators: what they want of the daemon. They send it again until they have an answer, and sometimes once more.
 #![allow(clippy::wildcard_enum_match_arm, reason = "a simulation looks at the cases that it needs")]
 
-use dalsegno_core::{ActionRequest, Event, Input, IssueStatus, Machine, Receipt, StepState, Wants};
+use dalsegno_core::{ActionRequest, Event, Input, IssueStatus, Machine, Receipt, Run, StepState, Wants};
 use serde_json::{Value, json};
 
 use super::drive::{Item, Sim};
@@ -86,7 +86,9 @@ impl Sim {
             6..=15 => self.something_done_to(issue),
             0..=3 if !stuck.is_empty() => {
                 let (saga, step) = stuck.get(some).cloned().unwrap_or_default();
-                ("settle", "saga", saga, json!({"step": step, "verb": "retry", "why": "it can be done now"}))
+                let truth = self.operators.coin().then(|| self.truth(&saga, step)).flatten();
+                let verb = truth.unwrap_or("retry");
+                ("settle", "saga", saga, json!({"step": step, "verb": verb, "why": "somebody looked"}))
             }
             0..=2 => ("release", "issue", issue, Value::Null),
             3 => ("set_budget", "issue", issue, json!({"tokens": self.operators.pick([0, 8_000, 60_000])})),
@@ -117,6 +119,27 @@ impl Sim {
         };
         self.wishes.push(Wish { request, sent: 0, answer: None });
         self.wishes.len() - 1
+    }
+
+    /// What a look at the world says of a parked step, where that can be told.
+    fn truth(&self, saga: &str, step: &str) -> Option<&'static str> {
+        let runs = self.machine.as_ref()?.state().runs.values();
+        let of_saga = |run: &&Run| run.handoff.as_ref().is_some_and(|handoff| handoff.saga.as_deref() == Some(saga));
+        let run = runs.into_iter().find(of_saga)?;
+        let (handoff, issue) = (run.handoff.as_ref()?, self.world.tracked.get(&run.issue)?);
+        let branch = format!("dalsegno/{}", issue.issue.identifier);
+        let pushed = self.world.remote.get(&branch).is_some_and(|there| self.world.holds(there, &handoff.commit));
+        let took_place = match step {
+            "push" => pushed,
+            "comment" => issue.comments.iter().any(|key| key.contains(&format!("/comment/{saga}/"))),
+            _ => return None,
+        };
+        match (handoff.turned_back.is_some(), took_place) {
+            (true, false) => Some("undone"),
+            (true, true) => None,
+            (false, true) => Some("applied"),
+            (false, false) => Some("not_applied"),
+        }
     }
 
     /// What operators do to an issue and to the daemon, whatever state that is in.
