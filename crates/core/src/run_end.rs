@@ -217,7 +217,11 @@ impl Machine {
                     Some(Question { text, expires_at, .. }) => {
                         self.set_status(issue, IssueStatus::WaitingQuestion, Some(&asked(&text)), Some(expires_at));
                     }
-                    None => self.go_on_in_session(issue, "answered"),
+                    None if self.has_messages(issue) => self.go_on_in_session(issue, "answered"),
+                    None => {
+                        let due = self.now.after_ms(CONTINUATION_MS);
+                        self.wait_or_park(issue, id, due, &ending.reason, IssueStatus::WaitingRetry);
+                    }
                 }
             }
             Then::Continue => {

@@ -318,7 +318,17 @@ impl State {
                 }
                 run.phase = *phase;
             }
-            Event::RunEnding { run, ending } => self.run(run)?.ending = Some(ending.clone()),
+            Event::RunEnding { run, ending } => {
+                let run = self.run(run)?;
+                run.ending = Some(ending.clone());
+                let issue = run.issue.clone();
+                if ending.then == Then::Ask
+                    && let Some(question) = &mut self.entry(&issue)?.question
+                {
+                    // The answer goes into a next turn.
+                    question.live = None;
+                }
+            }
             Event::RunEnded { run, outcome: _, reason: _, evidence: _ } => self.end_run(run, at)?,
             Event::WorkspaceReady { issue, run, workspace, created } => {
                 let has_hook = self.policy_of(run).is_some_and(|policy| policy.hooks.after_create.is_some());

@@ -405,6 +405,24 @@ fn a_question_that_a_crash_left_open_waits_without_an_agent_and_is_answered_in_a
 }
 
 #[test]
+fn a_daemon_that_runs_once_or_ends_holds_what_agents_wait_for() {
+    for end in [Input::NobodyAnswers, Input::Drain] {
+        let mut desk = Desk::new(policy());
+        desk.reach_turn();
+        let run = desk.run().id.clone();
+        let asked = Signal::Asked { ask: 3, question: "Which colour?".into(), wants: Wants::Input };
+        desk.hand(Input::Signal { run, signal: asked });
+        desk.hand(end);
+        desk.turn(TurnOutcome::Interrupted);
+        desk.done("stop_agent", swept());
+        assert_eq!((desk.status(1), desk.open().len()), (IssueStatus::WaitingQuestion, 0));
+        desk.restart();
+        assert!(on_issue(&mut desk, "answer", json!({"text": "blue"})).accepted);
+        assert_eq!(resumed(&mut desk).1[0].text, "blue");
+    }
+}
+
+#[test]
 fn a_turn_that_ends_without_its_answer_withdraws_the_question() {
     let mut desk = Desk::new(policy());
     desk.reach_turn();
