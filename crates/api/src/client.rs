@@ -13,8 +13,8 @@ use crate::http::HttpTransport;
 use crate::saga::Saga;
 use crate::sse::EventStream;
 use crate::types::{
-    Action, ActionState, BudgetReport, EffectPage, EventPage, Explanation, Health, IssueDetail, IssueList, Receipt,
-    Refreshed, Run, RunList, State, TranscriptPage, UsageReport,
+    Action, ActionState, BudgetReport, EffectPage, EventPage, Explanation, Health, IssueDetail, IssueList, LoginLink,
+    Receipt, Refreshed, Run, RunList, State, TranscriptPage, UsageReport,
 };
 
 /// A call that did not give what was asked for.
@@ -269,6 +269,11 @@ impl Client {
         let Reply { status, body } = self.transport.send(&Request { method: Method::Post(Some(body)), target })?;
         let receipt = serde_json::from_slice::<Receipt>(&body);
         receipt.map_err(|_| refused(status, &body))
+    }
+
+    /// `POST /api/v1/login-links`
+    pub fn login_link(&self) -> Result<LoginLink, ClientError> {
+        parsed(&self.send(Method::Post(None), "/api/v1/login-links".to_owned())?)
     }
 
     /// `POST /api/v1/refresh`

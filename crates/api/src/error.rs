@@ -34,11 +34,19 @@ pub mod code {
     pub const BODY_TOO_LARGE: &str = "body_too_large";
     /// The body did not arrive in time.
     pub const BODY_TIMEOUT: &str = "body_timeout";
-    /// The request needs the operator token.
+    /// The request needs a token.
     pub const TOKEN_REQUIRED: &str = "token_required";
-    /// The token is not the daemon's.
+    /// The daemon does not know the token.
     pub const TOKEN_INVALID: &str = "token_invalid";
-    /// The `Host` header names no loopback address.
+    /// The token's role does not allow this.
+    pub const ROLE_TOO_LOW: &str = "role_too_low";
+    /// The login link is used, over or made up.
+    pub const LOGIN_LINK_INVALID: &str = "login_link_invalid";
+    /// Too many requests with this token, or without one.
+    pub const RATE_LIMITED: &str = "rate_limited";
+    /// The operating system refuses random bytes.
+    pub const NO_RANDOMNESS: &str = "no_randomness";
+    /// The `Host` header names neither a loopback address nor a configured name.
     pub const HOST_REFUSED: &str = "host_refused";
     /// The request comes from a page of another origin.
     pub const ORIGIN_REFUSED: &str = "origin_refused";

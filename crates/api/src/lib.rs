@@ -29,7 +29,7 @@ pub use sse::{EventStream, Frame, FrameReader};
 pub use types::{
     Action, ActionState, Attempts, BudgetLine, BudgetReport, Completion, Counts, Effect, EffectError, EffectPage,
     Event, EventPage, Explanation, Handoff, HandoffStep, Health, Issue, IssueDetail, IssueList, IssueRunning, LogFile,
-    Logs, Problem, PullRequest, Question, RateLimits, RateWindow, Receipt, RecentEvent, Refreshed, Retry, Rule, Run,
-    RunList, RunningIssue, State, Target, Tokens, Totals, TranscriptEntry, TranscriptPage, Usage, UsageReport,
-    UsageSum, WaitingIssue, Workspace,
+    LoginLink, Logs, Problem, PullRequest, Question, RateLimits, RateWindow, Receipt, RecentEvent, Refreshed, Retry,
+    Rule, Run, RunList, RunningIssue, State, Target, TokenInfo, TokenList, Tokens, Totals, TranscriptEntry,
+    TranscriptPage, Usage, UsageReport, UsageSum, WaitingIssue, Workspace,
 };

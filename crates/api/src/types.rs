@@ -17,6 +17,33 @@ pub struct Health {
     pub pid: u32,
 }
 
+/// `POST /api/v1/login-links`: lets a browser in, once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoginLink {
+    /// Path and query, on the daemon's address.
+    pub path: String,
+    /// Seconds until it is over.
+    pub expires_in_s: u64,
+}
+
+/// `GET /api/v1/tokens`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenList {
+    /// In the order in which they were made.
+    pub tokens: Vec<TokenInfo>,
+}
+
+/// What may be told of a token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenInfo {
+    /// What its maker called it.
+    pub name: String,
+    /// `viewer`, `operator`, `admin`.
+    pub role: String,
+    /// When it was made.
+    pub made_at: String,
+}
+
 /// Tokens and cost.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Usage {

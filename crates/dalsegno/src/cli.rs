@@ -68,6 +68,8 @@ pub(crate) enum Verb {
     Approve(verbs::approve::ApproveArgs),
     Deny(verbs::approve::DenyArgs),
     Settle(verbs::settle::Args),
+    Open(verbs::open::Args),
+    Token(verbs::token::Args),
     Completions(verbs::completions::Args),
     #[command(hide = true)]
     Agent(verbs::agent::Args),

@@ -1,7 +1,7 @@
 //! The composition root: one daemon over one project, from WORKFLOW.md and state directory to the last
 //! flushed line of its log.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use dalsegno_adapters::agent::LocalAgents;
 use dalsegno_adapters::forge::LocalForges;
 use dalsegno_adapters::process::Sweeper;
 use dalsegno_adapters::tracker::LocalTrackers;
-use dalsegno_adapters::workflow::WorkflowFile;
+use dalsegno_adapters::workflow::{ServerSettings, WorkflowFile};
 use dalsegno_adapters::workspace::LocalWorkspaces;
 use dalsegno_core::{Policy, Timestamp};
 use dalsegno_durable::StoredHost;
 use dalsegno_engine::{
     Agents as _, Clock, Driver, DriverEnd, DriverOptions, Forges as _, Trackers as _, Workspaces as _, World,
 };
-use dalsegno_gateway::{Access, App};
+use dalsegno_gateway::{Access, App, Gate, Tokens as _};
 use dalsegno_store::{OpenOptions, Store, TranscriptFiles};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::control::{DriverControl, Readiness, WatchedJournal};
 use crate::error::CliError;
 use crate::presence;
+use crate::tokens::TokenFile;
 use crate::unread::ToldWorkflow;
 
 /// Port of the API when nothing else is said.
@@ -51,6 +52,16 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
     let file = WorkflowFile::new(&options.workflow);
     let loaded = file.load_full()?;
     let workflow = Arc::new(ToldWorkflow::new(file));
+    let server = loaded.server;
+    let tokens = Arc::new(TokenFile::new(&options.state_dir));
+    if !server.host.is_loopback() && tokens.all().is_empty() {
+        return Err(CliError::new(
+            "token_not_configured",
+            format!("server.host is {}, and there is no token", server.host),
+        )
+        .why("whoever reaches that address could ask this daemon for everything")
+        .hint("make one first: `dalsegno token new NAME --role admin`"));
+    }
     let opened = Store::open(&options.state_dir, OpenOptions::default())?;
     // What a killed daemon left of itself is not ours, whatever process id it had.
     presence::withdraw(&options.state_dir);
@@ -59,8 +70,9 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
     let program = std::env::current_exe().map_err(|error| CliError::io("no_program", &error))?;
     preflight(&loaded.policy, &workspaces).await?;
 
-    let listener = listen(options.port.or(loaded.server_port)).await?;
-    let url = format!("http://{}", listener.local_addr().map_err(|error| CliError::io("api_unavailable", &error))?);
+    let listener = listen(server.host, options.port.or(server.port)).await?;
+    let address = listener.local_addr().map_err(|error| CliError::io("api_unavailable", &error))?;
+    let url = format!("http://{}", reachable(address));
     let transcripts = TranscriptFiles::open(&options.state_dir)?;
     let transcripts = Arc::new(transcripts);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -97,7 +109,8 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
     tracing::info!(url, pid, %state_dir, "the API is at {url}; everything is kept in {state_dir}");
 
     let control = Arc::new(DriverControl::new(handle, readiness, stop.clone()));
-    let app = App::new(opened.store.clone(), control, clock, Access::Token(token), version);
+    let gate = gate(&token, tokens, server);
+    let app = App::new(opened.store.clone(), control, clock, Access::guarded(gate), version);
     let serving = CancellationToken::new();
     let server = tokio::spawn(dalsegno_gateway::serve(listener, app, serving.clone()));
     let end = driver.run(stop, stop_now).await;
@@ -127,9 +140,30 @@ pub(crate) async fn preflight(policy: &Policy, workspaces: &LocalWorkspaces) -> 
     Ok(())
 }
 
-/// Listens on loopback: on the wanted port, or where nothing was wanted on the usual one or any free one.
-async fn listen(wanted: Option<u16>) -> Result<TcpListener, CliError> {
-    let bind = |port: u16| TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+/// Who is let in. Elsewhere than on loopback, nothing is told to strangers.
+fn gate(token: &str, tokens: Arc<TokenFile>, server: ServerSettings) -> Gate {
+    let ServerSettings { host, port: _, mut hosts, auth_required } = server;
+    match host {
+        IpAddr::V4(address) if !host.is_unspecified() => hosts.push(address.to_string()),
+        IpAddr::V6(address) if !host.is_unspecified() => hosts.push(format!("[{address}]")),
+        IpAddr::V4(_) | IpAddr::V6(_) => {}
+    }
+    Gate::new(token).tokens(tokens).closed(auth_required || !host.is_loopback()).hosts(hosts)
+}
+
+/// Where this machine's own programs reach what listens there.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// Listens on the wanted port, or where nothing was wanted on the usual one or any free one.
+async fn listen(host: IpAddr, wanted: Option<u16>) -> Result<TcpListener, CliError> {
+    let bind = |port: u16| TcpListener::bind(SocketAddr::new(host, port));
     let bound = match wanted {
         Some(port) => bind(port).await,
         None => match bind(DEFAULT_PORT).await {
@@ -139,8 +173,8 @@ async fn listen(wanted: Option<u16>) -> Result<TcpListener, CliError> {
     };
     bound.map_err(|error| {
         let port = wanted.unwrap_or(DEFAULT_PORT);
-        CliError::new("port_unavailable", format!("port {port} on 127.0.0.1 cannot be used: {error}"))
-            .hint("choose another one with --port, or --port 0 for any free one")
+        CliError::new("port_unavailable", format!("port {port} on {host} cannot be used: {error}"))
+            .hint("choose another one with --port, or --port 0 for any free one; server.host must be an address of this machine")
     })
 }
 

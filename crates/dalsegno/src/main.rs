@@ -17,6 +17,7 @@ mod sink;
 mod story;
 mod survey;
 mod text;
+mod tokens;
 mod unread;
 mod verbs;
 

@@ -46,13 +46,14 @@ pub(crate) fn withdraw(state_dir: &Path) {
     }
 }
 
-/// Writes a private file so that a reader sees the old content or the new one.
-fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+/// Writes a private file so that a reader sees the old content or the new one, and a power cut brings the old one not back.
+pub(crate) fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("new");
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     file.write_all(content)?;
     file.sync_all()?;
-    fs::rename(&temporary, path)
+    fs::rename(&temporary, path)?;
+    path.parent().map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::access::Gate;
 use crate::problem::Problem;
 
 /// What only a live daemon knows or does. Calls never block.
@@ -76,20 +77,19 @@ pub struct LiveRun {
 }
 
 /// Who is trusted with contents and writes.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Access {
-    /// Who shows this operator token.
-    Token(String),
+    /// Whoever this gate knows, as far as their role goes.
+    Guarded(Box<Gate>),
     /// Everybody. For calls inside one process, never for a socket.
     Everybody,
 }
 
-impl fmt::Debug for Access {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Token(_) => "Token(…)",
-            Self::Everybody => "Everybody",
-        })
+impl Access {
+    /// Whoever this gate knows.
+    #[must_use]
+    pub fn guarded(gate: Gate) -> Self {
+        Self::Guarded(Box::new(gate))
     }
 }
 

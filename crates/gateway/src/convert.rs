@@ -56,12 +56,12 @@ fn workspace(workspace: Workspace) -> api::Workspace {
 
 /// A reason as the caller may read it.
 fn told(reason: Option<String>, caller: Caller) -> Option<String> {
-    if caller.trusted { reason } else { reason.as_deref().and_then(open_reason) }
+    if caller.reads() { reason } else { reason.as_deref().and_then(open_reason) }
 }
 
 pub(crate) fn problem(failure: Failure, caller: Caller) -> api::Problem {
     let Failure { code, message, hint, retryable: _ } = failure;
-    api::Problem { code, message: Some(message).filter(|_| caller.trusted), hint: hint.filter(|_| caller.trusted) }
+    api::Problem { code, message: Some(message).filter(|_| caller.reads()), hint: hint.filter(|_| caller.reads()) }
 }
 
 /// What the detail of an issue has over the line of a list.
@@ -160,7 +160,7 @@ pub(crate) fn issue_detail(view: IssueView, parts: DetailParts) -> api::IssueDet
     let Rest { description, blocked_by, parent, seen_at, changed_at } = rest;
     let attempt = issue.attempt.unwrap_or(0);
     api::IssueDetail {
-        description: description.filter(|_| caller.trusted),
+        description: description.filter(|_| caller.reads()),
         blocked_by: blocked_by.into_iter().filter_map(blocker).collect(),
         parent,
         seen_at: time(seen_at),
@@ -195,7 +195,7 @@ fn blocker(blocker: BlockerRef) -> Option<String> {
 
 fn recent_event(row: EventRow, caller: Caller) -> api::RecentEvent {
     let EventRow { seq: _, at, kind, issue: _, run: _, mut data } = row;
-    if !caller.trusted {
+    if !caller.reads() {
         withhold(&kind, &mut data);
     }
     let message = message(&kind, &data);
@@ -245,7 +245,7 @@ pub(crate) fn issue_running(run: &RunView, state: &str, live: Option<LiveRun>, c
         state: state.to_owned(),
         started_at: time(run.started_at),
         last_event,
-        last_message: if caller.trusted { last_message } else { String::new() },
+        last_message: if caller.reads() { last_message } else { String::new() },
         last_event_at,
         tokens: tokens(run.usage),
     }
@@ -308,7 +308,7 @@ pub(crate) fn run(view: RunView, costs: &Costs, caller: Caller) -> api::Run {
         phase: phase.as_str().to_owned(),
         outcome: outcome.map(|outcome| outcome.as_str().to_owned()),
         reason: told(reason, caller),
-        evidence: evidence.map(|evidence| if caller.trusted { evidence } else { open_evidence(&evidence) }),
+        evidence: evidence.map(|evidence| if caller.reads() { evidence } else { open_evidence(&evidence) }),
         session_id: session.map(|session| session.0),
         turns,
         cut_turns,
@@ -355,7 +355,7 @@ fn handoff(handoff: Handoff, caller: Caller) -> api::Handoff {
 pub(crate) fn explanation(explanation: Explanation, caller: Caller) -> api::Explanation {
     let Explanation { identifier, status, rules } = explanation;
     let rules = rules.into_iter().map(|Rule { rule, pass, detail, remedy }| {
-        let detail = if caller.trusted || is_open_rule(&rule) { detail } else { String::new() };
+        let detail = if caller.reads() || is_open_rule(&rule) { detail } else { String::new() };
         api::Rule { rule, pass, detail, remedy }
     });
     api::Explanation { identifier, status: status.as_str().to_owned(), rules: rules.collect() }
@@ -366,8 +366,8 @@ pub(crate) fn event(row: EventRow, journal: &str, caller: Caller) -> api::Event 
     let text = |data: &serde_json::Value, name: &str| data.get(name)?.as_str().map(str::to_owned);
     let action_id = text(&data, "action_id");
     // What the caller made up itself is content.
-    let correlation_id = text(&data, "correlation_id").filter(|_| caller.trusted);
-    let content_withheld = !caller.trusted && withhold(&kind, &mut data);
+    let correlation_id = text(&data, "correlation_id").filter(|_| caller.reads());
+    let content_withheld = !caller.reads() && withhold(&kind, &mut data);
     api::Event {
         cursor: api::Cursor::event(journal, seq).to_string(),
         seq,

@@ -1,5 +1,6 @@
 //! Serving on a socket.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -13,11 +14,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::app::App;
+use crate::app::{Access, App};
 use crate::routes::router;
 
 /// Longest wait for open answers once a shutdown has begun.
 const DRAIN: Duration = Duration::from_secs(2);
+/// How often refused writes are told.
+const REFUSED_EVERY: Duration = Duration::from_secs(60);
 
 /// Serves `app` on `listener` until `shutdown`; then ends the streams and gives open answers two seconds.
 ///
@@ -28,15 +31,32 @@ pub async fn serve(listener: TcpListener, app: App, shutdown: CancellationToken)
     let permits = Arc::new(Semaphore::new(app.limits.connections));
     let listener = Capped { listener, permits, patience: app.limits.patience };
     let begun = shutdown.clone();
+    let access = Arc::clone(&app.access);
     let served = axum::serve(listener, router(app)).with_graceful_shutdown(async move {
         begun.cancelled().await;
         closing.cancel();
     });
     tokio::select! {
         served = served => served,
+        never = tell_refused(&access) => match never {},
         () = async { shutdown.cancelled().await; tokio::time::sleep(DRAIN).await } => {
             tracing::warn!("some answers were not through when the drain was over");
             Ok(())
+        }
+    }
+}
+
+/// Logs the writes that were refused, once a minute: whoever tries a thousand makes one line.
+async fn tell_refused(access: &Access) -> Infallible {
+    loop {
+        tokio::time::sleep(REFUSED_EVERY).await;
+        let Access::Guarded(gate) = access else { continue };
+        let refused = gate.take_refused();
+        if !refused.is_empty() {
+            let count: u64 = refused.values().sum();
+            let codes: Vec<String> = refused.iter().map(|(code, count)| format!("{code}: {count}")).collect();
+            let codes = codes.join(", ");
+            tracing::warn!(count, %codes, "{count} writes were refused in the last minute ({codes})");
         }
     }
 }

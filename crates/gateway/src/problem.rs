@@ -12,12 +12,23 @@ use dalsegno_engine::ReadError;
 pub(crate) struct Problem {
     status: StatusCode,
     detail: ErrorDetail,
+    /// Seconds to wait before the next try.
+    retry_after: Option<u64>,
 }
+
+/// Beside an answer that refuses a caller: the code, for the count of refused writes.
+#[derive(Debug, Clone)]
+pub(crate) struct Refusal(pub(crate) String);
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, code: &str, message: impl Into<String>, hint: &str) -> Self {
         let detail = ErrorDetail { hint: Some(hint.to_owned()), ..ErrorDetail::new(code, message) };
-        Self { status, detail }
+        Self { status, detail, retry_after: None }
+    }
+
+    /// The same, with how many seconds to wait.
+    pub(crate) fn retry_after(self, seconds: u64) -> Self {
+        Self { retry_after: Some(seconds), ..self }
     }
 
     pub(crate) fn store(error: &ReadError) -> Self {
@@ -33,7 +44,8 @@ impl Problem {
 
     pub(crate) fn engine(failure: Failure) -> Self {
         let Failure { code, message, hint, retryable: _ } = failure;
-        Self { status: StatusCode::SERVICE_UNAVAILABLE, detail: ErrorDetail { code, message, hint, oldest: None } }
+        let detail = ErrorDetail { code, message, hint, oldest: None };
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, detail, retry_after: None }
     }
 
     pub(crate) fn parameter(name: &str, problem: &str, hint: &str) -> Self {
@@ -73,11 +85,19 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let Self { status, detail } = self;
+        let Self { status, detail, retry_after } = self;
+        let refusal = Refusal(detail.code.clone());
         let mut response = (status, Json(ErrorBody { error: detail })).into_response();
         if status == StatusCode::UNAUTHORIZED {
             let scheme = axum::http::HeaderValue::from_static("Bearer");
             response.headers_mut().insert(axum::http::header::WWW_AUTHENTICATE, scheme);
+        }
+        if let Some(seconds) = retry_after {
+            response.headers_mut().insert(axum::http::header::RETRY_AFTER, seconds.into());
+        }
+        let refuses = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::TOO_MANY_REQUESTS];
+        if refuses.contains(&status) {
+            response.extensions_mut().insert(refusal);
         }
         response
     }

@@ -12,6 +12,7 @@ mod template;
 
 use std::fs;
 use std::io::Read as _;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -41,12 +42,25 @@ pub struct WorkflowFile {
 pub struct Loaded {
     /// What runs are done under.
     pub policy: Policy,
-    /// `server.port`: zero asks for any free port.
-    pub server_port: Option<u16>,
+    /// Where the API is served, and for whom.
+    pub server: ServerSettings,
     /// Keys that nothing reads.
     pub unknown_keys: Vec<UnknownKey>,
     /// Templates that cannot be parsed. They do not stop a load: template errors fail the run that meets them (Symphony §5.5).
     pub template_problems: Vec<Failure>,
+}
+
+/// The section `server`. Read at start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerSettings {
+    /// The address to listen on.
+    pub host: IpAddr,
+    /// Zero asks for any free port.
+    pub port: Option<u16>,
+    /// By which names and addresses it may be called, besides those of loopback.
+    pub hosts: Vec<String>,
+    /// The overview needs a token too.
+    pub auth_required: bool,
 }
 
 /// What the file was at the last load.
@@ -145,7 +159,7 @@ impl WorkflowFile {
             }
         }
         Ok(Loaded {
-            server_port: settings::server_port(&config)?,
+            server: settings::server(&config)?,
             unknown_keys: keys::unknown(&config),
             template_problems,
             policy,

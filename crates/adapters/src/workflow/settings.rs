@@ -1,6 +1,7 @@
 //! From front matter to [`Policy`]: defaults, coercion, validation (Symphony §5.3, §6.1, §6.4).
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use dalsegno_core::{
@@ -11,10 +12,10 @@ use dalsegno_core::{
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::governance;
 use super::paths::{self, Environment};
 use super::secrets;
 use super::section::{Section, invalid, shown};
+use super::{ServerSettings, governance};
 
 /// Where the file is, and the environment that its `$VAR`s mean.
 pub(super) struct Place<'a> {
@@ -54,10 +55,38 @@ fn questions(section: &Section<'_>) -> Result<QuestionPolicy, Failure> {
     Ok(QuestionPolicy { expire_ms: section.duration_ms("expire")?.unwrap_or(defaults.expire_ms) })
 }
 
-/// `server.port`, which the program needs and a policy does not.
-pub(super) fn server_port(config: &Map<String, Value>) -> Result<Option<u16>, Failure> {
-    let port = Section::of(config, "server")?.integer("port", 0, i64::from(u16::MAX))?;
-    Ok(port.and_then(|port| u16::try_from(port).ok()))
+/// Most names in `server.hosts`.
+const MAX_HOSTS: usize = 50;
+
+/// The section `server`, which the program needs and a policy does not.
+pub(super) fn server(config: &Map<String, Value>) -> Result<ServerSettings, Failure> {
+    let section = Section::of(config, "server")?;
+    let host = match section.text("host")? {
+        None => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        Some(host) => {
+            let found = host.trim().parse::<IpAddr>();
+            found.map_err(|_| {
+                invalid(
+                    "server.host",
+                    &shown(&Value::String(host)),
+                    "an address of this machine, such as 127.0.0.1 or 0.0.0.0",
+                )
+            })?
+        }
+    };
+    let hosts = section.texts("hosts", false)?.unwrap_or_default();
+    let plain = |host: &String| {
+        let name = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let is_name = |host: &str| host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+        name.map_or_else(|| is_name(host), |address| address.parse::<Ipv6Addr>().is_ok())
+    };
+    if hosts.len() > MAX_HOSTS || !hosts.iter().all(plain) {
+        let allowed = "up to 50 names or addresses without scheme and port";
+        return Err(invalid("server.hosts", &shown(&Value::String(hosts.join(", "))), allowed));
+    }
+    let port = section.integer("port", 0, i64::from(u16::MAX))?;
+    let auth_required = section.word("auth", &[("open", false), ("required", true)])?.unwrap_or(false);
+    Ok(ServerSettings { host, port: port.and_then(|port| u16::try_from(port).ok()), hosts, auth_required })
 }
 
 fn tracker(config: &Map<String, Value>) -> Result<TrackerPolicy, Failure> {

@@ -370,7 +370,7 @@ fn s5_3_unknown_keys_are_ignored_and_listed() {
     let file =
         project.write(&format!("---\n{MINIMAL}polling: {{intervall_ms: 5}}\nserver: {{port: 0}}\n---\n{{{{ broken"));
     let loaded = file.load_full().unwrap();
-    assert_eq!(loaded.server_port, Some(0));
+    assert_eq!(loaded.server.port, Some(0));
     assert_eq!(loaded.unknown_keys.len(), 1);
     assert_eq!(loaded.unknown_keys[0].nearest.as_deref(), Some("polling.interval_ms"));
     assert_eq!(loaded.template_problems.len(), 1, "a broken template fails runs, not the load (§5.5)");
@@ -485,5 +485,23 @@ fn bad_input_never_panics() {
         if let Some(template) = whole.get(end..) {
             let _either_way = render(template, Some(1));
         }
+    }
+}
+
+#[test]
+fn the_server_is_on_loopback_until_the_file_says_where_and_for_whom() {
+    let project = Project::new();
+    let of = |server: &str| {
+        let file = project.write(&format!("---\n{MINIMAL}server: {server}\n---\n"));
+        file.load_full().map(|loaded| loaded.server)
+    };
+    let usual = of("{}").unwrap();
+    assert!(usual.host.is_loopback() && usual.hosts.is_empty() && !usual.auth_required);
+    let wide = of("{host: 0.0.0.0, hosts: [dash.example, '[fd00::1]'], auth: required}").unwrap();
+    assert!(wide.host.is_unspecified() && wide.hosts.len() == 2 && wide.auth_required);
+    for bad in
+        ["{host: dash.example}", "{hosts: ['http://x']}", "{hosts: ['x:80']}", "{hosts: ['[x]']}", "{auth: maybe}"]
+    {
+        assert_eq!(of(bad).unwrap_err().code, "invalid_config", "{bad}");
     }
 }

@@ -17,6 +17,7 @@ pub(crate) mod init;
 pub(crate) mod issue;
 pub(crate) mod issues;
 pub(crate) mod logs;
+pub(crate) mod open;
 pub(crate) mod pause;
 pub(crate) mod refresh;
 pub(crate) mod rehydrate;
@@ -30,6 +31,7 @@ pub(crate) mod settle;
 pub(crate) mod show;
 pub(crate) mod status;
 pub(crate) mod steer;
+pub(crate) mod token;
 pub(crate) mod undrain;
 pub(crate) mod validate;
 
@@ -72,6 +74,8 @@ pub(crate) fn dispatch(cli: Cli) -> Result<(), CliError> {
         Verb::Approve(args) => approve::approve(args, &settings()?),
         Verb::Deny(args) => approve::deny(args, &settings()?),
         Verb::Settle(args) => settle::run(args, &settings()?),
+        Verb::Open(args) => open::run(args, &settings()?),
+        Verb::Token(args) => token::run(args, &settings()?),
         Verb::Completions(args) => completions::run(args),
     }
 }

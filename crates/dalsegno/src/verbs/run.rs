@@ -29,7 +29,7 @@ pub(crate) struct Args {
     /// Show what would be dispatched now, and do nothing
     #[arg(long, conflicts_with = "once")]
     pub(crate) dry_run: bool,
-    /// Port of the API on 127.0.0.1; 0 takes any free one [default: server.port, else 7272, else any free one]
+    /// Port of the API; 0 takes any free one [default: server.port, else 7272, else any free one]
     #[arg(long)]
     pub(crate) port: Option<u16>,
 }

@@ -53,7 +53,7 @@ pub(crate) fn run(args: Args, common: &Common) -> Result<(), CliError> {
 /// What the load says of the templates, and what comes of rendering each for an issue that has everything: what is
 /// unknown shows before an issue meets it.
 fn template_problems(workflow: &dyn Workflow, loaded: &Loaded) -> Vec<Failure> {
-    let Loaded { policy, server_port: _, unknown_keys: _, template_problems } = loaded;
+    let Loaded { policy, server: _, unknown_keys: _, template_problems } = loaded;
     let mut problems = template_problems.clone();
     let issue = sample();
     let comment = policy.handoff.as_ref().and_then(|handoff| handoff.comment.as_deref());

@@ -23,26 +23,26 @@ default:
 "#;
 
 /// Where a daemon of a project answers.
-struct Api {
-    address: String,
+pub(crate) struct Api {
+    pub(crate) address: String,
     token: String,
 }
 
-struct Answer {
-    status: u16,
-    head: String,
-    body: Value,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Value,
 }
 
 impl Answer {
-    fn code(&self) -> &str {
+    pub(crate) fn code(&self) -> &str {
         self.body.pointer("/error/code").and_then(Value::as_str).unwrap_or_default()
     }
 }
 
 impl Api {
     /// Waits until this very daemon answers.
-    fn of(project: &Project, daemon: &Daemon) -> Self {
+    pub(crate) fn of(project: &Project, daemon: &Daemon) -> Self {
         let file = project.state_dir().join("daemon.json");
         let read = || fs::read(&file).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
         project.wait_until("daemon.json", || read().is_some_and(|found| found["pid"] == daemon.pid()));
@@ -64,7 +64,7 @@ impl Api {
     }
 
     /// Sends a request with these headers and no others but `connection`.
-    fn raw(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    pub(crate) fn raw(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         let mut socket = self.socket();
         let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         write!(socket, "{method} {target} HTTP/1.1\r\n{headers}connection: close\r\n\r\n{body}").unwrap();
@@ -76,7 +76,7 @@ impl Api {
         Answer { status, head: head.to_owned(), body: serde_json::from_str(body).unwrap_or(Value::Null) }
     }
 
-    fn open(&self, method: &str, target: &str) -> Answer {
+    pub(crate) fn open(&self, method: &str, target: &str) -> Answer {
         self.raw(method, target, &[("host", &self.address)], "")
     }
 

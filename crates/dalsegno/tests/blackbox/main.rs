@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop where it is")]
 #![allow(clippy::print_stdout, reason = "seeds and figures of walks are printed for people")]
 
+mod access;
 mod bad_input;
 mod codex;
 mod commands;

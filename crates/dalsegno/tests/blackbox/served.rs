@@ -10,7 +10,7 @@ use dalsegno_core::{
     RunId, RunOutcome, RunView, SessionId, Timestamp, Usage, View, Workspace,
 };
 use dalsegno_engine::{Clock, Reads, TranscriptEntry, TranscriptKind};
-use dalsegno_gateway::{Access, App, Control, LiveRun, RefreshAnswer, serve};
+use dalsegno_gateway::{Access, App, Control, Gate, LiveRun, RefreshAnswer, serve};
 use dalsegno_testkit::doubles::MemoryReads;
 use futures::future::BoxFuture;
 use serde_json::json;
@@ -79,7 +79,7 @@ impl Project {
         project._lock = Some(lock);
         let reads: Arc<dyn Reads> = project.reads.clone();
         let control = Arc::new(Double { reads: Arc::clone(&project.reads), head: project.head.clone() });
-        let app = App::new(reads, control, Arc::new(Still), Access::Token(TOKEN.to_owned()), "1.2.3");
+        let app = App::new(reads, control, Arc::new(Still), Access::guarded(Gate::new(TOKEN)), "1.2.3");
         runtime.spawn(serve(listener, app, CancellationToken::new()));
         project.fill();
         project._runtime = Some(runtime);

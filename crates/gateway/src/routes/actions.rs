@@ -10,7 +10,7 @@ use dalsegno_engine::content_hash;
 use super::state::body;
 use crate::app::App;
 use crate::convert;
-use crate::guard::Caller;
+use crate::guard::{Caller, Identity};
 use crate::params::{Key, Params};
 use crate::problem::Problem;
 
@@ -20,14 +20,18 @@ const MAX_NAME: usize = 256;
 pub(crate) async fn act(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
+    Extension(identity): Extension<Identity>,
     params: Params,
     request: Request,
 ) -> Result<(StatusCode, Json<api::Receipt>), Problem> {
-    caller.must_be_trusted()?;
+    caller.must_operate()?;
     params.done()?;
     let body = body(&app, request).await?;
     let action: api::Action = serde_json::from_slice(&body).map_err(|error| invalid(&error.to_string()))?;
     let receipt = wire(app.ask(app.control.act(checked(action)?)).await?);
+    let Identity { name, owner: _, by_cookie } = &identity;
+    let (id, kind, status) = (&receipt.action_id, &receipt.action_kind, &receipt.status);
+    tracing::info!(action = id, by = %name, by_cookie, "{id} ({kind}) is {status}, asked for by {name}");
     let status = StatusCode::from_u16(receipt.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     Ok((status, Json(receipt)))
 }
@@ -38,7 +42,7 @@ pub(crate) async fn receipt(
     Key(id): Key,
     params: Params,
 ) -> Result<Json<api::ActionState>, Problem> {
-    caller.must_be_trusted()?;
+    caller.must_read()?;
     params.done()?;
     let Some(receipt) = app.ask(app.control.receipt(&id)).await? else {
         let hint = "the last 1,000 are remembered; events tell of older ones";

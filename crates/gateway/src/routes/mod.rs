@@ -3,10 +3,12 @@
 mod actions;
 mod events;
 mod issues;
+mod login;
 mod runs;
 mod sagas;
 mod state;
 mod stream;
+mod tokens;
 mod usage;
 
 use axum::extract::{DefaultBodyLimit, State};
@@ -16,13 +18,16 @@ use axum::{Json, Router, middleware};
 use dalsegno_api::{Health, code};
 
 use crate::app::App;
-use crate::guard::guard;
+use crate::guard::{LOGIN_PATH, guard};
 use crate::problem::Problem;
 
 /// All routes over `app`. Fixed ones win over `/api/v1/{identifier}`.
 pub fn router(app: App) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
+        .route(LOGIN_PATH, get(login::log_in))
+        .route("/api/v1/login-links", post(login::make_link))
+        .route("/api/v1/tokens", get(tokens::list))
         .route("/api/v1/state", get(state::state))
         .route("/api/v1/refresh", post(state::refresh))
         .route("/api/v1/issues", get(issues::list))

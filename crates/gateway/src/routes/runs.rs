@@ -49,7 +49,7 @@ pub(crate) async fn transcript(
     Key(key): Key,
     mut params: Params,
 ) -> Result<Json<api::TranscriptPage>, Problem> {
-    caller.must_be_trusted()?;
+    caller.must_read()?;
     let after = params.take("after")?;
     let limit = params.limit(DEFAULT_ENTRIES, MAX_ENTRIES)?;
     params.done()?;
@@ -88,7 +88,7 @@ pub(crate) async fn effects(
     Key(key): Key,
     mut params: Params,
 ) -> Result<Json<api::EffectPage>, Problem> {
-    caller.must_be_trusted()?;
+    caller.must_read()?;
     let after = params.take("after")?;
     let limit = params.limit(DEFAULT_EFFECTS, MAX_EFFECTS)?;
     params.done()?;

@@ -17,7 +17,7 @@ pub(crate) async fn one(
     Key(key): Key,
     params: Params,
 ) -> Result<Json<api::Saga>, Problem> {
-    caller.must_be_trusted()?;
+    caller.must_read()?;
     params.done()?;
     let sought = key.clone();
     let found = app.read(move |reads| reads.saga(&sought)).await?;

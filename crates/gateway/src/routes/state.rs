@@ -127,7 +127,7 @@ pub(crate) async fn refresh(
     params: Params,
     request: Request,
 ) -> Result<(StatusCode, Json<Refreshed>), Problem> {
-    caller.must_be_trusted()?;
+    caller.must_operate()?;
     params.done()?;
     let body = body(&app, request).await?;
     let empty = body.iter().all(u8::is_ascii_whitespace);

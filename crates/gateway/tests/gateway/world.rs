@@ -12,7 +12,7 @@ use dalsegno_core::{
     View, Workspace,
 };
 use dalsegno_engine::{Clock, Reads, TranscriptEntry, TranscriptKind};
-use dalsegno_gateway::{Access, App, Control, Limits, LiveRun, RefreshAnswer, router};
+use dalsegno_gateway::{Access, App, Control, Gate, Limits, LiveRun, RefreshAnswer, router};
 use dalsegno_testkit::doubles::MemoryReads;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
@@ -89,7 +89,13 @@ impl World {
     pub(crate) fn app_with(self: &Arc<Self>, limits: Limits) -> App {
         let reads: Arc<dyn Reads> = self.reads.clone();
         let control = Arc::new(Driven(Arc::clone(self)));
-        App::new(reads, control, Arc::new(Still), Access::Token(TOKEN.to_owned()), "1.2.3").limits(limits)
+        App::new(reads, control, Arc::new(Still), Access::guarded(Gate::new(TOKEN)), "1.2.3").limits(limits)
+    }
+
+    pub(crate) fn router_behind(self: &Arc<Self>, gate: Gate) -> Router {
+        let reads: Arc<dyn Reads> = self.reads.clone();
+        let control = Arc::new(Driven(Arc::clone(self)));
+        router(App::new(reads, control, Arc::new(Still), Access::guarded(gate), "1.2.3"))
     }
 
     pub(crate) fn router(self: &Arc<Self>) -> Router {
