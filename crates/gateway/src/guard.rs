@@ -91,16 +91,21 @@ pub(crate) async fn guard(State(app): State<App>, mut request: Request, next: Ne
         }
         Err(problem) => problem.into_response(),
     };
-    if let (Access::Guarded(gate), true) = (&*app.access, writes)
-        && let Some(Refusal(code)) = response.extensions().get::<Refusal>()
-    {
-        gate.refused_write(code);
+    if let Access::Guarded(gate) = &*app.access {
+        count_refused(gate, writes, &response);
     }
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     response
+}
+
+/// Counts an answer that refuses a write to whoever asked.
+fn count_refused(gate: &Gate, writes: bool, response: &Response) {
+    if let Some(Refusal(code)) = response.extensions().get::<Refusal>().filter(|_| writes) {
+        gate.refused_write(code);
+    }
 }
 
 fn check(gate: &Gate, request: &Request, writes: bool) -> Result<(Caller, Option<Identity>), Problem> {
@@ -218,6 +223,18 @@ fn identify(gate: &Gate, headers: &HeaderMap) -> Result<Option<(Owner, bool)>, P
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn writes_that_are_refused_to_somebody_are_counted_by_code() {
+        let gate = Gate::new("t");
+        let refused = token_required().into_response();
+        for writes in [true, true, false] {
+            count_refused(&gate, writes, &refused);
+        }
+        count_refused(&gate, true, &Problem::issue_not_found("DS-1").into_response());
+        assert_eq!(gate.take_refused(), [(code::TOKEN_REQUIRED.to_owned(), 2)].into());
+        assert!(gate.take_refused().is_empty(), "each is told once");
+    }
 
     #[test]
     fn only_loopback_names_pass() {
