@@ -105,7 +105,7 @@ fn a_login_link_opens_one_session_that_ends_with_the_daemon() {
 fn elsewhere_than_on_loopback_it_starts_with_a_token_alone_and_tells_strangers_nothing() {
     let front = format!("{FRONT}server: {{host: 0.0.0.0, hosts: [dash.example]}}\n");
     let project = Project::new(&front, AGENT);
-    let refused = project.output(&["run", "--port", "0"]);
+    let refused = project.output(&["run", "--once", "--port", "0"]);
     assert_eq!(refused.status.code(), Some(1));
     let words = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(words.contains("error[token_not_configured]") && words.contains("dalsegno token new"), "{words}");
