@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
+use crate::action::{Action, ActionState, Receipt};
 use crate::daemon::{DAEMON_FILE, STATE_DIR};
 use crate::error::{ErrorBody, ErrorDetail, code};
 use crate::exit;
@@ -13,8 +14,8 @@ use crate::http::HttpTransport;
 use crate::saga::Saga;
 use crate::sse::EventStream;
 use crate::types::{
-    Action, ActionState, BudgetReport, EffectPage, EventPage, Explanation, Health, IssueDetail, IssueList, LoginLink,
-    Receipt, Refreshed, Run, RunList, State, TranscriptPage, UsageReport,
+    BudgetReport, EffectPage, EventPage, Explanation, Health, IssueDetail, IssueList, LoginLink, Refreshed, Run,
+    RunList, State, TranscriptPage, UsageReport,
 };
 
 /// A call that did not give what was asked for.

@@ -9,6 +9,7 @@
 //! - The operator token is shown to the process that holds the state directory, and to nobody else.
 //! - A cursor is opaque to clients: it names its journal, so that it cannot be misread in another.
 
+mod action;
 mod client;
 mod cursor;
 mod daemon;
@@ -19,6 +20,7 @@ mod saga;
 mod sse;
 mod types;
 
+pub use action::{Action, ActionState, Completion, Receipt, Target};
 pub use client::{Client, ClientError, EventQuery, Method, Reply, Request, Transport};
 pub use cursor::{Cursor, CursorError};
 pub use daemon::{DAEMON_FILE, Daemon, LOCK_FILE, STATE_DIR, TOKEN_FILE};
@@ -27,9 +29,9 @@ pub use http::HttpTransport;
 pub use saga::{Approval, Saga, SagaStep};
 pub use sse::{EventStream, Frame, FrameReader};
 pub use types::{
-    Action, ActionState, Attempts, BudgetLine, BudgetReport, Completion, Counts, Effect, EffectError, EffectPage,
-    Event, EventPage, Explanation, Handoff, HandoffStep, Health, Issue, IssueDetail, IssueList, IssueRunning, LogFile,
-    LoginLink, Logs, Problem, PullRequest, Question, RateLimits, RateWindow, Receipt, RecentEvent, Refreshed, Retry,
-    Rule, Run, RunList, RunningIssue, State, Target, TokenInfo, TokenList, Tokens, Totals, TranscriptEntry,
-    TranscriptPage, Usage, UsageReport, UsageSum, WaitingIssue, Workspace,
+    Attempts, BudgetLine, BudgetReport, Counts, Effect, EffectError, EffectPage, Event, EventPage, Explanation,
+    Handoff, HandoffStep, Health, Issue, IssueDetail, IssueList, IssueRunning, LogFile, LoginLink, Logs, Problem,
+    PullRequest, Question, RateLimits, RateWindow, RecentEvent, Refreshed, Retry, Rule, Run, RunList, RunningIssue,
+    State, TokenInfo, TokenList, Tokens, Totals, TranscriptEntry, TranscriptPage, Usage, UsageReport, UsageSum,
+    WaitingIssue, Workspace,
 };

@@ -112,9 +112,7 @@ impl TokenFile {
             )
             .exit(exit::USAGE));
         }
-        let mut bytes = [0_u8; 24];
-        getrandom::fill(&mut bytes).map_err(|error| CliError::new("no_randomness", error.to_string()))?;
-        let secret = format!("{PREFIX}{}", hex::encode(bytes));
+        let secret = format!("{PREFIX}{}", presence::random::<24>()?);
         let made_at = jiff::Timestamp::now().to_string();
         let made = Token { name: name.to_owned(), role, hash: hash_of(&secret), made_at };
         let kept = made.clone();

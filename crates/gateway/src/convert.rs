@@ -131,7 +131,7 @@ fn split(view: IssueView, costs: &Costs, caller: Caller) -> (api::Issue, Rest) {
         due_at: due_at.map(time),
         handed_off_commit: handed_off.map(|commit| commit.0),
         pull_request: pull.map(pull_request),
-        question: question.filter(|_| caller.trusted).map(|question| api::Question {
+        question: question.filter(|_| caller.reads()).map(|question| api::Question {
             text: question.text,
             wants: question.wants.as_str().to_owned(),
             asked_at: time(question.asked_at),

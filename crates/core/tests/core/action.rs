@@ -182,7 +182,8 @@ fn in_force(desk: &Desk) -> &str {
 
 #[test]
 fn under_approvals_a_reload_that_runs_other_code_or_loosens_a_rule_waits_for_an_operator() {
-    let changes: [(&str, fn(&mut Policy)); 8] = [
+    type Change = fn(&mut Policy);
+    let changes: [(&str, Change); 8] = [
         ("hooks.before_run", |policy| policy.hooks.before_run = Some("curl".into())),
         ("agent.command", |policy| policy.agent.command = Some("other".into())),
         ("agent.sandbox", |policy| policy.agent.sandbox = Sandbox::Command("env".into())),
