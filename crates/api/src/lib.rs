@@ -29,9 +29,9 @@ pub use http::HttpTransport;
 pub use saga::{Approval, Saga, SagaStep};
 pub use sse::{EventStream, Frame, FrameReader};
 pub use types::{
-    Attempts, BudgetLine, BudgetReport, Counts, Effect, EffectError, EffectPage, Event, EventPage, Explanation,
-    Handoff, HandoffStep, Health, Issue, IssueDetail, IssueList, IssueRunning, LogFile, LoginLink, Logs, Problem,
-    PullRequest, Question, RateLimits, RateWindow, RecentEvent, Refreshed, Retry, Rule, Run, RunList, RunningIssue,
-    State, TokenInfo, TokenList, Tokens, Totals, TranscriptEntry, TranscriptPage, Usage, UsageReport, UsageSum,
-    WaitingIssue, Workspace,
+    ActionCapability, Attempts, BudgetLine, BudgetReport, Capabilities, Counts, Effect, EffectError, EffectPage, Event,
+    EventPage, Explanation, Handoff, HandoffStep, Health, Issue, IssueDetail, IssueList, IssueRunning, LogFile,
+    LoginLink, Logs, Problem, PullRequest, Question, RateLimits, RateWindow, Ready, RecentEvent, Refreshed, Retry,
+    Rule, Run, RunList, RunningIssue, State, TokenInfo, TokenList, Tokens, Totals, TranscriptEntry, TranscriptPage,
+    Usage, UsageReport, UsageSum, WaitingIssue, Workspace,
 };

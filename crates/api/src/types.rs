@@ -15,6 +15,41 @@ pub struct Health {
     pub pid: u32,
 }
 
+/// `GET /readyz`: 200 when the daemon has recovered and takes work, else 503.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ready {
+    /// `ready` or `recovering`.
+    pub status: String,
+}
+
+/// `GET /api/v1/capabilities`: what this daemon can do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capabilities {
+    /// Version of the daemon.
+    pub version: String,
+    /// Version of this API.
+    pub api: u32,
+    /// Words of `agent.kind`.
+    pub agents: Vec<String>,
+    /// Words of `tracker.kind`.
+    pub trackers: Vec<String>,
+    /// Words of `handoff.forge`.
+    pub forges: Vec<String>,
+    /// Words of an issue's `status`.
+    pub statuses: Vec<String>,
+    /// Actions.
+    pub actions: Vec<ActionCapability>,
+}
+
+/// A kind of action.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActionCapability {
+    /// The word for `action_kind`.
+    pub kind: String,
+    /// Words of `target.kind` that it takes.
+    pub targets: Vec<String>,
+}
+
 /// `POST /api/v1/login-links`: lets a browser in, once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoginLink {

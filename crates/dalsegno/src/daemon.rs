@@ -10,14 +10,14 @@ use dalsegno_adapters::agent::LocalAgents;
 use dalsegno_adapters::forge::LocalForges;
 use dalsegno_adapters::process::Sweeper;
 use dalsegno_adapters::tracker::LocalTrackers;
-use dalsegno_adapters::workflow::{ServerSettings, WorkflowFile};
+use dalsegno_adapters::workflow::{AGENTS, FORGES, ServerSettings, TRACKERS, WorkflowFile};
 use dalsegno_adapters::workspace::LocalWorkspaces;
 use dalsegno_core::{Policy, Timestamp};
 use dalsegno_durable::StoredHost;
 use dalsegno_engine::{
     Agents as _, Clock, Driver, DriverEnd, DriverOptions, Forges as _, Trackers as _, Workspaces as _, World,
 };
-use dalsegno_gateway::{Access, App, Gate, Tokens as _};
+use dalsegno_gateway::{Access, App, Gate, Offers, Tokens as _};
 use dalsegno_store::{OpenOptions, Store, TranscriptFiles};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,9 @@ use crate::unread::ToldWorkflow;
 const DEFAULT_PORT: u16 = 7272;
 /// Longest wait for what is under way when the daemon is asked to end.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+
+/// What this program can work with.
+const OFFERS: Offers = Offers { agents: &AGENTS, trackers: &TRACKERS, forges: &FORGES };
 
 /// What a daemon is started with.
 #[derive(Debug, Clone)]
@@ -110,7 +113,7 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
 
     let control = Arc::new(DriverControl::new(handle, readiness, stop.clone()));
     let gate = gate(&token, tokens, server);
-    let app = App::new(opened.store.clone(), control, clock, Access::guarded(gate), version);
+    let app = App::new(opened.store.clone(), control, clock, Access::guarded(gate), version).offers(OFFERS);
     let serving = CancellationToken::new();
     let server = tokio::spawn(dalsegno_gateway::serve(listener, app, serving.clone()));
     let end = driver.run(stop, stop_now).await;

@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Gate;
+use crate::metrics::Requests;
 use crate::problem::Problem;
 
 /// What only a live daemon knows or does. Calls never block.
@@ -123,6 +124,17 @@ impl Default for Limits {
     }
 }
 
+/// The kinds of adapters that the program has, by their words in WORKFLOW.md.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Offers {
+    /// `agent.kind`.
+    pub agents: &'static [&'static str],
+    /// `tracker.kind`.
+    pub trackers: &'static [&'static str],
+    /// `handoff.forge`.
+    pub forges: &'static [&'static str],
+}
+
 /// What the routes need. Cheap to clone.
 #[derive(Clone)]
 pub struct App {
@@ -133,6 +145,8 @@ pub struct App {
     pub(crate) limits: Limits,
     pub(crate) version: Arc<str>,
     pub(crate) streams: Arc<Semaphore>,
+    pub(crate) offers: Offers,
+    pub(crate) requests: Arc<Requests>,
     /// Ends the streams, so that a shutdown need not wait for their readers.
     pub(crate) closing: CancellationToken,
 }
@@ -155,8 +169,16 @@ impl App {
             streams: Arc::new(Semaphore::new(limits.streams)),
             limits,
             version: version.into(),
+            offers: Offers::default(),
+            requests: Arc::default(),
             closing: CancellationToken::new(),
         }
+    }
+
+    /// The same app, of a program that has these.
+    #[must_use]
+    pub fn offers(self, offers: Offers) -> Self {
+        Self { offers, ..self }
     }
 
     /// The same app with other limits.

@@ -17,13 +17,15 @@ mod costs;
 mod guard;
 mod inside;
 mod listen;
+mod metrics;
+mod pages;
 mod params;
 mod problem;
 mod routes;
 mod withhold;
 
 pub use access::{Gate, Hash, Rate, Role, Token, Tokens, hash_of};
-pub use app::{Access, App, Control, Limits, LiveRun, RefreshAnswer};
+pub use app::{Access, App, Control, Limits, LiveRun, Offers, RefreshAnswer};
 pub use inside::Inside;
 pub use listen::serve;
 pub use routes::router;

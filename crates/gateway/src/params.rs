@@ -30,7 +30,23 @@ impl<S: Sync> FromRequestParts<S> for Params {
     }
 }
 
+/// The pairs of a form's body.
+pub(crate) fn pairs_of(body: &[u8]) -> Result<Vec<(String, String)>, Problem> {
+    let text = std::str::from_utf8(body).unwrap_or("%");
+    let uri = axum::http::Uri::try_from(format!("/?{text}")).ok();
+    let pairs = uri.and_then(|uri| Query::<Vec<(String, String)>>::try_from_uri(&uri).ok()).map(|Query(pairs)| pairs);
+    pairs.ok_or_else(|| {
+        let hint = "send application/x-www-form-urlencoded, as a browser does";
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code::INVALID_BODY, "the body is no form", hint)
+    })
+}
+
 impl Params {
+    /// No query string: for a route that is asked from within.
+    pub(crate) fn none() -> Self {
+        Self { pairs: Vec::new() }
+    }
+
     /// Takes the value of `name`; an empty one counts as absent.
     pub(crate) fn take(&mut self, name: &str) -> Result<Option<String>, Problem> {
         let mut found = None;

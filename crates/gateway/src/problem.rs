@@ -26,6 +26,14 @@ impl Problem {
         Self { status, detail, retry_after: None }
     }
 
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub(crate) fn detail(&self) -> &ErrorDetail {
+        &self.detail
+    }
+
     /// The same, with how many seconds to wait.
     pub(crate) fn retry_after(self, seconds: u64) -> Self {
         Self { retry_after: Some(seconds), ..self }

@@ -6,6 +6,13 @@ use serde_json::{Map, Value};
 
 use super::section::{Section, invalid, shown};
 
+/// Kinds of agents that there are, by the words of `agent.kind`.
+pub const AGENTS: [&str; 3] = ["codex", "acp", "scripted"];
+/// Trackers that there are, by the words of `tracker.kind`.
+pub const TRACKERS: [&str; 1] = ["local"];
+/// Forges that there are, by the words of `handoff.forge`.
+pub const FORGES: [&str; 2] = ["git", "github"];
+
 fn refuse(key: &str, value: &Value, instead: &str) -> Failure {
     Failure::permanent("not_available", format!("{key} is {}, and this version cannot do that yet", shown(value)))
         .hint(instead.to_owned())
@@ -37,7 +44,7 @@ fn agent(agent: &Section<'_>) -> Result<(), Failure> {
     let kind = agent.get("kind");
     match kind {
         None => Ok(()),
-        Some(Value::String(kind)) if matches!(kind.trim(), "codex" | "acp" | "scripted") => Ok(()),
+        Some(Value::String(kind)) if AGENTS.contains(&kind.trim()) => Ok(()),
         Some(value @ Value::String(kind)) if matches!(kind.trim(), "claude" | "opencode" | "openhands") => {
             Err(refuse("agent.kind", value, instead))
         }
@@ -63,7 +70,7 @@ fn workspace_and_handoff(config: &Map<String, Value>) -> Result<(), Failure> {
     other_than(
         &handoff,
         "forge",
-        &["git".into(), "github".into()],
+        &FORGES.map(Value::from),
         "Set handoff.forge to github, or to git: the branch is pushed and nothing more.",
     )
 }

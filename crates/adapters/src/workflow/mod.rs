@@ -24,6 +24,7 @@ use sha2::{Digest, Sha256};
 
 use front_matter::{Found, YamlError};
 pub use keys::UnknownKey;
+pub use later::{AGENTS, FORGES, TRACKERS};
 pub use paths::{Environment, process_environment};
 pub(crate) use secrets::referenced;
 

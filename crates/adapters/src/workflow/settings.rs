@@ -12,6 +12,7 @@ use dalsegno_core::{
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use super::later::TRACKERS;
 use super::paths::{self, Environment};
 use super::secrets;
 use super::section::{Section, invalid, shown};
@@ -92,7 +93,7 @@ pub(super) fn server(config: &Map<String, Value>) -> Result<ServerSettings, Fail
 fn tracker(config: &Map<String, Value>) -> Result<TrackerPolicy, Failure> {
     let section = Section::of(config, "tracker")?;
     let kind = match section.text("kind")? {
-        Some(kind) if kind.trim() == "local" => "local".to_owned(),
+        Some(kind) if TRACKERS.contains(&kind.trim()) => kind.trim().to_owned(),
         Some(kind) => {
             let kind: String = kind.chars().take(60).collect();
             return Err(Failure::permanent(

@@ -28,12 +28,18 @@ pub(crate) async fn act(
     params.done()?;
     let body = body(&app, request).await?;
     let action: api::Action = serde_json::from_slice(&body).map_err(|error| invalid(&error.to_string()))?;
-    let receipt = wire(app.ask(app.control.act(checked(action)?)).await?);
-    let Identity { name, owner: _, by_cookie } = &identity;
-    let (id, kind, status) = (&receipt.action_id, &receipt.action_kind, &receipt.status);
-    tracing::info!(action = id, by = %name, by_cookie, "{id} ({kind}) is {status}, asked for by {name}");
+    let receipt = decide(&app, &identity, action).await?;
     let status = StatusCode::from_u16(receipt.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     Ok((status, Json(receipt)))
+}
+
+/// Has an action decided; whoever calls has seen to it that the caller may act.
+pub(crate) async fn decide(app: &App, identity: &Identity, action: api::Action) -> Result<api::Receipt, Problem> {
+    let receipt = wire(app.ask(app.control.act(checked(action)?)).await?);
+    let Identity { name, owner: _, by_cookie } = identity;
+    let (id, kind, status) = (&receipt.action_id, &receipt.action_kind, &receipt.status);
+    tracing::info!(action = id, by = %name, by_cookie, "{id} ({kind}) is {status}, asked for by {name}");
+    Ok(receipt)
 }
 
 pub(crate) async fn receipt(
@@ -49,14 +55,19 @@ pub(crate) async fn receipt(
         let message = "no action of this name is remembered";
         return Err(Problem::new(StatusCode::NOT_FOUND, code::ACTION_NOT_FOUND, message, hint));
     };
-    let completion = receipt.completed_at.map(|at| api::Completion {
+    let completion = completion(&receipt);
+    Ok(Json(api::ActionState { receipt: wire(receipt), completion }))
+}
+
+/// How an action ended, once it has.
+pub(crate) fn completion(receipt: &Receipt) -> Option<api::Completion> {
+    receipt.completed_at.map(|at| api::Completion {
         status: if receipt.failure.is_some() { "failed" } else { "completed" }.to_owned(),
         at: convert::time(at),
         code: receipt.failure.as_ref().map(|failure| failure.code.clone()),
         reason: receipt.failure.as_ref().map(|failure| failure.message.clone()),
         result: receipt.note.clone(),
-    });
-    Ok(Json(api::ActionState { receipt: wire(receipt), completion }))
+    })
 }
 
 fn invalid(why: &str) -> Problem {

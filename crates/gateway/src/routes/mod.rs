@@ -1,31 +1,40 @@
 //! The routes. One file per noun.
 
-mod actions;
+pub(crate) mod actions;
+mod daemon;
 mod events;
-mod issues;
+pub(crate) mod issues;
 mod login;
-mod runs;
+pub(crate) mod runs;
 mod sagas;
-mod state;
+pub(crate) mod state;
 mod stream;
 mod tokens;
-mod usage;
+pub(crate) mod usage;
 
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::DefaultBodyLimit;
 use axum::http::{StatusCode, Uri};
 use axum::routing::{get, post};
-use axum::{Json, Router, middleware};
-use dalsegno_api::{Health, code};
+use axum::{Router, middleware};
+use dalsegno_api::code;
 
 use crate::app::App;
 use crate::guard::{LOGIN_PATH, guard};
+use crate::metrics::count;
+use crate::pages;
 use crate::problem::Problem;
+
+pub(crate) use actions::completion;
 
 /// All routes over `app`. Fixed ones win over `/api/v1/{identifier}`.
 pub fn router(app: App) -> Router {
     Router::new()
-        .route("/healthz", get(healthz))
+        .route("/healthz", get(daemon::healthz))
+        .route("/readyz", get(daemon::readyz))
+        .route("/metrics", get(daemon::metrics))
+        .route("/api/v1/capabilities", get(daemon::capabilities))
         .route(LOGIN_PATH, get(login::log_in))
+        .merge(pages::routes())
         .route("/api/v1/login-links", post(login::make_link))
         .route("/api/v1/tokens", get(tokens::list))
         .route("/api/v1/state", get(state::state))
@@ -50,11 +59,8 @@ pub fn router(app: App) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(app.limits.body))
         .layer(middleware::from_fn_with_state(app.clone(), guard))
+        .layer(middleware::from_fn_with_state(app.clone(), count))
         .with_state(app)
-}
-
-async fn healthz(State(app): State<App>) -> Json<Health> {
-    Json(Health { status: "ok".to_owned(), version: app.version.to_string(), pid: std::process::id() })
 }
 
 async fn not_found(uri: Uri) -> Problem {

@@ -3,6 +3,7 @@
 
 mod access;
 mod cursors;
+mod pages;
 mod routes;
 mod streams;
 mod world;

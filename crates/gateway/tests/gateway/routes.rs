@@ -216,7 +216,7 @@ async fn what_is_not_there_is_told_with_a_code() {
         ("/api/v1/runs/run-99/transcript", "run_not_found"),
         ("/api/v1/runs/run-1/nothing", "route_not_found"),
         ("/api/v2/state", "route_not_found"),
-        ("/", "route_not_found"),
+        ("/nowhere", "route_not_found"),
     ] {
         let answer = get(&router, path).await;
         assert_eq!((answer.status, answer.code()), (StatusCode::NOT_FOUND, code), "{path}");

@@ -1,0 +1,65 @@
+//! `/events`: the newest facts of the journal.
+
+use axum::extract::{Extension, State};
+use axum::response::{IntoResponse, Response};
+use dalsegno_api as api;
+use dalsegno_api::Cursor;
+use dalsegno_engine::{EventFilter, EventPage};
+use maud::html;
+
+use super::board::encoded;
+use super::parts::moment;
+use super::{Page, Place, Sorry};
+use crate::app::App;
+use crate::convert;
+use crate::guard::Caller;
+use crate::problem::Problem;
+
+/// Events that the page shows.
+const EVENTS: u64 = 200;
+
+pub(super) async fn page(State(app): State<App>, Extension(caller): Extension<Caller>) -> Response {
+    match gather(app, caller).await {
+        Ok(page) => page.into_response(),
+        Err(problem) => Sorry(problem, caller).into_response(),
+    }
+}
+
+async fn gather(app: App, caller: Caller) -> Result<Page, Problem> {
+    let (events, head) = app
+        .read(move |reads| {
+            let (oldest, head) = reads.bounds()?;
+            let after = head.saturating_sub(EVENTS).max(oldest.saturating_sub(1));
+            let limit = usize::try_from(EVENTS).unwrap_or(usize::MAX);
+            let EventPage { events, through: _ } = reads.events(after, limit, &EventFilter::default())?;
+            let journal = reads.journal_id();
+            let events: Vec<api::Event> = events.into_iter().map(|row| convert::event(row, journal, caller)).collect();
+            Ok((events, Cursor::event(journal, head).to_string()))
+        })
+        .await?;
+    let body = html! {
+        h1 { "Events" }
+        p.facts { "The newest " (events.len()) ". All of them: " code { "dalsegno events -f" } "." }
+        ol.timeline {
+            @for event in events.iter().rev() {
+                li {
+                    (moment(&event.at)) " " b { (event.kind.replace('_', " ")) }
+                    @if let Some(issue) = &event.issue { " " a href={ "/issues/" (encoded(issue)) } { (issue) } }
+                    @if let Some(run) = &event.run { " " a href={ "/runs/" (encoded(run)) } { (run) } }
+                    @if let Some(words) = words(&event.data) { " " span.reason { (words) } }
+                    @if let Some(action) = &event.action_id { " " code { (action) } }
+                }
+            }
+        }
+    };
+    Ok(Page { title: "Events".to_owned(), place: Place::Events, caller, head: Some(head), body })
+}
+
+/// The part of a fact that says most in a line.
+fn words(data: &serde_json::Value) -> Option<String> {
+    let text = |name: &str| data.get(name).and_then(serde_json::Value::as_str).map(str::to_owned);
+    if let (Some(from), Some(to)) = (text("from"), text("to")) {
+        return Some(format!("{from} → {to}"));
+    }
+    ["reason", "outcome", "question", "phase", "step", "key", "action_kind", "command"].into_iter().find_map(text)
+}

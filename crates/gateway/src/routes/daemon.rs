@@ -1,0 +1,55 @@
+//! What is asked of the daemon itself: `GET /healthz`, `/readyz`, `/metrics` and `/api/v1/capabilities`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use dalsegno_api::{self as api, Health};
+use dalsegno_core::{ActionKind, IssueStatus};
+
+use crate::app::App;
+use crate::metrics;
+use crate::params::Params;
+use crate::problem::Problem;
+
+/// The text format of Prometheus.
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+pub(crate) async fn healthz(State(app): State<App>) -> Json<Health> {
+    Json(Health { status: "ok".to_owned(), version: app.version.to_string(), pid: std::process::id() })
+}
+
+pub(crate) async fn readyz(State(app): State<App>) -> (StatusCode, Json<api::Ready>) {
+    let ready = app.control.ready();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(api::Ready { status: if ready { "ready" } else { "recovering" }.to_owned() }))
+}
+
+pub(crate) async fn metrics(State(app): State<App>, params: Params) -> Result<impl IntoResponse, Problem> {
+    params.done()?;
+    let streams = app.limits.streams.saturating_sub(app.streams.available_permits());
+    let (control, requests) = (Arc::clone(&app.control), Arc::clone(&app.requests));
+    let version = app.version.clone();
+    let text = app.read(move |reads| metrics::render(reads, &*control, &requests, &version, streams)).await?;
+    Ok(([(CONTENT_TYPE, PROMETHEUS)], text))
+}
+
+pub(crate) async fn capabilities(State(app): State<App>, params: Params) -> Result<Json<api::Capabilities>, Problem> {
+    params.done()?;
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    Ok(Json(api::Capabilities {
+        version: app.version.to_string(),
+        api: 1,
+        agents: words(app.offers.agents),
+        trackers: words(app.offers.trackers),
+        forges: words(app.offers.forges),
+        statuses: IssueStatus::ALL.into_iter().map(|status| status.as_str().to_owned()).collect(),
+        actions: ActionKind::ALL
+            .into_iter()
+            .map(|kind| api::ActionCapability { kind: kind.as_str().to_owned(), targets: words(kind.targets()) })
+            .collect(),
+    }))
+}
