@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::action::{Refusal, refusal};
 use crate::issue::{IssueEntry, IssueStatus};
 use crate::question::Wants;
-use crate::run::{Run, StepState};
+use crate::run::Run;
+use crate::settle::approval;
 use crate::state::State;
 use crate::time::Timestamp;
 
@@ -174,26 +175,13 @@ impl Standing {
     pub fn of(state: &State, entry: &IssueEntry, at: Timestamp) -> Self {
         let run = entry.current_run.as_ref().and_then(|run| state.runs.get(run));
         let handoff = run.and_then(|run| run.handoff.as_ref());
-        let waits = |state: &StepState| match state {
-            StepState::AwaitingApproval { expires_at, fingerprint: _ } => *expires_at > at,
-            StepState::Pending
-            | StepState::Intended
-            | StepState::Waiting { .. }
-            | StepState::InDoubt { .. }
-            | StepState::Done
-            | StepState::NotApplied { .. }
-            | StepState::Undoing
-            | StepState::Undone
-            | StepState::Skipped
-            | StepState::Parked { .. } => false,
-        };
         Self {
             status: entry.status,
             live: run.is_some(),
             past_pivot: run.is_some_and(Run::past_pivot),
             had_run: run.is_none() && entry.last_run.is_some(),
             parked_step: handoff.is_some_and(|handoff| !handoff.parked().is_empty()),
-            approval: handoff.is_some_and(|handoff| handoff.steps.iter().any(|(_, state)| waits(state))),
+            approval: handoff.and_then(approval).is_some_and(|(_, _, expires_at)| expires_at > at),
             asked: entry.question.as_ref().filter(|question| question.is_open(at)).map(|question| question.wants),
         }
     }

@@ -108,7 +108,7 @@ impl Machine {
             }
         } else {
             let none = || refusal("no_open_question", "no approval of this handoff is waited for");
-            let (step, fingerprint, expires_at) = question(&handoff).ok_or_else(none)?;
+            let (step, fingerprint, expires_at) = approval(&handoff).ok_or_else(none)?;
             if expires_at <= self.now {
                 return Err(refusal("no_open_question", "the question has expired"));
             }
@@ -182,7 +182,7 @@ impl Machine {
 }
 
 /// The approval that a handoff waits for: the step, of what, and until when.
-fn question(handoff: &Handoff) -> Option<(SagaStep, String, crate::time::Timestamp)> {
+pub(crate) fn approval(handoff: &Handoff) -> Option<(SagaStep, String, crate::time::Timestamp)> {
     handoff.steps.iter().find_map(|(step, state)| match state {
         StepState::AwaitingApproval { fingerprint, expires_at } => Some((*step, fingerprint.clone(), *expires_at)),
         StepState::Pending
