@@ -212,12 +212,20 @@ impl Sim {
             let (was, is) = (first.action_id, receipt.action_id);
             return broken("receipts", format!("wish {} was answered with {was}, and now with {is}", wish + 1));
         }
+        // A drain that a crash lost is wanted again, after the last undrain.
+        if self.calm && receipt.accepted && !receipt.replayed && self.kind_of(wish) == Some("drain") {
+            self.undrain();
+        }
         // Somebody's network repeats what was answered.
         if self.operators.permille(400) && !self.calm {
             let after = self.operators.between(10, 120_000);
             self.schedule(after, Item::Send { wish });
         }
         Ok(())
+    }
+
+    fn kind_of(&self, wish: usize) -> Option<&str> {
+        self.wishes.get(wish).map(|wish| wish.request.kind.as_str())
     }
 
     /// What was wanted happened once, and what was answered is there.
