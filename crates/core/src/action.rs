@@ -294,10 +294,7 @@ impl Machine {
             let none = || refusal("not_found", "not found: no live run has this id");
             return run.map(|run| run.issue.clone()).ok_or_else(none);
         }
-        let issues = self.state.issues.values();
-        let by_identifier = issues.clone().find(|entry| entry.issue.identifier.eq_ignore_ascii_case(key));
-        let by_id = || issues.clone().find(|entry| entry.issue.id.as_str().eq_ignore_ascii_case(key));
-        let found = by_identifier.or_else(by_id).map(|entry| entry.issue.id.clone());
+        let found = self.state.issue_named(key).map(|entry| entry.issue.id.clone());
         found.ok_or_else(|| refusal("not_found", NOT_FOUND))
     }
 

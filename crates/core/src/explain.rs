@@ -177,9 +177,7 @@ impl Machine {
     /// Every rule of dispatch for the issue with this identifier or id, ignoring case.
     #[must_use]
     pub fn explain(&self, key: &str) -> Option<Explanation> {
-        let entry = self.state.issues.values().find(|entry| {
-            entry.issue.identifier.eq_ignore_ascii_case(key) || entry.issue.id.as_str().eq_ignore_ascii_case(key)
-        })?;
+        let entry = self.state.issue_named(key)?;
         let identifier = entry.issue.identifier.clone();
         let Some(policy) = self.state.policy() else {
             return Some(Explanation { identifier, status: entry.status, rules: Vec::new() });

@@ -699,6 +699,13 @@ impl State {
         self.runs.get_mut(run).ok_or_else(|| format!("run {run} is not live"))
     }
 
+    /// The issue with this identifier, else with this id, ignoring case.
+    pub(crate) fn issue_named(&self, key: &str) -> Option<&IssueEntry> {
+        let identifier = |entry: &&IssueEntry| entry.issue.identifier.eq_ignore_ascii_case(key);
+        let id = |entry: &&IssueEntry| entry.issue.id.as_str().eq_ignore_ascii_case(key);
+        self.issues.values().find(identifier).or_else(|| self.issues.values().find(id))
+    }
+
     /// The policy in force: for work between runs, and for runs that begin.
     #[must_use]
     pub fn policy(&self) -> Option<Arc<Policy>> {

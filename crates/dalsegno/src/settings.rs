@@ -115,7 +115,7 @@ pub(crate) fn state_dir_of(workflow: &Path) -> PathBuf {
     workflow.parent().unwrap_or(Path::new(".")).join(STATE_DIR)
 }
 
-/// What the user is called, for comments.
+/// What the user is called, for comments and actions.
 pub(crate) fn user() -> String {
     std::env::var(env::USER).ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "operator".to_owned())
 }

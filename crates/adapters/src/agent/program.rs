@@ -4,6 +4,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use dalsegno_engine::START_PATIENCE;
 use dalsegno_engine::core::Failure;
 use tokio::process::{ChildStdin, ChildStdout, Command};
 use tokio::task::JoinSet;
@@ -18,8 +19,6 @@ use crate::process::{Child, Tail, describe, spawn};
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
 /// How long its output may stay open after its process ended: what it said last is still in the pipe.
 const LAST_WORDS_GRACE: Duration = Duration::from_secs(1);
-/// A patient request waits at most so many times its limit.
-const PATIENCE: u32 = 60;
 /// How much of its standard error is told when it ends.
 const ERROR_TAIL_BYTES: usize = 2 * 1024;
 
@@ -93,7 +92,7 @@ impl Program {
         let begun = Instant::now();
         loop {
             let from = if patient { begun.max(self.ear.last()) } else { begun };
-            let from = from.min(begun + limit * PATIENCE);
+            let from = from.min(begun + limit * START_PATIENCE);
             tokio::select! {
                 biased;
                 answer = &mut request => return match answer {
@@ -105,7 +104,7 @@ impl Program {
                 }
                 () = self.died() => return Err(self.why().await),
                 () = sleep_until(from + limit) => {
-                    if patient && self.ear.last() > from && begun.elapsed() < limit * PATIENCE {
+                    if patient && self.ear.last() > from && begun.elapsed() < limit * START_PATIENCE {
                         continue;
                     }
                     return Err(Failure::retryable(

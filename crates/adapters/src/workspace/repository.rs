@@ -15,6 +15,7 @@ use super::key::{repository_key, workspace_key};
 use super::place::{blocking, remove_tree};
 use super::upkeep::{self, Upkeep, is_damaged, make_anew};
 use crate::process::Sweeper;
+use crate::workflow::paths::is_url;
 
 /// The remote when the policy does not name one.
 const DEFAULT_REMOTE: &str = "origin";
@@ -102,17 +103,6 @@ async fn top_of(caller: &Caller, dir: &Path) -> Result<PathBuf, Failure> {
 fn repo_not_found(repo: &str, why: &str) -> Failure {
     Failure::permanent("repo_not_found", format!("{} is not a git repository: {}", redact(repo), redact(why)))
         .hint("set workspace.repo, or workspace.strategy: empty")
-}
-
-/// `scheme://…` or `host:path`, as git tells them from paths.
-fn is_url(text: &str) -> bool {
-    if text.contains("://") {
-        return true;
-    }
-    match text.split_once(':') {
-        Some((host, path)) => !host.is_empty() && !path.is_empty() && !host.contains('/'),
-        None => false,
-    }
 }
 
 /// All bare repositories of this process.

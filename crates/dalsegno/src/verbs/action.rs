@@ -6,7 +6,7 @@ use dalsegno_api::{Action, Client, Completion, Receipt, Target, code};
 use serde_json::{Map, Value};
 
 use crate::error::CliError;
-use crate::settings::Settings;
+use crate::settings::{Settings, user};
 use crate::text::clean;
 use crate::{out, presence};
 
@@ -106,7 +106,8 @@ pub(super) fn handoff_target(name: &str) -> Target {
     Target { kind: kind.to_owned(), id: name.to_owned() }
 }
 
-/// Who says it, for the record.
-pub(super) fn who() -> String {
-    std::env::var("USER").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "operator".to_owned())
+/// The payload with these fields, and who says it.
+pub(super) fn said<const FIELDS: usize>(fields: [(&str, String); FIELDS]) -> Map<String, Value> {
+    let fields = fields.into_iter().chain([("by", user())]);
+    fields.map(|(name, value)| (name.to_owned(), Value::from(value))).collect()
 }

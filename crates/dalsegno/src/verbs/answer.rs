@@ -1,9 +1,8 @@
 //! `dalsegno answer`
 
 use dalsegno_api::Target;
-use serde_json::{Map, Value};
 
-use super::action::{act_through, who};
+use super::action::{act_through, said};
 use crate::error::CliError;
 use crate::settings::Settings;
 
@@ -18,7 +17,5 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args, settings: &Settings) -> Result<(), CliError> {
     let target = Target { kind: "issue".to_owned(), id: args.issue };
-    let payload = [("text", args.text), ("by", who())];
-    let payload = Map::from_iter(payload.map(|(name, value)| (name.to_owned(), Value::from(value))));
-    act_through("answer", target, payload, settings, "It is answered.")
+    act_through("answer", target, said([("text", args.text)]), settings, "It is answered.")
 }

@@ -1,8 +1,8 @@
 //! `dalsegno approve` and `dalsegno deny`
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::action::{act_through, handoff_target, who};
+use super::action::{act_through, handoff_target, said};
 use crate::error::CliError;
 use crate::settings::Settings;
 
@@ -47,7 +47,7 @@ fn decide(
     settings: &Settings,
     done: &str,
 ) -> Result<(), CliError> {
-    let mut payload = Map::from_iter([("by".to_owned(), Value::from(who()))]);
+    let mut payload = said([]);
     payload.extend(fingerprint.map(|fingerprint| ("fingerprint".to_owned(), Value::from(fingerprint))));
     payload.extend(why.map(|why| ("why".to_owned(), Value::from(why))));
     act_through(kind, handoff_target(target), payload, settings, done)

@@ -1,9 +1,8 @@
 //! `dalsegno reload`
 
-use dalsegno_api::Target;
 use serde_json::Map;
 
-use super::action::act;
+use super::action::{act, daemon};
 use crate::error::CliError;
 use crate::settings::Settings;
 
@@ -11,7 +10,6 @@ use crate::settings::Settings;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 
-pub(crate) fn run(_: Args, settings: &Settings) -> Result<(), CliError> {
-    let target = Target { kind: "daemon".to_owned(), id: String::new() };
-    act("reload", target, Map::new(), settings, "WORKFLOW.md is in force as it is.")
+pub(crate) fn run(Args {}: Args, settings: &Settings) -> Result<(), CliError> {
+    act("reload", daemon(), Map::new(), settings, "WORKFLOW.md is in force as it is.")
 }

@@ -1,9 +1,8 @@
 //! `dalsegno settle`
 
 use clap::builder::PossibleValuesParser;
-use serde_json::{Map, Value};
 
-use super::action::{act_through, handoff_target, who};
+use super::action::{act_through, handoff_target, said};
 use crate::error::CliError;
 use crate::settings::Settings;
 
@@ -25,7 +24,6 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, settings: &Settings) -> Result<(), CliError> {
-    let payload = [("step", args.step), ("verb", args.verb.replace('-', "_")), ("why", args.why), ("by", who())];
-    let payload = Map::from_iter(payload.map(|(name, value)| (name.to_owned(), Value::from(value))));
+    let payload = said([("step", args.step), ("verb", args.verb.replace('-', "_")), ("why", args.why)]);
     act_through("settle", handoff_target(&args.target), payload, settings, "It is settled, and the handoff goes on.")
 }
