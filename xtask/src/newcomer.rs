@@ -18,7 +18,10 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Done {
-    let mut folder = TempDir::new("newcomer")?;
+    // Not below the system's temporary folder: in the sandbox of the agents that is another, empty one.
+    let cache = dalsegno_parts::Places::from_env()?.folder;
+    fs::create_dir_all(&cache).map_err(|error| format!("{} cannot be made: {error}", cache.display()))?;
+    let mut folder = TempDir::within(&cache, "newcomer")?;
     if arguments.keep {
         folder.keep();
     }

@@ -177,6 +177,12 @@ impl Cell {
         let policy_places = [Some(&policy.project_dir), Some(&policy.workspace.repo), policy.agent.script.as_ref()];
         let seen = policy_places.into_iter().flatten().map(PathBuf::from).filter(|path| path.is_absolute());
         let programs = std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
+        // A program that the agent's command names by its path; the files beside it are often part of it.
+        let named = policy.agent.command.iter().flat_map(|command| command.split_whitespace()).map(|word| {
+            let path = Path::new(word.trim_matches(['\'', '"']));
+            path.parent().filter(|folder| !PRIVATE.iter().any(|it| *folder == Path::new(it))).unwrap_or(path).to_owned()
+        });
+        let seen = seen.chain(named.filter(|path| path.is_absolute()));
         let seen = seen.chain(home.clone()).chain(std::env::current_exe().ok()).chain(programs.into_iter().flatten());
         let reshown =
             there(seen).into_iter().filter(|path| private.iter().any(|it| path != it && path.starts_with(it)));
@@ -211,6 +217,15 @@ impl Cell {
     pub fn reading(mut self, place: &Path) -> Result<Self, Failure> {
         self.shown.push(resolved(place)?);
         Ok(self)
+    }
+
+    /// The same for a child that is this program: it sees its file, wherever that is.
+    pub(super) fn starting(&self, program: &Path) -> Self {
+        let mut cell = self.clone();
+        if program.is_absolute() && self.private.iter().any(|it| program.starts_with(it)) {
+            cell.reshown.push(program.to_owned());
+        }
+        cell
     }
 
     /// The words that stand before the program.

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::ops::{Deref, DerefMut};
+use std::path::Path;
 use std::process::Stdio;
 
 use dalsegno_engine::Context;
@@ -52,10 +53,10 @@ pub fn command(program: impl AsRef<OsStr>, surroundings: &Surroundings) -> Comma
 
 /// The same with the user's own tokens of forges. For git alone, when it talks to the remote of the policy.
 pub(crate) fn command_with_credentials(program: impl AsRef<OsStr>, surroundings: &Surroundings) -> Command {
-    let mut command = match surroundings.cell.as_ref().map(Cell::words) {
+    let mut command = match &surroundings.cell {
         None => Command::new(program),
-        Some(words) => {
-            let mut words = words.into_iter();
+        Some(cell) => {
+            let mut words = cell.starting(Path::new(program.as_ref())).words().into_iter();
             let mut command = Command::new(words.next().unwrap_or_default());
             command.args(words).arg(program);
             command

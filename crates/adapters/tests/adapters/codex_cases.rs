@@ -162,7 +162,10 @@ async fn a_quiet_command_is_a_sign_of_life() {
 #[tokio::test(flavor = "multi_thread")]
 async fn commits_work_in_codexs_own_sandbox_in_a_clone_and_in_a_worktree() {
     let commit = "git -c user.name=a -c user.email=a@b commit -q --allow-empty -m mine";
-    let Some(fixture) = real(run(&format!("{commit}; touch ../../outside; echo end"))) else { return };
+    let Some(codex) = parts::codex() else { return };
+    // Not beside the workspace: tests may have been built below /tmp, which Codex lets its commands write.
+    let outside = codex.folder().join("outside");
+    let Some(fixture) = real(run(&format!("{commit}; touch '{}'; echo end", outside.display()))) else { return };
     for worktree in [false, true] {
         let world = World::new(&fixture);
         let (main, workspace) = (world.workspace().with_file_name("main"), world.workspace());

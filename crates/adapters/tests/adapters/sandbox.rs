@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -91,13 +91,20 @@ async fn nothing_outside_the_workspace_can_be_written() {
     let Some(mut jail) = Jail::new().await else { return };
     let project = jail.world.at("project");
     let remote = jail.world.remote();
-    // Not in a private place, and nothing that anybody misses, should it be written after all.
+    // Nothing that anybody misses, should it be written after all.
     let elsewhere = std::env::current_exe().unwrap().with_file_name(format!("from-the-sandbox-{}", std::process::id()));
     symlink(&project, jail.place.join("out")).unwrap();
-    for target in [project.join("x"), remote.join("x"), jail.place.join("out/x"), elsewhere.clone()] {
+    for target in [project.join("x"), remote.join("x"), jail.place.join("out/x")] {
         jail.fails(&format!("echo x > '{}'", target.display())).await;
         assert!(!target.exists(), "{}", target.display());
     }
+    // Where the tests were built in a private place it may write one of its own there, and nothing comes out.
+    if !["/tmp", "/var/tmp", "/run"].iter().any(|private| elsewhere.starts_with(private)) {
+        jail.fails(&format!("echo x > '{}'", elsewhere.display())).await;
+    }
+    jail.run(&format!("mkdir -p '{}'; echo x > '{}'", elsewhere.parent().unwrap().display(), elsewhere.display()))
+        .await;
+    assert!(!elsewhere.exists(), "{}", elsewhere.display());
     jail.fails("git push -q ../../remote.git HEAD:refs/heads/mine").await;
     jail.fails(&format!("mv '{0}' '{0}.away'", jail.place.display())).await;
     jail.fails("mount -o remount,bind,rw /").await;
@@ -107,6 +114,31 @@ async fn nothing_outside_the_workspace_can_be_written() {
     jail.world.policy.agent.sandbox_write = vec![project.display().to_string()];
     assert!(jail.run(&format!("echo x > '{}/opened'", project.display())).await.success());
     assert!(project.join("opened").exists());
+}
+
+/// `/tmp` is another one in the sandbox; an agent that somebody keeps there is started all the same.
+#[tokio::test]
+async fn an_agent_that_lies_in_a_private_place_is_seen_there() {
+    let Some(mut jail) = Jail::new().await else { return };
+    let folder = tempfile::tempdir_in("/tmp").unwrap();
+    let program = folder.path().join("agent");
+    fs::write(folder.path().join("part"), "whole\n").unwrap();
+    fs::write(&program, "#!/bin/sh\nexec cat \"$(dirname \"$0\")/part\"\n").unwrap();
+    fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+    let script = format!("'{}' --acp", program.display());
+    assert!(!jail.run(&script).await.success(), "nothing names it yet");
+    jail.world.policy.agent.command = Some(script.clone());
+    let ended = jail.run(&script).await;
+    assert_eq!((ended.success(), ended.tail.as_str()), (true, "whole\n"));
+    jail.fails(&format!("echo x > '{}'", program.display())).await;
+
+    // One that is started by its path, and not by a shell.
+    jail.world.policy.agent.command = None;
+    fs::write(&program, "#!/bin/sh\necho alone\n").unwrap();
+    let mut command = command(&program, &jail.surroundings(Inmate::Agent));
+    command.current_dir(&jail.place);
+    let ended = run_bounded(command, None, Duration::from_secs(60), &CancellationToken::new(), 4096).await.unwrap();
+    assert_eq!((ended.success(), ended.tail.as_str()), (true, "alone\n"));
 }
 
 #[tokio::test]
