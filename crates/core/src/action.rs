@@ -23,7 +23,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::budget::{BudgetLimit, BudgetOverride};
+use crate::budget::{BudgetLimit, BudgetOverride, nanousd};
 use crate::effect::Failure;
 use crate::event::Event;
 use crate::ids::{IssueId, PolicyHash};
@@ -458,7 +458,8 @@ fn limits(payload: &Value, of_issue: bool) -> Result<BudgetOverride, Refusal> {
         match name.as_str() {
             "tokens" => limits.tokens = Some(whole()?),
             "cost_usd" => {
-                limits.cost_nanousd = Some(nanousd(value).ok_or_else(|| invalid("cost_usd is no amount".to_owned()))?)
+                let amount = value.as_f64().and_then(nanousd);
+                limits.cost_nanousd = Some(amount.ok_or_else(|| invalid("cost_usd is no amount".to_owned()))?);
             }
             "turns" if of_issue => limits.turns = Some(small()?),
             "runs" if of_issue => limits.runs = Some(small()?),
@@ -470,14 +471,6 @@ fn limits(payload: &Value, of_issue: bool) -> Result<BudgetOverride, Refusal> {
         }
     }
     Ok(limits)
-}
-
-/// An amount in dollars, from 0 to a billion, as billionths.
-fn nanousd(value: &Value) -> Option<u64> {
-    let dollars = value.as_f64().filter(|dollars| (0.0..=1e9).contains(dollars))?;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range was checked")]
-    let amount = (dollars * 1e9).round() as u64;
-    Some(amount)
 }
 
 impl State {

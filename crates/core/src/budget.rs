@@ -392,6 +392,20 @@ fn tokens_in_words(usage: Usage) -> String {
     )
 }
 
+/// Most dollars that an amount may be.
+const MOST_USD: f64 = 1e9;
+
+/// An amount of US dollars, from 0 to a billion, as billionths; `None`: it is out of these bounds.
+#[must_use]
+pub fn nanousd(dollars: f64) -> Option<u64> {
+    if !(0.0..=MOST_USD).contains(&dollars) {
+        return None;
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range was checked")]
+    let amount = (dollars * 1e9).round() as u64;
+    Some(amount)
+}
+
 /// An amount for people.
 #[must_use]
 pub(crate) fn dollars(nanousd: u64) -> String {

@@ -41,7 +41,7 @@ mod view;
 
 pub use action::{ActionRecord, ActionRequest, Receipt};
 pub use breaker::{Breaker, FailedRun, Seen, signature};
-pub use budget::{BudgetLimit, BudgetLine, BudgetOverride, DayUse};
+pub use budget::{BudgetLimit, BudgetLine, BudgetOverride, DayUse, nanousd};
 pub use effect::{
     Answer, Effect, EffectOutput, EffectRequest, Failure, InDoubtPolicy, KnownBranch, Missing, Outcome, ProbeAnswer,
     PromptSpec, Query, SagaEnd, SessionStart, TurnOutcome, Work,
@@ -66,6 +66,6 @@ pub use rules::{ActionKind, Standing};
 pub use run::{Ending, Handoff, Phase, PullRequest, Run, RunOutcome, SagaProgress, SagaStep, StepState, Then};
 pub use settle::{SagaWord, SettleVerb};
 pub use state::{IllegalEvent, OpenEffect, SNAPSHOT_FORMAT, Snapshot, State};
-pub use time::Timestamp;
+pub use time::{Timestamp, span_ms};
 pub use usage::{Report, Usage};
 pub use view::{DaemonView, IssueView, RunView, UsageView, View};

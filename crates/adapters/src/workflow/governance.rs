@@ -2,15 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use dalsegno_core::{BreakerPolicy, BudgetPolicy, Failure, Limits, Price, QuotaPolicy};
+use dalsegno_core::{BreakerPolicy, BudgetPolicy, Failure, Limits, Price, QuotaPolicy, nanousd};
 use serde_json::{Map, Value};
 
 use super::section::{Section, invalid, shown};
 
-/// Billionths of a dollar in a dollar.
-const NANO: f64 = 1e9;
-/// Dollars beyond this are a typing error.
-const MOST_USD: f64 = 1e9;
 /// Models that may have a price.
 const PRICES: usize = 200;
 
@@ -21,11 +17,11 @@ pub(super) fn budget(config: &Map<String, Value>) -> Result<BudgetPolicy, Failur
     let defaults = BudgetPolicy::default();
     let limits = Limits {
         tokens: tokens(&issue)?,
-        cost_nanousd: nanousd(&issue, "cost_usd", NANO)?,
+        cost_nanousd: amount(&issue, "cost_usd")?,
         turns: issue.integer("turns", 1, i64::from(u32::MAX))?.and_then(|turns| u32::try_from(turns).ok()),
         wall_clock_ms: positive(&issue, "wall_clock")?,
     };
-    let day = Limits { tokens: tokens(&day)?, cost_nanousd: nanousd(&day, "cost_usd", NANO)?, ..Limits::default() };
+    let day = Limits { tokens: tokens(&day)?, cost_nanousd: amount(&day, "cost_usd")?, ..Limits::default() };
     Ok(BudgetPolicy {
         issue_runs: issue.count("runs", defaults.issue_runs)?,
         issue: limits,
@@ -68,24 +64,22 @@ fn positive(section: &Section<'_>, key: &str) -> Result<Option<u64>, Failure> {
     }
 }
 
-/// An amount of dollars, times `scale`.
-fn nanousd(section: &Section<'_>, key: &str, scale: f64) -> Result<Option<u64>, Failure> {
+/// An amount of dollars, as billionths.
+fn amount(section: &Section<'_>, key: &str) -> Result<Option<u64>, Failure> {
     let Some(value) = section.get(key) else { return Ok(None) };
-    let amount = match value {
+    let dollars = match value {
         Value::Number(number) => number.as_f64(),
         Value::String(text) => text.trim().parse::<f64>().ok(),
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     };
-    match amount.filter(|amount| (0.0..=MOST_USD).contains(amount)) {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be within bounds")]
-        Some(amount) => Ok(Some((amount * scale).round() as u64)),
+    match dollars.and_then(nanousd) {
+        Some(amount) => Ok(Some(amount)),
         None => Err(invalid(&section.path_of(key), &shown(value), "an amount of US dollars, like 2.50")),
     }
 }
 
 /// Dollars for a million tokens, as billionths of a dollar for one: `{model: {input, cached_input, output}}`.
 fn prices(section: &Section<'_>) -> Result<BTreeMap<String, Price>, Failure> {
-    const PER_TOKEN: f64 = NANO / 1e6;
     let listed = section.map("prices")?;
     if listed.len() > PRICES {
         return Err(invalid("budget.prices", &format!("a list of {}", listed.len()), &format!("{PRICES} models")));
@@ -94,12 +88,13 @@ fn prices(section: &Section<'_>) -> Result<BTreeMap<String, Price>, Failure> {
     let mut prices = BTreeMap::new();
     for model in listed.keys() {
         let price = models.inner(model)?;
+        let of_a_token = |key: &str| Ok(amount(&price, key)?.map(|million| (million + 500_000) / 1_000_000));
         let needed = |key: &str| {
-            nanousd(&price, key, PER_TOKEN)?
+            of_a_token(key)?
                 .ok_or_else(|| invalid(&price.path_of(key), "not set", "US dollars for a million tokens, like 1.25"))
         };
         let input_nanousd = needed("input")?;
-        let cached = nanousd(&price, "cached_input", PER_TOKEN)?;
+        let cached = of_a_token("cached_input")?;
         let price = Price {
             input_nanousd,
             cached_input_nanousd: cached.unwrap_or(input_nanousd),

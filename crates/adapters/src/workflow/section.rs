@@ -1,6 +1,6 @@
 //! Typed reading of one section of the front matter; every error names the key and what is allowed.
 
-use dalsegno_core::Failure;
+use dalsegno_core::{Failure, span_ms};
 use serde_json::{Map, Value};
 
 /// A section, or nothing in its place.
@@ -137,7 +137,7 @@ impl<'a> Section<'a> {
     pub(super) fn duration_ms(&self, key: &str) -> Result<Option<u64>, Failure> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let found = match value {
-            Value::String(text) => parse_duration_ms(text),
+            Value::String(text) => span_ms(text),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => None,
         };
         match found {
@@ -145,22 +145,6 @@ impl<'a> Section<'a> {
             None => Err(invalid(&self.path_of(key), &shown(value), "a duration like 500ms, 30s, 30m, 24h or 7d")),
         }
     }
-}
-
-/// Milliseconds of `500ms`, `30s`, `30m`, `24h`, `7d`.
-fn parse_duration_ms(text: &str) -> Option<u64> {
-    let text = text.trim();
-    let digits = text.find(|c: char| !c.is_ascii_digit())?;
-    let (number, unit) = text.split_at(digits);
-    let factor: u64 = match unit.trim() {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(factor)
 }
 
 /// A value in an error: short, and no more of it than its kind when it is large.
@@ -175,20 +159,5 @@ pub(super) fn shown(value: &Value) -> String {
         }
         Value::Array(_) => "a list".to_owned(),
         Value::Object(_) => "a map".to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::parse_duration_ms;
-
-    #[test]
-    fn durations() {
-        assert_eq!(parse_duration_ms("500ms"), Some(500));
-        assert_eq!(parse_duration_ms("30m"), Some(1_800_000));
-        assert_eq!(parse_duration_ms("24h"), Some(86_400_000));
-        for wrong in ["", "30", "h", "1w", "-5s", "99999999999999999999d"] {
-            assert_eq!(parse_duration_ms(wrong), None, "{wrong}");
-        }
     }
 }

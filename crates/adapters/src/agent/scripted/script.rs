@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path};
 use std::time::Duration;
 
-use dalsegno_engine::core::Failure;
+use dalsegno_engine::core::{Failure, span_ms};
 use serde_json::{Map, Value};
 
 /// No script is larger than this.
@@ -216,22 +216,8 @@ fn lines(value: &Value) -> Result<u64, String> {
 
 /// `500ms`, `2s`, `1m`, or a number of milliseconds.
 fn duration(value: &Value) -> Result<Duration, String> {
-    let wrong = || "a duration is `500ms`, `2s` or `1m`".to_owned();
-    if let Some(ms) = value.as_u64() {
-        return Ok(Duration::from_millis(ms));
-    }
-    let text = value.as_str().ok_or_else(wrong)?.trim();
-    let (number, unit_ms) = if let Some(number) = text.strip_suffix("ms") {
-        (number, 1)
-    } else if let Some(number) = text.strip_suffix('s') {
-        (number, 1000)
-    } else if let Some(number) = text.strip_suffix('m') {
-        (number, 60_000)
-    } else {
-        return Err(wrong());
-    };
-    let number: u64 = number.trim().parse().map_err(|_| wrong())?;
-    Ok(Duration::from_millis(number.saturating_mul(unit_ms)))
+    let ms = value.as_u64().or_else(|| value.as_str().and_then(span_ms));
+    ms.map(Duration::from_millis).ok_or_else(|| "a duration is `500ms`, `2s` or `1m`".to_owned())
 }
 
 #[cfg(test)]
