@@ -86,14 +86,19 @@ impl Reads for Store {
             UsageBy::Model => "model",
         };
         // The newest sums of a long list are the ones that are wanted.
+        // An agent may report any number; SQLite gives up a sum that does not fit.
+        let sum = |figure| format!("CAST(min(total(data ->> '$.{figure}'), 9e18) AS INTEGER)");
         let sql = format!(
             "SELECT CAST({key} AS TEXT),
-               sum(data ->> '$.usage.input_tokens'), sum(data ->> '$.usage.cached_input_tokens'),
-               sum(data ->> '$.usage.output_tokens'), sum(data ->> '$.usage.total_tokens'),
-               sum(data ->> '$.cost_nanousd'),
+               {}, {}, {}, {}, {},
                max((data ->> '$.cost_nanousd') IS NULL AND (data ->> '$.usage.total_tokens') > 0),
                max(data ->> '$.incomplete'), max(data ->> '$.identifier')
-             FROM usage GROUP BY {key} ORDER BY max(day) DESC, {key} DESC LIMIT ?1"
+             FROM usage GROUP BY {key} ORDER BY max(day) DESC, {key} DESC LIMIT ?1",
+            sum("usage.input_tokens"),
+            sum("usage.cached_input_tokens"),
+            sum("usage.output_tokens"),
+            sum("usage.total_tokens"),
+            sum("cost_nanousd"),
         );
         self.read(|db| {
             if !has_ledger(db)? {

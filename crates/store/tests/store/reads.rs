@@ -96,6 +96,33 @@ async fn projections_show_the_latest_and_forget_the_gone() {
     assert_eq!(runs(None, 10), ["run-3", "run-2", "run-1"], "an update does not move a run");
 }
 
+/// An agent reports what it likes.
+#[tokio::test]
+async fn absurd_figures_add_up_to_a_lot_and_to_no_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let opened = open(dir.path());
+    let used = |turn, tokens| {
+        View::Usage(Box::new(dalsegno_core::UsageView {
+            run: "run-1".into(),
+            turn,
+            place: 0,
+            issue: "i1".into(),
+            identifier: "DS-1".to_owned(),
+            session: None,
+            model: None,
+            day: 20_000,
+            usage: dalsegno_core::Usage::new(tokens, 8),
+            cost_nanousd: Some(tokens),
+            incomplete: false,
+        }))
+    };
+    write(&opened, vec![plain(1)], vec![used(1, i64::MAX as u64), used(2, i64::MAX as u64), used(3, u64::MAX)]).await;
+    let sums = opened.store.usage_sums(dalsegno_engine::UsageBy::Run).unwrap();
+    let [sum] = sums.as_slice() else { panic!("one run") };
+    assert_eq!((sum.usage.input_tokens, sum.usage.output_tokens), (9_000_000_000_000_000_000, 24));
+    assert_eq!(sum.cost_nanousd, 9_000_000_000_000_000_000);
+}
+
 #[tokio::test]
 async fn pages_walk_the_journal_without_gap_or_repeat() {
     let dir = tempfile::tempdir().unwrap();
