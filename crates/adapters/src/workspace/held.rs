@@ -15,6 +15,8 @@ use nix::fcntl::{OFlag, open, openat, renameat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
+/// More than the index of any repository: a million files make about a tenth of it.
+const MAX_INDEX_BYTES: u64 = 1024 * 1024 * 1024;
 /// How a directory is opened: itself, or not at all.
 const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
@@ -68,15 +70,24 @@ impl Held {
 
     /// Copies a plain file of bounded size out of it, with its time of change.
     pub(super) fn copy_out(&self, name: impl AsRef<OsStr>, to: &Path, max: u64) -> io::Result<()> {
-        let Some(file) = self.file(name)? else { return Ok(()) };
-        let meta = file.metadata()?;
-        if meta.len() > max {
-            return Ok(());
+        match self.file(name)? {
+            Some(file) if file.metadata()?.len() <= max => copy(file, to, max),
+            Some(_) | None => Ok(()),
         }
-        let mut copy = File::create(to)?;
-        io::copy(&mut file.take(max), &mut copy)?;
-        // By the time of an index git knows which files may have changed in the very moment it was written.
-        copy.set_modified(meta.modified()?)
+    }
+
+    /// Copies an index, or a part of one, if there is one by this name.
+    ///
+    /// # Errors
+    /// `FileTooLarge` beyond 1 GiB.
+    pub(super) fn copy_index(&self, name: impl AsRef<OsStr>, to: &Path) -> io::Result<()> {
+        match self.file(name)? {
+            Some(file) if file.metadata()?.len() > MAX_INDEX_BYTES => {
+                Err(io::Error::new(io::ErrorKind::FileTooLarge, "the index is larger than 1 GiB"))
+            }
+            Some(file) => copy(file, to, MAX_INDEX_BYTES),
+            None => Ok(()),
+        }
     }
 
     /// Puts a file into it, whole or not at all; what was there by its name is replaced, and a link is not followed.
@@ -108,6 +119,14 @@ impl Held {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+fn copy(file: File, to: &Path, max: u64) -> io::Result<()> {
+    let changed = file.metadata()?.modified()?;
+    let mut copy = File::create(to)?;
+    io::copy(&mut file.take(max), &mut copy)?;
+    // By the time of an index git knows which files may have changed in the very moment it was written.
+    copy.set_modified(changed)
 }
 
 /// One name: no way up, and none through others.

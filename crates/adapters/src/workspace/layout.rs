@@ -18,10 +18,11 @@ use super::git::{Caller, Reach, git};
 use super::held::Held;
 use super::key::repository_key;
 use super::links;
-use super::place::{OURS, SHARED, blocking, remove_tree, sync_parent};
+use super::place::{OURS, SHARED, blocking, kept_copies, remove_tree, sync_parent};
 
 /// Where git keeps what belongs to one worktree.
 const WORKTREES: &str = "worktrees";
+const KEPT_ALONG: &str = "the git directory of a workspace that is kept";
 
 /// The directories of a workspace's repository, held open.
 #[derive(Debug)]
@@ -168,6 +169,9 @@ impl Layout {
                 sync_parent(&layout.common)?;
             }
             let (worktrees, key) = (layout.hold_common()?.make(WORKTREES)?, layout.key()?);
+            if let Some(kept) = layout.left_behind(&path)? {
+                layout.follow(&kept)?;
+            }
             remove_tree(&worktrees.path().join(key))?;
             let git_dir = worktrees.make(key)?;
             git_dir.write("commondir", "../..\n")?;
@@ -197,24 +201,44 @@ impl Layout {
         .await
     }
 
-    /// Follows a workspace that was moved aside to `kept`. Its HEAD is the commit itself from now on: the branch is for
-    /// the workspace that takes its place.
-    pub(super) async fn move_aside(&self, head: Option<&str>, kept: &Path) -> Result<(), Failure> {
-        let Some(name) = kept.file_name().filter(|_| self.is_shared() && self.git_dir.is_dir()) else { return Ok(()) };
+    /// Has HEAD be this commit itself, before a workspace is moved aside: the branch is for the one that takes its place.
+    pub(super) async fn detach(&self, head: &str) -> Result<(), Failure> {
+        let (layout, head) = (self.clone(), head.to_owned());
+        blocking("workspace_unwritable", KEPT_ALONG, move || layout.hold()?.git_dir.write("HEAD", &format!("{head}\n")))
+            .await
+    }
+
+    /// Follows a workspace that was moved aside to `kept`. Cut off before that, the next [`Layout::make`] does it.
+    pub(super) async fn move_aside(&self, kept: &Path) -> Result<(), Failure> {
+        if !(self.is_shared() && self.git_dir.is_dir()) {
+            return Ok(());
+        }
+        let (layout, kept) = (self.clone(), kept.to_owned());
+        blocking("workspace_unwritable", KEPT_ALONG, move || layout.follow(&kept)).await
+    }
+
+    fn follow(&self, kept: &Path) -> io::Result<()> {
+        let name = kept.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
         let moved = Self { git_dir: self.git_dir.with_file_name(name), common: self.common.clone() };
-        let (layout, head, kept) = (self.clone(), head.map(str::to_owned), kept.to_owned());
-        blocking("workspace_unwritable", "the git directory of a workspace that is kept", move || {
-            let (worktrees, name) = (layout.hold_common()?.sub(WORKTREES)?, moved.key()?);
-            remove_tree(&worktrees.path().join(name))?;
-            worktrees.rename(layout.key()?, &worktrees, name)?;
-            let git_dir = worktrees.sub(name)?;
-            git_dir.write("gitdir", &format!("{}\n", kept.join(".git").display()))?;
-            if let Some(head) = head {
-                git_dir.write("HEAD", &format!("{head}\n"))?;
+        let worktrees = self.hold_common()?.sub(WORKTREES)?;
+        remove_tree(&worktrees.path().join(name))?;
+        worktrees.rename(self.key()?, &worktrees, name)?;
+        worktrees.sub(name)?.write("gitdir", &format!("{}\n", kept.join(".git").display()))?;
+        Held::open(kept)?.write(".git", &moved.pointer())
+    }
+
+    /// Of the workspace at `path`: a kept copy that was moved aside, and its git directory was not yet.
+    fn left_behind(&self, path: &Path) -> io::Result<Option<PathBuf>> {
+        let (Some(root), false) = (path.parent(), fs::symlink_metadata(path).is_ok()) else { return Ok(None) };
+        for kept in kept_copies(root, self.key()?) {
+            match fs::symlink_metadata(&kept) {
+                Ok(meta) if meta.is_dir() && self.refused(&kept, None)?.is_none() => return Ok(Some(kept)),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
             }
-            Held::open(&kept)?.write(".git", &moved.pointer())
-        })
-        .await
+        }
+        Ok(None)
     }
 
     /// The shared repository by itself, apart from any worktree.

@@ -9,6 +9,7 @@
 //! <root>/.dalsegno/shared/       repositories of worktrees: see `layout.rs`
 //! ```
 
+use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::PermissionsExt as _;
@@ -215,8 +216,7 @@ impl Place {
     pub(super) async fn move_aside(&self) -> Result<PathBuf, Failure> {
         let (root, key, marker) = (self.root.clone(), self.key.clone(), self.marker_path());
         let kept = blocking("workspace_unwritable", "the workspace", move || {
-            for n in 1..=MAX_KEPT {
-                let to = root.join(format!("{key}{KEPT}{n}"));
+            for to in kept_copies(&root, key.as_ref()) {
                 if fs::symlink_metadata(&to).is_ok() {
                     continue;
                 }
@@ -368,6 +368,16 @@ async fn run_blocking<T: Send + 'static>(
         Ok(result) => result,
         Err(error) => Err(Failure::retryable("workspace_cut", format!("work on files was cut: {error}"))),
     }
+}
+
+/// Where copies of the workspace `key` are kept aside, in the order in which the places are taken.
+pub(super) fn kept_copies(root: &Path, key: &OsStr) -> impl Iterator<Item = PathBuf> {
+    let (root, key) = (root.to_owned(), key.to_owned());
+    (1..=MAX_KEPT).map(move |n| {
+        let mut name = key.clone();
+        name.push(format!("{KEPT}{n}"));
+        root.join(name)
+    })
 }
 
 pub(super) fn sync_parent(path: &Path) -> io::Result<()> {

@@ -103,8 +103,11 @@ impl LocalWorkspaces {
                     },
                     (true, Err(_)) | (false, _) => None,
                 };
+                if let Some(head) = &head {
+                    layout.detach(head.as_str()).await?;
+                }
                 let kept = place.move_aside().await?;
-                layout.move_aside(head.as_ref().map(CommitId::as_str), &kept).await?;
+                layout.move_aside(&kept).await?;
                 tracing::warn!(workspace = %path.display(), kept = %kept.display(), %loss, "a workspace was moved aside");
                 Ok(head)
             }

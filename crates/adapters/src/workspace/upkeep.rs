@@ -154,12 +154,19 @@ fn speaks_of_damage(text: &str) -> bool {
     .any(|words| text.contains(words))
 }
 
+/// By these the machine refuses to read now; what is on the disk may be whole.
+const REFUSALS: [&str; 4] =
+    ["Permission denied", "Too many open files", "Cannot allocate memory", "Operation not permitted"];
+
 /// Whether objects that refs of the repository need are missing or unreadable. First what is quickly told.
+///
+/// # Errors
+/// `repo_unusable`: nobody can tell.
 pub(super) async fn is_damaged(caller: &Caller, dir: &Path) -> Result<bool, Failure> {
     for how in ["--connectivity-only", "--full"] {
         let said =
             local(caller, dir).args(["fsck", how, "--no-dangling", "--no-reflogs", "--no-progress"]).run().await?;
-        if tells_damage(&said) {
+        if tells_damage(&said)? {
             tracing::warn!(repository = %dir.display(), said = %said.err.trim(), "the daemon's own repository is damaged");
             return Ok(true);
         }
@@ -169,11 +176,17 @@ pub(super) async fn is_damaged(caller: &Caller, dir: &Path) -> Result<bool, Fail
 
 /// fsck also complains of what people wrote into old commits; that is no damage. 2: something that refs need is missing;
 /// 4: a pack is broken.
-fn tells_damage(said: &Said) -> bool {
-    match said.code {
+fn tells_damage(said: &Said) -> Result<bool, Failure> {
+    if let Some(refusal) = REFUSALS.into_iter().find(|words| said.err.contains(words)) {
+        return Err(Failure::retryable(
+            "repo_unusable",
+            format!("the repository could not be read through: {refusal}"),
+        ));
+    }
+    Ok(match said.code {
         None | Some(0) => false,
         Some(code) => (code < 128 && code & 6 != 0) || speaks_of_damage(&said.err),
-    }
+    })
 }
 
 /// Puts a new repository in the place of a damaged one, with all refs whose objects are whole. What was there is kept
@@ -250,11 +263,13 @@ mod tests {
     }
 
     #[test]
-    fn what_people_wrote_into_old_commits_is_no_damage() {
-        let said = |code, err: &str| Said { code: Some(code), out: Vec::new(), err: err.to_owned() };
-        assert!(!tells_damage(&said(1, "error in commit 0a: missingSpaceBeforeEmail: invalid author line")));
-        assert!(!tells_damage(&said(0, "")));
-        assert!(tells_damage(&said(2, "")) && tells_damage(&said(4, "")));
-        assert!(tells_damage(&said(128, "fatal: loose object 0a (stored in ./objects/0a/0a) is corrupt")));
+    fn neither_old_commits_nor_a_machine_that_refuses_to_read_are_damage() {
+        let told = |code, err: &str| tells_damage(&Said { code: Some(code), out: Vec::new(), err: err.to_owned() });
+        assert!(!told(1, "error in commit 0a: missingSpaceBeforeEmail: invalid author line").unwrap());
+        assert!(!told(0, "").unwrap());
+        assert!(told(2, "").unwrap() && told(4, "").unwrap());
+        assert!(told(128, "fatal: loose object 0a (stored in ./objects/0a/0a) is corrupt").unwrap());
+        let unknown = told(2, "error: unable to open objects/0a/0a: Too many open files").unwrap_err();
+        assert!(unknown.retryable && unknown.message.contains("Too many open files"), "{unknown}");
     }
 }

@@ -426,11 +426,11 @@ impl Shadow {
                     info.copy_out(name, &at.join("info").join(name), MAX_SMALL_FILE_BYTES)?;
                 }
             }
-            opened.git_dir.copy_out("index", &at.join("index"), u64::MAX)?;
+            opened.git_dir.copy_index("index", &at.join("index"))?;
             for entry in fs::read_dir(opened.git_dir.path())? {
                 let name = entry?.file_name();
                 if name.to_string_lossy().starts_with("sharedindex.") {
-                    opened.git_dir.copy_out(&name, &at.join(&name), u64::MAX)?;
+                    opened.git_dir.copy_index(&name, &at.join(&name))?;
                 }
             }
             Ok(Self { dir })

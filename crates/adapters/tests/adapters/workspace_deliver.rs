@@ -10,6 +10,20 @@ use crate::workspace::{World, commit_file, git, within};
 const BRANCH: &str = "dalsegno/DS-1";
 
 #[tokio::test]
+async fn an_index_without_bounds_is_not_copied() {
+    let mut world = World::new();
+    let path = world.prepare().await;
+    let index = path.join(git(&path, &["rev-parse", "--git-path", "index"]).trim_end());
+    let file = fs::File::options().write(true).open(&index).unwrap();
+    let size = file.metadata().unwrap().len();
+    file.set_len(1024 * 1024 * 1024 + 1).unwrap();
+    let refused = world.workspaces.commit_leftovers(&world.context()).await.unwrap_err();
+    assert!(refused.message.contains("larger than 1 GiB"), "{refused}");
+    file.set_len(size).unwrap();
+    assert!(!world.workspaces.commit_leftovers(&world.context()).await.unwrap());
+}
+
+#[tokio::test]
 pub(crate) async fn leftovers_are_committed_once_with_the_issues_text_as_data() {
     let mut world = World::new();
     let path = world.prepare().await;

@@ -78,6 +78,27 @@ async fn a_worktree_that_is_kept_aside_keeps_its_commits() {
     assert_eq!(git(&path, &["status", "--porcelain"]), "");
 }
 
+/// As a kill leaves it between the move of the directory and that of its git directory.
+#[tokio::test]
+async fn a_worktree_that_is_half_kept_aside_is_followed_when_its_place_is_taken() {
+    let mut world = world();
+    let path = world.prepare().await;
+    let shared = within(&path, "");
+    let commit = commit_file(&path, "work.txt", "done\n");
+    fs::write(path.join("staged.txt"), "staged\n").unwrap();
+    git(&path, &["add", "staged.txt"]);
+    git(&path, &["checkout", "-q", "--detach"]);
+    let kept = world.at("workspaces/DS-1.kept-1");
+    fs::rename(&path, &kept).unwrap();
+    let (_, made) = world.workspaces.prepare(&world.context(), true).await.unwrap();
+    assert!(made && path.exists());
+    assert_eq!(git(&kept, &["rev-parse", "HEAD"]), commit.as_str());
+    assert_eq!(git(&kept, &["status", "--porcelain"]), "A  staged.txt");
+    assert_eq!(git(&path, &["status", "--porcelain"]), "");
+    assert_eq!(git(&path, &["symbolic-ref", "HEAD"]), "refs/heads/dalsegno/DS-1");
+    assert!(shared.join("worktrees/DS-1.kept-1").is_dir());
+}
+
 #[tokio::test]
 async fn a_pointer_that_leads_elsewhere_is_refused() {
     let mut world = world();
