@@ -10,7 +10,7 @@ use dalsegno_adapters::agent::LocalAgents;
 use dalsegno_adapters::forge::LocalForges;
 use dalsegno_adapters::process::Sweeper;
 use dalsegno_adapters::tracker::LocalTrackers;
-use dalsegno_adapters::workflow::{AGENTS, FORGES, ServerSettings, TRACKERS, WorkflowFile};
+use dalsegno_adapters::workflow::{AGENTS, FORGES, Loaded, ServerSettings, TRACKERS, WorkflowFile};
 use dalsegno_adapters::workspace::LocalWorkspaces;
 use dalsegno_core::{Policy, Timestamp};
 use dalsegno_durable::StoredHost;
@@ -41,6 +41,8 @@ const OFFERS: Offers = Offers { agents: &AGENTS, trackers: &TRACKERS, forges: &F
 pub(crate) struct DaemonOptions {
     /// WORKFLOW.md.
     pub(crate) workflow: PathBuf,
+    /// What it said.
+    pub(crate) loaded: Loaded,
     /// Directory for everything that the daemon keeps.
     pub(crate) state_dir: PathBuf,
     /// End when nothing is eligible or running.
@@ -52,9 +54,8 @@ pub(crate) struct DaemonOptions {
 /// Runs a daemon to its end.
 pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
     let version = env!("CARGO_PKG_VERSION");
-    let file = WorkflowFile::new(&options.workflow);
-    let loaded = file.load_full()?;
-    let workflow = Arc::new(ToldWorkflow::new(file));
+    let loaded = options.loaded;
+    let workflow = Arc::new(ToldWorkflow::new(WorkflowFile::new(&options.workflow)));
     let server = loaded.server;
     let tokens = Arc::new(TokenFile::new(&options.state_dir));
     if !server.host.is_loopback() && tokens.all().is_empty() {

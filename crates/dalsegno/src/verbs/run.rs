@@ -45,8 +45,8 @@ pub(crate) fn run(args: Args, common: &Common) -> Result<(), CliError> {
         return runtime.block_on(super::dry_run::run(&workflow, &state_dir));
     }
     // A start that is refused for its workflow leaves nothing behind, not even a log.
-    WorkflowFile::new(&workflow).load_full()?;
-    let options = DaemonOptions { workflow, state_dir: state_dir.clone(), once: args.once, port: args.port };
+    let loaded = WorkflowFile::new(&workflow).load_full()?;
+    let options = DaemonOptions { workflow, loaded, state_dir: state_dir.clone(), once: args.once, port: args.port };
     let _log = logging::start(&state_dir, common.json)?;
     let end = runtime.block_on(daemon::run(options));
     // A blocked thread (a hung disk) is left behind; what it was doing is in doubt, and the next start settles it.
