@@ -14,8 +14,8 @@ use crate::http::HttpTransport;
 use crate::saga::Saga;
 use crate::sse::EventStream;
 use crate::types::{
-    BudgetReport, EffectPage, EventPage, Explanation, Health, IssueDetail, IssueList, LoginLink, Refreshed, Run,
-    RunList, State, TranscriptPage, UsageReport,
+    BudgetReport, EffectPage, EventPage, Explanation, Health, IssueDetail, IssueList, LoginLink, Readiness, Refreshed,
+    Run, RunList, State, TranscriptPage, UsageReport,
 };
 
 /// A call that did not give what was asked for.
@@ -175,6 +175,11 @@ impl Client {
     /// `GET /api/v1/state`
     pub fn state(&self) -> Result<State, ClientError> {
         self.get("/api/v1/state".to_owned())
+    }
+
+    /// `GET /api/v1/readiness`
+    pub fn readiness(&self) -> Result<Readiness, ClientError> {
+        self.get("/api/v1/readiness".to_owned())
     }
 
     /// `GET /api/v1/issues`, of one state or all.

@@ -10,6 +10,7 @@ use crate::operate::StopWish;
 use crate::policy::{AgentKind, Hook, Policy};
 use crate::question::{Message, Reply, Start, Wants};
 use crate::run::{Ending, Phase, PullRequest, RunOutcome, SagaStep, StepState};
+use crate::surface::Told;
 use crate::time::Timestamp;
 use crate::usage::Usage;
 
@@ -239,6 +240,12 @@ pub enum Event {
     BudgetSet { issue: Option<IssueId>, day: Option<i64>, limits: BudgetOverride, action_id: String },
     /// An operator released a parked issue: breakers and the count of runs start over.
     Released { issue: IssueId, action_id: String },
+    /// How ready the daemon is has changed. `remaining`: steps of the plan that are to be done.
+    Readiness {
+        #[serde(flatten)]
+        told: Told,
+        remaining: u64,
+    },
 }
 
 impl Event {
@@ -302,6 +309,7 @@ impl Event {
             Self::ActionFailed { .. } => "action_failed",
             Self::BudgetSet { .. } => "budget_set",
             Self::Released { .. } => "released",
+            Self::Readiness { .. } => "readiness",
         }
     }
 
@@ -363,6 +371,7 @@ impl Event {
             | Self::PullRequestLinked { .. }
             | Self::SagaTurnedBack { .. }
             | Self::BranchDiverged { .. }
+            | Self::Readiness { .. }
             | Self::SagaEnded { .. } => None,
         }
     }
@@ -426,6 +435,7 @@ impl Event {
             | Self::IssueStatus { .. }
             | Self::IssueReopened { .. }
             | Self::WorkspaceRemoved { .. }
+            | Self::Readiness { .. }
             | Self::WorkspaceKept { .. } => None,
         }
     }

@@ -34,6 +34,7 @@ mod run_life;
 mod schedule;
 mod settle;
 mod state;
+mod surface;
 mod time;
 mod turn;
 mod usage;
@@ -66,6 +67,10 @@ pub use rules::{ActionKind, Standing};
 pub use run::{Ending, Handoff, Phase, PullRequest, Run, RunOutcome, SagaProgress, SagaStep, StepState, Then};
 pub use settle::{SagaWord, SettleVerb};
 pub use state::{IllegalEvent, OpenEffect, SNAPSHOT_FORMAT, Snapshot, State};
+pub use surface::{
+    Condition, Criticality, Descriptor, Finding, MANIFEST_VALID, REBUILDING, RECOVERY_REQUIRED, Readiness, ReadyState,
+    Remedy, STEPS, Scope, Step, Surface, Told, inspect, plan, readiness, violations,
+};
 pub use time::{Timestamp, span_ms};
 pub use usage::{Report, Usage};
 pub use view::{DaemonView, IssueView, RunView, UsageView, View};

@@ -13,6 +13,7 @@ use crate::question::Wants;
 use crate::run::{Phase, SagaProgress};
 use crate::schedule::Poll;
 use crate::state::{IllegalEvent, OpenEffect, SNAPSHOT_FORMAT, Snapshot, State};
+use crate::surface::{Readiness, readiness};
 use crate::time::Timestamp;
 use crate::usage::Report;
 use crate::view::{DaemonView, End, IssueView, RunView, UsageView, View};
@@ -232,6 +233,12 @@ pub struct Machine {
     /// WORKFLOW.md was looked at in this process.
     pub(crate) looked_at_workflow: bool,
     pub(crate) draining: bool,
+    /// How ready the daemon is, as of the last look at the surfaces.
+    pub(crate) readiness: Readiness,
+    /// Something changed that the surfaces may show.
+    pub(crate) surfaces_stale: bool,
+    /// The newest effect of the takeover; what it left open is the plan of the start.
+    pub(crate) recovers_until: u64,
     started: bool,
     pending: Vec<Recorded>,
     touched: Touched,
@@ -284,6 +291,9 @@ impl Machine {
             held_policy: None,
             looked_at_workflow: false,
             draining: false,
+            readiness: readiness(Vec::new(), true),
+            surfaces_stale: true,
+            recovers_until: 0,
             started: false,
             pending: Vec::new(),
             touched: Touched::default(),
@@ -362,6 +372,9 @@ impl Machine {
         }
         if self.started {
             self.timers();
+            if self.surfaces_stale {
+                self.look_at_surfaces();
+            }
         }
     }
 
@@ -475,6 +488,7 @@ impl Machine {
                 | Event::Usage { .. }
                 | Event::RunEnded { .. }
         );
+        self.surfaces_stale |= self.shows_on_surfaces(&event);
         let recorded = Recorded { seq: self.state.seq + 1, at: self.now, event };
         if let Err(illegal) = self.state.apply(&recorded) {
             // The machine's own decision broke the machine's own rule: going on would write a journal that cannot

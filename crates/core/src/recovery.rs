@@ -58,6 +58,7 @@ impl Machine {
             }
             self.sweep(&run);
         }
+        self.recovers_until = self.state.effect_count;
         self.poll_soon();
     }
 

@@ -17,6 +17,7 @@ use crate::ledger::{Booked, ByModel, book, day_of};
 use crate::policy::{AgentKind, Hook, Policy};
 use crate::question::{Question, Reply, Start};
 use crate::run::{Handoff, Phase, Run, RunOutcome, SagaStep, StepState, Then};
+use crate::surface::Told;
 use crate::time::Timestamp;
 use crate::usage::Usage;
 
@@ -78,6 +79,9 @@ pub struct State {
     /// Until when no run of these kinds of agents starts.
     #[serde(default)]
     pub suspended: BTreeMap<AgentKind, Timestamp>,
+    /// What was told last of how ready the daemon is.
+    #[serde(default)]
+    pub told: Told,
 }
 
 /// An effect whose intent is journaled and whose outcome is not.
@@ -171,6 +175,7 @@ impl State {
             Event::StopAsked { run, wish } => self.run(run)?.stops.push(wish.clone()),
             Event::StartPlanned { issue, start } => self.entry(issue)?.start = *start,
             Event::Drained { on, action_id: _ } => self.drained = *on,
+            Event::Readiness { told, remaining: _ } => self.told.clone_from(told),
             Event::BranchDiverged { run, remote: _ } => {
                 let run = self.run(run)?;
                 run.handoff = None;

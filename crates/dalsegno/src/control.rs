@@ -1,127 +1,23 @@
-//! The gateway's way to the loop, and what tells whether the daemon is ready.
+//! The gateway's way to the loop.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
-
-use async_trait::async_trait;
 use dalsegno_api::code;
-use dalsegno_core::{
-    ActionRequest, Batch, BudgetLine, Committed, Effect, EffectId, Event, Explanation, Failure, Receipt,
-};
-use dalsegno_durable::Entry;
-use dalsegno_engine::{AppendError, DriverHandle, Journal, RateLimits};
+use dalsegno_core::{ActionRequest, BudgetLine, Explanation, Failure, Readiness, Receipt};
+use dalsegno_engine::{DriverHandle, RateLimits};
 use dalsegno_gateway::{Control, LiveRun, RefreshAnswer};
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// How far a daemon is, as its journal shows it.
-#[derive(Debug, Default)]
-enum Stage {
-    /// Nothing of this life is recorded.
-    #[default]
-    Starting,
-    /// It took over; these sweeps of what the last daemon left running are still under way.
-    Recovering(BTreeSet<EffectId>),
-    /// Nothing is recorded any more: an append failed, or its end was not waited for.
-    Closed,
-}
-
-/// Whether a daemon has recovered and can record what it does.
-#[derive(Debug, Default)]
-pub(crate) struct Readiness(Mutex<Stage>);
-
-impl Readiness {
-    fn is_ready(&self) -> bool {
-        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            Stage::Recovering(sweeps) => sweeps.is_empty(),
-            Stage::Starting | Stage::Closed => false,
-        }
-    }
-
-    fn close(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Stage::Closed;
-    }
-
-    fn committed(&self, Marks { started, sweeps, ended }: Marks) {
-        let mut stage = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if started && matches!(*stage, Stage::Starting) {
-            // All sweeps of a recovery are intended together with the takeover.
-            *stage = Stage::Recovering(sweeps);
-        }
-        if let Stage::Recovering(left) = &mut *stage {
-            left.retain(|id| !ended.contains(id));
-        }
-    }
-}
-
-/// What a batch says of a recovery.
-struct Marks {
-    started: bool,
-    sweeps: BTreeSet<EffectId>,
-    ended: Vec<EffectId>,
-}
-
-impl Marks {
-    fn of(batch: &Batch) -> Self {
-        let mut marks = Self { started: false, sweeps: BTreeSet::new(), ended: Vec::new() };
-        for recorded in &batch.events {
-            if let Event::DaemonStarted { .. } = recorded.event {
-                marks.started = true;
-            } else if let Event::EffectIntended { effect_id, effect: Effect::Sweep, .. } = recorded.event {
-                marks.sweeps.insert(effect_id);
-            } else if let Event::EffectEnded { effect_id, .. } = recorded.event {
-                marks.ended.push(effect_id);
-            }
-        }
-        marks
-    }
-}
-
-/// A journal that tells a [`Readiness`] what became of each append.
-pub(crate) struct WatchedJournal {
-    journal: Arc<dyn Journal>,
-    readiness: Arc<Readiness>,
-}
-
-impl WatchedJournal {
-    pub(crate) fn new(journal: Arc<dyn Journal>, readiness: Arc<Readiness>) -> Self {
-        Self { journal, readiness }
-    }
-}
-
-/// Closes a readiness, unless its append came to a good end: it may fail, panic or be cut off.
-struct Unsure<'a>(Option<&'a Readiness>);
-
-impl Drop for Unsure<'_> {
-    fn drop(&mut self) {
-        self.0.iter().for_each(|readiness| readiness.close());
-    }
-}
-
-#[async_trait]
-impl Journal for WatchedJournal {
-    async fn append(&self, batch: Batch, entries: Vec<Entry>) -> Result<Committed, AppendError> {
-        let marks = Marks::of(&batch);
-        let mut unsure = Unsure(Some(&self.readiness));
-        let committed = self.journal.append(batch, entries).await?;
-        unsure.0 = None;
-        self.readiness.committed(marks);
-        Ok(committed)
-    }
-}
-
 /// The gateway's way to the loop.
 pub(crate) struct DriverControl {
     handle: DriverHandle,
-    readiness: Arc<Readiness>,
     /// The daemon is asked to end, and takes no new work.
     stop: CancellationToken,
 }
 
 impl DriverControl {
-    pub(crate) fn new(handle: DriverHandle, readiness: Arc<Readiness>, stop: CancellationToken) -> Self {
-        Self { handle, readiness, stop }
+    pub(crate) fn new(handle: DriverHandle, stop: CancellationToken) -> Self {
+        Self { handle, stop }
     }
 }
 
@@ -169,10 +65,8 @@ impl Control for DriverControl {
         self.handle.rate_limits()
     }
 
-    fn ready(&self) -> bool {
-        // The loop holds the other end of the head as long as it lives.
-        let alive = self.handle.head().has_changed().is_ok();
-        alive && !self.stop.is_cancelled() && self.readiness.is_ready()
+    fn readiness(&self) -> Option<Readiness> {
+        self.handle.readiness().filter(|_| !self.stop.is_cancelled())
     }
 }
 

@@ -22,7 +22,7 @@ use dalsegno_store::{OpenOptions, Store, TranscriptFiles};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::control::{DriverControl, Readiness, WatchedJournal};
+use crate::control::DriverControl;
 use crate::error::CliError;
 use crate::presence;
 use crate::tokens::TokenFile;
@@ -100,9 +100,7 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
         version: version.to_owned(),
         pid: std::process::id(),
     };
-    let readiness = Arc::new(Readiness::default());
-    let journal = WatchedJournal::new(Arc::new(opened.journal), Arc::clone(&readiness));
-    let (driver, handle) = Driver::new(opened.loaded, Arc::new(journal), world, driver_options)?;
+    let (driver, handle) = Driver::new(opened.loaded, Arc::new(opened.journal), world, driver_options)?;
 
     // Whoever finds the daemon may signal it: before it can be found, it listens.
     let (stop, stop_now) = (CancellationToken::new(), CancellationToken::new());
@@ -112,7 +110,7 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
     let (pid, state_dir) = (std::process::id(), options.state_dir.display());
     tracing::info!(url, pid, %state_dir, "the API is at {url}; everything is kept in {state_dir}");
 
-    let control = Arc::new(DriverControl::new(handle, readiness, stop.clone()));
+    let control = Arc::new(DriverControl::new(handle, stop.clone()));
     let gate = gate(&token, tokens, server);
     let app = App::new(opened.store.clone(), control, clock, Access::guarded(gate), version).offers(OFFERS);
     let serving = CancellationToken::new();

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dalsegno_api::{Client, ClientError, Method, Reply, Request, Transport, code};
-use dalsegno_core::{ActionRequest, BudgetLine, Explanation, Failure, Machine, Receipt, Rule};
+use dalsegno_core::{
+    ActionRequest, BudgetLine, Explanation, Failure, Machine, Readiness, Receipt, Rule, inspect, plan, readiness,
+};
 use dalsegno_engine::{Clock, RateLimits, Reads};
 use dalsegno_gateway::{Access, App, Control, Inside, LiveRun, RefreshAnswer};
 use dalsegno_store::{Store, StoreError};
@@ -135,8 +137,10 @@ impl Control for Asleep {
         None
     }
 
-    fn ready(&self) -> bool {
-        false
+    /// What the next daemon will find to do.
+    fn readiness(&self) -> Option<Readiness> {
+        let machine = Self::machine(&self.store).ok()?;
+        Some(readiness(plan(&inspect(machine.state())), true))
     }
 }
 

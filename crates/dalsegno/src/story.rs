@@ -96,6 +96,13 @@ pub(crate) fn tell(event: &Event) -> Option<(Tone, String)> {
         },
         "drained" if facts.flag("on") => (Odd, "no new work is taken".to_owned()),
         "drained" => (Plain, "new work is taken again".to_owned()),
+        "readiness" => match facts.word("state") {
+            "ready" => (Good, "everything is in line".to_owned()),
+            "recovering" => (Plain, "what the last daemon left is settled".to_owned()),
+            "degraded" => (Odd, format!("it works, and brings back in line: {}", facts.words("surfaces"))),
+            "blocked" => (Bad, format!("somebody has to look at: {}", facts.words("surfaces"))),
+            _ => return None,
+        },
         "check_ended" if facts.flag("passed") => {
             (Good, format!("check `{}` passes on a clean checkout", facts.foreign("command")))
         }
@@ -216,6 +223,12 @@ impl<'a> Facts<'a> {
     /// A text, or nothing.
     pub(crate) fn word(&self, name: &str) -> &'a str {
         self.get(name).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// Words of ours in a list.
+    fn words(&self, name: &str) -> String {
+        let list = self.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
     }
 
     /// The text of a tag inside a nested fact.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use dalsegno_core::{
     ActionRequest, Answer, Batch, BudgetLine, Committed, CorruptJournal, Effect, EffectId, EffectRequest, Explanation,
-    Failure, Input, Machine, Outcome, Output, Policy, Query, QueryId, Receipt, Timestamp,
+    Failure, Input, Machine, Outcome, Output, Policy, Query, QueryId, Readiness, Receipt, Timestamp,
 };
 use dalsegno_durable::EffectHost as _;
 use dalsegno_durable::attempt::panic_text;
@@ -103,6 +103,7 @@ enum Request {
 pub struct DriverHandle {
     requests: mpsc::Sender<Request>,
     head: watch::Receiver<u64>,
+    readiness: watch::Receiver<Readiness>,
     live: Arc<crate::live::Live>,
 }
 
@@ -150,6 +151,12 @@ impl DriverHandle {
         self.head.clone()
     }
 
+    /// How ready the daemon is, as of the last batch; `None`: the loop has ended.
+    #[must_use]
+    pub fn readiness(&self) -> Option<Readiness> {
+        self.readiness.has_changed().is_ok().then(|| self.readiness.borrow().clone())
+    }
+
     /// What a run's agent did last; `None` when no agent of that run is live.
     #[must_use]
     pub fn last_sign(&self, run: &str) -> Option<LastSign> {
@@ -175,6 +182,7 @@ pub struct Driver {
     inbox_sender: mpsc::Sender<Inward>,
     requests: mpsc::Receiver<Request>,
     head: watch::Sender<u64>,
+    readiness: watch::Sender<Readiness>,
     appended: mpsc::Receiver<Result<Committed, AppendError>>,
     appended_sender: mpsc::Sender<Result<Committed, AppendError>>,
     cancels: BTreeMap<EffectId, CancellationToken>,
@@ -219,10 +227,16 @@ impl Driver {
         let (request_sender, requests) = mpsc::channel(REQUESTS);
         let (appended_sender, appended) = mpsc::channel(1);
         let (head, head_receiver) = watch::channel(state.seq);
+        let (readiness, readiness_receiver) = watch::channel(machine.readiness().clone());
         let clocks = Clocks::new(Arc::clone(&world.clock), state.at);
         let over = CancellationToken::new();
         let executor = Arc::new(Executor::new(world, known));
-        let handle = DriverHandle { requests: request_sender, head: head_receiver, live: Arc::clone(&executor.live) };
+        let handle = DriverHandle {
+            requests: request_sender,
+            head: head_receiver,
+            readiness: readiness_receiver,
+            live: Arc::clone(&executor.live),
+        };
         let entries = Entries::of(machine.state());
         let driver = Self {
             machine,
@@ -234,6 +248,7 @@ impl Driver {
             inbox_sender,
             requests,
             head,
+            readiness,
             appended,
             appended_sender,
             cancels: BTreeMap::new(),
@@ -338,6 +353,13 @@ impl Driver {
     fn committed(&mut self, committed: Committed) -> Result<(), DriverError> {
         self.feed(Input::Committed(committed))?;
         self.head.send_replace(self.machine.durable());
+        self.readiness.send_if_modified(|told| {
+            let changed = *told != *self.machine.readiness();
+            if changed {
+                told.clone_from(self.machine.readiness());
+            }
+            changed
+        });
         Ok(())
     }
 

@@ -4,8 +4,8 @@
 //! issues are in the journal and the transcripts, and only a reason of them, cut short, comes here.
 
 use dalsegno_core::{
-    Batch, Event, Failure, IssueId, IssueStatus, Missing, Recorded, RunId, RunOutcome, SagaStep, SessionId, State,
-    StepState, Stop, Timestamp, TurnOutcome, View,
+    Batch, Event, Failure, IssueId, IssueStatus, Missing, ReadyState, Recorded, RunId, RunOutcome, SagaStep, SessionId,
+    State, StepState, Stop, Timestamp, Told, TurnOutcome, View,
 };
 use tracing::Level;
 
@@ -248,6 +248,7 @@ fn say(event: &Event, at: Timestamp) -> Said {
         Event::StartPlanned { .. } => Said::debug("how its next run begins is decided"),
         Event::Drained { on: true, .. } => Said::info("an operator wants no new work to be taken").outcome("drained"),
         Event::Drained { on: false, .. } => Said::info("new work is taken again").outcome("undrained"),
+        Event::Readiness { told, remaining } => readiness(told, *remaining),
         Event::RunStarted { .. }
         | Event::Progress { .. }
         | Event::RunPhase { .. }
@@ -273,6 +274,17 @@ fn say(event: &Event, at: Timestamp) -> Said {
         | Event::BranchDiverged { .. }
         | Event::SagaEnded { .. } => say_of_run(event, at),
     }
+}
+
+fn readiness(told: &Told, remaining: u64) -> Said {
+    let names: Vec<&str> = told.surfaces.iter().map(|surface| surface.as_str()).collect();
+    let words = match told.state {
+        ReadyState::Ready => return Said::info("everything is in line").outcome("ready"),
+        ReadyState::Recovering => Said::info(format!("recovering, {remaining} to do: {}", names.join(", "))),
+        ReadyState::Degraded => Said::info(format!("works, and settles what is left of {}", names.join(", "))),
+        ReadyState::Blocked => Said::warn(format!("somebody has to look at {}", names.join(", "))),
+    };
+    words.outcome(told.state.as_str())
 }
 
 fn say_of_run(event: &Event, at: Timestamp) -> Said {
@@ -393,6 +405,7 @@ fn say_of_run(event: &Event, at: Timestamp) -> Said {
         | Event::MessageQueued { .. }
         | Event::StartPlanned { .. }
         | Event::Drained { .. }
+        | Event::Readiness { .. }
         | Event::Parked { .. } => Said::debug(event.kind()),
     }
 }

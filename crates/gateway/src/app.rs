@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dalsegno_core::{ActionRequest, BudgetLine, Explanation, Failure, Receipt, Timestamp};
+use dalsegno_core::{ActionRequest, BudgetLine, Explanation, Failure, Readiness, Receipt, Timestamp};
 use dalsegno_engine::{Clock, RateLimits, ReadError, Reads};
 use futures::future::BoxFuture;
 use tokio::sync::{Semaphore, watch};
@@ -55,8 +55,13 @@ pub trait Control: Send + Sync + 'static {
     /// What an agent's provider last said of its quotas; not journaled.
     fn rate_limits(&self) -> Option<RateLimits>;
 
+    /// How ready the daemon is, and what is left to do. `None`: it is ending.
+    fn readiness(&self) -> Option<Readiness>;
+
     /// The daemon has recovered and takes work.
-    fn ready(&self) -> bool;
+    fn ready(&self) -> bool {
+        self.readiness().is_some_and(|readiness| readiness.takes_work())
+    }
 }
 
 /// The answer to a request for a poll.

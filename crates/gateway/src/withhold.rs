@@ -4,7 +4,7 @@ use serde_json::Value;
 
 /// Fields whose text is a name, a word of ours, a place or a title. The text of any other field is a content: a field that is
 /// forgotten here is withheld and not shown.
-const OPEN: [&str; 44] = [
+const OPEN: [&str; 45] = [
     "action_id",
     "action_kind",
     "assignee_id",
@@ -42,6 +42,7 @@ const OPEN: [&str; 44] = [
     "session",
     "state",
     "step",
+    "surfaces",
     "then",
     "title",
     "to",

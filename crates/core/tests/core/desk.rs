@@ -141,10 +141,19 @@ impl Desk {
 
     /// Answers the open poll: these are all issues of the tracker.
     pub(crate) fn poll(&mut self, issues: &[Issue]) {
+        self.answer_poll(self.poll_answer(issues));
+    }
+
+    /// Answers the open poll: the tracker cannot be read.
+    pub(crate) fn poll_fails(&mut self) {
+        let failure = || Err(retryable());
+        self.answer_poll(Answer::Poll { by_states: failure(), by_ids: failure(), unreadable: Vec::new() });
+    }
+
+    fn answer_poll(&mut self, answer: Answer) {
         if !self.asks.iter().any(|(_, query)| matches!(query, Query::Poll { .. })) {
             self.hand(Input::Refresh);
         }
-        let answer = self.poll_answer(issues);
         let at = self.asks.iter().position(|(_, query)| matches!(query, Query::Poll { .. })).unwrap();
         let (id, _) = self.asks.remove(at);
         self.hand(Input::Answered { id, answer });

@@ -17,4 +17,5 @@ mod quota;
 mod recovery;
 mod retry;
 mod sticky;
+mod surface;
 mod turns;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dalsegno_core::IssueStatus;
-use dalsegno_engine::{Driver, DriverEnd, DriverError, DriverOptions};
+use dalsegno_engine::{AppendError, Driver, DriverEnd, DriverError, DriverOptions};
 use dalsegno_testkit::doubles::{Act, MemoryJournal, Stage as Doubles, issue};
 use tokio::task::JoinHandle;
 
@@ -25,11 +25,10 @@ impl Life {
     fn new(stage: &Doubles) -> Self {
         let options =
             DriverOptions { once: false, drain_limit: PATIENCE, version: "test".to_owned(), pid: std::process::id() };
-        let readiness = Arc::new(Readiness::default());
-        let journal = Arc::new(WatchedJournal::new(stage.journal.clone(), Arc::clone(&readiness)));
+        let journal = stage.journal.clone();
         let (driver, handle) = Driver::new(stage.journal.load(), journal, stage.world(), options).unwrap();
         let (stop, stop_now) = (CancellationToken::new(), CancellationToken::new());
-        let control = DriverControl::new(handle, readiness, stop.clone());
+        let control = DriverControl::new(handle, stop.clone());
         Self { control, stop, stop_now, running: None, driver: Some(driver) }
     }
 

@@ -3,6 +3,7 @@
 mod agents;
 mod ground;
 mod project;
+mod recovery;
 
 use std::path::{Path, PathBuf};
 
@@ -97,7 +98,10 @@ pub(crate) fn run(args: Args, common: &Common) -> Result<(), CliError> {
         offline: args.offline,
     };
     let runtime = super::runtime()?;
-    let findings = runtime.block_on(examine(&patient, loaded.err().as_ref()));
+    let mut findings = runtime.block_on(examine(&patient, loaded.err().as_ref()));
+    // What answers without a daemon has a runtime of its own.
+    drop(runtime);
+    findings.extend(recovery::examine(&patient));
     if common.json {
         out::json(&serde_json::json!({"severity": worst(&findings), "findings": findings}));
     } else {

@@ -129,6 +129,8 @@ fn every_read_answers_and_whoever_has_no_token_sees_no_contents() {
         ("/api/v1/issues/DS-1/runs", "/runs/0/id", json!("run-1")),
         ("/api/v1/runs", "/runs/0/issue", json!("DS-1")),
         ("/api/v1/runs/run-1", "/handoff/steps/0/state", json!("done")),
+        ("/api/v1/readiness", "/status", json!("ready")),
+        ("/api/v1/readiness", "/plan/12/action", json!("none")),
         ("/api/v1/events?limit=1", "/events/0/kind", json!("daemon_started")),
     ] {
         let answer = api.open("GET", target);

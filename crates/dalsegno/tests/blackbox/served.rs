@@ -6,8 +6,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use dalsegno_core::{
-    ActionRequest, BudgetLine, Explanation, Failure, Issue, IssueStatus, IssueView, Phase, PolicyHash, Receipt, Rule,
-    RunId, RunOutcome, RunView, SessionId, Timestamp, Usage, View, Workspace,
+    ActionRequest, BudgetLine, Explanation, Failure, Issue, IssueStatus, IssueView, Phase, PolicyHash, Readiness,
+    Receipt, Rule, RunId, RunOutcome, RunView, SessionId, Timestamp, Usage, View, Workspace, plan, readiness,
 };
 use dalsegno_engine::{Clock, Reads, TranscriptEntry, TranscriptKind};
 use dalsegno_gateway::{Access, App, Control, Gate, LiveRun, RefreshAnswer, serve};
@@ -209,8 +209,8 @@ impl Control for Double {
         None
     }
 
-    fn ready(&self) -> bool {
-        true
+    fn readiness(&self) -> Option<Readiness> {
+        Some(readiness(plan(&[]), false))
     }
 }
 

@@ -177,6 +177,7 @@ fn doctor_sees_a_running_daemon_and_a_remote_that_is_gone() {
     let running = of(&found, "daemon")[0]["finding"].as_str().unwrap();
     assert!(running.contains(&daemon.pid().to_string()), "{running}");
     assert_eq!(of(&found, "remote")[0]["severity"], "ok", "{found:#?}");
+    assert_eq!(of(&found, "recovery")[0]["finding"], "everything is in line", "{found:#?}");
     drop(daemon);
     fs::rename(project.remote(), project.dir.join("moved.git")).unwrap();
     let (code, found) = findings(&project.output(&["doctor", "--json"]));

@@ -8,13 +8,15 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use dalsegno_api::{self as api, Health};
-use dalsegno_core::{ActionKind, IssueStatus};
+use dalsegno_core::{ActionKind, IssueStatus, Readiness};
 
 use crate::app::App;
 use crate::metrics;
 use crate::params::Params;
 use crate::problem::Problem;
 
+/// Of a daemon that takes no work any more.
+const ENDING: &str = "ending";
 /// The text format of Prometheus.
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -23,9 +25,10 @@ pub(crate) async fn healthz(State(app): State<App>) -> Json<Health> {
 }
 
 pub(crate) async fn readyz(State(app): State<App>) -> (StatusCode, Json<api::Ready>) {
-    let ready = app.control.ready();
+    let readiness = app.control.readiness();
+    let ready = readiness.as_ref().is_some_and(Readiness::takes_work);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(api::Ready { status: if ready { "ready" } else { "recovering" }.to_owned() }))
+    (status, Json(api::Ready { status: readiness.map_or(ENDING, |readiness| readiness.state.as_str()).to_owned() }))
 }
 
 pub(crate) async fn metrics(State(app): State<App>, params: Params) -> Result<impl IntoResponse, Problem> {

@@ -5,6 +5,7 @@ mod daemon;
 mod events;
 pub(crate) mod issues;
 mod login;
+mod readiness;
 pub(crate) mod runs;
 mod sagas;
 pub(crate) mod state;
@@ -33,6 +34,7 @@ pub fn router(app: App) -> Router {
         .route("/readyz", get(daemon::readyz))
         .route("/metrics", get(daemon::metrics))
         .route("/api/v1/capabilities", get(daemon::capabilities))
+        .route("/api/v1/readiness", get(readiness::readiness))
         .route(LOGIN_PATH, get(login::log_in))
         .merge(pages::routes())
         .route("/api/v1/login-links", post(login::make_link))

@@ -8,8 +8,8 @@ use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use dalsegno_core::{
     ActionRequest, BudgetLine, CommitId, DaemonView, Explanation, Failure, Handoff, Issue, IssueStatus, IssueView,
-    Phase, PolicyHash, Receipt, Rule, RunId, RunOutcome, RunView, SagaStep, SessionId, StepState, Timestamp, Usage,
-    View, Workspace,
+    Phase, PolicyHash, Readiness, Receipt, Rule, RunId, RunOutcome, RunView, SagaStep, SessionId, StepState, Timestamp,
+    Usage, View, Workspace, plan, readiness,
 };
 use dalsegno_engine::{Clock, Reads, TranscriptEntry, TranscriptKind};
 use dalsegno_gateway::{Access, App, Control, Gate, Limits, LiveRun, RefreshAnswer, router};
@@ -194,8 +194,8 @@ impl Control for Driven {
         })
     }
 
-    fn ready(&self) -> bool {
-        true
+    fn readiness(&self) -> Option<Readiness> {
+        Some(readiness(plan(&[]), false))
     }
 }
 

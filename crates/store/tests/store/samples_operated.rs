@@ -2,7 +2,8 @@
 
 use dalsegno_core::{
     ActionRef, Effect, EffectId, EffectOutput, Ending, Event, IssueId, IssueStatus, Message, Missing, Order, Outcome,
-    PromptSpec, Reply, RunId, RunOutcome, Start, Stop, StopWish, Then, Timestamp, TurnOutcome, Wants,
+    PromptSpec, ReadyState, Reply, RunId, RunOutcome, Start, Stop, StopWish, Surface, Then, Timestamp, Told,
+    TurnOutcome, Wants,
 };
 
 fn action(number: u32) -> ActionRef {
@@ -102,5 +103,9 @@ pub(crate) fn operated() -> Vec<Event> {
             note: Some("DS-9".to_owned()),
         },
         Event::Drained { on: true, action_id: "act-7".to_owned() },
+        Event::Readiness {
+            told: Told { state: ReadyState::Blocked, surfaces: vec![Surface::Database, Surface::Workspace] },
+            remaining: 2,
+        },
     ]
 }
