@@ -4,6 +4,7 @@ pub mod agent;
 pub mod forge;
 mod http;
 mod marker;
+pub mod notify;
 pub mod process;
 pub mod tracker;
 pub mod workflow;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{CommitId, EffectId, IssueId, RunId, SessionId};
 use crate::issue::{Issue, Workspace};
+use crate::notify::{Notice, Receiver};
 use crate::operate::{ActionRef, Order};
 use crate::policy::{Hook, Policy};
 use crate::question::{Message, Wants};
@@ -130,6 +131,15 @@ pub enum Effect {
         /// The last commit that was handed over; commits beyond it are work that would be lost.
         handed_off: Option<CommitId>,
     },
+    /// Tell somebody outside. Sent again under the same id when nobody knows whether it arrived.
+    Notify {
+        /// Whom.
+        receiver: Receiver,
+        /// What, at most 100; the number of the first is the message's id in this journal.
+        notices: Vec<Notice>,
+        /// Notices that were not kept since the last message.
+        missed: u64,
+    },
 }
 
 /// How an effect whose outcome is unknown is settled.
@@ -148,7 +158,7 @@ pub enum InDoubtPolicy {
 
 impl Effect {
     /// The words of all kinds, as [`Effect::kind`] says them.
-    pub const KINDS: [&str; 21] = [
+    pub const KINDS: [&str; 22] = [
         "prepare_workspace",
         "run_hook",
         "move_issue",
@@ -170,6 +180,7 @@ impl Effect {
         "bring_remote",
         "comment",
         "remove_workspace",
+        "notify",
     ];
 
     /// The word on the wire.
@@ -193,6 +204,7 @@ impl Effect {
             Self::BringRemote => "bring_remote",
             Self::Comment { .. } => "comment",
             Self::RemoveWorkspace { .. } => "remove_workspace",
+            Self::Notify { .. } => "notify",
         }
     }
 
@@ -214,6 +226,7 @@ impl Effect {
             | Self::TellSaga { .. }
             | Self::CarryOut { .. }
             | Self::BringRemote
+            | Self::Notify { .. }
             | Self::RemoveWorkspace { .. } => InDoubtPolicy::Rerun,
         }
     }
@@ -469,6 +482,8 @@ pub enum EffectOutput {
     Commented,
     /// The directory is gone.
     WorkspaceRemoved,
+    /// Of [`Effect::Notify`].
+    Notified,
     /// The directory stays, because work would be lost with it.
     WorkspaceKept {
         /// What would be lost.

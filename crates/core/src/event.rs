@@ -6,6 +6,7 @@ use crate::budget::{BudgetLimit, BudgetOverride};
 use crate::effect::{Effect, Failure, Missing, Outcome, TurnOutcome};
 use crate::ids::{CommitId, EffectId, IssueId, PolicyHash, RunId, SessionId};
 use crate::issue::{Issue, IssueStatus, Workspace};
+use crate::notify::{Notice, Receiver};
 use crate::operate::StopWish;
 use crate::policy::{AgentKind, Hook, Policy};
 use crate::question::{Message, Reply, Start, Wants};
@@ -240,6 +241,10 @@ pub enum Event {
     BudgetSet { issue: Option<IssueId>, day: Option<i64>, limits: BudgetOverride, action_id: String },
     /// An operator released a parked issue: breakers and the count of runs start over.
     Released { issue: IssueId, action_id: String },
+    /// Something is to be told to a receiver of the policy.
+    NoticeQueued { receiver: Receiver, notice: Notice },
+    /// Notices were given up: `count` of them, from the one with the number `first` on. `all`: everything that waited for the receiver.
+    NoticesDropped { receiver: Receiver, first: u64, count: u64, all: bool, failure: Failure },
     /// How ready the daemon is has changed. `remaining`: steps of the plan that are to be done.
     Readiness {
         #[serde(flatten)]
@@ -309,6 +314,8 @@ impl Event {
             Self::ActionFailed { .. } => "action_failed",
             Self::BudgetSet { .. } => "budget_set",
             Self::Released { .. } => "released",
+            Self::NoticeQueued { .. } => "notice_queued",
+            Self::NoticesDropped { .. } => "notices_dropped",
             Self::Readiness { .. } => "readiness",
         }
     }
@@ -335,6 +342,7 @@ impl Event {
             | Self::QuestionAnswered { issue, .. }
             | Self::MessageQueued { issue, .. }
             | Self::StartPlanned { issue, .. }
+            | Self::NoticeQueued { notice: Notice { issue, .. }, .. }
             | Self::Parked { issue, .. } => Some(issue),
             Self::ActionAccepted { issue, .. }
             | Self::ActionCompleted { issue, .. }
@@ -371,6 +379,7 @@ impl Event {
             | Self::PullRequestLinked { .. }
             | Self::SagaTurnedBack { .. }
             | Self::BranchDiverged { .. }
+            | Self::NoticesDropped { .. }
             | Self::Readiness { .. }
             | Self::SagaEnded { .. } => None,
         }
@@ -435,6 +444,8 @@ impl Event {
             | Self::IssueStatus { .. }
             | Self::IssueReopened { .. }
             | Self::WorkspaceRemoved { .. }
+            | Self::NoticeQueued { .. }
+            | Self::NoticesDropped { .. }
             | Self::Readiness { .. }
             | Self::WorkspaceKept { .. } => None,
         }

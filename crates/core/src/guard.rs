@@ -16,6 +16,7 @@ use crate::effect::Failure;
 use crate::event::Event;
 use crate::ids::PolicyHash;
 use crate::machine::Machine;
+use crate::notify::{NotifyPolicy, Receiver};
 use crate::policy::Policy;
 
 /// Code of a reload that waits for an operator.
@@ -95,6 +96,12 @@ fn guarded_changes(now: &Policy, next: &Policy) -> Vec<String> {
     let mut changes = changes("hooks", &fields(&now.hooks), &fields(&next.hooks), &[]);
     changes.extend(self::changes("agent", &agent, &next_agent, &FREE));
     changes.extend(self::changes("handoff", &fields(&now.handoff), &fields(&next.handoff), &[]));
+    let commands = |policy: &Policy| -> Vec<NotifyPolicy> {
+        policy.notify.iter().filter(|entry| matches!(entry.receiver, Receiver::Command { .. })).cloned().collect()
+    };
+    if commands(now) != commands(next) {
+        changes.push("notify".to_owned());
+    }
     if now.auto_approve != next.auto_approve {
         changes.push("questions.auto_approve".to_owned());
     }

@@ -22,6 +22,7 @@ mod ids;
 mod issue;
 mod ledger;
 mod machine;
+mod notify;
 mod operate;
 mod policy;
 mod question;
@@ -56,6 +57,7 @@ pub use issue::{
 };
 pub use ledger::{ByModel, Cost, TurnLedger, UsageRow, day_of, next_day};
 pub use machine::{Batch, Committed, CorruptJournal, Input, Machine, Output, QueryId, SNAPSHOT_EVERY, Signal};
+pub use notify::{Notice, NotifyPolicy, Outbox, Queue, Receiver, Topic};
 pub use operate::{ActionRef, Order, Stop, StopWish};
 pub use policy::{
     AgentKind, AgentPolicy, AutoApprove, BreakerPolicy, BudgetPolicy, CodexPolicy, CommitMode, ForgePolicy,

@@ -416,6 +416,7 @@ impl Machine {
             && self.state.open_effects.keys().all(|effect| self.is_resting(*effect))
             && self.state.tracker_failure.is_none()
             && self.poll.is_fresh()
+            && !self.has_fresh_notices()
             && !self.state.issues.values().any(|entry| self.is_waiting(entry))
     }
 
@@ -498,6 +499,7 @@ impl Machine {
                 panic!("illegal decision: {illegal}");
             }
         }
+        let notices = self.notices_of(&recorded.event);
         if let Event::Usage { run, .. } | Event::TurnEnded { run, .. } | Event::TurnStarted { run, repeated: true, .. } =
             &recorded.event
             && let Some(run) = self.state.runs.get(run)
@@ -507,6 +509,7 @@ impl Machine {
             }
         }
         self.pending.push(recorded);
+        notices.into_iter().for_each(|notice| self.emit(notice));
     }
 
     /// Answers an action when everything that is decided so far is durable.
@@ -606,6 +609,9 @@ impl Machine {
     /// The effect with all that its performer needs.
     pub(crate) fn request(&self, id: EffectId) -> Option<EffectRequest> {
         let open = self.state.open_effects.get(&id).filter(|open| !open.in_doubt || self.probing(id))?;
+        if let Effect::Notify { notices, .. } = &open.effect {
+            return self.notify_request(id, open, notices.first()?);
+        }
         let entry = self.state.issues.get(&open.issue)?;
         Some(EffectRequest {
             id,

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::notify::NotifyPolicy;
+
 /// What a run is done under. Stored by hash; a run keeps the one it was started with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Policy {
@@ -34,6 +36,9 @@ pub struct Policy {
     /// Questions that wait for a person.
     #[serde(default)]
     pub questions: QuestionPolicy,
+    /// Who is told outside, and of what.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notify: Vec<NotifyPolicy>,
     /// Liquid template of the first prompt.
     pub prompt_template: String,
 }
@@ -55,6 +60,7 @@ impl Policy {
             quota: QuotaPolicy::default(),
             auto_approve: AutoApprove::default(),
             questions: QuestionPolicy::default(),
+            notify: Vec::new(),
             // What an empty body means (Symphony §5.4).
             prompt_template: "You are working on an issue from the configured tracker.".to_owned(),
         }

@@ -84,6 +84,9 @@ impl Machine {
                 Effect::TellSaga { action_id, correlation_id, .. } => {
                     self.after_telling(&open.issue, (action_id, correlation_id), unknown(reason));
                 }
+                Effect::Notify { .. } => {
+                    self.after_notify(&open.effect, Some(Failure::retryable(IN_DOUBT, reason)));
+                }
                 Effect::CarryOut { order, action } => self.after_order(&open.issue, order, action, unknown(reason)),
                 Effect::RunHook { .. } | Effect::RemoveWorkspace { .. } => {
                     self.emit(Event::WorkspaceKept { issue: open.issue.clone(), reason });

@@ -152,6 +152,7 @@ impl Machine {
             | Effect::PushBranch { .. }
             | Effect::BringRemote
             | Effect::Comment { .. }
+            | Effect::Notify { .. }
             | Effect::RemoveWorkspace { .. } => {}
         }
         let busy = self.state.open_effects.values().any(|open| open.run.as_ref() == Some(&run.id));

@@ -143,6 +143,7 @@ impl Machine {
             | Effect::CarryOut { .. }
             | Effect::PushBranch { .. }
             | Effect::Comment { .. }
+            | Effect::Notify { .. }
             | Effect::RemoveWorkspace { .. } => {}
         }
         self.fail_run(&run.id, &wrong_output(effect));
@@ -170,6 +171,7 @@ impl Machine {
             | Effect::PushBranch { .. }
             | Effect::BringRemote
             | Effect::Comment { .. }
+            | Effect::Notify { .. }
             | Effect::RemoveWorkspace { .. } => self.fail_run(&run.id, &failure),
         }
     }
@@ -407,6 +409,7 @@ impl Machine {
                 self.after_telling(issue, (action_id, correlation_id), result);
             }
             (Effect::CarryOut { order, action }, result) => self.after_order(issue, order, action, result),
+            (Effect::Notify { .. }, result) => return self.after_notify(effect, result.err()),
             (Effect::RunHook { hook }, result) => {
                 let failure = result.err();
                 self.emit(Event::HookEnded { issue: issue.clone(), run: None, hook: *hook, failure });

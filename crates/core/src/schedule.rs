@@ -13,6 +13,7 @@ use crate::ledger::{day_of, next_day};
 use crate::machine::{Machine, Purpose};
 use crate::policy::{Hook, Policy};
 use crate::run::{Ending, Phase, RunOutcome, Then};
+use crate::state::OpenEffect;
 use crate::time::Timestamp;
 
 /// Issues that ended well and are remembered, so that somebody's change of them is noticed.
@@ -60,6 +61,7 @@ impl Machine {
         }
         self.stalls();
         self.look_again();
+        self.send_notices();
         if self.poll.in_flight.is_none() && self.now >= self.poll.due_at && !self.draining {
             self.ask_tracker();
         }
@@ -83,6 +85,7 @@ impl Machine {
             self.holds_due(),
             self.budget_due(),
             self.questions_due(),
+            self.notices_due(),
             day,
         ];
         let dues = retries.chain(poll).chain(again).chain(self.stall_due());
@@ -318,7 +321,10 @@ impl Machine {
 
     /// Something is done for the issue between its runs.
     pub(crate) fn has_issue_effect(&self, id: &IssueId) -> bool {
-        self.state.open_effects.values().any(|open| open.issue == *id && open.run.is_none())
+        let of_it = |open: &OpenEffect| {
+            open.issue == *id && open.run.is_none() && !matches!(open.effect, Effect::Notify { .. })
+        };
+        self.state.open_effects.values().any(of_it)
     }
 
     fn forget_completed(&mut self) {

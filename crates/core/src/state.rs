@@ -14,6 +14,7 @@ use crate::handoff::is_planned;
 use crate::ids::{EffectId, IssueId, PolicyHash, RunId};
 use crate::issue::{IssueEntry, IssueStatus, Parking, normalized_state};
 use crate::ledger::{Booked, ByModel, book, day_of};
+use crate::notify::Outbox;
 use crate::policy::{AgentKind, Hook, Policy};
 use crate::question::{Question, Reply, Start};
 use crate::run::{Handoff, Phase, Run, RunOutcome, SagaStep, StepState, Then};
@@ -79,6 +80,9 @@ pub struct State {
     /// Until when no run of these kinds of agents starts.
     #[serde(default)]
     pub suspended: BTreeMap<AgentKind, Timestamp>,
+    /// What waits to be told to people.
+    #[serde(default)]
+    pub outbox: Outbox,
     /// What was told last of how ready the daemon is.
     #[serde(default)]
     pub told: Told,
@@ -175,6 +179,8 @@ impl State {
             Event::StopAsked { run, wish } => self.run(run)?.stops.push(wish.clone()),
             Event::StartPlanned { issue, start } => self.entry(issue)?.start = *start,
             Event::Drained { on, action_id: _ } => self.drained = *on,
+            Event::NoticeQueued { receiver, notice } => self.outbox.queued(receiver, notice),
+            Event::NoticesDropped { receiver, all, .. } => self.outbox.dropped(receiver, *all, at),
             Event::Readiness { told, remaining: _ } => self.told.clone_from(told),
             Event::BranchDiverged { run, remote: _ } => {
                 let run = self.run(run)?;
@@ -435,6 +441,7 @@ impl State {
                 let Some(open) = self.open_effects.remove(effect_id) else {
                     return Err(format!("effect {effect_id} is not open"));
                 };
+                self.outbox.ended(&open.effect, matches!(outcome, Outcome::Done { .. }), at);
                 if matches!(open.effect, Effect::StopAgent | Effect::Sweep)
                     && let Some(run) = live(&mut self.runs, run.as_ref())
                 {
@@ -663,6 +670,7 @@ impl State {
             return Err(format!("effect {id} was used before"));
         }
         self.effect_count = self.effect_count.max(id.0);
+        self.outbox.intended(id, effect);
         let open = OpenEffect {
             issue: issue.clone(),
             run: run.cloned(),

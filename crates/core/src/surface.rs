@@ -505,7 +505,7 @@ fn open_effect(id: EffectId, open: &OpenEffect) -> Option<Finding> {
         Effect::StopAgent | Effect::Sweep => Surface::AgentProcess,
         Effect::HandOff { .. } | Effect::TellSaga { .. } => Surface::Sagas,
         Effect::MoveIssue { .. } | Effect::Comment { .. } => Surface::Tracker,
-        Effect::RunCheck { .. } | Effect::CarryOut { .. } => Surface::Effects,
+        Effect::RunCheck { .. } | Effect::CarryOut { .. } | Effect::Notify { .. } => Surface::Effects,
     };
     Some(Finding { surface, condition, member, detail: format!("the outcome of {kind} is not known") })
 }

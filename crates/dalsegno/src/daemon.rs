@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use dalsegno_adapters::agent::LocalAgents;
 use dalsegno_adapters::forge::LocalForges;
+use dalsegno_adapters::notify::LocalNotifier;
 use dalsegno_adapters::process::Sweeper;
 use dalsegno_adapters::tracker::LocalTrackers;
 use dalsegno_adapters::workflow::{AGENTS, FORGES, Loaded, ServerSettings, TRACKERS, WorkflowFile};
@@ -15,7 +16,8 @@ use dalsegno_adapters::workspace::LocalWorkspaces;
 use dalsegno_core::{Policy, Timestamp};
 use dalsegno_durable::StoredHost;
 use dalsegno_engine::{
-    Agents as _, Clock, Driver, DriverEnd, DriverOptions, Forges as _, Trackers as _, Workspaces as _, World,
+    Agents as _, Clock, Driver, DriverEnd, DriverOptions, Forges as _, Notifier as _, Trackers as _, Workspaces as _,
+    World,
 };
 use dalsegno_gateway::{Access, App, Gate, Offers, Tokens as _};
 use dalsegno_store::{OpenOptions, Store, TranscriptFiles};
@@ -84,6 +86,7 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
         workflow,
         trackers,
         forges: Arc::new(LocalForges::new()),
+        notifier: Arc::new(LocalNotifier::new()),
         workspaces,
         agents: Arc::new(LocalAgents::new(program)),
         processes: Arc::new(Sweeper),
@@ -137,6 +140,7 @@ pub(crate) async fn preflight(policy: &Policy, workspaces: &LocalWorkspaces) -> 
     if let Some(handoff) = &policy.handoff {
         LocalForges::new().preflight(handoff)?;
     }
+    LocalNotifier::new().preflight(policy)?;
     LocalAgents::new(program).preflight(&policy.agent).await?;
     workspaces.preflight(policy).await?;
     Ok(())

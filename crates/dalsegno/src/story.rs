@@ -96,6 +96,16 @@ pub(crate) fn tell(event: &Event) -> Option<(Tone, String)> {
         },
         "drained" if facts.flag("on") => (Odd, "no new work is taken".to_owned()),
         "drained" => (Plain, "new work is taken again".to_owned()),
+        "notice_queued" => return None,
+        "notices_dropped" => (
+            Odd,
+            format!(
+                "{} notices for a {} are given up: {}",
+                facts.number("count"),
+                facts.inner("receiver", "kind"),
+                short(&clean(facts.inner("failure", "message")), FOREIGN)
+            ),
+        ),
         "readiness" => match facts.word("state") {
             "ready" => (Good, "everything is in line".to_owned()),
             "recovering" => (Plain, "what the last daemon left is settled".to_owned()),

@@ -159,6 +159,7 @@ fn command(effect: &Effect) -> Command {
         Effect::Comment { .. } | Effect::MoveIssue { .. } | Effect::CarryOut { .. } => {
             Command::External { system: "tracker".to_owned(), request }
         }
+        Effect::Notify { receiver, .. } => Command::External { system: receiver.kind().to_owned(), request },
         Effect::StartSession { .. } | Effect::StopAgent | Effect::Sweep => Command::Process { request },
         Effect::RunHook { .. } | Effect::RunCheck { .. } => {
             Command::ExecCode { language: "sh".to_owned(), code: request.to_string() }

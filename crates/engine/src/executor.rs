@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dalsegno_core::{
-    Answer, CommitId, Effect, EffectOutput, EffectRequest, Failure, Issue, IssueId, Message, Order, Outcome, Policy,
-    ProbeAnswer, PromptSpec, Query, RunId, SessionId, TrackerPolicy, normalized_state, state_in,
+    Answer, CommitId, Effect, EffectOutput, EffectRequest, Failure, Issue, IssueId, Message, Notice, Order, Outcome,
+    Policy, ProbeAnswer, PromptSpec, Query, Receiver, RunId, SessionId, TrackerPolicy, normalized_state, state_in,
 };
 use dalsegno_durable::StoredHost;
 use dalsegno_durable::attempt::{Ended, attempt};
@@ -21,8 +21,8 @@ use crate::forge::Forges;
 use crate::handoff::Tell;
 use crate::live::{Live, Sink};
 use crate::ports::{
-    AgentSession, Agents, Clock, Context, Launch, Processes, START_PATIENCE, Steering, Tracker, Trackers, Transcripts,
-    TurnEnd, Workflow, Workspaces,
+    AgentSession, Agents, Clock, Context, Launch, Notification, Notifier, Processes, START_PATIENCE, Steering, Tracker,
+    Trackers, Transcripts, TurnEnd, Workflow, Workspaces,
 };
 use crate::toolbox::{DaemonTools, Writes};
 use crate::{crash, prompt};
@@ -53,6 +53,8 @@ pub struct World {
     pub trackers: Arc<dyn Trackers>,
     /// Where pull requests are opened.
     pub forges: Arc<dyn Forges>,
+    /// Who tells people outside.
+    pub notifier: Arc<dyn Notifier>,
     /// Directories and repositories.
     pub workspaces: Arc<dyn Workspaces>,
     /// Agents.
@@ -77,12 +79,13 @@ impl World {
     /// What has to be true before a policy is taken: its tracker can be opened, its agent and its repository are there.
     ///
     /// # Errors
-    /// As [`Trackers::open`], [`Forges::preflight`], [`Agents::preflight`] and [`Workspaces::preflight`].
+    /// As [`Trackers::open`], [`Forges::preflight`], [`Notifier::preflight`], [`Agents::preflight`] and [`Workspaces::preflight`].
     pub async fn preflight(&self, policy: &Policy) -> Result<(), Failure> {
         self.trackers.open(policy)?;
         if let Some(handoff) = &policy.handoff {
             self.forges.preflight(handoff)?;
         }
+        self.notifier.preflight(policy)?;
         self.agents.preflight(&policy.agent).await?;
         self.workspaces.preflight(policy).await
     }
@@ -160,7 +163,12 @@ impl Executor {
     ) -> Result<EffectOutput, Failure> {
         let context = self.context(&request, &cancel)?;
         let workspaces = &self.world.workspaces;
-        let runs = matches!(request.effect, Effect::RunHook { .. } | Effect::RemoveWorkspace { .. });
+        let runs = matches!(
+            request.effect,
+            Effect::RunHook { .. }
+                | Effect::RemoveWorkspace { .. }
+                | Effect::Notify { receiver: Receiver::Command { .. }, .. }
+        );
         if request.run.is_none() && request.attempt > 1 && runs {
             // No run, so no recovery swept what the earlier attempt may have left running.
             self.world.processes.sweep(&context.mark).await?;
@@ -205,6 +213,12 @@ impl Executor {
             }
             Effect::TellSaga { .. } => self.tell_saga(&request.effect).await,
             Effect::CarryOut { order, action: _ } => self.carry_out(&request, order).await,
+            Effect::Notify { receiver, notices, missed } => {
+                let id = format!("{}-{}", self.world.journal_id, message_name(notices));
+                let message = Notification { id, notices: notices.clone(), missed: *missed };
+                self.world.notifier.notify(&context, receiver, &message).await?;
+                Ok(EffectOutput::Notified)
+            }
             Effect::HandOff { .. } | Effect::PushBranch { .. } | Effect::Comment { .. } => {
                 Err(Failure::permanent("not_performed", format!("{} is not performed here", request.effect.kind())))
             }
@@ -216,13 +230,19 @@ impl Executor {
     }
 
     pub(crate) fn context(&self, request: &Arc<EffectRequest>, cancel: &CancellationToken) -> Result<Context, Failure> {
-        let owner = match &request.run {
-            Some(run) => run.to_string(),
-            None => format!("issue-{}", request.issue.id),
+        let owner = match (&request.run, &request.effect) {
+            (Some(run), _) => run.to_string(),
+            // Nothing that is done for the issue meanwhile is swept with it.
+            (None, Effect::Notify { notices, .. }) => format!("notice-{}", message_name(notices)),
+            (None, _) => format!("issue-{}", request.issue.id),
         };
         // Agents must be ended even if the tracker's settings hold no more; that starts no child.
         let secret_names = match request.effect {
-            Effect::StopAgent | Effect::Sweep | Effect::TellSaga { .. } | Effect::CarryOut { .. } => Vec::new(),
+            Effect::StopAgent
+            | Effect::Sweep
+            | Effect::TellSaga { .. }
+            | Effect::CarryOut { .. }
+            | Effect::Notify { receiver: Receiver::Webhook { .. } | Receiver::Slack { .. }, .. } => Vec::new(),
             Effect::PrepareWorkspace { .. }
             | Effect::RunHook { .. }
             | Effect::MoveIssue { .. }
@@ -235,6 +255,7 @@ impl Executor {
             | Effect::PushBranch { .. }
             | Effect::BringRemote
             | Effect::Comment { .. }
+            | Effect::Notify { receiver: Receiver::Command { .. }, .. }
             | Effect::RemoveWorkspace { .. } => self.secret_names(&request.policy)?,
         };
         Ok(Context {
@@ -250,6 +271,7 @@ impl Executor {
         if let Some(handoff) = &policy.handoff {
             names.extend(self.world.forges.secret_environment_names(handoff));
         }
+        names.extend(self.world.notifier.secret_environment_names(policy));
         Ok(names)
     }
 
@@ -551,6 +573,7 @@ impl Executor {
             | Effect::PushBranch { .. }
             | Effect::BringRemote
             | Effect::Comment { .. }
+            | Effect::Notify { .. }
             | Effect::RemoveWorkspace { .. } => {
                 Err(Failure::permanent("no_probe", format!("{} cannot be probed", request.effect.kind())))
             }
@@ -659,6 +682,11 @@ fn run_of(context: &Context) -> Result<RunId, Failure> {
     context.request.run.clone().ok_or_else(|| Failure::permanent("no_run", "this effect belongs to a run"))
 }
 
+/// What a message is called in its journal: by its first notice.
+fn message_name(notices: &[Notice]) -> String {
+    format!("n{}", notices.first().map_or(0, |first| first.number))
+}
+
 /// The longest that an effect may take before nobody waits for it any more. A turn has none: its silence is watched; nor a handoff:
 /// its steps have theirs.
 fn deadline(request: &EffectRequest) -> Option<Duration> {
@@ -680,6 +708,7 @@ fn deadline(request: &EffectRequest) -> Option<Duration> {
         Effect::MoveIssue { .. }
         | Effect::Comment { .. }
         | Effect::CarryOut { .. }
+        | Effect::Notify { .. }
         | Effect::StopAgent
         | Effect::Sweep => 2 * MINUTE,
         Effect::PrepareWorkspace { .. }

@@ -249,6 +249,14 @@ fn say(event: &Event, at: Timestamp) -> Said {
         Event::Drained { on: true, .. } => Said::info("an operator wants no new work to be taken").outcome("drained"),
         Event::Drained { on: false, .. } => Said::info("new work is taken again").outcome("undrained"),
         Event::Readiness { told, remaining } => readiness(told, *remaining),
+        Event::NoticeQueued { receiver, notice } => {
+            Said::debug(format!("{} hears of it ({})", receiver.kind(), notice.topic.as_str())).outcome("queued")
+        }
+        Event::NoticesDropped { receiver, count, failure, .. } => {
+            Said::warn(format!("a {} could not be told, and {count} notices are given up", receiver.kind()))
+                .outcome("dropped")
+                .failure(failure)
+        }
         Event::RunStarted { .. }
         | Event::Progress { .. }
         | Event::RunPhase { .. }
@@ -405,6 +413,8 @@ fn say_of_run(event: &Event, at: Timestamp) -> Said {
         | Event::MessageQueued { .. }
         | Event::StartPlanned { .. }
         | Event::Drained { .. }
+        | Event::NoticeQueued { .. }
+        | Event::NoticesDropped { .. }
         | Event::Readiness { .. }
         | Event::Parked { .. } => Said::debug(event.kind()),
     }

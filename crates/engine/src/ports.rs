@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use dalsegno_core::{
-    AgentPolicy, Batch, CommitId, Committed, EffectRequest, Failure, Hook, Issue, IssueId, Policy, ProbeAnswer, Reply,
-    RunId, SessionId, SessionStart, Snapshot, Timestamp, TurnOutcome, Usage, Wants, Work, Workspace,
+    AgentPolicy, Batch, CommitId, Committed, EffectRequest, Failure, Hook, Issue, IssueId, Notice, Policy, ProbeAnswer,
+    Receiver, Reply, RunId, SessionId, SessionStart, Snapshot, Timestamp, TurnOutcome, Usage, Wants, Work, Workspace,
 };
 use dalsegno_durable::Entry;
 use futures::FutureExt as _;
@@ -418,6 +418,36 @@ pub struct RateWindow {
     pub window_minutes: Option<u64>,
     /// When it begins anew.
     pub resets_at: Option<Timestamp>,
+}
+
+/// Tells people outside.
+#[async_trait]
+pub trait Notifier: Send + Sync + 'static {
+    /// Whether all addresses and secrets that the policy names are there. Asked before a policy is taken.
+    ///
+    /// # Errors
+    /// `missing_notify_secret`, `invalid_config`.
+    fn preflight(&self, policy: &Policy) -> Result<(), Failure>;
+
+    /// Tells one receiver. It may hear a message twice, and knows it by its id.
+    ///
+    /// # Errors
+    /// `notify_failed` (retryable), `notify_refused`, and those of [`Notifier::preflight`].
+    async fn notify(&self, context: &Context, receiver: &Receiver, message: &Notification) -> Result<(), Failure>;
+
+    /// Environment variables that hold addresses and secrets of receivers; removed from every child's environment.
+    fn secret_environment_names(&self, policy: &Policy) -> Vec<String>;
+}
+
+/// What a receiver is told at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notification {
+    /// The same whenever it is told again; unique among all journals.
+    pub id: String,
+    /// From one to a hundred.
+    pub notices: Vec<Notice>,
+    /// Notices that were not kept since the last message.
+    pub missed: u64,
 }
 
 /// Finds and ends processes by their mark.

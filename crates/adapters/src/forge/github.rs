@@ -99,6 +99,10 @@ struct GraphQlError {
     message: String,
 }
 
+fn headers() -> Vec<(&'static str, String)> {
+    HEADERS.iter().map(|(name, value)| (*name, (*value).to_owned())).collect()
+}
+
 impl GitHub {
     pub(super) fn new(place: Place, token: Secret, limits: Limits) -> Self {
         Self { http: Http::new(token, limits), place, account: OnceCell::new() }
@@ -110,7 +114,7 @@ impl GitHub {
 
     /// A read that has to succeed.
     async fn get(&self, url: String) -> Result<Answer, Failure> {
-        let call = Call { method: Method::Get, url, headers: HEADERS, body: None };
+        let call = Call { method: Method::Get, url, headers: headers(), bearer: true, body: None };
         let answer = self.http.call(call).await.map_err(silent)?;
         match answer.verdict() {
             Verdict::Done => Ok(answer),
@@ -121,7 +125,7 @@ impl GitHub {
 
     /// A write. An answer that comes back says that it is done; whether it is so has still to be looked at.
     async fn write(&self, method: Method, url: String, body: Value) -> Result<Answer, ForgeError> {
-        let call = Call { method, url, headers: HEADERS, body: Some(body) };
+        let call = Call { method, url, headers: headers(), bearer: true, body: Some(body.to_string()) };
         let answer = match self.http.call(call).await {
             Ok(answer) => answer,
             Err(none @ NoAnswer::NotSent(_)) => return Err(ForgeError::NotApplied(silent(none))),

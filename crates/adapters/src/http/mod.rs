@@ -16,7 +16,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use ureq::http::{HeaderMap, Request, Uri, header};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::unversioned::resolver::DefaultResolver;
@@ -98,8 +97,11 @@ pub(crate) struct Call {
     /// As [`checked_url`] takes it, with path and query.
     pub(crate) url: String,
     /// Besides those that every call has.
-    pub(crate) headers: &'static [(&'static str, &'static str)],
-    pub(crate) body: Option<Value>,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    /// It carries the secret as its token; otherwise the secret is only kept out of what is told.
+    pub(crate) bearer: bool,
+    /// JSON.
+    pub(crate) body: Option<String>,
 }
 
 impl fmt::Display for Call {
@@ -250,9 +252,11 @@ fn perform(
 ) -> Result<Answer, NoAnswer> {
     let not_sent = |why: &dyn fmt::Display| NoAnswer::NotSent(secret.kept_out_of(&format!("{call}: {why}")));
     let mut request = Request::builder().method(call.method.as_str()).uri(&call.url);
-    request = request.header(header::AUTHORIZATION, format!("Bearer {}", secret.0));
-    for (name, value) in call.headers {
-        request = request.header(*name, *value);
+    if call.bearer {
+        request = request.header(header::AUTHORIZATION, format!("Bearer {}", secret.0));
+    }
+    for (name, value) in &call.headers {
+        request = request.header(*name, value.as_str());
     }
     let uri: Uri = call.url.parse().map_err(|error| not_sent(&error))?;
     let config = ureq::Agent::config_builder()
@@ -279,7 +283,7 @@ fn perform(
         None => agent.run(request.body(()).map_err(|error| not_sent(&error))?),
         Some(body) => {
             let request = request.header(header::CONTENT_TYPE, "application/json");
-            agent.run(request.body(body.to_string()).map_err(|error| not_sent(&error))?)
+            agent.run(request.body(body.clone()).map_err(|error| not_sent(&error))?)
         }
     };
     let mut answer = sent.map_err(|error| match connected.yet.load(Ordering::Relaxed) {

@@ -8,7 +8,7 @@ use std::thread;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 
@@ -55,8 +55,8 @@ fn ok(body: &str) -> String {
 }
 
 fn call(method: Method, url: String) -> Call {
-    let body = (method != Method::Get).then(|| json!({"a": 1}));
-    Call { method, url, headers: &[("accept", "application/x")], body }
+    let body = (method != Method::Get).then(|| json!({"a": 1}).to_string());
+    Call { method, url, headers: vec![("accept", "application/x".to_owned())], bearer: true, body }
 }
 
 fn secret() -> Secret {

@@ -22,9 +22,6 @@ fn refuse(key: &str, value: &Value, instead: &str) -> Failure {
 pub(super) fn refuse_unavailable(config: &Map<String, Value>) -> Result<(), Failure> {
     agent(&Section::of(config, "agent")?)?;
     workspace_and_handoff(config)?;
-    if let Some(value) = config.get("notify").filter(|value| !is_nothing(value)) {
-        return Err(refuse("notify", value, "Remove notify; `dalsegno status` shows what waits for you."));
-    }
     let store = Section::of(config, "store")?;
     other_than(&store, "url", &["sqlite".into()], "Remove store.url: the journal is the SQLite file in .dalsegno/.")?;
     let worker = Section::of(config, "worker")?;

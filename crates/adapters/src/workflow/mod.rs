@@ -4,6 +4,7 @@ pub(crate) mod front_matter;
 mod governance;
 mod keys;
 mod later;
+mod notify;
 pub(crate) mod paths;
 mod secrets;
 mod section;

@@ -16,7 +16,7 @@ use super::later::TRACKERS;
 use super::paths::{self, Environment};
 use super::secrets;
 use super::section::{Section, invalid, shown};
-use super::{ServerSettings, governance};
+use super::{ServerSettings, governance, notify};
 
 /// Where the file is, and the environment that its `$VAR`s mean.
 pub(super) struct Place<'a> {
@@ -46,6 +46,7 @@ pub(super) fn policy(config: &Map<String, Value>, body: &str, place: &Place<'_>)
             )?
             .unwrap_or_default(),
         questions: questions(&Section::of(config, "questions")?)?,
+        notify: notify::notify(config)?,
         prompt_template: if body.is_empty() { defaults.prompt_template } else { body.to_owned() },
         ..defaults
     })

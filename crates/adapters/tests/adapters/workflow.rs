@@ -245,7 +245,6 @@ fn later_features_are_refused_by_name_with_a_remedy() {
     for (front, key) in [
         ("handoff: {forge: gitlab}\n", "handoff.forge"),
         ("handoff: {forge: forgejo}\n", "handoff.forge"),
-        ("notify: [{command: say}]\n", "notify"),
         ("store: {url: 'postgres://db'}\n", "store.url"),
         ("worker: {ssh_hosts: [a]}\n", "worker.ssh_hosts"),
         ("worker: {max_concurrent_agents_per_host: 2}\n", "worker.max_concurrent_agents_per_host"),

@@ -201,6 +201,11 @@ impl Desk {
         self.hand(Input::EffectEnded { id: request.id, outcome: Outcome::Failed { failure } });
     }
 
+    /// Ends a request that was taken.
+    pub(crate) fn end(&mut self, request: &EffectRequest, outcome: Outcome) {
+        self.hand(Input::EffectEnded { id: request.id, outcome });
+    }
+
     pub(crate) fn doubt(&mut self, kind: &str) {
         let request = self.take(kind);
         self.hand(Input::EffectEnded { id: request.id, outcome: Outcome::InDoubt { reason: "test".into() } });

@@ -11,6 +11,7 @@ mod dispatch;
 mod handoff;
 mod ledger;
 mod names;
+mod notify;
 mod operate;
 mod properties;
 mod quota;

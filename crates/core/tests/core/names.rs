@@ -83,7 +83,11 @@ fn after(effect: Option<&Effect>) -> Option<Effect> {
         Effect::PushBranch { .. } => Some(Effect::BringRemote),
         Effect::BringRemote => Some(Effect::Comment { commit: commit(), checks: Vec::new() }),
         Effect::Comment { .. } => Some(Effect::RemoveWorkspace { handed_off: None }),
-        Effect::RemoveWorkspace { .. } => None,
+        Effect::RemoveWorkspace { .. } => {
+            let receiver = Receiver::Slack { address: String::new() };
+            Some(Effect::Notify { receiver, notices: Vec::new(), missed: 0 })
+        }
+        Effect::Notify { .. } => None,
     }
 }
 

@@ -113,6 +113,7 @@ fn output(effect: Option<&Effect>, how: u8) -> EffectOutput {
         Some(Effect::BringRemote) => EffectOutput::RemoteBrought { commit: CommitId(format!("r{small}")) },
         Some(Effect::Comment { .. }) => EffectOutput::Commented,
         Some(Effect::RemoveWorkspace { .. }) if small % 2 == 0 => EffectOutput::WorkspaceRemoved,
+        Some(Effect::Notify { .. }) => EffectOutput::Notified,
         Some(Effect::RemoveWorkspace { .. }) => EffectOutput::WorkspaceKept { reason: "dirty".into() },
     }
 }
@@ -285,6 +286,11 @@ impl Slow {
             Happening::Refresh => self.hand(Input::Refresh),
             Happening::Reload { turns, broken } => {
                 self.policy.agent.max_turns = turns;
+                // One of two receivers comes and goes.
+                let commands = ["say", "tell"].into_iter().take(if turns == 2 { 1 } else { 2 });
+                let receivers = commands.map(|command| Receiver::Command { command: command.to_owned() });
+                self.policy.notify =
+                    receivers.map(|receiver| NotifyPolicy { receiver, on: Topic::ALL.to_vec() }).collect();
                 self.reload(broken);
             }
             Happening::Restart => self.restart(),

@@ -12,7 +12,7 @@ use dalsegno_core::{
 use crate::support::issue;
 
 /// How many kinds of events there are.
-pub(crate) const KINDS: usize = 57;
+pub(crate) const KINDS: usize = 59;
 
 /// The number of an event's kind. A new kind does not compile until it has one here, [`KINDS`] counts it,
 /// and the golden file has a line of it.
@@ -75,6 +75,8 @@ pub(crate) fn number(event: &Event) -> usize {
         Event::StartPlanned { .. } => 54,
         Event::Drained { .. } => 55,
         Event::Readiness { .. } => 56,
+        Event::NoticeQueued { .. } => 57,
+        Event::NoticesDropped { .. } => 58,
     }
 }
 

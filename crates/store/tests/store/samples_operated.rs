@@ -1,9 +1,9 @@
 //! Events of operators' actions, questions and messages: the newest part of the third version.
 
 use dalsegno_core::{
-    ActionRef, Effect, EffectId, EffectOutput, Ending, Event, IssueId, IssueStatus, Message, Missing, Order, Outcome,
-    PromptSpec, ReadyState, Reply, RunId, RunOutcome, Start, Stop, StopWish, Surface, Then, Timestamp, Told,
-    TurnOutcome, Wants,
+    ActionRef, Effect, EffectId, EffectOutput, Ending, Event, Failure, IssueId, IssueStatus, Message, Missing, Notice,
+    Order, Outcome, PromptSpec, ReadyState, Receiver, Reply, RunId, RunOutcome, Start, Stop, StopWish, Surface, Then,
+    Timestamp, Told, Topic, TurnOutcome, Wants,
 };
 
 fn action(number: u32) -> ActionRef {
@@ -107,5 +107,46 @@ pub(crate) fn operated() -> Vec<Event> {
             told: Told { state: ReadyState::Blocked, surfaces: vec![Surface::Database, Surface::Workspace] },
             remaining: 2,
         },
+        Event::NoticeQueued { receiver: webhook(), notice: notice() },
+        Event::EffectIntended {
+            effect_id: EffectId(18),
+            issue: "i1".into(),
+            run: None,
+            key: "issue/i1/notify/7/1".to_owned(),
+            attempt: 1,
+            effect: Effect::Notify { receiver: webhook(), notices: vec![notice()], missed: 3 },
+        },
+        ended(18, EffectOutput::Notified),
+        Event::NoticesDropped {
+            receiver: Receiver::Slack { address: "$SLACK".to_owned() },
+            first: 7,
+            count: 4,
+            all: false,
+            failure: Failure::retryable("notify_failed", "the receiver answered 503"),
+        },
+        Event::NoticesDropped {
+            receiver: Receiver::Command { command: "notify-send".to_owned() },
+            first: 8,
+            count: 1,
+            all: true,
+            failure: Failure::permanent("receiver_gone", "WORKFLOW.md does not name this receiver any more"),
+        },
     ]
+}
+
+fn webhook() -> Receiver {
+    Receiver::Webhook { address: "$HOOK".to_owned(), secret: Some("$KEY".to_owned()) }
+}
+
+fn notice() -> Notice {
+    Notice {
+        number: 7,
+        topic: Topic::Question,
+        issue: "i1".into(),
+        identifier: "DS-1".to_owned(),
+        title: "The title of DS-1".to_owned(),
+        text: "may I?".to_owned(),
+        url: Some("https://forge.example/pull/1".to_owned()),
+        at: Timestamp(9),
+    }
 }

@@ -4,8 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use dalsegno_core::{CommitId, EffectOutput, Failure, Hook, Issue, Policy, ProbeAnswer, RunId, Work, Workspace};
-use dalsegno_engine::{Context, Processes, TranscriptEntry, Transcripts, Workflow, Workspaces};
+use dalsegno_core::{
+    CommitId, EffectOutput, Failure, Hook, Issue, Policy, ProbeAnswer, Receiver, RunId, Work, Workspace,
+};
+use dalsegno_engine::{Context, Notification, Notifier, Processes, TranscriptEntry, Transcripts, Workflow, Workspaces};
 
 use super::record::Record;
 use super::script::Script;
@@ -198,6 +200,39 @@ impl Processes for ScriptedProcesses {
     async fn sweep(&self, mark: &str) -> Result<u32, Failure> {
         self.record.look("processes.sweep", mark);
         self.sweep.play(mark, || Ok(0)).await
+    }
+}
+
+/// Receivers outside, by the address or command that they have.
+#[derive(Debug)]
+pub struct ScriptedNotifier {
+    record: Arc<Record>,
+    /// What telling one does, by its address or command.
+    pub tell: Script<()>,
+}
+
+impl ScriptedNotifier {
+    pub(super) fn new(record: Arc<Record>) -> Self {
+        Self { record, tell: Script::default() }
+    }
+}
+
+#[async_trait]
+impl Notifier for ScriptedNotifier {
+    fn preflight(&self, _: &Policy) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn notify(&self, _: &Context, receiver: &Receiver, message: &Notification) -> Result<(), Failure> {
+        let (Receiver::Webhook { address: name, .. }
+        | Receiver::Slack { address: name }
+        | Receiver::Command { command: name }) = receiver;
+        self.record.look("notifier.notify", &format!("{name} {}", message.id));
+        self.tell.play(name, || Ok(())).await
+    }
+
+    fn secret_environment_names(&self, _: &Policy) -> Vec<String> {
+        Vec::new()
     }
 }
 

@@ -1,8 +1,8 @@
 //! What each effect does to the simulated world, and what its performer answers.
 
 use dalsegno_core::{
-    CommitId, Effect, EffectOutput, EffectRequest, Failure, Hook, Outcome, ProbeAnswer, SessionId, SessionStart, Usage,
-    Workspace, state_in,
+    CommitId, Effect, EffectOutput, EffectRequest, Failure, Hook, Notice, Outcome, ProbeAnswer, SessionId,
+    SessionStart, Usage, Workspace, state_in,
 };
 
 use super::Mutation;
@@ -120,6 +120,21 @@ impl World {
                 }
             }
             Effect::RemoveWorkspace { handed_off } => Ok(self.remove(request, handed_off.as_ref())),
+            Effect::Notify { notices, .. } => {
+                self.told(notices);
+                Ok(EffectOutput::Notified)
+            }
+        }
+    }
+
+    /// A receiver knows a message by its first notice.
+    fn told(&mut self, notices: &[Notice]) {
+        let numbers: Vec<u64> = notices.iter().map(|notice| notice.number).collect();
+        let Some(id) = numbers.first().copied() else { return };
+        if let Some(before) = self.messages.insert(id, numbers.clone())
+            && before != numbers
+        {
+            self.object("same_message", format!("message {id} was {before:?}, and is {numbers:?}"));
         }
     }
 
@@ -317,6 +332,7 @@ impl World {
             | Effect::PushBranch { .. }
             | Effect::Comment { .. }
             | Effect::BringRemote
+            | Effect::Notify { .. }
             | Effect::RemoveWorkspace { .. } => None,
         };
         applied.map_or(ProbeAnswer::NotApplied, ProbeAnswer::Applied)

@@ -380,6 +380,9 @@ impl Judge {
         if let Some(process) = world.processes.iter().find(|process| process.alive && !process.stray) {
             return broken("no_stray", format!("a process of {} outlives everything", process.run));
         }
+        if !policy.notify.is_empty() {
+            told_or_given_up(store, state, world)?;
+        }
         self.usage(store, state)
     }
 
@@ -397,6 +400,37 @@ impl Judge {
             return Ok(());
         }
         broken("usage", format!("reports sum to {sum}, counted are {}", state.usage.total_tokens))
+    }
+}
+
+/// Each notice was heard, was given up with an event, or waits for its next try.
+fn told_or_given_up(store: &Store, state: &State, world: &World) -> Result<(), Violation> {
+    let heard: BTreeSet<u64> = world.messages.values().flatten().copied().collect();
+    let waiting = state.outbox.queues.iter().flat_map(|queue| queue.waiting.iter().map(|notice| notice.number));
+    let waiting: BTreeSet<u64> = waiting.collect();
+    let mut fold = State::default();
+    let (mut queued, mut given_up) = (BTreeSet::new(), BTreeSet::new());
+    for recorded in &store.events {
+        match &recorded.event {
+            Event::NoticeQueued { notice, .. } => drop(queued.insert(notice.number)),
+            Event::NoticesDropped { receiver, all, .. } => {
+                for queue in fold.outbox.queues.iter().filter(|queue| queue.receiver == *receiver) {
+                    let count = if *all { queue.waiting.len() } else { queue.composed };
+                    given_up.extend(queue.waiting.iter().take(count).map(|notice| notice.number));
+                }
+            }
+            _ => {}
+        }
+        fold.apply(recorded).map_err(|illegal| Violation { rule: "replayable", detail: illegal.to_string() })?;
+    }
+    match queued
+        .into_iter()
+        .find(|number| !(heard.contains(number) || given_up.contains(number) || waiting.contains(number)))
+    {
+        Some(number) => {
+            broken("told_or_given_up", format!("notice {number} was neither heard nor given up, and waits nowhere"))
+        }
+        None => Ok(()),
     }
 }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use dalsegno_core::{
     AgentKind, AgentPolicy, AutoApprove, BlockerRef, BreakerPolicy, BudgetPolicy, CommitMode, Effect, ForgePolicy,
-    HandoffPolicy, HooksPolicy, Issue, IssueId, Limits, Policy, Price, QuestionPolicy, QuotaPolicy, Timestamp,
-    TrackerPolicy, WorkspacePolicy,
+    HandoffPolicy, HooksPolicy, Issue, IssueId, Limits, NotifyPolicy, Policy, Price, QuestionPolicy, QuotaPolicy,
+    Receiver, Timestamp, Topic, TrackerPolicy, WorkspacePolicy,
 };
 
 use super::Knobs;
@@ -109,6 +109,13 @@ impl Plan {
             rates.built_on = if knobs.human { 150 } else { 0 };
         }
         let totals = dice.coin();
+        if Dice::new(seed, 8).permille(300) {
+            let slack = Receiver::Slack { address: "$SLACK".to_owned() };
+            policy.notify = vec![
+                NotifyPolicy { receiver: Receiver::Command { command: "say".to_owned() }, on: Topic::ALL.to_vec() },
+                NotifyPolicy { receiver: slack, on: Topic::NEEDS_SOMEBODY.to_vec() },
+            ];
+        }
         Self { policy, issues, rates, totals }
     }
 }
@@ -199,6 +206,7 @@ fn policy(dice: &mut Dice) -> Policy {
         quota: QuotaPolicy { resume_at_reset: dice.permille(800) },
         auto_approve: AutoApprove::None,
         questions: QuestionPolicy { expire_ms: dice.pick([60_000, 3_600_000]) },
+        notify: Vec::new(),
         prompt_template: "Do it.".to_owned(),
     }
 }

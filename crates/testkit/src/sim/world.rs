@@ -63,6 +63,8 @@ impl Tree {
 /// Everything outside the daemon.
 #[derive(Debug, Default)]
 pub(crate) struct World {
+    /// Numbers of the notices in each message that somebody heard, by the first.
+    pub(crate) messages: BTreeMap<u64, Vec<u64>>,
     pub(crate) tracked: BTreeMap<IssueId, Tracked>,
     /// Keys of the prompts in each session's history.
     pub(crate) sessions: BTreeMap<String, Vec<String>>,
