@@ -68,6 +68,7 @@ pub(crate) enum Verb {
     Approve(verbs::approve::ApproveArgs),
     Deny(verbs::approve::DenyArgs),
     Settle(verbs::settle::Args),
+    Tui(verbs::tui::Args),
     Open(verbs::open::Args),
     Token(verbs::token::Args),
     Completions(verbs::completions::Args),
@@ -87,10 +88,12 @@ pub(crate) fn with_default_verb(mut arguments: Vec<OsString>, command: &clap::Co
         let Some(argument) = arguments.get(at) else { break true };
         let text = argument.to_string_lossy();
         match text.as_ref() {
-            "--dir" | "--workflow" => at += 2,
+            "--dir" | "--workflow" | "--idempotency-key" => at += 2,
             "--json" => at += 1,
             "-h" | "--help" | "-V" | "--version" => break false,
-            flag if flag.starts_with("--dir=") || flag.starts_with("--workflow=") => at += 1,
+            flag if ["--dir=", "--workflow=", "--idempotency-key="].iter().any(|known| flag.starts_with(known)) => {
+                at += 1
+            }
             flag if flag.starts_with('-') => break true,
             word if command.find_subcommand(word).is_some() => break false,
             word => break word.contains(['.', '/']) || Path::new(argument).is_file(),
@@ -126,6 +129,8 @@ mod tests {
             ("dalsegno --dir x --port 0", "dalsegno --dir x run --port 0"),
             ("dalsegno --json --dir=x", "dalsegno --json --dir=x run"),
             ("dalsegno status", "dalsegno status"),
+            ("dalsegno --idempotency-key k status", "dalsegno --idempotency-key k status"),
+            ("dalsegno --idempotency-key=k status", "dalsegno --idempotency-key=k status"),
             ("dalsegno --dir status status", "dalsegno --dir status status"),
             ("dalsegno statsu", "dalsegno statsu"),
             ("dalsegno --help", "dalsegno --help"),

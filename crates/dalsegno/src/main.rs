@@ -18,6 +18,7 @@ mod story;
 mod survey;
 mod text;
 mod tokens;
+mod tui;
 mod unread;
 mod verbs;
 

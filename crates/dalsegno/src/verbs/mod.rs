@@ -32,6 +32,7 @@ pub(crate) mod show;
 pub(crate) mod status;
 pub(crate) mod steer;
 pub(crate) mod token;
+pub(crate) mod tui;
 pub(crate) mod undrain;
 pub(crate) mod validate;
 
@@ -75,6 +76,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<(), CliError> {
         Verb::Deny(args) => approve::deny(args, &settings()?),
         Verb::Settle(args) => settle::run(args, &settings()?),
         Verb::Open(args) => open::run(args, &settings()?),
+        Verb::Tui(args) => tui::run(args, &settings()?),
         Verb::Token(args) => token::run(args, &settings()?),
         Verb::Completions(args) => completions::run(args),
     }
