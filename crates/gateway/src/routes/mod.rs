@@ -6,7 +6,7 @@ mod events;
 pub(crate) mod issues;
 mod login;
 pub(crate) mod runs;
-mod sagas;
+pub(crate) mod sagas;
 pub(crate) mod state;
 mod stream;
 mod tokens;
