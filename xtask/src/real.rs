@@ -30,7 +30,7 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
     let place = TempDir::new("real")?;
     let file = place.path().join("table.md");
     let mut command = crash_test("codex::kills");
-    let found = parts::find_or_install()?;
+    let found = parts::find_or_install_of(&[&dalsegno_parts::CODEX, &dalsegno_parts::BUBBLEWRAP])?;
     if let Some(problem) = found.iter().find_map(|part| part.program.as_ref().err()) {
         return Err(problem.clone());
     }

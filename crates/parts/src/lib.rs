@@ -26,11 +26,13 @@ pub struct Part {
     pub on_path: Option<&'static str>,
     /// Another part that brings this program along, and where it is, seen from the folder of that part's program.
     pub beside: Option<(&'static Part, &'static str)>,
+    /// It is a file that is read, and not run.
+    pub is_read: bool,
 }
 
 /// The Codex agent.
 pub static CODEX: Part =
-    Part { name: "codex", version: "0.169.0", variable: "DALSEGNO_PART_CODEX", on_path: None, beside: None };
+    Part { name: "codex", version: "0.169.0", variable: "DALSEGNO_PART_CODEX", on_path: None, beside: None, is_read: false };
 
 /// The sandbox in which Codex runs commands. Codex brings a copy of it along.
 pub static BUBBLEWRAP: Part = Part {
@@ -39,10 +41,31 @@ pub static BUBBLEWRAP: Part = Part {
     variable: "DALSEGNO_PART_BWRAP",
     on_path: Some("bwrap"),
     beside: Some((&CODEX, "../codex-resources/bwrap")),
+    is_read: false,
+};
+
+/// The browser in which the dashboard is tested.
+pub static CHROMIUM: Part = Part {
+    name: "chromium",
+    version: "any",
+    variable: "DALSEGNO_PART_CHROMIUM",
+    on_path: Some("chromium"),
+    beside: None,
+    is_read: false,
+};
+
+/// The script that looks through a page for what keeps people out.
+pub static AXE: Part = Part {
+    name: "axe-core",
+    version: "4.14.1",
+    variable: "DALSEGNO_PART_AXE",
+    on_path: None,
+    beside: None,
+    is_read: true,
 };
 
 /// Every part, in the order in which they are installed.
-pub static ALL: [&Part; 2] = [&CODEX, &BUBBLEWRAP];
+pub static ALL: [&Part; 4] = [&CODEX, &BUBBLEWRAP, &CHROMIUM, &AXE];
 
 /// Where something is looked for. From the environment, but for tests.
 #[derive(Debug, Clone)]
@@ -108,11 +131,14 @@ impl Part {
     /// As there.
     pub fn find_own(&self, places: &Places) -> Result<Option<PathBuf>, String> {
         if let Some(named) = (places.variable)(self.variable) {
-            return match runnable(Path::new(&named)) {
+            let what = if self.is_read { "file" } else { "program" };
+            return match self.usable(Path::new(&named)) {
                 Some(program) => Ok(Some(program)),
-                None => {
-                    Err(format!("{}={} is no program; correct or unset it", self.variable, Path::new(&named).display()))
-                }
+                None => Err(format!(
+                    "{}={} is no {what}; correct or unset it",
+                    self.variable,
+                    Path::new(&named).display()
+                )),
             };
         }
         let on_path = self
@@ -121,7 +147,11 @@ impl Part {
         if on_path.is_some() {
             return Ok(on_path);
         }
-        Ok(runnable(&self.folder(places).join(PROGRAM_LINK)))
+        Ok(self.usable(&self.folder(places).join(PROGRAM_LINK)))
+    }
+
+    fn usable(&self, path: &Path) -> Option<PathBuf> {
+        if self.is_read { path.canonicalize().ok().filter(|path| path.is_file()) } else { runnable(path) }
     }
 }
 
@@ -196,6 +226,15 @@ mod tests {
         assert_eq!(BUBBLEWRAP.find(&places), Ok(Path::new("/bin/sh").canonicalize().ok()));
         places.variable = |_| Some("/no/such/program".into());
         assert!(BUBBLEWRAP.find(&places).is_err_and(|problem| problem.contains("DALSEGNO_PART_BWRAP")));
+    }
+
+    #[test]
+    fn what_is_read_need_not_be_run() {
+        let folder = Folder::new("read");
+        let script = folder.program("parts/axe-core/4.14.1/axe.js");
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o644)).unwrap();
+        std::os::unix::fs::symlink("axe.js", AXE.folder(&folder.places()).join(PROGRAM_LINK)).unwrap();
+        assert_eq!(AXE.find(&folder.places()), Ok(Some(script)));
     }
 
     #[test]

@@ -42,6 +42,24 @@ pub fn bubblewrap() -> Option<Part> {
     find(&dalsegno_parts::BUBBLEWRAP)
 }
 
+/// Chromium. `None`: it is not here, and the test should return.
+///
+/// # Panics
+/// As [`codex`].
+#[must_use]
+pub fn chromium() -> Option<Part> {
+    find(&dalsegno_parts::CHROMIUM)
+}
+
+/// The script of axe-core, to be run in a page. `None`: it is not here, and the test should return.
+///
+/// # Panics
+/// As [`codex`].
+#[must_use]
+pub fn axe() -> Option<Part> {
+    find(&dalsegno_parts::AXE)
+}
+
 #[allow(clippy::print_stderr, reason = "a skipped test says so where the person sees it")]
 fn find(part: &'static dalsegno_parts::Part) -> Option<Part> {
     match Places::from_env().and_then(|places| part.find(&places)) {

@@ -37,6 +37,11 @@ pub(super) enum Recipe {
         /// The program in it.
         program: &'static str,
     },
+    /// With apt, into the system: it stands on dozens of other packages. Only root can, and only root does.
+    System {
+        /// Name of the package; a program of the same name is then on the search path.
+        package: &'static str,
+    },
 }
 
 /// Installs the part; `check` is asked about its program before the part gets its name.
@@ -54,6 +59,7 @@ pub(super) fn install(part: &Part, recipe: &Recipe, places: &Places, check: impl
     let program = match recipe {
         Recipe::Npm { manifest, lock, programs } => npm(&staging.0, manifest, lock, programs)?,
         Recipe::Debian { package, program } => debian(&staging.0, package, program)?,
+        Recipe::System { package } => return system(part, package),
     };
     let installed = staging.0.join(program);
     let length = fs::metadata(&installed)
@@ -89,7 +95,7 @@ pub(super) fn intact(folder: &Path, recipe: &Recipe) -> Done {
             let was = fs::read_to_string(folder.join("package-lock.json")).unwrap_or_default();
             if was == *lock { Ok(()) } else { Err("it was installed from other pins".to_owned()) }
         }
-        Recipe::Debian { .. } => Ok(()),
+        Recipe::Debian { .. } | Recipe::System { .. } => Ok(()),
     }
 }
 
@@ -131,6 +137,18 @@ fn debian(staging: &Path, package: &str, program: &'static str) -> Result<&'stat
     output_within(Command::new("dpkg").arg("-x").arg(&archive).arg(staging).stdin(Stdio::null()), ANSWER_LIMIT)?;
     let _ = fs::remove_file(archive);
     Ok(program)
+}
+
+fn system(part: &Part, package: &str) -> Done {
+    let remedy = format!("install {package} yourself, or name one with {}", part.variable);
+    let me = output_within(Command::new("id").arg("-u").stdin(Stdio::null()), ANSWER_LIMIT)?;
+    if me.trim() != "0" {
+        return Err(format!("only root can install it: {remedy}"));
+    }
+    let mut command = Command::new("apt-get");
+    command.args(["install", "-y", "--no-install-recommends", package]);
+    command.env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
+    run_within(&mut command, FETCH_LIMIT).map_err(|problem| format!("{problem}; {remedy}"))
 }
 
 fn write(path: &Path, text: &str) -> Done {

@@ -9,13 +9,13 @@ mod install;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use dalsegno_parts::{ALL, BUBBLEWRAP, CODEX, Part, Places};
+use dalsegno_parts::{ALL, AXE, BUBBLEWRAP, CHROMIUM, CODEX, Part, Places};
 
 use crate::shell::{Done, TempDir, output_within, say};
 pub(crate) use git::git;
 use install::Recipe;
 
-/// Find or install the real programs that the tests run against (Codex, bubblewrap), in DALSEGNO_PARTS_DIR or the
+/// Find or install the real programs that the tests run against (Codex, bubblewrap, Chromium, axe-core), in DALSEGNO_PARTS_DIR or the
 /// user's cache. What is there already is not fetched again.
 #[derive(clap::Args, Default)]
 pub(crate) struct Arguments {}
@@ -24,13 +24,13 @@ pub(crate) struct Arguments {}
 struct Known {
     part: &'static Part,
     recipe: Recipe,
-    /// Arguments that make the program print its version.
+    /// Arguments that make the program print its version; what is read says it in its first lines.
     ask: &'static [&'static str],
     /// What the answer begins with; the version follows.
     answer: &'static str,
 }
 
-const KNOWN: [Known; 2] = [
+const KNOWN: [Known; 4] = [
     Known {
         part: &CODEX,
         recipe: Recipe::Npm {
@@ -49,6 +49,25 @@ const KNOWN: [Known; 2] = [
         recipe: Recipe::Debian { package: "bubblewrap", program: "usr/bin/bwrap" },
         ask: &["--version"],
         answer: "bubblewrap ",
+    },
+    Known {
+        part: &CHROMIUM,
+        recipe: Recipe::System { package: "chromium" },
+        ask: &["--version"],
+        answer: "Chromium ",
+    },
+    Known {
+        part: &AXE,
+        recipe: Recipe::Npm {
+            manifest: include_str!("../../parts/axe-core/package.json"),
+            lock: include_str!("../../parts/axe-core/package-lock.json"),
+            programs: &[
+                ("x86_64", "node_modules/axe-core/axe.min.js"),
+                ("aarch64", "node_modules/axe-core/axe.min.js"),
+            ],
+        },
+        ask: &[],
+        answer: "/*! axe v",
     },
 ];
 
@@ -71,10 +90,19 @@ pub(crate) struct Found {
 /// # Errors
 /// When it cannot be told where parts are kept.
 pub(crate) fn find_or_install() -> Result<Vec<Found>, String> {
+    find_or_install_of(&ALL)
+}
+
+/// The same for these parts alone.
+///
+/// # Errors
+/// As there.
+pub(crate) fn find_or_install_of(parts: &[&'static Part]) -> Result<Vec<Found>, String> {
     debug_assert_eq!(KNOWN.len(), ALL.len());
     let places = Places::from_env()?;
     Ok(KNOWN
         .iter()
+        .filter(|known| parts.contains(&known.part))
         .map(|known| {
             let Part { name, variable, .. } = *known.part;
             let program = one(known, &places);
@@ -134,6 +162,10 @@ fn one(known: &Known, places: &Places) -> Result<PathBuf, String> {
 
 /// Asks the program which version it is, in a home of its own: some write there when they are only asked.
 fn version(known: &Known, program: &Path) -> Done {
+    if known.part.is_read {
+        let text = std::fs::read_to_string(program).map_err(|error| format!("it cannot be read: {error}"))?;
+        return judged(known, text.lines().next().unwrap_or_default());
+    }
     let home = TempDir::new("home")?;
     let mut command = Command::new(program);
     command.args(known.ask).env("HOME", home.path()).stdin(Stdio::null());
@@ -177,11 +209,14 @@ mod tests {
 
     #[test]
     fn an_answer_of_another_version_is_refused() {
-        let [codex, bubblewrap] = &KNOWN;
+        let [codex, bubblewrap, chromium, axe] = &KNOWN;
         assert_eq!(judged(codex, "WARNING: something\ncodex-cli 0.169.0\n"), Ok(()));
         assert!(judged(codex, "codex-cli 0.170.0\n").is_err());
         assert!(judged(codex, "").is_err());
         assert_eq!(judged(bubblewrap, "bubblewrap 0.8.0\n"), Ok(()));
         assert!(judged(bubblewrap, "bash: no such file\n").is_err());
+        assert_eq!(judged(chromium, "Chromium 156.0.8078.108 built on Debian GNU/Linux 12 (bookworm)\n"), Ok(()));
+        assert_eq!(judged(axe, "/*! axe v4.14.1"), Ok(()));
+        assert!(judged(axe, "/*! axe v4.14.0").is_err());
     }
 }

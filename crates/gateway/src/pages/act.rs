@@ -1,4 +1,4 @@
-//! `POST /act`: an action from a form of a page. It goes the way of every action, and leads back to the issue with its receipt.
+//! `POST /act`: an action from a form of a page. It goes the way of every action, and leads back to the page with its receipt.
 
 use axum::extract::{Extension, Request, State};
 use axum::http::StatusCode;
@@ -16,7 +16,9 @@ use crate::problem::Problem;
 use crate::routes::{actions, state};
 
 /// Fields of forms that are no part of the payload.
-const OURS: [&str; 2] = ["kind", "issue"];
+const OURS: [&str; 3] = ["kind", "issue", "back"];
+/// Fields that are numbers: a form has texts alone.
+const NUMBERS: [&str; 5] = ["tokens", "cost_usd", "turns", "runs", "wall_clock_ms"];
 
 pub(super) async fn act(
     State(app): State<App>,
@@ -35,22 +37,19 @@ async fn sent(app: &App, caller: Caller, identity: &Identity, request: Request) 
     let body = state::body(app, request).await?;
     let fields = pairs_of(&body)?;
     let field = |name: &str| fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
-    let issue = field("issue").unwrap_or_default();
-    let mut payload: Map<String, Value> = fields
-        .iter()
-        .filter(|(name, value)| !OURS.contains(&name.as_str()) && !value.trim().is_empty())
-        // Browsers end the lines of a form with two characters.
-        .map(|(name, value)| (name.clone(), Value::from(value.replace("\r\n", "\n"))))
-        .collect();
-    payload.insert("by".to_owned(), Value::from(identity.name.as_ref()));
+    let (kind, issue) = (field("kind").unwrap_or_default(), field("issue"));
+    let target = match &issue {
+        Some(issue) => api::Target { kind: "issue".to_owned(), id: issue.clone() },
+        None => api::Target { kind: "daemon".to_owned(), id: String::new() },
+    };
     let action = api::Action {
         schema_version: 1,
-        action_kind: field("kind").unwrap_or_default(),
-        target: api::Target { kind: "issue".to_owned(), id: issue.clone() },
+        payload: payload(&kind, &fields, identity),
+        action_kind: kind,
+        target,
         correlation_id: None,
         idempotency_key: None,
         on_duplicate: None,
-        payload,
     };
     let receipt = actions::decide(app, identity, action).await?;
     if receipt.status != "accepted" {
@@ -63,5 +62,26 @@ async fn sent(app: &App, caller: Caller, identity: &Identity, request: Request) 
             "go back, and look again",
         ));
     }
-    Ok(format!("/issues/{}?receipt={}", encoded(&issue), encoded(&receipt.action_id)))
+    let back = match (field("back").as_deref(), issue) {
+        (Some("board"), _) => "/".to_owned(),
+        (_, Some(issue)) => format!("/issues/{}", encoded(&issue)),
+        (_, None) => "/daemon".to_owned(),
+    };
+    Ok(format!("{back}?receipt={}", encoded(&receipt.action_id)))
+}
+
+fn payload(kind: &str, fields: &[(String, String)], identity: &Identity) -> Map<String, Value> {
+    let given = fields.iter().filter(|(name, value)| !OURS.contains(&name.as_str()) && !value.trim().is_empty());
+    let mut payload: Map<String, Value> = given
+        .map(|(name, value)| {
+            let number = NUMBERS.contains(&name.as_str()).then(|| serde_json::from_str(value.trim()).ok()).flatten();
+            // Browsers end the lines of a form with two characters.
+            (name.clone(), number.unwrap_or_else(|| Value::from(value.replace("\r\n", "\n"))))
+        })
+        .collect();
+    // Limits are all that a budget takes.
+    if kind != "set_budget" {
+        payload.insert("by".to_owned(), Value::from(identity.name.as_ref()));
+    }
+    payload
 }

@@ -6,9 +6,9 @@ use dalsegno_api as api;
 use maud::{Markup, html};
 
 use super::board::encoded;
-use super::parts::{actions, asked, badge, handoff, moment, tokens, web};
+use super::parts::{Sent, actions, asked, badge, moment, sent, told, tokens, web};
 use super::run::transcript_of;
-use super::{Page, Place, Sorry};
+use super::{Page, Place, Sorry, saga};
 use crate::app::App;
 use crate::guard::Caller;
 use crate::params::{Key, Params};
@@ -23,7 +23,8 @@ struct Parts {
     runs: Vec<api::Run>,
     rules: Option<api::Explanation>,
     transcript: Option<api::TranscriptPage>,
-    receipt: Option<(String, Option<api::Completion>)>,
+    receipt: Option<Sent>,
+    saga: Option<api::Saga>,
     head: String,
 }
 
@@ -52,15 +53,13 @@ async fn gather(app: App, caller: Caller, key: String, receipt: Option<String>) 
         Some(run) if caller.reads() => transcript_of(&app, &run.id).await?,
         Some(_) | None => None,
     };
-    let receipt = match receipt {
-        Some(id) => app.ask(app.control.receipt(&id)).await?.map(|receipt| (id, crate::routes::completion(&receipt))),
-        None => None,
-    };
-    Ok(Parts { issue, runs, rules, transcript, receipt, head })
+    let receipt = sent(&app, receipt).await?;
+    let saga = saga::of(&app, runs.iter().find_map(|run| run.handoff.as_ref()), caller).await;
+    Ok(Parts { issue, runs, rules, transcript, receipt, saga, head })
 }
 
 fn render(parts: &Parts, caller: Caller) -> Page {
-    let Parts { issue: detail, runs, rules, transcript, receipt, head } = parts;
+    let Parts { issue: detail, runs, rules, transcript, receipt, saga, head } = parts;
     let issue = &detail.issue;
     let body = html! {
         article.issue {
@@ -78,7 +77,7 @@ fn render(parts: &Parts, caller: Caller) -> Page {
                 @if issue.question.is_none() { @if let Some(reason) = &issue.reason { p.reason { (reason) } } }
                 (told(receipt.as_ref()))
             }
-            (asked(issue, caller))
+            (asked(issue, caller, None))
             (actions(issue, caller))
             @if let Some(run) = &detail.running {
                 section.now {
@@ -87,7 +86,7 @@ fn render(parts: &Parts, caller: Caller) -> Page {
                     @if !run.last_message.is_empty() { blockquote { (run.last_message) } }
                 }
             }
-            @if let Some(found) = runs.iter().find_map(|run| run.handoff.as_ref()) { (handoff(found)) }
+            @if let Some(found) = runs.iter().find_map(|run| run.handoff.as_ref()) { (saga::diagram(found, saga.as_ref(), &issue.identifier, caller)) }
             @if let Some(page) = transcript { (super::run::transcript(page)) }
             (runs_table(runs))
             section {
@@ -107,24 +106,6 @@ fn render(parts: &Parts, caller: Caller) -> Page {
     };
     let title = format!("{} {}", issue.identifier, issue.title);
     Page { title, place: Place::Elsewhere, caller, head: Some(head.clone()), body }
-}
-
-/// What became of the action that led here.
-fn told(receipt: Option<&(String, Option<api::Completion>)>) -> Markup {
-    let Some((id, completion)) = receipt else { return html! {} };
-    html! {
-        p.receipt role="status" {
-            code { (id) } " is "
-            @match completion {
-                None => { "accepted, and being carried out" },
-                Some(completion) => {
-                    (completion.status)
-                    @if let Some(result) = &completion.result { ": " (result) }
-                    @if let Some(reason) = &completion.reason { ": " (reason) }
-                },
-            }
-        }
-    }
 }
 
 fn runs_table(runs: &[api::Run]) -> Markup {
@@ -158,7 +139,7 @@ fn explained(rules: &api::Explanation) -> Markup {
         details.explain {
             summary { "Why it runs or does not: " (rules.rules.len() - failing) " of " (rules.rules.len()) " rules pass" }
             div.wide { table {
-                thead { tr { th { "Rule" } th { "" } th { "Found" } th { "What would change it" } } }
+                thead { tr { th { "Rule" } th { "Verdict" } th { "Found" } th { "What would change it" } } }
                 tbody {
                     @for rule in &rules.rules {
                         tr {

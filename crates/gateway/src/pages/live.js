@@ -20,6 +20,7 @@
     for (const { name } of [...now.attributes]) if (!next.hasAttribute(name)) now.removeAttribute(name);
     for (const { name, value } of next.attributes) if (now.getAttribute(name) !== value) now.setAttribute(name, value);
     if (open) now.open = true;
+    if (now.nodeName === "INPUT" || now.nodeName === "TEXTAREA") return;
     const known = new Map([...now.children].filter(key).map((child) => [key(child), child]));
     let at = now.firstChild;
     for (const wanted of [...next.childNodes]) {
@@ -38,17 +39,26 @@
     while (at) { const following = at.nextSibling; at.remove(); at = following; }
   };
 
+  // Puts another rendering of this page in its place; whoever reads the end of a transcript stays there.
+  const show = (text) => {
+    const next = new DOMParser().parseFromString(text, "text/html");
+    const entries = document.querySelector(".entries");
+    const atEnd = entries && entries.scrollTop + entries.clientHeight >= entries.scrollHeight - 20;
+    merge(document.querySelector("main"), next.querySelector("main"));
+    const list = document.querySelector(".entries");
+    if (list && (atEnd || !entries)) list.scrollTop = list.scrollHeight;
+    document.title = next.title;
+  };
+
   const refresh = async () => {
     if (busy) { again = true; return; }
     busy = true;
     try {
-      const answer = await fetch(location.href, { headers: { accept: "text/html" } });
-      const next = new DOMParser().parseFromString(await answer.text(), "text/html");
-      const entries = document.querySelector(".entries");
-      const atEnd = entries && entries.scrollTop + entries.clientHeight >= entries.scrollHeight - 20;
-      merge(document.querySelector("main"), next.querySelector("main"));
-      if (atEnd) { const list = document.querySelector(".entries"); if (list) list.scrollTop = list.scrollHeight; }
-      document.title = next.title;
+      const asked = location.href;
+      const answer = await fetch(asked, { headers: { accept: "text/html" } });
+      const text = await answer.text();
+      // An action may have led elsewhere meanwhile.
+      if (asked === location.href) show(text);
       say("live", "on");
     } catch {
       say("not connected; what you see is as of before", "off");
@@ -79,8 +89,72 @@
   // What an agent says is no event of the journal.
   if (document.querySelector(".now, .transcript")) setInterval(() => { if (!document.hidden) soon(); }, 2000);
 
-  document.addEventListener("submit", (event) => {
-    const words = event.target.dataset.confirm;
-    if (words && !confirm(`${words}?`)) event.preventDefault();
+  // What cannot be taken back is asked about once more. Escape says no.
+  const sure = (words) => new Promise((decide) => {
+    const dialog = document.createElement("dialog");
+    const ask = document.createElement("p");
+    ask.id = "sure";
+    ask.textContent = `${words}?`;
+    const form = document.createElement("form");
+    form.method = "dialog";
+    for (const [value, text, style] of [["no", "No", ""], ["yes", words, "danger"]]) {
+      const button = document.createElement("button");
+      Object.assign(button, { value, textContent: text, className: style });
+      form.append(button);
+    }
+    dialog.setAttribute("aria-labelledby", "sure");
+    dialog.append(ask, form);
+    dialog.addEventListener("close", () => { dialog.remove(); decide(dialog.returnValue === "yes"); });
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+
+  const refused = (form, words) => {
+    const line = form.querySelector(".refused") || form.appendChild(document.createElement("p"));
+    line.className = "refused";
+    line.setAttribute("role", "alert");
+    line.textContent = words;
+  };
+
+  const send = async (form) => {
+    const fields = new URLSearchParams(new FormData(form));
+    const buttons = form.querySelectorAll("button");
+    buttons.forEach((button) => { button.disabled = true; });
+    try {
+      const answer = await fetch("/act", { method: "POST", body: fields, headers: { accept: "text/html" } });
+      const text = await answer.text();
+      if (answer.ok) {
+        form.reset();
+        if (form.contains(document.activeElement)) document.activeElement.blur();
+        // Only the page that the form is on is shown in its place.
+        if (new URL(answer.url).pathname !== location.pathname) { location.href = answer.url; return; }
+        history.replaceState(null, "", answer.url);
+        show(text);
+        const receipt = document.getElementById("receipt");
+        if (receipt) receipt.focus();
+        soon();
+      } else {
+        const next = new DOMParser().parseFromString(text, "text/html");
+        const found = next.querySelector(".sorry h1");
+        refused(form, found ? `Refused: ${found.textContent}` : `Refused: ${answer.status}`);
+      }
+    } catch {
+      refused(form, "The daemon does not answer: nobody knows whether it was told. Look again when it is there.");
+    }
+    buttons.forEach((button) => { button.disabled = false; });
+  };
+
+  document.addEventListener("submit", async (event) => {
+    const form = event.target;
+    if (!form.matches("form.act")) return;
+    event.preventDefault();
+    const words = form.dataset.confirm;
+    if (!words || await sure(words)) send(form);
+  });
+
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, dialog")) return;
+    const find = document.getElementById("find");
+    if (event.key === "/" && find) { event.preventDefault(); find.focus(); }
   });
 })();

@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 use dalsegno_api as api;
 use dalsegno_api::Cursor;
 use dalsegno_engine::{EventFilter, EventPage};
-use maud::html;
+use maud::{Markup, html};
 
 use super::board::encoded;
 use super::parts::moment;
@@ -15,6 +15,10 @@ use crate::convert;
 use crate::guard::Caller;
 use crate::problem::Problem;
 
+/// Newest events of the journal among which a few kinds are sought.
+pub(super) const WINDOW: u64 = 20_000;
+/// Events of a kind that are read.
+pub(super) const PAGE: usize = 500;
 /// Events that the page shows.
 const EVENTS: u64 = 200;
 
@@ -37,22 +41,45 @@ async fn gather(app: App, caller: Caller) -> Result<Page, Problem> {
             Ok((events, Cursor::event(journal, head).to_string()))
         })
         .await?;
+    let newest_first: Vec<api::Event> = events.into_iter().rev().collect();
     let body = html! {
         h1 { "Events" }
-        p.facts { "The newest " (events.len()) ". All of them: " code { "dalsegno events -f" } "." }
+        p.facts { "The newest " (newest_first.len()) ". All of them: " code { "dalsegno events -f" } "." }
+        (timeline(&newest_first))
+    };
+    Ok(Page { title: "Events".to_owned(), place: Place::Events, caller, head: Some(head), body })
+}
+
+/// Events below each other, as they come.
+pub(super) fn timeline(events: &[api::Event]) -> Markup {
+    html! {
         ol.timeline {
-            @for event in events.iter().rev() {
-                li {
-                    (moment(&event.at)) " " b { (event.kind.replace('_', " ")) }
-                    @if let Some(issue) = &event.issue { " " a href={ "/issues/" (encoded(issue)) } { (issue) } }
-                    @if let Some(run) = &event.run { " " a href={ "/runs/" (encoded(run)) } { (run) } }
-                    @if let Some(words) = words(&event.data) { " " span.reason { (words) } }
-                    @if let Some(action) = &event.action_id { " " code { (action) } }
+            @for event in events {
+                li id={ "event-" (event.seq) } class=(weight(&event.kind)) {
+                    (moment(&event.at))
+                    span.what {
+                        b { (event.kind.replace('_', " ")) }
+                        @if let Some(issue) = &event.issue { " " a href={ "/issues/" (encoded(issue)) } { (issue) } }
+                        @if let Some(run) = &event.run { " " a href={ "/runs/" (encoded(run)) } { (run) } }
+                        @if let Some(words) = words(&event.data) { " " span.reason { (words) } }
+                        @if let Some(action) = &event.action_id { " " code { (action) } }
+                    }
                 }
             }
         }
-    };
-    Ok(Page { title: "Events".to_owned(), place: Place::Events, caller, head: Some(head), body })
+    }
+}
+
+/// What a kind of event asks of whoever looks.
+fn weight(kind: &str) -> &'static str {
+    match kind {
+        "parked" | "question_asked" | "effect_in_doubt" | "action_rejected" | "action_failed" | "workflow_rejected" => {
+            "needs"
+        }
+        "run_started" | "turn_started" | "saga_started" | "daemon_started" => "works",
+        "run_ended" | "saga_ended" | "action_completed" | "released" | "question_answered" => "good",
+        _ => "quiet",
+    }
 }
 
 /// The part of a fact that says most in a line.

@@ -7,10 +7,13 @@
 
 mod act;
 mod board;
+mod chart;
+mod daemon;
 mod issue;
 mod log;
 mod parts;
 mod run;
+mod saga;
 mod usage;
 
 use axum::Router;
@@ -39,6 +42,7 @@ pub(crate) fn routes() -> Router<App> {
         .route("/runs/{id}", get(run::page))
         .route("/events", get(log::page))
         .route("/usage", get(usage::page))
+        .route("/daemon", get(daemon::page))
         .route("/act", post(act::act))
         .route("/assets/{name}", get(asset))
 }
@@ -58,6 +62,7 @@ enum Place {
     Board,
     Events,
     Usage,
+    Daemon,
     Elsewhere,
 }
 
@@ -94,12 +99,15 @@ impl IntoResponse for Page {
                             (link_to("/", "Board", place == Place::Board))
                             (link_to("/events", "Events", place == Place::Events))
                             (link_to("/usage", "Usage", place == Place::Usage))
+                            (link_to("/daemon", "Daemon", place == Place::Daemon))
                         }
                         p.live role="status" aria-live="polite" { "as of now" }
                     }
-                    main #main tabindex="-1" { (body) }
-                    @if !caller.reads() {
-                        footer.hint { "You see the overview. " code { "dalsegno open" } " lets this browser see contents and act." }
+                    main #main tabindex="-1" {
+                        @if !caller.reads() {
+                            p.hint { "You see the overview. " code { "dalsegno open" } " lets this browser see contents and act." }
+                        }
+                        (body)
                     }
                 }
             }

@@ -3,15 +3,18 @@
 use dalsegno_api as api;
 use maud::{Markup, html};
 
+use crate::app::App;
 use crate::guard::Caller;
+use crate::problem::Problem;
+use crate::routes::completion;
 
 /// What a status asks of whoever looks: the colour that goes with it, never alone but beside the word.
 pub(super) fn tone(status: &str) -> &'static str {
     match status {
-        "parked" | "failed" | "waiting_question" | "waiting_approval" => "needs",
+        "parked" | "failed" | "recovering" | "waiting_question" | "waiting_approval" => "needs",
         "running" | "handing_off" => "works",
-        "queued" | "waiting_retry" | "waiting_quota" | "paused" => "waits",
-        "handed_off" | "completed" | "done" => "good",
+        "queued" | "interrupted" | "waiting_retry" | "waiting_quota" | "paused" => "waits",
+        "handed_off" | "completed" | "done" | "ready" => "good",
         _ => "quiet",
     }
 }
@@ -33,6 +36,18 @@ pub(super) fn tokens(usage: &api::Usage) -> Markup {
     }
 }
 
+/// A number in three or four signs, for scales and headings.
+pub(super) fn short(number: u64) -> String {
+    let (unit, word) = match number {
+        0..10_000 => return grouped(number),
+        10_000..1_000_000 => (1_000, "k"),
+        1_000_000..1_000_000_000 => (1_000_000, "M"),
+        _ => (1_000_000_000, "G"),
+    };
+    let tenths = number / (unit / 10);
+    if tenths >= 1_000 { format!("{}{word}", tenths / 10) } else { format!("{}.{}{word}", tenths / 10, tenths % 10) }
+}
+
 /// A number with its thousands apart.
 pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
@@ -46,41 +61,6 @@ pub(super) fn grouped(number: u64) -> String {
     out
 }
 
-/// The steps of a handoff, in their order.
-pub(super) fn handoff(handoff: &api::Handoff) -> Markup {
-    html! {
-        section.handoff {
-            h2 { "Handoff" }
-            p.facts {
-                "commit " code { (handoff.commit.get(..12).unwrap_or(&handoff.commit)) }
-                @if let Some(pull) = &handoff.pull_request { " · " a href=(web(&pull.url)) rel="noreferrer" { "pull request " (pull.number) } }
-                @if let Some(why) = &handoff.turned_back { " · " span.badge.needs { "undone" } " " (why) }
-            }
-            ol.steps {
-                @for step in &handoff.steps {
-                    li class={ "step " (step_tone(&step.state)) } {
-                        span.name { (step.step) }
-                        span.state { (step.state.replace('_', " ")) }
-                        @if step.failures > 0 { span.note { (step.failures) " failed tries" } }
-                        @if let Some(due) = &step.due_at { span.note { "due " (moment(due)) } }
-                        @if let Some(reason) = &step.reason { span.note { (reason) } }
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn step_tone(state: &str) -> &'static str {
-    match state {
-        "done" => "good",
-        "parked" | "awaiting_approval" | "in_doubt" => "needs",
-        "intended" | "undoing" => "works",
-        "waiting" => "waits",
-        _ => "quiet",
-    }
-}
-
 /// Only what leads to the web is a link; anything else of a foreign text goes nowhere.
 pub(super) fn web(url: &str) -> &str {
     if url.starts_with("https://") || url.starts_with("http://") { url } else { "#" }
@@ -88,12 +68,62 @@ pub(super) fn web(url: &str) -> &str {
 
 /// A small form that sends one action.
 pub(super) fn form(kind: &str, issue: &str, words: &str, fields: &Markup, danger: bool) -> Markup {
+    form_to(kind, Some(issue), None, words, fields, danger)
+}
+
+/// The same for an issue or, without one, the daemon; `back` leads to another page than the issue's or the daemon's.
+pub(super) fn form_to(
+    kind: &str,
+    issue: Option<&str>,
+    back: Option<&str>,
+    words: &str,
+    fields: &Markup,
+    danger: bool,
+) -> Markup {
     html! {
-        form.act method="post" action="/act" data-confirm=[danger.then_some(words)] {
+        form.act id={ "act-" (kind) "-" (issue.unwrap_or("daemon")) } method="post" action="/act" data-confirm=[danger.then_some(words)] {
             input type="hidden" name="kind" value=(kind);
-            input type="hidden" name="issue" value=(issue);
+            @if let Some(issue) = issue { input type="hidden" name="issue" value=(issue); }
+            @if let Some(back) = back { input type="hidden" name="back" value=(back); }
             (fields)
             button type="submit" class=[danger.then_some("danger")] { (words) }
+        }
+    }
+}
+
+/// An action that led here: its receipt, and how it ended.
+pub(super) struct Sent {
+    receipt: dalsegno_core::Receipt,
+    completion: Option<api::Completion>,
+}
+
+/// The action of this name, if it is remembered.
+pub(super) async fn sent(app: &App, id: Option<String>) -> Result<Option<Sent>, Problem> {
+    let Some(id) = id else { return Ok(None) };
+    let found = app.ask(app.control.receipt(&id)).await?;
+    Ok(found.map(|receipt| Sent { completion: completion(&receipt), receipt }))
+}
+
+/// What became of the action that led here.
+pub(super) fn told(sent: Option<&Sent>) -> Markup {
+    let Some(Sent { receipt, completion }) = sent else { return html! {} };
+    let tone = match completion {
+        None => "works",
+        Some(completion) if completion.status == "completed" => "good",
+        Some(_) => "needs",
+    };
+    html! {
+        p #receipt class={ "receipt " (tone) } role="status" tabindex="-1" {
+            b { (receipt.action_kind.replace('_', " ")) } " "
+            @match completion {
+                None => { "accepted, and being carried out" },
+                Some(completion) => {
+                    (completion.status) " " (moment(&completion.at))
+                    @if let Some(result) = &completion.result { ": " (result) }
+                    @if let Some(reason) = &completion.reason { ": " (reason) }
+                },
+            }
+            " " code { (receipt.action_id) }
         }
     }
 }
@@ -120,42 +150,54 @@ pub(super) fn actions(issue: &api::Issue, caller: Caller) -> Markup {
         }
         @if can("steer") { (form("steer", id, "Tell the agent", &text("text", "Words for the agent", true), false)) }
         @if can("comment") {
-            details {
-                summary { "Comment, move, follow up" }
+            details #more-actions {
+                summary { "Comment, move, follow up, limit" }
                 (form("comment", id, "Comment", &text("body", "Comment on the issue", true), false))
                 (form("transition_issue", id, "Move", &html! { label { span { "State of the tracker" } input name="state" required; } }, false))
                 (form("create_followup", id, "Make an issue", &html! {
                     label { span { "Title of a new issue" } input name="title" required; }
                     (text("description", "Description", false))
                 }, false))
+                @if can("set_budget") {
+                    (form("set_budget", id, "Set limits", &html! {
+                        div.row {
+                            label { span { "Most tokens" } input name="tokens" type="number" min="0" step="1"; }
+                            label { span { "Most US dollars" } input name="cost_usd" type="number" min="0" step="0.01"; }
+                            label { span { "Most turns" } input name="turns" type="number" min="0" step="1"; }
+                            label { span { "Most runs" } input name="runs" type="number" min="0" step="1"; }
+                        }
+                    }, false))
+                }
             }
         }
     }
 }
 
 /// What waits for a person, to be answered in place.
-pub(super) fn asked(issue: &api::Issue, caller: Caller) -> Markup {
+///
+/// On the board, `back` leads back there.
+pub(super) fn asked(issue: &api::Issue, caller: Caller, back: Option<&str>) -> Markup {
     let may = caller.must_operate().is_ok();
     let can = |kind: &str| may && issue.allowed_actions.iter().any(|allowed| allowed == kind);
     let id = issue.identifier.as_str();
     let why = html! { label { span { "Why" } input name="why"; } };
     html! {
         @if let Some(question) = &issue.question {
-            section.asked aria-label="Question" {
-                h2 { "The agent asks" }
+            div.asked role="group" aria-label={ "Question of " (id) } {
+                p.asks { "The agent asks" }
                 blockquote { (question.text) }
                 p.facts { "asked " (moment(&question.asked_at)) " · expires " (moment(&question.expires_at)) }
                 @if can("answer") {
-                    (form("answer", id, "Answer", &html! { label { span { "Answer" } textarea name="text" rows="2" required {} } }, false))
+                    (form_to("answer", Some(id), back, "Answer", &html! { label { span { "Answer" } textarea name="text" rows="2" required {} } }, false))
                 }
             }
         }
         @if can("approve") {
-            section.asked aria-label="Approval" {
-                @if issue.question.is_none() { h2 { "The handoff waits for an approval" } }
+            div.asked role="group" aria-label={ "Approval for " (id) } {
+                @if issue.question.is_none() { p.asks { "The handoff waits for an approval" } }
                 div.actions {
-                    (form("approve", id, "Approve", &html! {}, false))
-                    (form("deny", id, "Refuse", &why, true))
+                    (form_to("approve", Some(id), back, "Approve", &html! {}, false))
+                    (form_to("deny", Some(id), back, "Refuse", &why, true))
                 }
             }
         }

@@ -6,8 +6,8 @@ use dalsegno_api as api;
 use maud::{Markup, html};
 
 use super::board::encoded;
-use super::parts::{badge, handoff, moment, tokens};
-use super::{Page, Place, Sorry};
+use super::parts::{badge, moment, tokens};
+use super::{Page, Place, Sorry, saga};
 use crate::app::App;
 use crate::convert;
 use crate::guard::Caller;
@@ -15,6 +15,8 @@ use crate::params::{Key, Params};
 use crate::problem::Problem;
 use crate::routes::{runs, state};
 
+/// Characters of an intent or an outcome that a page shows; the API has all of it.
+const SHOWN: usize = 4_000;
 /// Entries of a transcript that a page shows: the newest.
 const ENTRIES: usize = 400;
 /// Entries that are read to find the newest; older ones are read over the API.
@@ -36,6 +38,7 @@ async fn gather(app: App, caller: Caller, key: String) -> Result<Page, Problem> 
     } else {
         (None, Vec::new())
     };
+    let saga = saga::of(&app, run.handoff.as_ref(), caller).await;
     let body = html! {
         article.run {
             p.crumb { a href="/" { "Board" } " / " a href={ "/issues/" (encoded(&run.issue)) } { (run.issue) } " / " (run.id) }
@@ -49,7 +52,7 @@ async fn gather(app: App, caller: Caller, key: String) -> Result<Page, Problem> 
             }
             @if let Some(reason) = &run.reason { p.reason { (reason) } }
             @if let Some(evidence) = &run.evidence { p.facts { "evidence: " (evidence) } }
-            @if let Some(found) = &run.handoff { (handoff(found)) }
+            @if let Some(found) = &run.handoff { (saga::diagram(found, saga.as_ref(), &run.issue, caller)) }
             @if let Some(said) = &said { (transcript(said)) }
             (effects_table(&effects))
         }
@@ -97,8 +100,13 @@ fn effects_table(effects: &[api::Effect]) -> Markup {
                     tbody {
                         @for effect in effects {
                             tr {
-                                td { (effect.key) " " span.reason { (effect.kind.replace('_', " ")) } }
-                                td { (effect.result.as_deref().unwrap_or(&effect.progress)) @if let Some(error) = &effect.error { " " code { (error.code) } } }
+                                td {
+                                    (effect.key) " " span.reason { (effect.kind.replace('_', " ")) }
+                                    @for (words, value) in [("intended", &effect.command), ("came to", &effect.output)] {
+                                        @if let Some(value) = value { details { summary { (words) } pre.text { (shown(value)) } } }
+                                    }
+                                }
+                                td { (effect.result.as_deref().unwrap_or(&effect.progress)) @if let Some(error) = &effect.error { " " code { (error.code) } " " span.reason { (error.message) } } }
                                 td.number { (effect.attempts) }
                                 td.number { (effect.doubts) }
                                 td { (moment(&effect.began_at)) }
@@ -109,4 +117,10 @@ fn effects_table(effects: &[api::Effect]) -> Markup {
             }
         }
     }
+}
+
+/// A value for people, at most so long.
+fn shown(value: &serde_json::Value) -> String {
+    let text = serde_json::to_string_pretty(value).unwrap_or_default();
+    text.chars().take(SHOWN).collect()
 }

@@ -7,7 +7,7 @@ pub(crate) mod issues;
 mod login;
 mod readiness;
 pub(crate) mod runs;
-mod sagas;
+pub(crate) mod sagas;
 pub(crate) mod state;
 mod stream;
 mod tokens;

@@ -1,0 +1,122 @@
+//! `/daemon`: how ready it is, what its last start found and did, what it may use, and what can be asked of it.
+
+use axum::extract::{Extension, State};
+use axum::response::{IntoResponse, Response};
+use dalsegno_api as api;
+use dalsegno_engine::EventFilter;
+use maud::{Markup, html};
+
+use super::board::trouble;
+use super::log;
+use super::parts::{Sent, badge, form_to, moment, sent, told};
+use super::{Page, Place, Sorry};
+use crate::app::App;
+use crate::convert;
+use crate::guard::Caller;
+use crate::params::Params;
+use crate::problem::Problem;
+use crate::routes::{state, usage};
+
+/// Newest events of a kind that are shown.
+const KEPT: usize = 40;
+/// Kinds that tell of starts, of recovery and of the policy.
+const KINDS: [&str; 8] = [
+    "daemon_started",
+    "recovery_step",
+    "readiness",
+    "workflow_loaded",
+    "workflow_rejected",
+    "drained",
+    "lease",
+    "daemon_stopped",
+];
+
+pub(super) async fn page(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    mut params: Params,
+) -> Response {
+    let receipt = params.word("receipt").ok().flatten();
+    match gather(app, caller, receipt).await {
+        Ok(page) => page.into_response(),
+        Err(problem) => Sorry(problem, caller).into_response(),
+    }
+}
+
+async fn gather(app: App, caller: Caller, receipt: Option<String>) -> Result<Page, Problem> {
+    let state = state::state(State(app.clone()), Extension(caller), Params::none()).await?.0;
+    let budget = usage::budget(State(app.clone()), Params::none()).await?.0;
+    let receipt = sent(&app, receipt).await?;
+    let steps = app
+        .read(move |reads| {
+            let journal = reads.journal_id();
+            let (_, head) = reads.bounds()?;
+            let mut rows = Vec::new();
+            for kind in KINDS {
+                let filter = EventFilter { kind: Some(kind.to_owned()), ..EventFilter::default() };
+                let found = reads.events(head.saturating_sub(log::WINDOW), log::PAGE, &filter)?.events;
+                let older = found.len().saturating_sub(KEPT);
+                rows.extend(found.into_iter().skip(older));
+            }
+            rows.sort_by_key(|row| std::cmp::Reverse(row.seq));
+            rows.truncate(KEPT);
+            Ok(rows.into_iter().map(|row| convert::event(row, journal, caller)).collect::<Vec<_>>())
+        })
+        .await?;
+    let body = render(&state, &budget, &steps, receipt.as_ref(), caller);
+    Ok(Page { title: "Daemon".to_owned(), place: Place::Daemon, caller, head: Some(state.head), body })
+}
+
+fn render(
+    state: &api::State,
+    budget: &api::BudgetReport,
+    steps: &[api::Event],
+    receipt: Option<&Sent>,
+    caller: Caller,
+) -> Markup {
+    html! {
+        h1 { "Daemon" }
+        (told(receipt))
+        (trouble(state))
+        dl.pairs {
+            dt { "Readiness" } dd { (badge(if state.ready { "ready" } else { "recovering" })) }
+            dt { "Epoch" } dd { (state.epoch) }
+            @if let Some(policy) = &state.policy { dt { "Policy" } dd { code { (policy.get(..12).unwrap_or(policy)) } } }
+            @if let Some(limits) = &state.rate_limits {
+                @for window in &limits.windows {
+                    dt { "Quota " (window.name) }
+                    dd {
+                        meter min="0" max="100" value=(window.used_percent) aria-label={ "Used of " (window.name) } {}
+                        " " (format!("{:.0}", window.used_percent)) " % used"
+                        @if let Some(resets) = &window.resets_at { ", begins anew " (moment(resets)) }
+                    }
+                }
+            }
+        }
+        @if caller.must_operate().is_ok() {
+            section {
+                h2 { "What it should do" }
+                div.actions {
+                    (form_to("refresh", None, None, "Read the tracker now", &html! {}, false))
+                    (form_to("drain", None, None, "Take no new work", &html! {}, true))
+                    (form_to("undrain", None, None, "Take work again", &html! {}, false))
+                    (form_to("reload", None, None, "Take the held WORKFLOW.md", &html! {}, true))
+                }
+                details {
+                    summary { "Limits of this UTC day" }
+                    @if let Some(day) = &budget.day {
+                        p.facts { (day.tokens) " tokens used" @if let Some(most) = day.tokens_limit { " of " (most) } " · $" (format!("{:.2}", day.cost_usd)) @if let Some(most) = day.cost_usd_limit { " of $" (format!("{most:.2}")) } }
+                    }
+                    (form_to("set_budget", None, None, "Set the limits of the day", &html! {
+                        label { span { "Most tokens" } input name="tokens" type="number" min="0" step="1"; }
+                        label { span { "Most US dollars" } input name="cost_usd" type="number" min="0" step="0.01"; }
+                    }, false))
+                }
+            }
+        }
+        section {
+            h2 { "Starts and recovery" }
+            @if steps.is_empty() { p.none { "nothing yet" } } @else { (log::timeline(steps)) }
+        }
+    }
+}
