@@ -15,7 +15,7 @@ use crate::saga::Saga;
 use crate::sse::EventStream;
 use crate::types::{
     BudgetReport, EffectPage, EventPage, Explanation, Health, IssueDetail, IssueList, LoginLink, Refreshed, Run,
-    RunList, State, TranscriptPage, UsageReport,
+    RunDiff, RunList, State, TranscriptPage, UsageReport,
 };
 
 /// A call that did not give what was asked for.
@@ -230,6 +230,11 @@ impl Client {
     pub fn effects(&self, run: &str, after: Option<&str>) -> Result<EffectPage, ClientError> {
         let path = format!("/api/v1/runs/{}/effects", escaped(run));
         self.get(target(&path, [("after", after), ("limit", None)]))
+    }
+
+    /// `GET /api/v1/runs/{id}/diff`
+    pub fn diff(&self, run: &str) -> Result<RunDiff, ClientError> {
+        self.get(format!("/api/v1/runs/{}/diff", escaped(run)))
     }
 
     /// `GET /api/v1/events`

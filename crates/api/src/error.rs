@@ -52,6 +52,12 @@ pub mod code {
     pub const ORIGIN_REFUSED: &str = "origin_refused";
     /// As many event streams are open as are allowed.
     pub const TOO_MANY_STREAMS: &str = "too_many_streams";
+    /// The change of a run is being looked at, or others are before it.
+    pub const DIFF_BUSY: &str = "diff_busy";
+    /// There is no workspace to look at.
+    pub const WORKSPACE_MISSING: &str = "workspace_missing";
+    /// A later run works in the workspace.
+    pub const WORKSPACE_MOVED_ON: &str = "workspace_moved_on";
     /// The store cannot be read now.
     pub const STORE_UNREADABLE: &str = "store_unreadable";
     /// The engine did not answer in time, or is shutting down.

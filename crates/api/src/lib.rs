@@ -30,8 +30,8 @@ pub use saga::{Approval, Saga, SagaStep};
 pub use sse::{EventStream, Frame, FrameReader};
 pub use types::{
     ActionCapability, Attempts, BudgetLine, BudgetReport, Capabilities, Counts, Effect, EffectError, EffectPage, Event,
-    EventPage, Explanation, Handoff, HandoffStep, Health, Issue, IssueDetail, IssueList, IssueRunning, LogFile,
-    LoginLink, Logs, Problem, PullRequest, Question, RateLimits, RateWindow, Ready, RecentEvent, Refreshed, Retry,
-    Rule, Run, RunList, RunningIssue, State, TokenInfo, TokenList, Tokens, Totals, TranscriptEntry, TranscriptPage,
-    Usage, UsageReport, UsageSum, WaitingIssue, Workspace,
+    EventPage, Explanation, FileDiff, Handoff, HandoffStep, Health, Issue, IssueDetail, IssueList, IssueRunning,
+    LogFile, LoginLink, Logs, Problem, PullRequest, Question, RateLimits, RateWindow, Ready, RecentEvent, Refreshed,
+    Retry, Rule, Run, RunDiff, RunList, RunningIssue, State, TokenInfo, TokenList, Tokens, Totals, TranscriptEntry,
+    TranscriptPage, Usage, UsageReport, UsageSum, WaitingIssue, Workspace,
 };

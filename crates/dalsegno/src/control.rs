@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use dalsegno_api::code;
 use dalsegno_core::{
-    ActionRequest, Batch, BudgetLine, Committed, Effect, EffectId, Event, Explanation, Failure, Receipt,
+    ActionRequest, Batch, BudgetLine, Committed, Effect, EffectId, Event, Explanation, Failure, PolicyHash, Receipt,
 };
 use dalsegno_durable::Entry;
-use dalsegno_engine::{AppendError, DriverHandle, Journal, RateLimits};
+use dalsegno_engine::{AppendError, Change, ChangeWanted, Changes, DriverHandle, Journal, RateLimits};
 use dalsegno_gateway::{Control, LiveRun, RefreshAnswer};
 use futures::future::BoxFuture;
 use tokio::sync::watch;
@@ -115,13 +115,19 @@ impl Journal for WatchedJournal {
 pub(crate) struct DriverControl {
     handle: DriverHandle,
     readiness: Arc<Readiness>,
+    changes: Arc<dyn Changes>,
     /// The daemon is asked to end, and takes no new work.
     stop: CancellationToken,
 }
 
 impl DriverControl {
-    pub(crate) fn new(handle: DriverHandle, readiness: Arc<Readiness>, stop: CancellationToken) -> Self {
-        Self { handle, readiness, stop }
+    pub(crate) fn new(
+        handle: DriverHandle,
+        readiness: Arc<Readiness>,
+        changes: Arc<dyn Changes>,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { handle, readiness, changes, stop }
     }
 }
 
@@ -154,6 +160,15 @@ impl Control for DriverControl {
     fn budgets(&self) -> BoxFuture<'static, Result<Vec<BudgetLine>, Failure>> {
         let handle = self.handle.clone();
         Box::pin(async move { handle.budgets().await.ok_or_else(ending) })
+    }
+
+    fn change(&self, policy: &PolicyHash, wanted: ChangeWanted) -> BoxFuture<'static, Result<Change, Failure>> {
+        let (handle, changes, hash) = (self.handle.clone(), Arc::clone(&self.changes), policy.clone());
+        Box::pin(async move {
+            let none = || Failure::retryable(code::ENGINE_UNAVAILABLE, "no policy is loaded yet").hint("try again");
+            let policy = handle.policy(&hash).await.ok_or_else(ending)?.ok_or_else(none)?;
+            changes.change(&policy, &wanted).await
+        })
     }
 
     fn head(&self) -> watch::Receiver<u64> {

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dalsegno_api::{Client, ClientError, Method, Reply, Request, Transport, code};
-use dalsegno_core::{ActionRequest, BudgetLine, Explanation, Failure, Machine, Receipt, Rule};
-use dalsegno_engine::{Clock, RateLimits, Reads};
+use dalsegno_core::{ActionRequest, BudgetLine, Explanation, Failure, Machine, PolicyHash, Receipt, Rule};
+use dalsegno_engine::{Change, ChangeWanted, Clock, RateLimits, Reads};
 use dalsegno_gateway::{Access, App, Control, Inside, LiveRun, RefreshAnswer};
 use dalsegno_store::{Store, StoreError};
 use futures::future::BoxFuture;
@@ -121,6 +121,10 @@ impl Control for Asleep {
         let now = Clock::now(&SystemClock);
         let lines = Self::machine(&self.store).map(|machine| machine.budgets(now));
         Box::pin(async { lines })
+    }
+
+    fn change(&self, _: &PolicyHash, _: ChangeWanted) -> BoxFuture<'static, Result<Change, Failure>> {
+        Box::pin(async { Err(Self::failure()) })
     }
 
     fn head(&self) -> watch::Receiver<u64> {

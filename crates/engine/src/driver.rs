@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use dalsegno_core::{
     ActionRequest, Answer, Batch, BudgetLine, Committed, CorruptJournal, Effect, EffectId, EffectRequest, Explanation,
-    Failure, Input, Machine, Outcome, Output, Policy, Query, QueryId, Receipt, Timestamp,
+    Failure, Input, Machine, Outcome, Output, Policy, PolicyHash, Query, QueryId, Receipt, Timestamp,
 };
 use dalsegno_durable::EffectHost as _;
 use dalsegno_durable::attempt::panic_text;
@@ -96,6 +96,7 @@ enum Request {
     Act { request: Box<ActionRequest>, answer: oneshot::Sender<Receipt> },
     Receipt { action: String, answer: oneshot::Sender<Option<Receipt>> },
     Budgets { answer: oneshot::Sender<Vec<BudgetLine>> },
+    Policy { hash: PolicyHash, answer: oneshot::Sender<Option<Arc<Policy>>> },
 }
 
 /// Reaches the loop from other tasks.
@@ -141,6 +142,14 @@ impl DriverHandle {
     pub async fn budgets(&self) -> Option<Vec<BudgetLine>> {
         let (answer, answered) = oneshot::channel();
         self.requests.send(Request::Budgets { answer }).await.ok()?;
+        answered.await.ok()
+    }
+
+    /// The policy of this hash while a run keeps it, else the one in force; `None` inside: none was loaded. `None` outside: the
+    /// loop has ended.
+    pub async fn policy(&self, hash: &PolicyHash) -> Option<Option<Arc<Policy>>> {
+        let (answer, answered) = oneshot::channel();
+        self.requests.send(Request::Policy { hash: hash.clone(), answer }).await.ok()?;
         answered.await.ok()
     }
 
@@ -493,6 +502,10 @@ impl Driver {
             Request::Budgets { answer } => {
                 let now = self.clocks.now();
                 let _ = answer.send(decide(|| self.machine.budgets(now))?);
+            }
+            Request::Policy { hash, answer } => {
+                let state = self.machine.state();
+                let _ = answer.send(state.policies.get(&hash).cloned().or_else(|| state.policy()));
             }
             Request::Refresh { answer } => {
                 let _ = answer.send(std::mem::replace(&mut self.refreshing, true));

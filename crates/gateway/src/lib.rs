@@ -17,6 +17,7 @@ mod costs;
 mod guard;
 mod inside;
 mod listen;
+mod looks;
 mod metrics;
 mod pages;
 mod params;

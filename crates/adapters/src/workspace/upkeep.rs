@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn what_people_wrote_into_old_commits_is_no_damage() {
-        let said = |code, err: &str| Said { code: Some(code), out: Vec::new(), err: err.to_owned() };
+        let said = |code, err: &str| Said { code: Some(code), out: Vec::new(), err: err.to_owned(), cut: false };
         assert!(!tells_damage(&said(1, "error in commit 0a: missingSpaceBeforeEmail: invalid author line")));
         assert!(!tells_damage(&said(0, "")));
         assert!(tells_damage(&said(2, "")) && tells_damage(&said(4, "")));

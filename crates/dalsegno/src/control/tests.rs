@@ -29,7 +29,7 @@ impl Life {
         let journal = Arc::new(WatchedJournal::new(stage.journal.clone(), Arc::clone(&readiness)));
         let (driver, handle) = Driver::new(stage.journal.load(), journal, stage.world(), options).unwrap();
         let (stop, stop_now) = (CancellationToken::new(), CancellationToken::new());
-        let control = DriverControl::new(handle, readiness, stop.clone());
+        let control = DriverControl::new(handle, readiness, stage.workspaces.clone(), stop.clone());
         Self { control, stop, stop_now, running: None, driver: Some(driver) }
     }
 
@@ -99,6 +99,10 @@ async fn after_a_failed_append_a_daemon_is_not_ready_and_its_questions_are_refus
     assert!(life.control.ready());
     assert_eq!(life.control.explain("A").await.unwrap().unwrap().status, IssueStatus::HandedOff);
     assert_eq!(life.control.explain("nobody").await, Ok(None), "unknown is no failure while the loop lives");
+    let wanted = dalsegno_engine::ChangeWanted { run: "run-1".into(), workspace: None, base: None, commit: None };
+    let forgotten = PolicyHash::from("forgotten");
+    let change = life.control.change(&forgotten, wanted.clone()).await;
+    assert!(change.is_ok_and(|change| change.head.is_some()), "under the policy in force, when its own is gone");
     stage.journal.fail_next(AppendError::Storage("disk_full".to_owned()));
     stage.tracker().put(issue("B"));
     life.control.refresh().await.unwrap();
@@ -109,6 +113,7 @@ async fn after_a_failed_append_a_daemon_is_not_ready_and_its_questions_are_refus
         assert_eq!(life.control.explain(key).await.unwrap_err().code, code::ENGINE_UNAVAILABLE, "{key}");
     }
     assert_eq!(life.control.budgets().await.unwrap_err().code, code::ENGINE_UNAVAILABLE);
+    assert_eq!(life.control.change(&forgotten, wanted).await.unwrap_err().code, code::ENGINE_UNAVAILABLE);
 }
 
 #[tokio::test(start_paused = true)]

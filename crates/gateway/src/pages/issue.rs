@@ -6,11 +6,13 @@ use dalsegno_api as api;
 use maud::{Markup, html};
 
 use super::board::encoded;
+use super::change;
 use super::parts::{actions, asked, badge, handoff, moment, tokens, web};
 use super::run::transcript_of;
 use super::{Page, Place, Sorry};
 use crate::app::App;
 use crate::guard::Caller;
+use crate::looks::Looked;
 use crate::params::{Key, Params};
 use crate::problem::Problem;
 use crate::routes::{issues, state};
@@ -23,6 +25,7 @@ struct Parts {
     runs: Vec<api::Run>,
     rules: Option<api::Explanation>,
     transcript: Option<api::TranscriptPage>,
+    changed: Option<Looked>,
     receipt: Option<(String, Option<api::Completion>)>,
     head: String,
 }
@@ -52,15 +55,19 @@ async fn gather(app: App, caller: Caller, key: String, receipt: Option<String>) 
         Some(run) if caller.reads() => transcript_of(&app, &run.id).await?,
         Some(_) | None => None,
     };
+    let changed = match runs.first() {
+        Some(run) => change::of_run(&app, caller, &run.id).await?,
+        None => None,
+    };
     let receipt = match receipt {
         Some(id) => app.ask(app.control.receipt(&id)).await?.map(|receipt| (id, crate::routes::completion(&receipt))),
         None => None,
     };
-    Ok(Parts { issue, runs, rules, transcript, receipt, head })
+    Ok(Parts { issue, runs, rules, transcript, changed, receipt, head })
 }
 
 fn render(parts: &Parts, caller: Caller) -> Page {
-    let Parts { issue: detail, runs, rules, transcript, receipt, head } = parts;
+    let Parts { issue: detail, runs, rules, transcript, changed, receipt, head } = parts;
     let issue = &detail.issue;
     let body = html! {
         article.issue {
@@ -88,6 +95,7 @@ fn render(parts: &Parts, caller: Caller) -> Page {
                 }
             }
             @if let Some(found) = runs.iter().find_map(|run| run.handoff.as_ref()) { (handoff(found)) }
+            (change::change(changed.as_ref()))
             @if let Some(page) = transcript { (super::run::transcript(page)) }
             (runs_table(runs))
             section {

@@ -7,6 +7,7 @@
 
 mod act;
 mod board;
+mod change;
 mod issue;
 mod log;
 mod parts;

@@ -6,6 +6,7 @@ use dalsegno_api as api;
 use maud::{Markup, html};
 
 use super::board::encoded;
+use super::change;
 use super::parts::{badge, handoff, moment, tokens};
 use super::{Page, Place, Sorry};
 use crate::app::App;
@@ -36,6 +37,7 @@ async fn gather(app: App, caller: Caller, key: String) -> Result<Page, Problem> 
     } else {
         (None, Vec::new())
     };
+    let changed = change::of_run(&app, caller, &key).await?;
     let body = html! {
         article.run {
             p.crumb { a href="/" { "Board" } " / " a href={ "/issues/" (encoded(&run.issue)) } { (run.issue) } " / " (run.id) }
@@ -50,6 +52,7 @@ async fn gather(app: App, caller: Caller, key: String) -> Result<Page, Problem> 
             @if let Some(reason) = &run.reason { p.reason { (reason) } }
             @if let Some(evidence) = &run.evidence { p.facts { "evidence: " (evidence) } }
             @if let Some(found) = &run.handoff { (handoff(found)) }
+            (change::change(changed.as_ref()))
             @if let Some(said) = &said { (transcript(said)) }
             (effects_table(&effects))
         }

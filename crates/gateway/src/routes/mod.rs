@@ -1,6 +1,7 @@
 //! The routes. One file per noun.
 
 pub(crate) mod actions;
+pub(crate) mod changes;
 mod daemon;
 mod events;
 pub(crate) mod issues;
@@ -51,6 +52,7 @@ pub fn router(app: App) -> Router {
         .route("/api/v1/runs/{id}", get(runs::one))
         .route("/api/v1/runs/{id}/transcript", get(runs::transcript))
         .route("/api/v1/runs/{id}/effects", get(runs::effects))
+        .route("/api/v1/runs/{id}/diff", get(changes::diff))
         .route("/api/v1/sagas/{id}", get(sagas::one))
         .route("/api/v1/events", get(events::page))
         .route("/api/v1/events/stream", get(stream::stream))

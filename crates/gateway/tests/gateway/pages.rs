@@ -8,9 +8,9 @@ use tower::ServiceExt as _;
 
 use crate::world::{TOKEN, World, request};
 
-struct Shown {
-    status: StatusCode,
-    text: String,
+pub(crate) struct Shown {
+    pub(crate) status: StatusCode,
+    pub(crate) text: String,
     policy: String,
 }
 
@@ -21,7 +21,7 @@ async fn shown(router: &axum::Router, request: Request<Body>) -> Shown {
     Shown { status, text: String::from_utf8(body.to_vec()).unwrap(), policy: policy.unwrap_or_default() }
 }
 
-async fn page(router: &axum::Router, target: &str, token: bool) -> Shown {
+pub(crate) async fn page(router: &axum::Router, target: &str, token: bool) -> Shown {
     let mut request = request("GET", target);
     if token {
         request = request.header("authorization", format!("Bearer {TOKEN}"));

@@ -1,7 +1,7 @@
 //! A small project behind a gateway.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -11,7 +11,7 @@ use dalsegno_core::{
     Phase, PolicyHash, Receipt, Rule, RunId, RunOutcome, RunView, SagaStep, SessionId, StepState, Timestamp, Usage,
     View, Workspace,
 };
-use dalsegno_engine::{Clock, Reads, TranscriptEntry, TranscriptKind};
+use dalsegno_engine::{Change, ChangeWanted, Clock, FileChange, FileStatus, Reads, TranscriptEntry, TranscriptKind};
 use dalsegno_gateway::{Access, App, Control, Gate, Limits, LiveRun, RefreshAnswer, router};
 use dalsegno_testkit::doubles::MemoryReads;
 use futures::future::BoxFuture;
@@ -28,6 +28,10 @@ pub(crate) struct World {
     pub(crate) head: watch::Sender<u64>,
     pub(crate) waiting_refresh: AtomicBool,
     pub(crate) engine_gone: AtomicBool,
+    /// What a look at a change comes to.
+    pub(crate) change: Mutex<Result<Change, Failure>>,
+    /// What was looked at.
+    pub(crate) wanted: Mutex<Vec<ChangeWanted>>,
 }
 
 impl World {
@@ -37,6 +41,8 @@ impl World {
             head: watch::channel(0).0,
             waiting_refresh: AtomicBool::new(false),
             engine_gone: AtomicBool::new(false),
+            change: Mutex::new(Ok(change())),
+            wanted: Mutex::default(),
         })
     }
 
@@ -176,6 +182,13 @@ impl Control for Driven {
         Box::pin(async { lines })
     }
 
+    fn change(&self, policy: &PolicyHash, wanted: ChangeWanted) -> BoxFuture<'static, Result<Change, Failure>> {
+        assert_eq!(policy.0, "hash-1");
+        let change = self.0.change.lock().unwrap().clone();
+        self.0.wanted.lock().unwrap().push(wanted);
+        Box::pin(async { change })
+    }
+
     fn head(&self) -> watch::Receiver<u64> {
         self.0.head.subscribe()
     }
@@ -221,6 +234,36 @@ fn receipt_of(request: &ActionRequest) -> Receipt {
         failure: None,
         note: None,
         replayed: request.idempotency_key.as_deref() == Some("again"),
+    }
+}
+
+/// Two files: one with a patch, and one that is too large.
+fn change() -> Change {
+    let file = |path: &str| FileChange {
+        path: path.to_owned(),
+        old_path: None,
+        status: FileStatus::Added,
+        additions: None,
+        deletions: None,
+        binary: false,
+        truncated: true,
+        patch: None,
+    };
+    let patch = "diff --git a/s b/s\n--- /dev/null\n+++ b/s\n@@ -0,0 +1 @@\n+secret <b>line</b>\n";
+    let with_patch = FileChange {
+        additions: Some(1),
+        deletions: Some(0),
+        truncated: false,
+        patch: Some(patch.to_owned()),
+        ..file("s")
+    };
+    Change {
+        base: Some(CommitId::from("ba5e")),
+        head: Some(CommitId::from("c0ffee")),
+        from_workspace: true,
+        files: vec![with_patch, file("huge")],
+        total: 2,
+        truncated: true,
     }
 }
 
