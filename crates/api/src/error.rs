@@ -1,6 +1,7 @@
 //! The error envelope and its codes.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Stable error codes. Each says what happened; the message says why, the hint what to do.
 pub mod code {
@@ -75,14 +76,14 @@ pub mod code {
 }
 
 /// The body of every answer that is an error.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorBody {
     /// What went wrong.
     pub error: ErrorDetail,
 }
 
 /// What went wrong, why, and what to do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorDetail {
     /// Stable, `snake_case`; one of [`code`].
     pub code: String,

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// `GET /healthz`: the process is up.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Health {
     /// Always `ok`.
     pub status: String,
@@ -16,14 +17,14 @@ pub struct Health {
 }
 
 /// `GET /readyz`: 200 when the daemon has recovered and takes work, else 503.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Ready {
     /// `ready` or `recovering`.
     pub status: String,
 }
 
 /// `GET /api/v1/capabilities`: what this daemon can do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Capabilities {
     /// Version of the daemon.
     pub version: String,
@@ -42,7 +43,7 @@ pub struct Capabilities {
 }
 
 /// A kind of action.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ActionCapability {
     /// The word for `action_kind`.
     pub kind: String,
@@ -51,7 +52,7 @@ pub struct ActionCapability {
 }
 
 /// `POST /api/v1/login-links`: lets a browser in, once.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LoginLink {
     /// Path and query, on the daemon's address.
     pub path: String,
@@ -60,14 +61,14 @@ pub struct LoginLink {
 }
 
 /// `GET /api/v1/tokens`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TokenList {
     /// In the order in which they were made.
     pub tokens: Vec<TokenInfo>,
 }
 
 /// What may be told of a token.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TokenInfo {
     /// What its maker called it.
     pub name: String,
@@ -78,7 +79,7 @@ pub struct TokenInfo {
 }
 
 /// Tokens and cost.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Usage {
     /// Tokens read by the model.
     pub input_tokens: u64,
@@ -91,7 +92,7 @@ pub struct Usage {
 }
 
 /// Tokens, in the shape of the Symphony specification (§13.7.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Tokens {
     /// Tokens read by the model.
     pub input_tokens: u64,
@@ -102,7 +103,7 @@ pub struct Tokens {
 }
 
 /// Tokens and time of all runs (§13.7.2 `codex_totals`).
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Totals {
     /// Tokens read by the model.
     pub input_tokens: u64,
@@ -115,7 +116,7 @@ pub struct Totals {
 }
 
 /// A directory that one issue owns.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Workspace {
     /// Absolute path.
     pub path: String,
@@ -124,7 +125,7 @@ pub struct Workspace {
 }
 
 /// One issue in a list.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Issue {
     /// What people call it.
     pub identifier: String,
@@ -168,7 +169,7 @@ pub struct Issue {
 }
 
 /// What an agent asks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Question {
     /// Its words.
     pub text: String,
@@ -181,7 +182,7 @@ pub struct Question {
 }
 
 /// A pull request (merge request) on the forge.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PullRequest {
     /// What people call it.
     pub number: u64,
@@ -190,7 +191,7 @@ pub struct PullRequest {
 }
 
 /// `GET /api/v1/issues`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct IssueList {
     /// By identifier.
     pub issues: Vec<Issue>,
@@ -199,7 +200,7 @@ pub struct IssueList {
 }
 
 /// `GET /api/v1/{identifier}` and `GET /api/v1/issues/{id}`: the issue, and the Symphony shape (§13.7.2).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct IssueDetail {
     /// The fields of the list.
     #[serde(flatten)]
@@ -237,7 +238,7 @@ pub struct IssueDetail {
 }
 
 /// Counts of runs (§13.7.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Attempts {
     /// Retries before the current one.
     pub restart_count: u32,
@@ -246,7 +247,7 @@ pub struct Attempts {
 }
 
 /// The live run of an issue (§13.7.2).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct IssueRunning {
     /// Name of the run.
     pub run: String,
@@ -271,7 +272,7 @@ pub struct IssueRunning {
 }
 
 /// A wait before the next run (§13.7.2).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Retry {
     /// Which retry it will be.
     pub attempt: u32,
@@ -282,14 +283,14 @@ pub struct Retry {
 }
 
 /// Where to read what the agent did (§13.7.2).
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Logs {
     /// One entry per run that has a transcript, newest first.
     pub codex_session_logs: Vec<LogFile>,
 }
 
 /// A transcript.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LogFile {
     /// Name of the run.
     pub label: String,
@@ -300,7 +301,7 @@ pub struct LogFile {
 }
 
 /// An event in short (§13.7.2).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RecentEvent {
     /// When.
     pub at: String,
@@ -311,7 +312,7 @@ pub struct RecentEvent {
 }
 
 /// Something that is wrong with the project or its surroundings.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// Stable code.
     pub code: String,
@@ -322,7 +323,7 @@ pub struct Problem {
 }
 
 /// What an agent's provider last said of its quotas.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RateLimits {
     /// When it came.
     pub at: String,
@@ -331,7 +332,7 @@ pub struct RateLimits {
 }
 
 /// How much of a quota is used in its window of time.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RateWindow {
     /// Which quota, as the agent names it.
     pub name: String,
@@ -344,7 +345,7 @@ pub struct RateWindow {
 }
 
 /// `GET /api/v1/state`: the Symphony shape (§13.7.2) and ours.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct State {
     /// When this was put together.
     pub generated_at: String,
@@ -383,7 +384,7 @@ pub struct State {
 }
 
 /// How many issues are where.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Counts {
     /// Length of `running`.
     pub running: u64,
@@ -404,7 +405,7 @@ pub struct Counts {
 }
 
 /// An issue that a run works on (§13.7.2).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RunningIssue {
     /// The tracker's stable identity.
     pub issue_id: String,
@@ -424,7 +425,7 @@ pub struct RunningIssue {
 }
 
 /// An issue that waits for something (§13.7.2).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct WaitingIssue {
     /// The tracker's stable identity.
     pub issue_id: String,
@@ -447,7 +448,7 @@ pub struct WaitingIssue {
 }
 
 /// One run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Run {
     /// Its name.
     pub id: String,
@@ -484,7 +485,7 @@ pub struct Run {
 }
 
 /// The handoff of a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Handoff {
     /// What is handed over.
     pub commit: String,
@@ -500,7 +501,7 @@ pub struct Handoff {
 }
 
 /// One step of a handoff.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HandoffStep {
     /// `look`, `push`, `open`, `ready`, `comment`, `move`.
     pub step: String,
@@ -516,14 +517,14 @@ pub struct HandoffStep {
 }
 
 /// `GET /api/v1/runs` and `GET /api/v1/issues/{id}/runs`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RunList {
     /// Newest first.
     pub runs: Vec<Run>,
 }
 
 /// `GET /api/v1/issues/{id}/explain`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Explanation {
     /// Whose.
     pub identifier: String,
@@ -534,7 +535,7 @@ pub struct Explanation {
 }
 
 /// One rule of dispatch.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Rule {
     /// Stable name.
     pub rule: String,
@@ -547,7 +548,7 @@ pub struct Rule {
 }
 
 /// One event of the journal.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Event {
     /// The position after it.
     pub cursor: String,
@@ -575,7 +576,7 @@ pub struct Event {
 }
 
 /// `GET /api/v1/events`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EventPage {
     /// Oldest first.
     pub events: Vec<Event>,
@@ -586,7 +587,7 @@ pub struct EventPage {
 }
 
 /// `GET /api/v1/runs/{id}/transcript`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TranscriptPage {
     /// Name of the run.
     pub run: String,
@@ -599,7 +600,7 @@ pub struct TranscriptPage {
 }
 
 /// One line of a transcript.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TranscriptEntry {
     /// When it was received.
     pub at: String,
@@ -612,7 +613,7 @@ pub struct TranscriptEntry {
 }
 
 /// `GET /api/v1/runs/{id}/effects`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EffectPage {
     /// Name of the run.
     pub run: String,
@@ -623,7 +624,7 @@ pub struct EffectPage {
 }
 
 /// `GET /api/v1/runs/{id}/diff`: what a run changed.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct RunDiff {
     /// Name of the run.
     pub run: String,
@@ -649,7 +650,7 @@ pub struct RunDiff {
 }
 
 /// What became of one file.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct FileDiff {
     /// Where it is, or was; bytes that are no UTF-8 are U+FFFD, here and in `patch`.
     pub path: String,
@@ -670,7 +671,7 @@ pub struct FileDiff {
 }
 
 /// One interaction with the outside world: what was intended, and what came of it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Effect {
     /// Identity within its run.
     pub key: String,
@@ -703,7 +704,7 @@ pub struct Effect {
 }
 
 /// Why an effect failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EffectError {
     /// Stable code.
     pub code: String,
@@ -712,7 +713,7 @@ pub struct EffectError {
 }
 
 /// `POST /api/v1/refresh`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Refreshed {
     /// Always true.
     pub queued: bool,
@@ -725,7 +726,7 @@ pub struct Refreshed {
 }
 
 /// `GET /api/v1/usage`: the ledger's sums, newest first.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 pub struct UsageReport {
     /// By issue; `key` is the identifier.
     pub issues: Vec<UsageSum>,
@@ -738,7 +739,7 @@ pub struct UsageReport {
 }
 
 /// A sum of the ledger.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct UsageSum {
     /// Of what.
     pub key: Option<String>,
@@ -754,7 +755,7 @@ pub struct UsageSum {
 }
 
 /// `GET /api/v1/budget`: use and limits.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 pub struct BudgetReport {
     /// Of all issues on this UTC day; absent before a policy was loaded.
     pub day: Option<BudgetLine>,
@@ -763,7 +764,7 @@ pub struct BudgetReport {
 }
 
 /// Use and limits of an issue, or of the day; a limit that is null does not exist.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct BudgetLine {
     /// Identifier of the issue.
     pub issue: Option<String>,

@@ -19,6 +19,7 @@ mod inside;
 mod listen;
 mod looks;
 mod metrics;
+mod openapi;
 mod pages;
 mod params;
 mod problem;

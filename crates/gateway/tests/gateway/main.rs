@@ -4,6 +4,7 @@
 mod access;
 mod changes;
 mod cursors;
+mod document;
 mod pages;
 mod routes;
 mod streams;
