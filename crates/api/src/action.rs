@@ -59,6 +59,10 @@ pub struct Receipt {
     pub code: Option<String>,
     /// Why, in words.
     pub reason: Option<String>,
+    /// Who acted, as far as they are known: the name of their token, or on the daemon's machine the name that they gave (`local`
+    /// without one).
+    #[serde(default)]
+    pub by: Option<String>,
     /// When it was decided.
     pub issued_at: String,
     /// Events that follow from it.

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::action::{Action, ActionState, Receipt};
 use crate::daemon::{DAEMON_FILE, STATE_DIR};
+use crate::diff::RunDiff;
 use crate::error::{ErrorBody, ErrorDetail, code};
 use crate::exit;
 use crate::http::HttpTransport;
@@ -15,7 +16,7 @@ use crate::saga::Saga;
 use crate::sse::EventStream;
 use crate::types::{
     BudgetReport, EffectPage, EventPage, Explanation, Health, IssueDetail, IssueList, LoginLink, Refreshed, Run,
-    RunDiff, RunList, State, TranscriptPage, UsageReport,
+    RunList, State, TranscriptPage, UsageReport,
 };
 
 /// A call that did not give what was asked for.

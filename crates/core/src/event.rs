@@ -1,5 +1,7 @@
 //! Events: the facts of the journal. State is a fold of them.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::budget::{BudgetLimit, BudgetOverride};
@@ -213,6 +215,9 @@ pub enum Event {
         issue: Option<IssueId>,
         idempotency_key: Option<String>,
         content: String,
+        /// Who acted, as far as they are known; none in journals of older versions.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
     },
     /// An operator's action is refused.
     ActionRejected {
@@ -223,6 +228,9 @@ pub enum Event {
         target_id: String,
         code: String,
         reason: String,
+        /// Who acted, as for an accepted one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
     },
     /// An accepted action has done what it is for.
     ActionCompleted {
@@ -239,6 +247,8 @@ pub enum Event {
     BudgetSet { issue: Option<IssueId>, day: Option<i64>, limits: BudgetOverride, action_id: String },
     /// An operator released a parked issue: breakers and the count of runs start over.
     Released { issue: IssueId, action_id: String },
+    /// So many writes were refused to their callers since the last such event, by code; at most one event a minute.
+    WritesRefused { counts: BTreeMap<String, u64> },
 }
 
 impl Event {
@@ -302,6 +312,7 @@ impl Event {
             Self::ActionFailed { .. } => "action_failed",
             Self::BudgetSet { .. } => "budget_set",
             Self::Released { .. } => "released",
+            Self::WritesRefused { .. } => "writes_refused",
         }
     }
 
@@ -333,6 +344,7 @@ impl Event {
             | Self::ActionFailed { issue, .. }
             | Self::BudgetSet { issue, .. } => issue.as_ref(),
             Self::DaemonStarted { .. }
+            | Self::WritesRefused { .. }
             | Self::ActionRejected { .. }
             | Self::DaemonStopped { .. }
             | Self::WorkflowLoaded { .. }
@@ -414,6 +426,7 @@ impl Event {
             | Self::ActionFailed { .. }
             | Self::BudgetSet { .. }
             | Self::Released { .. }
+            | Self::WritesRefused { .. }
             | Self::QuestionExpired { .. }
             | Self::QuestionAnswered { .. }
             | Self::MessageQueued { .. }

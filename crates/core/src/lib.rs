@@ -39,7 +39,7 @@ mod turn;
 mod usage;
 mod view;
 
-pub use action::{ActionRecord, ActionRequest, Receipt};
+pub use action::{ACTIONS_KEPT, ActionRecord, ActionRequest, Receipt};
 pub use breaker::{Breaker, FailedRun, Seen, signature};
 pub use budget::{BudgetLimit, BudgetLine, BudgetOverride, DayUse};
 pub use effect::{

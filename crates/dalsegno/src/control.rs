@@ -1,6 +1,6 @@
 //! The gateway's way to the loop, and what tells whether the daemon is ready.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -160,6 +160,11 @@ impl Control for DriverControl {
     fn budgets(&self) -> BoxFuture<'static, Result<Vec<BudgetLine>, Failure>> {
         let handle = self.handle.clone();
         Box::pin(async move { handle.budgets().await.ok_or_else(ending) })
+    }
+
+    fn writes_refused(&self, counts: BTreeMap<String, u64>) -> BoxFuture<'static, Result<(), Failure>> {
+        let handle = self.handle.clone();
+        Box::pin(async move { handle.writes_refused(counts).await.ok_or_else(ending) })
     }
 
     fn change(&self, policy: &PolicyHash, wanted: ChangeWanted) -> BoxFuture<'static, Result<Change, Failure>> {

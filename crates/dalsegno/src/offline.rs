@@ -1,5 +1,6 @@
 //! Reads without a daemon: the same routes, over the store, inside this process.
 
+use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::path::Path;
 use std::sync::Arc;
@@ -121,6 +122,10 @@ impl Control for Asleep {
         let now = Clock::now(&SystemClock);
         let lines = Self::machine(&self.store).map(|machine| machine.budgets(now));
         Box::pin(async { lines })
+    }
+
+    fn writes_refused(&self, _: BTreeMap<String, u64>) -> BoxFuture<'static, Result<(), Failure>> {
+        Box::pin(async { Err(Self::failure()) })
     }
 
     fn change(&self, _: &PolicyHash, _: ChangeWanted) -> BoxFuture<'static, Result<Change, Failure>> {

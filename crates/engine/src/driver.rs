@@ -96,6 +96,7 @@ enum Request {
     Act { request: Box<ActionRequest>, answer: oneshot::Sender<Receipt> },
     Receipt { action: String, answer: oneshot::Sender<Option<Receipt>> },
     Budgets { answer: oneshot::Sender<Vec<BudgetLine>> },
+    WritesRefused(BTreeMap<String, u64>),
     Policy { hash: PolicyHash, answer: oneshot::Sender<Option<Arc<Policy>>> },
 }
 
@@ -143,6 +144,11 @@ impl DriverHandle {
         let (answer, answered) = oneshot::channel();
         self.requests.send(Request::Budgets { answer }).await.ok()?;
         answered.await.ok()
+    }
+
+    /// Has it journaled that so many writes were refused, by code; nothing when there are none. `None`: the loop has ended.
+    pub async fn writes_refused(&self, counts: BTreeMap<String, u64>) -> Option<()> {
+        self.requests.send(Request::WritesRefused(counts)).await.ok()
     }
 
     /// The policy of this hash while a run keeps it, else the one in force; `None` inside: none was loaded. `None` outside: the
@@ -503,6 +509,7 @@ impl Driver {
                 let now = self.clocks.now();
                 let _ = answer.send(decide(|| self.machine.budgets(now))?);
             }
+            Request::WritesRefused(counts) => self.feed(Input::WritesRefused(counts))?,
             Request::Policy { hash, answer } => {
                 let state = self.machine.state();
                 let _ = answer.send(state.policies.get(&hash).cloned().or_else(|| state.policy()));

@@ -1,5 +1,6 @@
 //! What the routes need: the ports, the limits, and who is trusted.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +47,12 @@ pub trait Control: Send + Sync + 'static {
     /// # Errors
     /// When the engine cannot be asked (any more).
     fn budgets(&self) -> BoxFuture<'static, Result<Vec<BudgetLine>, Failure>>;
+
+    /// Has it journaled that so many writes were refused to their callers in the last minute, by code.
+    ///
+    /// # Errors
+    /// When the engine cannot be asked (any more).
+    fn writes_refused(&self, counts: BTreeMap<String, u64>) -> BoxFuture<'static, Result<(), Failure>>;
 
     /// What a run changed, under the policy of this hash. Bounded in time.
     ///

@@ -103,6 +103,9 @@ async fn after_a_failed_append_a_daemon_is_not_ready_and_its_questions_are_refus
     let forgotten = PolicyHash::from("forgotten");
     let change = life.control.change(&forgotten, wanted.clone()).await;
     assert!(change.is_ok_and(|change| change.head.is_some()), "under the policy in force, when its own is gone");
+    let counts = std::collections::BTreeMap::from([("token_required".to_owned(), 3)]);
+    life.control.writes_refused(counts.clone()).await.unwrap();
+    until("the refused writes", || stage.journal.kinds().contains(&"writes_refused")).await;
     stage.journal.fail_next(AppendError::Storage("disk_full".to_owned()));
     stage.tracker().put(issue("B"));
     life.control.refresh().await.unwrap();
@@ -114,6 +117,7 @@ async fn after_a_failed_append_a_daemon_is_not_ready_and_its_questions_are_refus
     }
     assert_eq!(life.control.budgets().await.unwrap_err().code, code::ENGINE_UNAVAILABLE);
     assert_eq!(life.control.change(&forgotten, wanted).await.unwrap_err().code, code::ENGINE_UNAVAILABLE);
+    assert_eq!(life.control.writes_refused(counts).await.unwrap_err().code, code::ENGINE_UNAVAILABLE);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,6 @@
 //! A project directory, with or without something that answers in the daemon's place.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 use std::process::Command;
@@ -195,6 +196,10 @@ impl Control for Double {
 
     fn budgets(&self) -> BoxFuture<'static, Result<Vec<BudgetLine>, Failure>> {
         Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn writes_refused(&self, _: BTreeMap<String, u64>) -> BoxFuture<'static, Result<(), Failure>> {
+        Box::pin(async { Ok(()) })
     }
 
     fn change(&self, _: &PolicyHash, wanted: ChangeWanted) -> BoxFuture<'static, Result<Change, Failure>> {

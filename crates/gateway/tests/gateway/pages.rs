@@ -123,6 +123,11 @@ async fn capabilities_and_readiness_are_told() {
     assert!(
         kinds.contains(&"pause") && kinds.contains(&"reload") && kinds.len() == dalsegno_core::ActionKind::ALL.len()
     );
+    let (newest, oldest) = (dalsegno_core::ACTIONS_KEPT, dalsegno_api::Cursor::event("journal-a", 0).to_string());
+    assert_eq!(
+        told["retention"],
+        json!({"events": 1_000, "oldest": oldest, "ended_runs": 100, "receipts": newest, "idempotency_keys": newest})
+    );
     let ready = page(&router, "/readyz", false).await;
     assert_eq!((ready.status, ready.text.as_str()), (StatusCode::OK, "{\"status\":\"ready\"}"));
 }

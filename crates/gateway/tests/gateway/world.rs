@@ -1,5 +1,6 @@
 //! A small project behind a gateway.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -170,6 +171,7 @@ impl Control for Driven {
             correlation_id: None,
             idempotency_key: None,
             reject_duplicate: false,
+            by: None,
             content: String::new(),
             payload: serde_json::Value::Null,
         };
@@ -180,6 +182,10 @@ impl Control for Driven {
     fn budgets(&self) -> BoxFuture<'static, Result<Vec<BudgetLine>, Failure>> {
         let lines = self.here().map(|()| Vec::new());
         Box::pin(async { lines })
+    }
+
+    fn writes_refused(&self, _: BTreeMap<String, u64>) -> BoxFuture<'static, Result<(), Failure>> {
+        Box::pin(async { Ok(()) })
     }
 
     fn change(&self, policy: &PolicyHash, wanted: ChangeWanted) -> BoxFuture<'static, Result<Change, Failure>> {
@@ -229,6 +235,7 @@ fn receipt_of(request: &ActionRequest) -> Receipt {
         accepted: code.is_none(),
         code: code.map(str::to_owned),
         reason: code.map(str::to_owned),
+        by: request.by.clone(),
         issued_at: NOW,
         completed_at: code.is_none().then_some(NOW),
         failure: None,

@@ -12,7 +12,7 @@ use dalsegno_core::{
 use crate::support::issue;
 
 /// How many kinds of events there are.
-pub(crate) const KINDS: usize = 56;
+pub(crate) const KINDS: usize = 57;
 
 /// The number of an event's kind. A new kind does not compile until it has one here, [`KINDS`] counts it,
 /// and the golden file has a line of it.
@@ -74,6 +74,7 @@ pub(crate) fn number(event: &Event) -> usize {
         Event::StopAsked { .. } => 53,
         Event::StartPlanned { .. } => 54,
         Event::Drained { .. } => 55,
+        Event::WritesRefused { .. } => 56,
     }
 }
 
@@ -302,6 +303,7 @@ fn others() -> Vec<Event> {
             issue: Some(issue.clone()),
             idempotency_key: Some("k-1".to_owned()),
             content: "0f".to_owned(),
+            by: None,
         },
         Event::BudgetSet {
             issue: Some(issue.clone()),
@@ -323,6 +325,7 @@ fn others() -> Vec<Event> {
             target_id: "DS-9".to_owned(),
             code: "not_found".to_owned(),
             reason: "not found".to_owned(),
+            by: None,
         },
         Event::Released { issue: issue.clone(), action_id: "act-3".to_owned() },
         Event::IssueGone { issue },
