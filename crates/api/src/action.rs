@@ -1,11 +1,12 @@
 //! Actions: what an operator sends, the receipt, and how it ended.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::exit;
 
 /// `POST /api/v1/actions`: what an operator wants.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Action {
     /// Version of this shape: 1.
@@ -29,7 +30,7 @@ pub struct Action {
 }
 
 /// What an action is done to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Target {
     /// `issue`, `run`, `saga` or `daemon`.
@@ -40,7 +41,7 @@ pub struct Target {
 }
 
 /// The answer to an action.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Receipt {
     /// Version of this shape: 1.
     pub schema_version: u32,
@@ -58,6 +59,10 @@ pub struct Receipt {
     pub code: Option<String>,
     /// Why, in words.
     pub reason: Option<String>,
+    /// Who acted, as far as they are known: the name of their token, or on the daemon's machine the name that they gave (`local`
+    /// without one).
+    #[serde(default)]
+    pub by: Option<String>,
     /// When it was decided.
     pub issued_at: String,
     /// Events that follow from it.
@@ -87,7 +92,7 @@ impl Receipt {
 }
 
 /// `GET /api/v1/actions/{id}`: a receipt and what came of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ActionState {
     /// The receipt.
     pub receipt: Receipt,
@@ -96,7 +101,7 @@ pub struct ActionState {
 }
 
 /// How an action ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Completion {
     /// `completed` or `failed`.
     pub status: String,

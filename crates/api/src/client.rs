@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::action::{Action, ActionState, Receipt};
 use crate::daemon::{DAEMON_FILE, STATE_DIR};
+use crate::diff::RunDiff;
 use crate::error::{ErrorBody, ErrorDetail, code};
 use crate::exit;
 use crate::http::HttpTransport;
@@ -235,6 +236,11 @@ impl Client {
     pub fn effects(&self, run: &str, after: Option<&str>) -> Result<EffectPage, ClientError> {
         let path = format!("/api/v1/runs/{}/effects", escaped(run));
         self.get(target(&path, [("after", after), ("limit", None)]))
+    }
+
+    /// `GET /api/v1/runs/{id}/diff`
+    pub fn diff(&self, run: &str) -> Result<RunDiff, ClientError> {
+        self.get(format!("/api/v1/runs/{}/diff", escaped(run)))
     }
 
     /// `GET /api/v1/events`

@@ -1,6 +1,7 @@
 //! The error envelope and its codes.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Stable error codes. Each says what happened; the message says why, the hint what to do.
 pub mod code {
@@ -52,6 +53,12 @@ pub mod code {
     pub const ORIGIN_REFUSED: &str = "origin_refused";
     /// As many event streams are open as are allowed.
     pub const TOO_MANY_STREAMS: &str = "too_many_streams";
+    /// The change of a run is being looked at, or others are before it.
+    pub const DIFF_BUSY: &str = "diff_busy";
+    /// There is no workspace to look at.
+    pub const WORKSPACE_MISSING: &str = "workspace_missing";
+    /// A later run works in the workspace.
+    pub const WORKSPACE_MOVED_ON: &str = "workspace_moved_on";
     /// The store cannot be read now.
     pub const STORE_UNREADABLE: &str = "store_unreadable";
     /// The engine did not answer in time, or is shutting down.
@@ -69,14 +76,14 @@ pub mod code {
 }
 
 /// The body of every answer that is an error.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorBody {
     /// What went wrong.
     pub error: ErrorDetail,
 }
 
 /// What went wrong, why, and what to do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorDetail {
     /// Stable, `snake_case`; one of [`code`].
     pub code: String,

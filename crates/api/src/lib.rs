@@ -13,6 +13,7 @@ mod action;
 mod client;
 mod cursor;
 mod daemon;
+mod diff;
 mod error;
 pub mod exit;
 mod http;
@@ -24,6 +25,7 @@ pub use action::{Action, ActionState, Completion, Receipt, Target};
 pub use client::{Client, ClientError, EventQuery, Method, Reply, Request, Transport};
 pub use cursor::{Cursor, CursorError};
 pub use daemon::{DAEMON_FILE, Daemon, LOCK_FILE, STATE_DIR, TOKEN_FILE};
+pub use diff::{FileDiff, RunDiff};
 pub use error::{ErrorBody, ErrorDetail, code};
 pub use http::HttpTransport;
 pub use saga::{Approval, Saga, SagaStep};
@@ -32,6 +34,6 @@ pub use types::{
     ActionCapability, Attempts, BudgetLine, BudgetReport, Capabilities, Counts, Effect, EffectError, EffectPage, Event,
     EventPage, Explanation, Handoff, HandoffStep, Health, Issue, IssueDetail, IssueList, IssueRunning, LogFile,
     LoginLink, Logs, PlanStep, Problem, PullRequest, Question, RateLimits, RateWindow, Readiness, Ready, RecentEvent,
-    Refreshed, Retry, Rule, Run, RunList, RunningIssue, State, Surface, TokenInfo, TokenList, Tokens, Totals,
-    TranscriptEntry, TranscriptPage, Usage, UsageReport, UsageSum, WaitingIssue, Workspace,
+    Refreshed, Retention, Retry, Rule, Run, RunList, RunningIssue, State, Surface, TokenInfo, TokenList, Tokens,
+    Totals, TranscriptEntry, TranscriptPage, Usage, UsageReport, UsageSum, WaitingIssue, Workspace,
 };

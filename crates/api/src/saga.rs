@@ -1,11 +1,12 @@
 //! Wire types of sagas.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::types::EffectError;
 
 /// `GET /api/v1/sagas/{id}`: effects that end together, done or undone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Saga {
     /// Its id.
     pub id: String,
@@ -22,7 +23,7 @@ pub struct Saga {
 }
 
 /// A step of a saga.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SagaStep {
     /// Its name.
     pub name: String,
@@ -55,7 +56,7 @@ pub struct SagaStep {
 }
 
 /// An approval that a step waits for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Approval {
     /// Of what is to be done; an answer is for this and nothing else.
     pub fingerprint: String,

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// `GET /healthz`: the process is up.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Health {
     /// Always `ok`.
     pub status: String,
@@ -16,14 +17,14 @@ pub struct Health {
 }
 
 /// `GET /readyz`: 200 when the daemon has recovered and takes work, else 503.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Ready {
     /// `ready`, `degraded`, `blocked` (what hangs on some surfaces stands still), `recovering` or `ending`.
     pub status: String,
 }
 
 /// `GET /api/v1/readiness`: how ready the daemon is, and what is left to do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Readiness {
     /// As [`Ready::status`].
     pub status: String,
@@ -41,7 +42,7 @@ pub struct Readiness {
 }
 
 /// A step of a recovery plan.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PlanStep {
     /// Name of the surface.
     pub surface: String,
@@ -58,7 +59,7 @@ pub struct PlanStep {
 }
 
 /// Something that holds state and is inspected.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Surface {
     /// Its name.
     pub name: String,
@@ -73,7 +74,7 @@ pub struct Surface {
 }
 
 /// `GET /api/v1/capabilities`: what this daemon can do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Capabilities {
     /// Version of the daemon.
     pub version: String,
@@ -89,10 +90,28 @@ pub struct Capabilities {
     pub statuses: Vec<String>,
     /// Actions.
     pub actions: Vec<ActionCapability>,
+    /// How much it keeps.
+    #[serde(default)]
+    pub retention: Retention,
+}
+
+/// How much a daemon keeps. By count alone: no age makes anything go.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct Retention {
+    /// The newest so many events; older ones go in portions, and only when nothing needs them for a recovery.
+    pub events: u64,
+    /// Cursor before the oldest event that is there now. One from before it is answered with `cursor_gone`.
+    pub oldest: String,
+    /// The newest so many ended runs, with their transcripts and what they used.
+    pub ended_runs: u64,
+    /// Receipts of the newest so many accepted actions, and of as many rejected ones.
+    pub receipts: u64,
+    /// A key is known as long as its accepted action: until so many were accepted after it.
+    pub idempotency_keys: u64,
 }
 
 /// A kind of action.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ActionCapability {
     /// The word for `action_kind`.
     pub kind: String,
@@ -101,7 +120,7 @@ pub struct ActionCapability {
 }
 
 /// `POST /api/v1/login-links`: lets a browser in, once.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LoginLink {
     /// Path and query, on the daemon's address.
     pub path: String,
@@ -110,14 +129,14 @@ pub struct LoginLink {
 }
 
 /// `GET /api/v1/tokens`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TokenList {
     /// In the order in which they were made.
     pub tokens: Vec<TokenInfo>,
 }
 
 /// What may be told of a token.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TokenInfo {
     /// What its maker called it.
     pub name: String,
@@ -128,7 +147,7 @@ pub struct TokenInfo {
 }
 
 /// Tokens and cost.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Usage {
     /// Tokens read by the model.
     pub input_tokens: u64,
@@ -141,7 +160,7 @@ pub struct Usage {
 }
 
 /// Tokens, in the shape of the Symphony specification (§13.7.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Tokens {
     /// Tokens read by the model.
     pub input_tokens: u64,
@@ -152,7 +171,7 @@ pub struct Tokens {
 }
 
 /// Tokens and time of all runs (§13.7.2 `codex_totals`).
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Totals {
     /// Tokens read by the model.
     pub input_tokens: u64,
@@ -165,7 +184,7 @@ pub struct Totals {
 }
 
 /// A directory that one issue owns.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Workspace {
     /// Absolute path.
     pub path: String,
@@ -174,7 +193,7 @@ pub struct Workspace {
 }
 
 /// One issue in a list.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Issue {
     /// What people call it.
     pub identifier: String,
@@ -218,7 +237,7 @@ pub struct Issue {
 }
 
 /// What an agent asks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Question {
     /// Its words.
     pub text: String,
@@ -231,7 +250,7 @@ pub struct Question {
 }
 
 /// A pull request (merge request) on the forge.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PullRequest {
     /// What people call it.
     pub number: u64,
@@ -240,7 +259,7 @@ pub struct PullRequest {
 }
 
 /// `GET /api/v1/issues`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct IssueList {
     /// By identifier.
     pub issues: Vec<Issue>,
@@ -249,7 +268,7 @@ pub struct IssueList {
 }
 
 /// `GET /api/v1/{identifier}` and `GET /api/v1/issues/{id}`: the issue, and the Symphony shape (§13.7.2).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct IssueDetail {
     /// The fields of the list.
     #[serde(flatten)]
@@ -287,7 +306,7 @@ pub struct IssueDetail {
 }
 
 /// Counts of runs (§13.7.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Attempts {
     /// Retries before the current one.
     pub restart_count: u32,
@@ -296,7 +315,7 @@ pub struct Attempts {
 }
 
 /// The live run of an issue (§13.7.2).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct IssueRunning {
     /// Name of the run.
     pub run: String,
@@ -321,7 +340,7 @@ pub struct IssueRunning {
 }
 
 /// A wait before the next run (§13.7.2).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Retry {
     /// Which retry it will be.
     pub attempt: u32,
@@ -332,14 +351,14 @@ pub struct Retry {
 }
 
 /// Where to read what the agent did (§13.7.2).
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Logs {
     /// One entry per run that has a transcript, newest first.
     pub codex_session_logs: Vec<LogFile>,
 }
 
 /// A transcript.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LogFile {
     /// Name of the run.
     pub label: String,
@@ -350,7 +369,7 @@ pub struct LogFile {
 }
 
 /// An event in short (§13.7.2).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RecentEvent {
     /// When.
     pub at: String,
@@ -361,7 +380,7 @@ pub struct RecentEvent {
 }
 
 /// Something that is wrong with the project or its surroundings.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// Stable code.
     pub code: String,
@@ -372,7 +391,7 @@ pub struct Problem {
 }
 
 /// What an agent's provider last said of its quotas.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RateLimits {
     /// When it came.
     pub at: String,
@@ -381,7 +400,7 @@ pub struct RateLimits {
 }
 
 /// How much of a quota is used in its window of time.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RateWindow {
     /// Which quota, as the agent names it.
     pub name: String,
@@ -394,7 +413,7 @@ pub struct RateWindow {
 }
 
 /// `GET /api/v1/state`: the Symphony shape (§13.7.2) and ours.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct State {
     /// When this was put together.
     pub generated_at: String,
@@ -433,7 +452,7 @@ pub struct State {
 }
 
 /// How many issues are where.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Counts {
     /// Length of `running`.
     pub running: u64,
@@ -454,7 +473,7 @@ pub struct Counts {
 }
 
 /// An issue that a run works on (§13.7.2).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RunningIssue {
     /// The tracker's stable identity.
     pub issue_id: String,
@@ -474,7 +493,7 @@ pub struct RunningIssue {
 }
 
 /// An issue that waits for something (§13.7.2).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct WaitingIssue {
     /// The tracker's stable identity.
     pub issue_id: String,
@@ -497,7 +516,7 @@ pub struct WaitingIssue {
 }
 
 /// One run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Run {
     /// Its name.
     pub id: String,
@@ -534,7 +553,7 @@ pub struct Run {
 }
 
 /// The handoff of a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Handoff {
     /// What is handed over.
     pub commit: String,
@@ -550,7 +569,7 @@ pub struct Handoff {
 }
 
 /// One step of a handoff.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HandoffStep {
     /// `look`, `push`, `open`, `ready`, `comment`, `move`.
     pub step: String,
@@ -566,14 +585,14 @@ pub struct HandoffStep {
 }
 
 /// `GET /api/v1/runs` and `GET /api/v1/issues/{id}/runs`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RunList {
     /// Newest first.
     pub runs: Vec<Run>,
 }
 
 /// `GET /api/v1/issues/{id}/explain`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Explanation {
     /// Whose.
     pub identifier: String,
@@ -584,7 +603,7 @@ pub struct Explanation {
 }
 
 /// One rule of dispatch.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Rule {
     /// Stable name.
     pub rule: String,
@@ -597,7 +616,7 @@ pub struct Rule {
 }
 
 /// One event of the journal.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Event {
     /// The position after it.
     pub cursor: String,
@@ -625,7 +644,7 @@ pub struct Event {
 }
 
 /// `GET /api/v1/events`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EventPage {
     /// Oldest first.
     pub events: Vec<Event>,
@@ -636,7 +655,7 @@ pub struct EventPage {
 }
 
 /// `GET /api/v1/runs/{id}/transcript`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TranscriptPage {
     /// Name of the run.
     pub run: String,
@@ -649,7 +668,7 @@ pub struct TranscriptPage {
 }
 
 /// One line of a transcript.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TranscriptEntry {
     /// When it was received.
     pub at: String,
@@ -662,7 +681,7 @@ pub struct TranscriptEntry {
 }
 
 /// `GET /api/v1/runs/{id}/effects`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EffectPage {
     /// Name of the run.
     pub run: String,
@@ -673,7 +692,7 @@ pub struct EffectPage {
 }
 
 /// One interaction with the outside world: what was intended, and what came of it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Effect {
     /// Identity within its run.
     pub key: String,
@@ -706,7 +725,7 @@ pub struct Effect {
 }
 
 /// Why an effect failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EffectError {
     /// Stable code.
     pub code: String,
@@ -715,7 +734,7 @@ pub struct EffectError {
 }
 
 /// `POST /api/v1/refresh`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Refreshed {
     /// Always true.
     pub queued: bool,
@@ -728,7 +747,7 @@ pub struct Refreshed {
 }
 
 /// `GET /api/v1/usage`: the ledger's sums, newest first.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 pub struct UsageReport {
     /// By issue; `key` is the identifier.
     pub issues: Vec<UsageSum>,
@@ -741,7 +760,7 @@ pub struct UsageReport {
 }
 
 /// A sum of the ledger.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct UsageSum {
     /// Of what.
     pub key: Option<String>,
@@ -757,7 +776,7 @@ pub struct UsageSum {
 }
 
 /// `GET /api/v1/budget`: use and limits.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 pub struct BudgetReport {
     /// Of all issues on this UTC day; absent before a policy was loaded.
     pub day: Option<BudgetLine>,
@@ -766,7 +785,7 @@ pub struct BudgetReport {
 }
 
 /// Use and limits of an issue, or of the day; a limit that is null does not exist.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct BudgetLine {
     /// Identifier of the issue.
     pub issue: Option<String>,

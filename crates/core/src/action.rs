@@ -18,7 +18,9 @@
 //!
 //! # Invariants
 //! - A key that was accepted is answered with its first receipt, and nothing happens a second time, also after a restart.
-//!   The last [`KEPT`] are remembered. A refused action does not use its key up.
+//!   The last [`ACTIONS_KEPT`] are remembered. A refused action does not use its key up.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -44,7 +46,10 @@ const LONG: usize = 8 * 1_024;
 const STATE: usize = 100;
 const NOT_FOUND: &str = "not found: no issue has this identifier or id";
 /// Accepted actions, and as many refused ones, that are remembered.
-const KEPT: usize = 1_000;
+pub const ACTIONS_KEPT: usize = 1_000;
+/// Codes of refused writes in one event; there are fewer.
+const REFUSAL_CODES: usize = 16;
+
 /// What an operator wants.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ActionRequest {
@@ -60,6 +65,8 @@ pub struct ActionRequest {
     pub idempotency_key: Option<String>,
     /// A key that is known is refused instead of answered with its first receipt.
     pub reject_duplicate: bool,
+    /// Who acts, as far as they are known.
+    pub by: Option<String>,
     /// Hash over kind, target and payload: tells a repetition from another action under the same key.
     pub content: String,
     /// What the kind needs.
@@ -85,6 +92,9 @@ pub struct Receipt {
     pub code: Option<String>,
     /// Why not, in words.
     pub reason: Option<String>,
+    /// Who acted, as far as they are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
     /// When it was decided.
     pub issued_at: Timestamp,
     /// When it was completed, or had failed.
@@ -222,7 +232,10 @@ impl Machine {
         request: &ActionRequest,
     ) -> Result<Deed, Refusal> {
         let payload = &request.payload;
-        let by = || Ok(texts(payload, "by")?.unwrap_or_else(|| "operator".to_owned()));
+        let by = || {
+            let named = texts(payload, "by")?.or_else(|| request.by.clone());
+            Ok(named.unwrap_or_else(|| "operator".to_owned()))
+        };
         let bare = || only(payload, &["by", "why"]);
         match kind {
             ActionKind::Cancel => bare().map(|()| Deed::Stop(issue, Stop::Cancel)),
@@ -310,6 +323,7 @@ impl Machine {
             issue,
             idempotency_key: request.idempotency_key.clone(),
             content: request.content.clone(),
+            by: request.by.clone(),
         });
         let action = ActionRef { action_id, correlation_id };
         self.carry_out(deed, &action);
@@ -381,8 +395,20 @@ impl Machine {
             target_id: request.target_id.clone(),
             code: code.to_owned(),
             reason,
+            by: request.by.clone(),
         });
         self.answer(caller, &action_id);
+    }
+
+    /// Writes that were refused before they became actions.
+    pub(crate) fn note_refused_writes(&mut self, mut counts: BTreeMap<String, u64>) {
+        counts.retain(|_, count| *count > 0);
+        while counts.len() > REFUSAL_CODES {
+            counts.pop_last();
+        }
+        if !counts.is_empty() {
+            self.emit(Event::WritesRefused { counts });
+        }
     }
 
     fn action_names(&self, request: &ActionRequest) -> (String, String) {
@@ -487,16 +513,26 @@ impl State {
                 issue: _,
                 idempotency_key,
                 content,
+                by,
             } => {
                 let names = [action_id, correlation_id, action_kind, target_kind, target_id];
-                let receipt = receipt_of(names, None, at);
+                let receipt = receipt_of(names, None, by.as_ref(), at);
                 let (key, content) = (idempotency_key.clone(), content.clone());
                 self.actions.push_back(ActionRecord { receipt, key, content });
                 self.action_count += 1;
             }
-            Event::ActionRejected { action_id, correlation_id, action_kind, target_kind, target_id, code, reason } => {
+            Event::ActionRejected {
+                action_id,
+                correlation_id,
+                action_kind,
+                target_kind,
+                target_id,
+                code,
+                reason,
+                by,
+            } => {
                 let names = [action_id, correlation_id, action_kind, target_kind, target_id];
-                self.refusals.push_back(receipt_of(names, Some((code, reason)), at));
+                self.refusals.push_back(receipt_of(names, Some((code, reason)), by.as_ref(), at));
                 self.action_count += 1;
             }
             Event::ActionCompleted { action_id, correlation_id: _, issue: _, note } => {
@@ -516,16 +552,16 @@ impl State {
             // Only these four come here.
             _ => {}
         }
-        if self.actions.len() > KEPT {
+        if self.actions.len() > ACTIONS_KEPT {
             self.actions.pop_front();
         }
-        if self.refusals.len() > KEPT {
+        if self.refusals.len() > ACTIONS_KEPT {
             self.refusals.pop_front();
         }
     }
 }
 
-fn receipt_of(names: [&String; 5], refusal: Option<(&String, &String)>, at: Timestamp) -> Receipt {
+fn receipt_of(names: [&String; 5], refusal: Option<(&String, &String)>, by: Option<&String>, at: Timestamp) -> Receipt {
     let [action_id, correlation_id, action_kind, target_kind, target_id] = names.map(Clone::clone);
     Receipt {
         action_id,
@@ -536,6 +572,7 @@ fn receipt_of(names: [&String; 5], refusal: Option<(&String, &String)>, at: Time
         accepted: refusal.is_none(),
         code: refusal.map(|(code, _)| code.clone()),
         reason: refusal.map(|(_, reason)| reason.clone()),
+        by: by.cloned(),
         issued_at: at,
         completed_at: None,
         failure: None,

@@ -1,5 +1,7 @@
 //! Events: the facts of the journal. State is a fold of them.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::budget::{BudgetLimit, BudgetOverride};
@@ -215,6 +217,9 @@ pub enum Event {
         issue: Option<IssueId>,
         idempotency_key: Option<String>,
         content: String,
+        /// Who acted, as far as they are known; none in journals of older versions.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
     },
     /// An operator's action is refused.
     ActionRejected {
@@ -225,6 +230,9 @@ pub enum Event {
         target_id: String,
         code: String,
         reason: String,
+        /// Who acted, as for an accepted one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
     },
     /// An accepted action has done what it is for.
     ActionCompleted {
@@ -251,6 +259,8 @@ pub enum Event {
         told: Told,
         remaining: u64,
     },
+    /// So many writes were refused to their callers since the last such event, by code; at most one event a minute.
+    WritesRefused { counts: BTreeMap<String, u64> },
 }
 
 impl Event {
@@ -317,6 +327,7 @@ impl Event {
             Self::NoticeQueued { .. } => "notice_queued",
             Self::NoticesDropped { .. } => "notices_dropped",
             Self::Readiness { .. } => "readiness",
+            Self::WritesRefused { .. } => "writes_refused",
         }
     }
 
@@ -349,6 +360,7 @@ impl Event {
             | Self::ActionFailed { issue, .. }
             | Self::BudgetSet { issue, .. } => issue.as_ref(),
             Self::DaemonStarted { .. }
+            | Self::WritesRefused { .. }
             | Self::ActionRejected { .. }
             | Self::DaemonStopped { .. }
             | Self::WorkflowLoaded { .. }
@@ -432,6 +444,7 @@ impl Event {
             | Self::ActionFailed { .. }
             | Self::BudgetSet { .. }
             | Self::Released { .. }
+            | Self::WritesRefused { .. }
             | Self::QuestionExpired { .. }
             | Self::QuestionAnswered { .. }
             | Self::MessageQueued { .. }

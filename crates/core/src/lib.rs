@@ -41,7 +41,7 @@ mod turn;
 mod usage;
 mod view;
 
-pub use action::{ActionRecord, ActionRequest, Receipt};
+pub use action::{ACTIONS_KEPT, ActionRecord, ActionRequest, Receipt};
 pub use breaker::{Breaker, FailedRun, Seen, signature};
 pub use budget::{BudgetLimit, BudgetLine, BudgetOverride, DayUse, nanousd};
 pub use effect::{

@@ -84,6 +84,8 @@ pub enum Input {
         /// What is wanted.
         request: Box<ActionRequest>,
     },
+    /// So many writes were refused to their callers since this was last said, by code. Said once a minute.
+    WritesRefused(BTreeMap<String, u64>),
     /// Nobody will answer for long: agents that wait for an answer are ended, and their sessions held.
     NobodyAnswers,
     /// No new work from now on; what is under way may end.
@@ -356,6 +358,7 @@ impl Machine {
             }
             Input::Signal { run, signal } => self.signal(&run, &signal),
             Input::Refresh => self.poll_soon(),
+            Input::WritesRefused(counts) => self.note_refused_writes(counts),
             Input::ClockJumped => {
                 for last in self.activity.values_mut() {
                     *last = self.now;

@@ -204,6 +204,8 @@ impl State {
             | Event::ActionFailed { .. } => {
                 self.fold_action(event, at);
             }
+            // For whoever reads the journal.
+            Event::WritesRefused { counts: _ } => {}
             Event::BudgetSet { issue: Some(issue), day: _, limits, action_id: _ } => {
                 let entry = self.entry(issue)?;
                 entry.limits = entry.limits.and(*limits);

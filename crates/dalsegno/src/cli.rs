@@ -49,6 +49,7 @@ pub(crate) enum Verb {
     Issue(verbs::issue::Args),
     Runs(verbs::runs::Args),
     Show(verbs::show::Args),
+    Diff(verbs::diff::Args),
     Logs(verbs::logs::Args),
     Events(verbs::events::Args),
     Explain(verbs::explain::Args),

@@ -1,8 +1,11 @@
 //! The gateway's way to the loop.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use dalsegno_api::code;
-use dalsegno_core::{ActionRequest, BudgetLine, Explanation, Failure, Readiness, Receipt};
-use dalsegno_engine::{DriverHandle, RateLimits};
+use dalsegno_core::{ActionRequest, BudgetLine, Explanation, Failure, PolicyHash, Readiness, Receipt};
+use dalsegno_engine::{Change, ChangeWanted, Changes, DriverHandle, RateLimits};
 use dalsegno_gateway::{Control, LiveRun, RefreshAnswer};
 use futures::future::BoxFuture;
 use tokio::sync::watch;
@@ -11,13 +14,14 @@ use tokio_util::sync::CancellationToken;
 /// The gateway's way to the loop.
 pub(crate) struct DriverControl {
     handle: DriverHandle,
+    changes: Arc<dyn Changes>,
     /// The daemon is asked to end, and takes no new work.
     stop: CancellationToken,
 }
 
 impl DriverControl {
-    pub(crate) fn new(handle: DriverHandle, stop: CancellationToken) -> Self {
-        Self { handle, stop }
+    pub(crate) fn new(handle: DriverHandle, changes: Arc<dyn Changes>, stop: CancellationToken) -> Self {
+        Self { handle, changes, stop }
     }
 }
 
@@ -50,6 +54,20 @@ impl Control for DriverControl {
     fn budgets(&self) -> BoxFuture<'static, Result<Vec<BudgetLine>, Failure>> {
         let handle = self.handle.clone();
         Box::pin(async move { handle.budgets().await.ok_or_else(ending) })
+    }
+
+    fn writes_refused(&self, counts: BTreeMap<String, u64>) -> BoxFuture<'static, Result<(), Failure>> {
+        let handle = self.handle.clone();
+        Box::pin(async move { handle.writes_refused(counts).await.ok_or_else(ending) })
+    }
+
+    fn change(&self, policy: &PolicyHash, wanted: ChangeWanted) -> BoxFuture<'static, Result<Change, Failure>> {
+        let (handle, changes, hash) = (self.handle.clone(), Arc::clone(&self.changes), policy.clone());
+        Box::pin(async move {
+            let none = || Failure::retryable(code::ENGINE_UNAVAILABLE, "no policy is loaded yet").hint("try again");
+            let policy = handle.policy(&hash).await.ok_or_else(ending)?.ok_or_else(none)?;
+            changes.change(&policy, &wanted).await
+        })
     }
 
     fn head(&self) -> watch::Receiver<u64> {

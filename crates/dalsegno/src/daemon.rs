@@ -87,7 +87,7 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
         trackers,
         forges: Arc::new(LocalForges::new()),
         notifier: Arc::new(LocalNotifier::new()),
-        workspaces,
+        workspaces: workspaces.clone(),
         agents: Arc::new(LocalAgents::new(program)),
         processes: Arc::new(Sweeper),
         transcripts: transcripts.clone(),
@@ -113,7 +113,7 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
     let (pid, state_dir) = (std::process::id(), options.state_dir.display());
     tracing::info!(url, pid, %state_dir, "the API is at {url}; everything is kept in {state_dir}");
 
-    let control = Arc::new(DriverControl::new(handle, stop.clone()));
+    let control = Arc::new(DriverControl::new(handle, workspaces, stop.clone()));
     let gate = gate(&token, tokens, server);
     let app = App::new(opened.store.clone(), control, clock, Access::guarded(gate), version).offers(OFFERS);
     let serving = CancellationToken::new();

@@ -1,14 +1,16 @@
 //! Reads without a daemon: the same routes, over the store, inside this process.
 
+use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::path::Path;
 use std::sync::Arc;
 
 use dalsegno_api::{Client, ClientError, Method, Reply, Request, Transport, code};
 use dalsegno_core::{
-    ActionRequest, BudgetLine, Explanation, Failure, Machine, Readiness, Receipt, Rule, inspect, plan, readiness,
+    ActionRequest, BudgetLine, Explanation, Failure, Machine, PolicyHash, Readiness, Receipt, Rule, inspect, plan,
+    readiness,
 };
-use dalsegno_engine::{Clock, RateLimits, Reads};
+use dalsegno_engine::{Change, ChangeWanted, Clock, RateLimits, Reads};
 use dalsegno_gateway::{Access, App, Control, Inside, LiveRun, RefreshAnswer};
 use dalsegno_store::{Store, StoreError};
 use futures::future::BoxFuture;
@@ -123,6 +125,14 @@ impl Control for Asleep {
         let now = Clock::now(&SystemClock);
         let lines = Self::machine(&self.store).map(|machine| machine.budgets(now));
         Box::pin(async { lines })
+    }
+
+    fn writes_refused(&self, _: BTreeMap<String, u64>) -> BoxFuture<'static, Result<(), Failure>> {
+        Box::pin(async { Err(Self::failure()) })
+    }
+
+    fn change(&self, _: &PolicyHash, _: ChangeWanted) -> BoxFuture<'static, Result<Change, Failure>> {
+        Box::pin(async { Err(Self::failure()) })
     }
 
     fn head(&self) -> watch::Receiver<u64> {

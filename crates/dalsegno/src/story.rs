@@ -139,13 +139,32 @@ pub(crate) fn tell(event: &Event) -> Option<(Tone, String)> {
         "parked" => (Bad, facts.with_reason("PARKED")),
         "released" => (Plain, "an operator released it: it may run again".to_owned()),
         "budget_set" => (Plain, budget_set(&facts)),
-        "action_accepted" => (Plain, format!("an operator's {} is accepted", facts.action())),
-        "action_rejected" => (Odd, facts.with_reason(&format!("an operator's {} is refused", facts.action()))),
+        "action_accepted" => (Plain, format!("{} {} is accepted", whose(&facts), facts.action())),
+        "action_rejected" => (Odd, facts.with_reason(&format!("{} {} is refused", whose(&facts), facts.action()))),
+        "writes_refused" => (Odd, writes_refused(&facts)),
         "action_failed" => (Bad, format!("the {} could not be done", facts.action())),
         "action_completed" => (Good, format!("the {} is done", facts.action())),
         _ => return None,
     };
     Some((tone, text))
+}
+
+/// Whose action it is.
+fn whose(facts: &Facts<'_>) -> String {
+    match facts.foreign("by").as_str() {
+        "" => "an operator's".to_owned(),
+        by => format!("{by}'s"),
+    }
+}
+
+/// How many writes were refused, and why.
+fn writes_refused(facts: &Facts<'_>) -> String {
+    let counts = facts.get("counts").and_then(Value::as_object);
+    let counts: Vec<(String, u64)> =
+        counts.into_iter().flatten().map(|(code, count)| (clean(code), count.as_u64().unwrap_or_default())).collect();
+    let total = counts.iter().fold(0_u64, |sum, (_, count)| sum.saturating_add(*count));
+    let told: Vec<String> = counts.iter().map(|(code, count)| format!("{code}: {count}")).collect();
+    format!("{total} writes over HTTP were refused within a minute ({})", told.join(", "))
 }
 
 /// Who says something to the agent.
@@ -386,6 +405,16 @@ mod tests {
                 "action_accepted",
                 json!({"action_id": "act-1", "action_kind": "release"}),
                 "action release (act-1) is accepted",
+            ),
+            (
+                "action_accepted",
+                json!({"action_id": "act-3", "action_kind": "release", "by": "ada"}),
+                "ada's action release",
+            ),
+            (
+                "writes_refused",
+                json!({"counts": {"rate_limited": 40, "token_required": 2}}),
+                "42 writes over HTTP were refused within a minute (rate_limited: 40, token_required: 2)",
             ),
             ("action_rejected", json!({"action_id": "act-2", "action_kind": "x", "reason": "no"}), "is refused: no"),
             ("action_completed", json!({"action_id": "act-1"}), "the action act-1 is done"),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use dalsegno_core::{
     ActionRequest, Answer, Batch, BudgetLine, Committed, CorruptJournal, Effect, EffectId, EffectRequest, Explanation,
-    Failure, Input, Machine, Outcome, Output, Policy, Query, QueryId, Readiness, Receipt, Timestamp,
+    Failure, Input, Machine, Outcome, Output, Policy, PolicyHash, Query, QueryId, Readiness, Receipt, Timestamp,
 };
 use dalsegno_durable::EffectHost as _;
 use dalsegno_durable::attempt::panic_text;
@@ -96,6 +96,8 @@ enum Request {
     Act { request: Box<ActionRequest>, answer: oneshot::Sender<Receipt> },
     Receipt { action: String, answer: oneshot::Sender<Option<Receipt>> },
     Budgets { answer: oneshot::Sender<Vec<BudgetLine>> },
+    WritesRefused(BTreeMap<String, u64>),
+    Policy { hash: PolicyHash, answer: oneshot::Sender<Option<Arc<Policy>>> },
 }
 
 /// Reaches the loop from other tasks.
@@ -142,6 +144,19 @@ impl DriverHandle {
     pub async fn budgets(&self) -> Option<Vec<BudgetLine>> {
         let (answer, answered) = oneshot::channel();
         self.requests.send(Request::Budgets { answer }).await.ok()?;
+        answered.await.ok()
+    }
+
+    /// Has it journaled that so many writes were refused, by code; nothing when there are none. `None`: the loop has ended.
+    pub async fn writes_refused(&self, counts: BTreeMap<String, u64>) -> Option<()> {
+        self.requests.send(Request::WritesRefused(counts)).await.ok()
+    }
+
+    /// The policy of this hash while a run keeps it, else the one in force; `None` inside: none was loaded. `None` outside: the
+    /// loop has ended.
+    pub async fn policy(&self, hash: &PolicyHash) -> Option<Option<Arc<Policy>>> {
+        let (answer, answered) = oneshot::channel();
+        self.requests.send(Request::Policy { hash: hash.clone(), answer }).await.ok()?;
         answered.await.ok()
     }
 
@@ -515,6 +530,11 @@ impl Driver {
             Request::Budgets { answer } => {
                 let now = self.clocks.now();
                 let _ = answer.send(decide(|| self.machine.budgets(now))?);
+            }
+            Request::WritesRefused(counts) => self.feed(Input::WritesRefused(counts))?,
+            Request::Policy { hash, answer } => {
+                let state = self.machine.state();
+                let _ = answer.send(state.policies.get(&hash).cloned().or_else(|| state.policy()));
             }
             Request::Refresh { answer } => {
                 let _ = answer.send(std::mem::replace(&mut self.refreshing, true));

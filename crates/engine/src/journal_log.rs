@@ -225,11 +225,13 @@ fn say(event: &Event, at: Timestamp) -> Said {
         Event::AgentResumed { agent } => {
             Said::info(format!("the quota of {} resets", agent.as_str())).outcome("resumed")
         }
-        Event::ActionAccepted { action_id, action_kind, .. } => {
-            Said::info(format!("action {action_kind} ({action_id})")).outcome("accepted")
+        Event::ActionAccepted { action_id, action_kind, by, .. } => {
+            Said::info(format!("action {action_kind} ({action_id}){}", asked_by(by.as_ref()))).outcome("accepted")
         }
-        Event::ActionRejected { action_id, action_kind, reason, .. } => {
-            Said::warn(format!("action {} ({action_id})", cut(action_kind))).outcome("rejected").reason(reason)
+        Event::ActionRejected { action_id, action_kind, reason, by, .. } => {
+            Said::warn(format!("action {} ({action_id}){}", cut(action_kind), asked_by(by.as_ref())))
+                .outcome("rejected")
+                .reason(reason)
         }
         Event::ActionCompleted { action_id, .. } => Said::debug(format!("{action_id} is done")).outcome("completed"),
         Event::ActionFailed { action_id, failure, .. } => {
@@ -240,6 +242,12 @@ fn say(event: &Event, at: Timestamp) -> Said {
             Said::info(format!("an operator set {whose}")).outcome("set")
         }
         Event::Released { .. } => Said::info("an operator released it").outcome("released"),
+        Event::WritesRefused { counts } => {
+            let told: Vec<String> = counts.iter().map(|(code, count)| format!("{code}: {count}")).collect();
+            let count = counts.values().fold(0_u64, |sum, count| sum.saturating_add(*count));
+            Said::warn(format!("{count} writes were refused in the last minute ({})", told.join(", ")))
+                .outcome("refused")
+        }
         Event::QuestionExpired { .. } => Said::warn("nobody answered the agent in time").outcome("expired"),
         Event::QuestionAnswered { by, .. } => Said::info(format!("{} answered the agent", cut(by))).outcome("answered"),
         Event::MessageQueued { message, .. } => {
@@ -408,6 +416,7 @@ fn say_of_run(event: &Event, at: Timestamp) -> Said {
         | Event::ActionFailed { .. }
         | Event::BudgetSet { .. }
         | Event::Released { .. }
+        | Event::WritesRefused { .. }
         | Event::QuestionExpired { .. }
         | Event::QuestionAnswered { .. }
         | Event::MessageQueued { .. }
@@ -418,6 +427,11 @@ fn say_of_run(event: &Event, at: Timestamp) -> Said {
         | Event::Readiness { .. }
         | Event::Parked { .. } => Said::debug(event.kind()),
     }
+}
+
+/// Who acted, behind what they did.
+fn asked_by(by: Option<&String>) -> String {
+    by.map_or_else(String::new, |by| format!(", asked for by {}", cut(by)))
 }
 
 /// Changes of status that no other event tells are for people.

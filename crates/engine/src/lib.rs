@@ -8,6 +8,7 @@
 //! - No task outlives the loop, and the loop's end is bounded.
 //! - Every channel is bounded; whoever brings more waits.
 
+mod changes;
 mod clocks;
 pub mod crash;
 mod driver;
@@ -23,6 +24,7 @@ mod prompt;
 mod reads;
 mod toolbox;
 
+pub use changes::*;
 pub use dalsegno_core as core;
 pub use dalsegno_durable::attempt::CANCEL_GRACE;
 pub use driver::{Driver, DriverEnd, DriverError, DriverHandle, DriverOptions};

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub trait Reads: Send + Sync + 'static {
     /// Identity of this journal; part of every cursor.
     fn journal_id(&self) -> &str;
+    /// How much is kept.
+    fn kept(&self) -> Kept;
     /// All visible issues, by identifier; with `status`, only those.
     ///
     /// # Errors
@@ -38,6 +40,15 @@ pub trait Reads: Send + Sync + 'static {
     fn saga(&self, id: &str) -> Result<Option<SagaView>, ReadError>;
     /// Entries of a run's transcript from byte `offset` on, at most `limit`.
     fn transcript(&self, run: &str, offset: u64, limit: usize) -> Result<TranscriptPage, ReadError>;
+}
+
+/// How much a store keeps. By count alone: no age makes anything go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// The newest so many events; older ones go in portions, and only when a snapshot covers them.
+    pub events: u64,
+    /// The newest so many ended runs, with their transcripts and their rows of the ledger.
+    pub ended_runs: u64,
 }
 
 /// Which rows of the ledger are wanted; empty fields match all.

@@ -1,16 +1,18 @@
 //! What the routes need: the ports, the limits, and who is trusted.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dalsegno_core::{ActionRequest, BudgetLine, Explanation, Failure, Readiness, Receipt, Timestamp};
-use dalsegno_engine::{Clock, RateLimits, ReadError, Reads};
+use dalsegno_core::{ActionRequest, BudgetLine, Explanation, Failure, PolicyHash, Readiness, Receipt, Timestamp};
+use dalsegno_engine::{Change, ChangeWanted, Clock, RateLimits, ReadError, Reads};
 use futures::future::BoxFuture;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Gate;
+use crate::looks::Looks;
 use crate::metrics::Requests;
 use crate::problem::Problem;
 
@@ -45,6 +47,18 @@ pub trait Control: Send + Sync + 'static {
     /// # Errors
     /// When the engine cannot be asked (any more).
     fn budgets(&self) -> BoxFuture<'static, Result<Vec<BudgetLine>, Failure>>;
+
+    /// Has it journaled that so many writes were refused to their callers in the last minute, by code.
+    ///
+    /// # Errors
+    /// When the engine cannot be asked (any more).
+    fn writes_refused(&self, counts: BTreeMap<String, u64>) -> BoxFuture<'static, Result<(), Failure>>;
+
+    /// What a run changed, under the policy of this hash. Bounded in time.
+    ///
+    /// # Errors
+    /// As of [`dalsegno_engine::Changes::change`], and when the engine cannot be asked (any more).
+    fn change(&self, policy: &PolicyHash, wanted: ChangeWanted) -> BoxFuture<'static, Result<Change, Failure>>;
 
     /// Sequence number of the newest event; changes on every commit.
     fn head(&self) -> watch::Receiver<u64>;
@@ -152,6 +166,7 @@ pub struct App {
     pub(crate) streams: Arc<Semaphore>,
     pub(crate) offers: Offers,
     pub(crate) requests: Arc<Requests>,
+    pub(crate) looks: Arc<Looks>,
     /// Ends the streams, so that a shutdown need not wait for their readers.
     pub(crate) closing: CancellationToken,
 }
@@ -176,6 +191,7 @@ impl App {
             version: version.into(),
             offers: Offers::default(),
             requests: Arc::default(),
+            looks: Arc::default(),
             closing: CancellationToken::new(),
         }
     }

@@ -216,6 +216,11 @@ fn message(kind: &str, data: &serde_json::Value) -> Option<String> {
             let passed = data.get("passed").and_then(serde_json::Value::as_bool)?;
             return Some(if passed { "passed" } else { "failed" }.to_owned());
         }
+        ("action_accepted" | "action_rejected", _) => {
+            let by = word("by").map(|by| format!(" by {by}")).unwrap_or_default();
+            let why = word("reason").map(|why| format!(": {why}")).unwrap_or_default();
+            return Some(format!("{}{by}{why}", word("action_kind")?));
+        }
         ("run_ended", _) => {
             let reason = word("reason").map(|reason| format!(": {reason}")).unwrap_or_default();
             return Some(format!("{}{reason}", word("outcome")?));

@@ -1,5 +1,6 @@
 //! Serving on a socket.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -9,6 +10,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::serve::Listener;
+use dalsegno_core::Failure;
+use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -31,14 +34,14 @@ pub async fn serve(listener: TcpListener, app: App, shutdown: CancellationToken)
     let permits = Arc::new(Semaphore::new(app.limits.connections));
     let listener = Capped { listener, permits, patience: app.limits.patience };
     let begun = shutdown.clone();
-    let access = Arc::clone(&app.access);
+    let (access, control) = (Arc::clone(&app.access), Arc::clone(&app.control));
     let served = axum::serve(listener, router(app)).with_graceful_shutdown(async move {
         begun.cancelled().await;
         closing.cancel();
     });
     tokio::select! {
         served = served => served,
-        never = tell_refused(&access) => match never {},
+        never = tell_refused(&access, |counts| control.writes_refused(counts)) => match never {},
         () = async { shutdown.cancelled().await; tokio::time::sleep(DRAIN).await } => {
             tracing::warn!("some answers were not through when the drain was over");
             Ok(())
@@ -46,17 +49,22 @@ pub async fn serve(listener: TcpListener, app: App, shutdown: CancellationToken)
     }
 }
 
-/// Logs the writes that were refused, once a minute: whoever tries a thousand makes one line.
-async fn tell_refused(access: &Access) -> Infallible {
+/// Tells of the writes that were refused, once a minute, and not at all when there were none: whoever tries a million makes
+/// one small event.
+async fn tell_refused(
+    access: &Access,
+    tell: impl Fn(BTreeMap<String, u64>) -> BoxFuture<'static, Result<(), Failure>>,
+) -> Infallible {
     loop {
         tokio::time::sleep(REFUSED_EVERY).await;
         let Access::Guarded(gate) = access else { continue };
         let refused = gate.take_refused();
-        if !refused.is_empty() {
-            let count: u64 = refused.values().sum();
-            let codes: Vec<String> = refused.iter().map(|(code, count)| format!("{code}: {count}")).collect();
-            let codes = codes.join(", ");
-            tracing::warn!(count, %codes, "{count} writes were refused in the last minute ({codes})");
+        if refused.is_empty() {
+            continue;
+        }
+        let count: u64 = refused.values().sum();
+        if let Err(failure) = tell(refused).await {
+            tracing::warn!(count, %failure, "{count} writes were refused in the last minute, and that is not in the journal");
         }
     }
 }
@@ -125,5 +133,48 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use futures::FutureExt as _;
+
+    use super::*;
+    use crate::access::Gate;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_of_refused_writes_is_told_once_a_minute_and_silence_not_at_all() {
+        let access = Access::guarded(Gate::new("t"));
+        let told: Mutex<Vec<BTreeMap<String, u64>>> = Mutex::default();
+        let flood = async {
+            let Access::Guarded(gate) = &access else { return };
+            // In the midst of the minutes that are counted.
+            tokio::time::sleep(REFUSED_EVERY / 2).await;
+            for minute in 0..3 {
+                for n in 0..50_000 {
+                    gate.refused_write(if n % 2 == 0 { "token_required" } else { "rate_limited" });
+                }
+                tokio::time::sleep(REFUSED_EVERY).await;
+                assert!(told.lock().is_ok_and(|told| told.len() <= minute + 1));
+            }
+            tokio::time::sleep(10 * REFUSED_EVERY).await;
+        };
+        let telling = tell_refused(&access, |counts| {
+            if let Ok(mut told) = told.lock() {
+                told.push(counts);
+            }
+            async { Ok(()) }.boxed()
+        });
+        tokio::select! {
+            () = flood => {}
+            never = telling => match never {},
+        }
+        let told = told.into_inner().unwrap_or_default();
+        assert_eq!(told.len(), 3, "{told:?}");
+        let sums: u64 = told.iter().flat_map(BTreeMap::values).sum();
+        assert_eq!((sums, told.first().map(BTreeMap::len)), (150_000, Some(2)));
     }
 }

@@ -51,9 +51,13 @@ impl Problem {
     }
 
     pub(crate) fn engine(failure: Failure) -> Self {
+        Self::failure(StatusCode::SERVICE_UNAVAILABLE, failure)
+    }
+
+    pub(crate) fn failure(status: StatusCode, failure: Failure) -> Self {
         let Failure { code, message, hint, retryable: _ } = failure;
         let detail = ErrorDetail { code, message, hint, oldest: None };
-        Self { status: StatusCode::SERVICE_UNAVAILABLE, detail, retry_after: None }
+        Self { status, detail, retry_after: None }
     }
 
     pub(crate) fn parameter(name: &str, problem: &str, hint: &str) -> Self {

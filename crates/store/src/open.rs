@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dalsegno_durable::key::Secret;
-use dalsegno_engine::Loaded;
+use dalsegno_engine::{Kept, Loaded};
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::watch;
 
@@ -16,7 +16,6 @@ use crate::in_use::InUse;
 use crate::journal::{Counters, QUEUE, SqliteJournal};
 use crate::load;
 use crate::pool::Pool;
-use crate::prune::Kept;
 use crate::queue::Queue;
 use crate::schema::{self, DAEMON, Found};
 use crate::writer::{JournalKept, Writer};
@@ -42,6 +41,12 @@ pub struct OpenOptions {
     pub apart_checkpoints: bool,
     /// Most pages of 8 KiB that the database may have; beyond, the disk counts as full. `None`: no limit.
     pub max_pages: Option<u32>,
+}
+
+impl OpenOptions {
+    fn kept(&self) -> Kept {
+        Kept { events: self.keep_events, ended_runs: self.keep_ended_runs }
+    }
 }
 
 impl Default for OpenOptions {
@@ -73,6 +78,7 @@ pub struct Store {
     pub(crate) state_dir: PathBuf,
     pub(crate) journal_id: String,
     pub(crate) pool: Pool,
+    pub(crate) kept: Kept,
     /// The hold on the directory; none when it was opened for a look.
     _lock: Option<Arc<DirLock>>,
 }
@@ -111,10 +117,7 @@ impl Store {
             checkpoints,
             queue: Arc::clone(&queue),
             counters: Arc::clone(&counters),
-            journal: Some(JournalKept {
-                kept: Kept { events: options.keep_events, ended_runs: options.keep_ended_runs },
-                state_dir: state_dir.to_owned(),
-            }),
+            journal: Some(JournalKept { kept: options.kept(), state_dir: state_dir.to_owned() }),
             owner: Owner::sole()?,
             ends,
         };
@@ -131,6 +134,7 @@ impl Store {
             state_dir: state_dir.to_owned(),
             journal_id: journal_id.clone(),
             pool: Pool::new(path, false),
+            kept: options.kept(),
             _lock: Some(lock),
         };
         Ok(Opened {
@@ -158,7 +162,9 @@ impl Store {
             Found::Nothing => Err(missing()),
             Found::Older(_) | Found::Tables => Ok(identity(db)?.0),
         })?;
-        Ok(Arc::new(Self { state_dir: state_dir.to_owned(), journal_id, pool, _lock: None }))
+        // What a daemon would keep: it has no other options.
+        let kept = OpenOptions::default().kept();
+        Ok(Arc::new(Self { state_dir: state_dir.to_owned(), journal_id, pool, kept, _lock: None }))
     }
 
     /// The newest good snapshot and every event after it, as they are now.

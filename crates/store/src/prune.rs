@@ -1,18 +1,12 @@
 //! What is kept and what goes: old events, in small portions, and old rows of ended runs.
 
+use dalsegno_engine::Kept;
 use rusqlite::Connection;
 
 use crate::insert::{integer, key};
 
 /// Events and rows go in portions of at least this many.
 const PORTION: u64 = 256;
-
-/// How much is kept.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Kept {
-    pub(crate) events: u64,
-    pub(crate) ended_runs: u64,
-}
 
 /// The writer's account of what may go.
 pub(crate) struct Pruning {

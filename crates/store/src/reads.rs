@@ -5,7 +5,7 @@ use dalsegno_durable::ExecutionScope;
 use dalsegno_durable::key::Secret;
 use dalsegno_durable::saga::SagaView;
 use dalsegno_engine::{
-    EffectRow, EventFilter, EventPage, EventRow, ReadError, Reads, TranscriptPage, UsageBy, UsageFilter, UsageSum,
+    EffectRow, EventFilter, EventPage, EventRow, Kept, ReadError, Reads, TranscriptPage, UsageBy, UsageFilter, UsageSum,
 };
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params_from_iter};
@@ -25,6 +25,10 @@ const LOOKED_AT: usize = 10_000;
 const NAMESAKES: usize = 16;
 
 impl Reads for Store {
+    fn kept(&self) -> Kept {
+        self.kept
+    }
+
     fn journal_id(&self) -> &str {
         &self.journal_id
     }

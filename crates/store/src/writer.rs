@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use dalsegno_core::Batch;
-use dalsegno_engine::{AppendError, crash};
+use dalsegno_engine::{AppendError, Kept, crash};
 use rusqlite::{Connection, ErrorCode, Statement};
 use tokio::sync::watch;
 
@@ -18,7 +18,7 @@ use crate::error::StoreError;
 use crate::in_use::InUse;
 use crate::insert::{Inserts, integer};
 use crate::journal::{Append, Counters};
-use crate::prune::{Kept, Pruning};
+use crate::prune::Pruning;
 use crate::queue::Queue;
 use crate::transcripts;
 

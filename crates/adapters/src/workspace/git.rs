@@ -184,6 +184,8 @@ pub(super) struct Git<'a> {
     env: Vec<(OsString, OsString)>,
     stdin: Option<Vec<u8>>,
     limit: Option<Duration>,
+    /// More than so many bytes of the answer are not waited for.
+    enough: Option<usize>,
 }
 
 /// What a call that ran to its end said.
@@ -195,6 +197,8 @@ pub(super) struct Said {
     pub(super) out: Vec<u8>,
     /// The end of standard error.
     pub(super) err: String,
+    /// There was more than was [`Git::enough`]: git was let go of, and its exit code says nothing.
+    pub(super) cut: bool,
 }
 
 impl Said {
@@ -221,7 +225,7 @@ impl Said {
 
 /// A call in the current directory `dir`.
 pub(super) fn git<'a>(caller: &'a Caller, reach: Reach, dir: &Path) -> Git<'a> {
-    Git { caller, reach, dir: dir.into(), args: Vec::new(), env: Vec::new(), stdin: None, limit: None }
+    Git { caller, reach, dir: dir.into(), args: Vec::new(), env: Vec::new(), stdin: None, limit: None, enough: None }
 }
 
 impl Git<'_> {
@@ -248,6 +252,12 @@ impl Git<'_> {
     /// Another limit than that of its kind.
     pub(super) fn limit(mut self, limit: Duration) -> Self {
         self.limit = Some(limit);
+        self
+    }
+
+    /// Reads so many bytes of the answer and then lets git go.
+    pub(super) fn enough(mut self, bytes: usize) -> Self {
+        self.enough = Some(bytes.min(MAX_OUTPUT_BYTES));
         self
     }
 
@@ -280,9 +290,11 @@ impl Git<'_> {
         let (stdin, out_pipe, err_pipe) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let bytes = self.stdin.unwrap_or_default();
         let (mut out, mut whole, mut err) = (Vec::new(), true, Vec::new());
+        let (most, goes_on) = (self.enough.unwrap_or(MAX_OUTPUT_BYTES), self.enough.is_none());
         let ended = {
             let reading = async {
-                tokio::join!(read(out_pipe, &mut out, &mut whole), read_tail(err_pipe, &mut err), feed(stdin, &bytes));
+                let read_out = read(out_pipe, &mut out, &mut whole, most, goes_on);
+                tokio::join!(read_out, read_tail(err_pipe, &mut err), feed(stdin, &bytes));
             };
             tokio::pin!(reading);
             let whole_run = async {
@@ -320,7 +332,7 @@ impl Git<'_> {
             }
         };
         child.release();
-        if !whole {
+        if !whole && goes_on {
             return Err(Failure::permanent(
                 "git_output_too_long",
                 format!("{what} answered more than {MAX_OUTPUT_BYTES} bytes"),
@@ -328,7 +340,7 @@ impl Git<'_> {
         }
         let status =
             status.map_err(|error| io_failure("git_failed", &format!("{what} could not be awaited"), &error))?;
-        Ok(Said { code: status.code(), out, err: String::from_utf8_lossy(&err).into_owned() })
+        Ok(Said { code: status.code(), out, err: String::from_utf8_lossy(&err).into_owned(), cut: !whole })
     }
 
     /// Runs it and takes any exit code but 0 as a failure with this code.
@@ -399,8 +411,9 @@ async fn feed(pipe: Option<tokio::process::ChildStdin>, bytes: &[u8]) {
     }
 }
 
-/// Reads to the end; `whole` becomes false when there was more than the limit.
-async fn read(pipe: Option<impl AsyncRead + Unpin>, all: &mut Vec<u8>, whole: &mut bool) {
+/// Reads to the end; `whole` becomes false when there was more than `most`. Then it reads on only if it `goes_on`: otherwise the
+/// pipe is closed, by which git ends.
+async fn read(pipe: Option<impl AsyncRead + Unpin>, all: &mut Vec<u8>, whole: &mut bool, most: usize, goes_on: bool) {
     let Some(mut pipe) = pipe else { return };
     let mut buffer = vec![0_u8; 16 * 1024];
     loop {
@@ -408,10 +421,13 @@ async fn read(pipe: Option<impl AsyncRead + Unpin>, all: &mut Vec<u8>, whole: &m
         if got == 0 {
             return;
         }
-        if all.len() + got > MAX_OUTPUT_BYTES {
-            *whole = false;
-        } else if *whole {
-            all.extend_from_slice(buffer.get(..got).unwrap_or_default());
+        if *whole {
+            let room = most.saturating_sub(all.len());
+            all.extend_from_slice(buffer.get(..got.min(room)).unwrap_or_default());
+            *whole = got <= room;
+        }
+        if !*whole && !goes_on {
+            return;
         }
     }
 }
@@ -506,7 +522,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_told_from_other_failures() {
-        let said = |err: &str| Said { code: Some(128), out: Vec::new(), err: err.to_owned() };
+        let said = |err: &str| Said { code: Some(128), out: Vec::new(), err: err.to_owned(), cut: false };
         let full = said("error: file write error: No space left on device").failure("fetch_failed", "the fetch");
         assert_eq!((full.code.as_str(), full.retryable), ("disk_full", true));
         assert_eq!(said("fatal: something").failure("fetch_failed", "the fetch").code, "fetch_failed");

@@ -9,6 +9,7 @@
 //! - With `agent.sandbox`, git in a workspace and the upload side of a fetch from it run in a sandbox, and so do checks.
 //!   The project's own scripts (hooks) do not.
 
+mod change;
 mod check;
 mod deliver;
 mod digest;
@@ -19,6 +20,7 @@ mod key;
 mod layout;
 mod links;
 mod locks;
+mod patch;
 mod place;
 mod prepare;
 mod repository;

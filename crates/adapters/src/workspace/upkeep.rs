@@ -264,7 +264,9 @@ mod tests {
 
     #[test]
     fn neither_old_commits_nor_a_machine_that_refuses_to_read_are_damage() {
-        let told = |code, err: &str| tells_damage(&Said { code: Some(code), out: Vec::new(), err: err.to_owned() });
+        let told = |code, err: &str| {
+            tells_damage(&Said { code: Some(code), out: Vec::new(), err: err.to_owned(), cut: false })
+        };
         assert!(!told(1, "error in commit 0a: missingSpaceBeforeEmail: invalid author line").unwrap());
         assert!(!told(0, "").unwrap());
         assert!(told(2, "").unwrap() && told(4, "").unwrap());

@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -121,13 +122,27 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// Whether this commit is here.
+    pub(super) async fn has(&self, commit: &str) -> Result<bool, Failure> {
+        Ok(self.refs().args(["cat-file", "-e", &format!("{commit}^{{commit}}")]).run().await?.ok())
+    }
+
+    /// A place from which the work tree is compared, without writing anything into the workspace.
+    pub(super) async fn shadow(&self) -> Result<Shadow, Failure> {
+        Shadow::make(self).await
+    }
+
+    /// Where its files are.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Newest commit of `from` (revisions or options of rev-list) that is in none of `known`.
     pub(super) async fn beyond(&self, from: &[&str], known: &[&str]) -> Result<Option<CommitId>, Failure> {
         let mut here = Vec::new();
         for name in known {
             // A commit that is not here cannot be excluded, and excludes nothing.
-            let option = name.starts_with("--");
-            if option || self.refs().args(["cat-file", "-e", &format!("{name}^{{commit}}")]).run().await?.ok() {
+            if name.starts_with("--") || self.has(name).await? {
                 here.push(*name);
             }
         }
@@ -396,7 +411,7 @@ impl<'a> Work<'a> {
 }
 
 /// A git directory of ours over the objects and a copy of the index of a workspace.
-struct Shadow {
+pub(super) struct Shadow {
     dir: TempDir,
 }
 
@@ -446,12 +461,19 @@ impl Shadow {
             .env("GIT_OBJECT_DIRECTORY", work.common().join("objects"))
     }
 
+    /// A call that only looks: what git writes meanwhile goes into our own directory.
+    pub(super) fn look<'a>(&self, work: &Work<'a>) -> Git<'a> {
+        self.git(work)
+            .env("GIT_OBJECT_DIRECTORY", self.dir.path().join("objects"))
+            .env("GIT_ALTERNATE_OBJECT_DIRECTORIES", listed(&work.common().join("objects")))
+    }
+
     async fn must(&self, work: &Work<'_>, args: &[&str]) -> Result<String, Failure> {
         let said = self.git(work).args(args).must("commit_failed", "the work cannot be committed").await?;
         Ok(said.text())
     }
 
-    async fn empty_tree(&self, work: &Work<'_>) -> Result<String, Failure> {
+    pub(super) async fn empty_tree(&self, work: &Work<'_>) -> Result<String, Failure> {
         let said = self
             .git(work)
             .args(["hash-object", "-t", "tree", "--stdin"])
@@ -521,6 +543,23 @@ impl Shadow {
         .flatten()
         .map_err(|error| io_failure("commit_failed", "the index of the workspace cannot be written", &error))
     }
+}
+
+/// A path as a list of paths has it, in which colons stand between them.
+fn listed(path: &Path) -> OsString {
+    let bytes = path.as_os_str().as_bytes();
+    if !bytes.contains(&b':') && !bytes.starts_with(b"\"") {
+        return path.as_os_str().to_owned();
+    }
+    let mut quoted = vec![b'"'];
+    for byte in bytes {
+        if matches!(byte, b'"' | b'\\') {
+            quoted.push(b'\\');
+        }
+        quoted.push(*byte);
+    }
+    quoted.push(b'"');
+    OsString::from_vec(quoted)
 }
 
 /// The paths of `git status --porcelain -z`, at most 50.

@@ -11,6 +11,7 @@ mod tracker;
 mod workflow;
 mod workspace;
 mod workspace_bare;
+mod workspace_change;
 mod workspace_deliver;
 mod workspace_diverged;
 mod workspace_hostile;

@@ -12,6 +12,7 @@ pub(crate) fn request(kind: &str, target: (&str, &str), payload: Value) -> Actio
         correlation_id: None,
         idempotency_key: None,
         reject_duplicate: false,
+        by: None,
         content: format!("{kind} {target:?} {payload}"),
         payload,
     }
@@ -238,4 +239,46 @@ fn what_is_held_is_let_go_by_another_file_and_taken_by_a_restart() {
     let mut free = Desk::new(policy());
     load(&mut free, "other", &other);
     assert_eq!(in_force(&free), "other");
+}
+
+#[test]
+fn who_acted_is_in_the_journal_in_the_receipt_and_in_what_an_agent_is_told() {
+    let mut desk = spent();
+    let by = |who: &str, kind: &str, target: &str| ActionRequest {
+        by: Some(who.to_owned()),
+        ..request(kind, ("issue", target), json!({}))
+    };
+    let accepted = act(&mut desk, by("ada (ci)", "release", "DS-1"));
+    assert_eq!((accepted.accepted, accepted.by.as_deref()), (true, Some("ada (ci)")));
+    let rejected = act(&mut desk, by("bob", "release", "DS-99"));
+    assert_eq!((rejected.accepted, rejected.by.as_deref()), (false, Some("bob")));
+    let told: Vec<Option<String>> = desk
+        .journal
+        .iter()
+        .filter_map(|recorded| match &recorded.event {
+            Event::ActionAccepted { by, .. } | Event::ActionRejected { by, .. } => Some(by.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, [Some("ada (ci)".to_owned()), Some("bob".to_owned())]);
+    desk.restart();
+    for receipt in [accepted, rejected] {
+        assert_eq!(desk.machine.receipt(&receipt.action_id).unwrap().by, receipt.by, "after a restart");
+    }
+}
+
+#[test]
+fn refused_writes_are_one_event_and_none_when_there_are_none() {
+    let mut desk = spent();
+    let before = desk.journal.len();
+    desk.hand(Input::WritesRefused([].into()));
+    desk.hand(Input::WritesRefused([("token_required".to_owned(), 0)].into()));
+    assert_eq!(desk.journal.len(), before);
+    let mut counts: std::collections::BTreeMap<String, u64> = (0..100).map(|n| (format!("made_up_{n}"), 1)).collect();
+    counts.insert("a".to_owned(), u64::MAX);
+    desk.hand(Input::WritesRefused(counts));
+    let [Recorded { event: Event::WritesRefused { counts }, .. }] = &desk.journal[before..] else {
+        panic!("one event: {:?}", &desk.journal[before..]);
+    };
+    assert_eq!((counts.len(), counts["a"]), (16, u64::MAX), "however many codes there are");
 }

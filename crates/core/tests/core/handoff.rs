@@ -118,6 +118,7 @@ fn release(desk: &mut Desk) {
         correlation_id: None,
         idempotency_key: None,
         reject_duplicate: false,
+        by: None,
         content: "release".into(),
         payload: serde_json::Value::Null,
     };

@@ -28,7 +28,7 @@ impl Life {
         let journal = stage.journal.clone();
         let (driver, handle) = Driver::new(stage.journal.load(), journal, stage.world(), options).unwrap();
         let (stop, stop_now) = (CancellationToken::new(), CancellationToken::new());
-        let control = DriverControl::new(handle, stop.clone());
+        let control = DriverControl::new(handle, stage.workspaces.clone(), stop.clone());
         Self { control, stop, stop_now, running: None, driver: Some(driver) }
     }
 
@@ -98,6 +98,13 @@ async fn after_a_failed_append_a_daemon_is_not_ready_and_its_questions_are_refus
     assert!(life.control.ready());
     assert_eq!(life.control.explain("A").await.unwrap().unwrap().status, IssueStatus::HandedOff);
     assert_eq!(life.control.explain("nobody").await, Ok(None), "unknown is no failure while the loop lives");
+    let wanted = dalsegno_engine::ChangeWanted { run: "run-1".into(), workspace: None, base: None, commit: None };
+    let forgotten = PolicyHash::from("forgotten");
+    let change = life.control.change(&forgotten, wanted.clone()).await;
+    assert!(change.is_ok_and(|change| change.head.is_some()), "under the policy in force, when its own is gone");
+    let counts = std::collections::BTreeMap::from([("token_required".to_owned(), 3)]);
+    life.control.writes_refused(counts.clone()).await.unwrap();
+    until("the refused writes", || stage.journal.kinds().contains(&"writes_refused")).await;
     stage.journal.fail_next(AppendError::Storage("disk_full".to_owned()));
     stage.tracker().put(issue("B"));
     life.control.refresh().await.unwrap();
@@ -108,6 +115,8 @@ async fn after_a_failed_append_a_daemon_is_not_ready_and_its_questions_are_refus
         assert_eq!(life.control.explain(key).await.unwrap_err().code, code::ENGINE_UNAVAILABLE, "{key}");
     }
     assert_eq!(life.control.budgets().await.unwrap_err().code, code::ENGINE_UNAVAILABLE);
+    assert_eq!(life.control.change(&forgotten, wanted).await.unwrap_err().code, code::ENGINE_UNAVAILABLE);
+    assert_eq!(life.control.writes_refused(counts).await.unwrap_err().code, code::ENGINE_UNAVAILABLE);
 }
 
 #[tokio::test(start_paused = true)]

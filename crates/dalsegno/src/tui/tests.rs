@@ -175,6 +175,7 @@ fn receipts_and_ends_are_told() {
         status: status.to_owned(),
         code: reason.map(|_| "not_running".to_owned()),
         reason: reason.map(str::to_owned),
+        by: None,
         issued_at: String::new(),
         expected_followups: Vec::new(),
         replayed: false,

@@ -82,7 +82,7 @@ pub(crate) fn run(args: Args, settings: &Settings) -> Result<(), CliError> {
 }
 
 /// The run that is meant: by its name, or the latest of an issue.
-fn run_of(client: &Client, key: &str) -> Result<String, CliError> {
+pub(super) fn run_of(client: &Client, key: &str) -> Result<String, CliError> {
     match client.run(key) {
         Ok(run) => return Ok(run.id),
         Err(error) if error.code() == code::RUN_NOT_FOUND => {}

@@ -8,6 +8,7 @@ pub(crate) mod budget;
 pub(crate) mod cancel;
 pub(crate) mod completions;
 pub(crate) mod demo;
+pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod drain;
 mod dry_run;
@@ -56,6 +57,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<(), CliError> {
         Verb::Issue(args) => issue::run(args, &common),
         Verb::Runs(args) => runs::run(args, &settings()?),
         Verb::Show(args) => show::run(args, &settings()?),
+        Verb::Diff(args) => diff::run(args, &settings()?),
         Verb::Logs(args) => logs::run(args, &settings()?),
         Verb::Events(args) => events::run(args, &settings()?),
         Verb::Explain(args) => explain::run(args, &settings()?),

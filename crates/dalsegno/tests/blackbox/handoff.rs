@@ -55,6 +55,8 @@ fn a_parked_step_is_drawn_and_settled_from_the_command_line_after_a_kill() {
     project.wait_until("the new daemon refuses a release", || {
         words(&project, &["release", "DS-1"]).contains("handoff_parked")
     });
+    let diff = words(&project, &["diff", "DS-1"]);
+    assert!(diff.starts_with("diff --git a/work.txt b/work.txt\n") && diff.ends_with("+work\n"), "{diff}");
     let said = words(&project, &["settle", "DS-1", "push", "retry"]);
     assert!(said.contains("not_parked"), "{said}");
     let said = words(&project, &["settle", "DS-1", "comment", "undone"]);

@@ -24,6 +24,8 @@ fn every_read_has_a_table_for_people_and_json_for_programs() {
         ("runs DS-1 --limit 5", "assessing", "/runs/0/issue", json!("DS-1")),
         ("logs run-1", "hello", "/entries/1/text", json!("hello\nworld")),
         ("logs DS-1", "turn 1", "/run", json!("run-1")),
+        ("diff run-1", "+\ttwo", "/files/0/path", json!("a.txt")),
+        ("diff DS-1 --stat", "+1 −0", "/run", json!("run-1")),
         ("events", "issue_status", "/events/0/seq", json!(1)),
         ("events --kind issue_status", "queued → running", "/events/0/kind", json!("issue_status")),
         ("explain DS-2", "→ release it", "/rules/0/rule", json!("not_parked")),

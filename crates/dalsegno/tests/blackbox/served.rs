@@ -1,5 +1,6 @@
 //! A project directory, with or without something that answers in the daemon's place.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 use std::process::Command;
@@ -9,7 +10,7 @@ use dalsegno_core::{
     ActionRequest, BudgetLine, Explanation, Failure, Issue, IssueStatus, IssueView, Phase, PolicyHash, Readiness,
     Receipt, Rule, RunId, RunOutcome, RunView, SessionId, Timestamp, Usage, View, Workspace, plan, readiness,
 };
-use dalsegno_engine::{Clock, Reads, TranscriptEntry, TranscriptKind};
+use dalsegno_engine::{Change, ChangeWanted, Clock, FileChange, FileStatus, Reads, TranscriptEntry, TranscriptKind};
 use dalsegno_gateway::{Access, App, Control, Gate, LiveRun, RefreshAnswer, serve};
 use dalsegno_testkit::doubles::MemoryReads;
 use futures::future::BoxFuture;
@@ -195,6 +196,28 @@ impl Control for Double {
 
     fn budgets(&self) -> BoxFuture<'static, Result<Vec<BudgetLine>, Failure>> {
         Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn writes_refused(&self, _: BTreeMap<String, u64>) -> BoxFuture<'static, Result<(), Failure>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn change(&self, _: &PolicyHash, wanted: ChangeWanted) -> BoxFuture<'static, Result<Change, Failure>> {
+        let file = FileChange {
+            path: "a.txt".to_owned(),
+            old_path: None,
+            status: FileStatus::Modified,
+            additions: Some(1),
+            deletions: Some(0),
+            binary: false,
+            truncated: false,
+            patch: Some(
+                "diff --git a/a.txt b/a.txt\n--- a/a.txt\n+++ b/a.txt\n@@ -1 +1,2 @@\n one\n+\ttwo\n".to_owned(),
+            ),
+        };
+        let change =
+            Change { base: wanted.base, from_workspace: true, files: vec![file], total: 1, ..Change::default() };
+        Box::pin(async { Ok(change) })
     }
 
     fn head(&self) -> watch::Receiver<u64> {

@@ -16,6 +16,7 @@ pub(crate) async fn say(stage: &Stage, life: &Life, kind: &str, payload: Value) 
         correlation_id: None,
         idempotency_key: None,
         reject_duplicate: false,
+        by: None,
         content: format!("{kind} {payload}"),
         payload,
     };

@@ -31,11 +31,7 @@ const KINDS: [&str; 8] = [
     "daemon_stopped",
 ];
 
-pub(super) async fn page(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-    mut params: Params,
-) -> Response {
+pub(super) async fn page(State(app): State<App>, Extension(caller): Extension<Caller>, mut params: Params) -> Response {
     let receipt = params.word("receipt").ok().flatten();
     match gather(app, caller, receipt).await {
         Ok(page) => page.into_response(),

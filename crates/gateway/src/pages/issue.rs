@@ -6,11 +6,13 @@ use dalsegno_api as api;
 use maud::{Markup, html};
 
 use super::board::encoded;
-use super::parts::{Sent, actions, asked, badge, moment, sent, told, tokens, web};
+use super::change;
+use super::parts::{Sent, actions, asked, badge, moment, sent, tokens, told, web};
 use super::run::transcript_of;
 use super::{Page, Place, Sorry, saga};
 use crate::app::App;
 use crate::guard::Caller;
+use crate::looks::Looked;
 use crate::params::{Key, Params};
 use crate::problem::Problem;
 use crate::routes::{issues, state};
@@ -23,6 +25,7 @@ struct Parts {
     runs: Vec<api::Run>,
     rules: Option<api::Explanation>,
     transcript: Option<api::TranscriptPage>,
+    changed: Option<Looked>,
     receipt: Option<Sent>,
     saga: Option<api::Saga>,
     head: String,
@@ -53,13 +56,17 @@ async fn gather(app: App, caller: Caller, key: String, receipt: Option<String>) 
         Some(run) if caller.reads() => transcript_of(&app, &run.id).await?,
         Some(_) | None => None,
     };
+    let changed = match runs.first() {
+        Some(run) => change::of_run(&app, caller, &run.id).await?,
+        None => None,
+    };
     let receipt = sent(&app, receipt).await?;
     let saga = saga::of(&app, runs.iter().find_map(|run| run.handoff.as_ref()), caller).await;
-    Ok(Parts { issue, runs, rules, transcript, receipt, saga, head })
+    Ok(Parts { issue, runs, rules, transcript, changed, receipt, saga, head })
 }
 
 fn render(parts: &Parts, caller: Caller) -> Page {
-    let Parts { issue: detail, runs, rules, transcript, receipt, saga, head } = parts;
+    let Parts { issue: detail, runs, rules, transcript, changed, receipt, saga, head } = parts;
     let issue = &detail.issue;
     let body = html! {
         article.issue {
@@ -87,6 +94,7 @@ fn render(parts: &Parts, caller: Caller) -> Page {
                 }
             }
             @if let Some(found) = runs.iter().find_map(|run| run.handoff.as_ref()) { (saga::diagram(found, saga.as_ref(), &issue.identifier, caller)) }
+            (change::change(changed.as_ref()))
             @if let Some(page) = transcript { (super::run::transcript(page)) }
             (runs_table(runs))
             section {

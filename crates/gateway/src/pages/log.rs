@@ -88,5 +88,14 @@ fn words(data: &serde_json::Value) -> Option<String> {
     if let (Some(from), Some(to)) = (text("from"), text("to")) {
         return Some(format!("{from} → {to}"));
     }
-    ["reason", "outcome", "question", "phase", "step", "key", "action_kind", "command"].into_iter().find_map(text)
+    if let Some(counts) = data.get("counts").and_then(serde_json::Value::as_object) {
+        let told: Vec<String> = counts.iter().map(|(code, count)| format!("{code}: {count}")).collect();
+        return Some(told.join(", "));
+    }
+    if let Some(kind) = text("action_kind") {
+        let by = text("by").map_or_else(String::new, |by| format!(" by {by}"));
+        let why = text("reason").map_or_else(String::new, |why| format!(": {why}"));
+        return Some(format!("{kind}{by}{why}"));
+    }
+    ["reason", "outcome", "question", "phase", "step", "key", "command"].into_iter().find_map(text)
 }

@@ -7,6 +7,7 @@
 
 mod act;
 mod board;
+mod change;
 mod chart;
 mod daemon;
 mod issue;

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 
 use super::board::encoded;
 use super::parts::{badge, moment, tokens};
-use super::{Page, Place, Sorry, saga};
+use super::{Page, Place, Sorry, change, saga};
 use crate::app::App;
 use crate::convert;
 use crate::guard::Caller;
@@ -39,6 +39,7 @@ async fn gather(app: App, caller: Caller, key: String) -> Result<Page, Problem> 
         (None, Vec::new())
     };
     let saga = saga::of(&app, run.handoff.as_ref(), caller).await;
+    let changed = change::of_run(&app, caller, &key).await?;
     let body = html! {
         article.run {
             p.crumb { a href="/" { "Board" } " / " a href={ "/issues/" (encoded(&run.issue)) } { (run.issue) } " / " (run.id) }
@@ -53,6 +54,7 @@ async fn gather(app: App, caller: Caller, key: String) -> Result<Page, Problem> 
             @if let Some(reason) = &run.reason { p.reason { (reason) } }
             @if let Some(evidence) = &run.evidence { p.facts { "evidence: " (evidence) } }
             @if let Some(found) = &run.handoff { (saga::diagram(found, saga.as_ref(), &run.issue, caller)) }
+            (change::change(changed.as_ref()))
             @if let Some(said) = &said { (transcript(said)) }
             (effects_table(&effects))
         }

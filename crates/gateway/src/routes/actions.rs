@@ -8,12 +8,17 @@ use dalsegno_core::{ActionKind, ActionRequest, Receipt};
 use dalsegno_engine::content_hash;
 
 use super::state::body;
+use crate::access::Owner;
 use crate::app::App;
 use crate::convert;
 use crate::guard::{Caller, Identity};
 use crate::params::{Key, Params};
 use crate::problem::Problem;
 
+/// Whoever acts with the token of the state directory and gives no name.
+const LOCAL: &str = "local";
+/// Longest name that somebody gives themselves, in bytes.
+const MAX_BY: usize = 100;
 /// Longest kind, id or key of an action, in bytes.
 const MAX_NAME: usize = 256;
 
@@ -35,11 +40,26 @@ pub(crate) async fn act(
 
 /// Has an action decided; whoever calls has seen to it that the caller may act.
 pub(crate) async fn decide(app: &App, identity: &Identity, action: api::Action) -> Result<api::Receipt, Problem> {
-    let receipt = wire(app.ask(app.control.act(checked(action)?)).await?);
-    let Identity { name, owner: _, by_cookie } = identity;
+    let by = named(identity, &action);
+    let request = ActionRequest { by: Some(by.clone()), ..checked(action)? };
+    let receipt = wire(app.ask(app.control.act(request)).await?);
+    let by_cookie = identity.by_cookie;
     let (id, kind, status) = (&receipt.action_id, &receipt.action_kind, &receipt.status);
-    tracing::info!(action = id, by = %name, by_cookie, "{id} ({kind}) is {status}, asked for by {name}");
+    tracing::info!(action = id, by, by_cookie, "{id} ({kind}) is {status}, asked for by {by}");
     Ok(receipt)
+}
+
+/// Who acts, for the journal: the name of the token, which is known; beside it, or on this machine in its place, who the
+/// sender says they are.
+fn named(identity: &Identity, action: &api::Action) -> String {
+    let said = action.payload.get("by").and_then(serde_json::Value::as_str).map(str::trim);
+    let said = said.filter(|said| !said.is_empty() && said.len() <= MAX_BY && !said.contains(char::is_control));
+    match (&identity.owner, said) {
+        (Some(Owner::Token(_)), Some(said)) if said != &*identity.name => format!("{said} ({})", identity.name),
+        (Some(Owner::Token(_)), _) => identity.name.to_string(),
+        (Some(Owner::Daemon) | None, Some(said)) => said.to_owned(),
+        (Some(Owner::Daemon) | None, None) => LOCAL.to_owned(),
+    }
 }
 
 pub(crate) async fn receipt(
@@ -102,6 +122,7 @@ fn checked(action: api::Action) -> Result<ActionRequest, Problem> {
         correlation_id,
         idempotency_key,
         reject_duplicate,
+        by: None,
         content,
         payload,
     })
@@ -117,6 +138,7 @@ fn wire(receipt: Receipt) -> api::Receipt {
         accepted,
         code,
         reason,
+        by,
         issued_at,
         completed_at: _,
         failure: _,
@@ -134,6 +156,7 @@ fn wire(receipt: Receipt) -> api::Receipt {
         status: if accepted { "accepted" } else { "rejected" }.to_owned(),
         code,
         reason,
+        by,
         issued_at: convert::time(issued_at),
         expected_followups: followups.into_iter().map(str::to_owned).collect(),
         replayed,

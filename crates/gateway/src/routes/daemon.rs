@@ -7,8 +7,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use dalsegno_api::{self as api, Health};
-use dalsegno_core::{ActionKind, IssueStatus, Readiness};
+use dalsegno_api::{self as api, Cursor, Health};
+use dalsegno_core::{ACTIONS_KEPT, ActionKind, IssueStatus, Readiness};
+use dalsegno_engine::Kept;
 
 use crate::app::App;
 use crate::metrics;
@@ -42,6 +43,15 @@ pub(crate) async fn metrics(State(app): State<App>, params: Params) -> Result<im
 
 pub(crate) async fn capabilities(State(app): State<App>, params: Params) -> Result<Json<api::Capabilities>, Problem> {
     params.done()?;
+    let (kept, oldest) = app
+        .read(|reads| {
+            let (oldest, _) = reads.bounds()?;
+            let oldest = Cursor::event(reads.journal_id(), oldest.saturating_sub(1)).to_string();
+            Ok((reads.kept(), oldest))
+        })
+        .await?;
+    let Kept { events, ended_runs } = kept;
+    let actions_kept = u64::try_from(ACTIONS_KEPT).unwrap_or(u64::MAX);
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     Ok(Json(api::Capabilities {
         version: app.version.to_string(),
@@ -54,5 +64,12 @@ pub(crate) async fn capabilities(State(app): State<App>, params: Params) -> Resu
             .into_iter()
             .map(|kind| api::ActionCapability { kind: kind.as_str().to_owned(), targets: words(kind.targets()) })
             .collect(),
+        retention: api::Retention {
+            events,
+            oldest,
+            ended_runs,
+            receipts: actions_kept,
+            idempotency_keys: actions_kept,
+        },
     }))
 }

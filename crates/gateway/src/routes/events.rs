@@ -12,7 +12,7 @@ use crate::params::Params;
 use crate::problem::Problem;
 
 const DEFAULT_EVENTS: usize = 100;
-const MAX_EVENTS: usize = 1_000;
+pub(crate) const MAX_EVENTS: usize = 1_000;
 
 /// `GET /api/v1/events?after=&limit=&issue=&run=&kind=`
 pub(crate) async fn page(

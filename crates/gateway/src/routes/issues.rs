@@ -16,9 +16,9 @@ use crate::guard::Caller;
 use crate::params::{Key, Params};
 use crate::problem::Problem;
 
-const MAX_ISSUES: usize = 10_000;
+pub(crate) const MAX_ISSUES: usize = 10_000;
 pub(super) const DEFAULT_RUNS: usize = 100;
-pub(super) const MAX_RUNS: usize = 1_000;
+pub(crate) const MAX_RUNS: usize = 1_000;
 /// Events of an issue are sought among so many newest of the journal.
 const RECENT_WINDOW: u64 = 1_000;
 const RECENT: usize = 20;

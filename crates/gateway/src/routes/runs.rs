@@ -13,9 +13,9 @@ use crate::params::{Key, Params};
 use crate::problem::Problem;
 
 const DEFAULT_ENTRIES: usize = 200;
-const MAX_ENTRIES: usize = 1_000;
+pub(crate) const MAX_ENTRIES: usize = 1_000;
 const DEFAULT_EFFECTS: usize = 100;
-const MAX_EFFECTS: usize = 500;
+pub(crate) const MAX_EFFECTS: usize = 500;
 
 /// `GET /api/v1/runs`
 pub(crate) async fn list(

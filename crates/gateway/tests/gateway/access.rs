@@ -221,6 +221,29 @@ async fn each_role_may_what_it_says_and_no_more() {
     assert_eq!((answer.status.as_u16(), answer.code()), (401, "token_invalid"), "revoked");
 }
 
+#[tokio::test]
+async fn an_action_names_who_acted_as_far_as_they_are_known() {
+    let (gate, _) = with_roles();
+    let router = World::new().router_behind(gate);
+    let long = "x".repeat(101);
+    for (token, said, by) in [
+        (TOKEN, None, "local"),
+        (TOKEN, Some("ada"), "ada"),
+        (TOKEN, Some(" \n"), "local"),
+        (TOKEN, Some(long.as_str()), "local"),
+        ("operator", None, "the operator"),
+        ("operator", Some("ada"), "ada (the operator)"),
+        ("operator", Some("the operator"), "the operator"),
+        ("admin", Some("the operator"), "the operator (the admin)"),
+    ] {
+        let payload = said.map_or_else(|| json!({}), |said| json!({"by": said}));
+        let action = json!({"schema_version": 1, "action_kind": "release", "target": {"kind": "issue", "id": "DS-1"}, "payload": payload});
+        let request = request("POST", "/api/v1/actions").header("authorization", format!("Bearer {token}"));
+        let answer = send(&router, request.body(Body::from(action.to_string())).unwrap()).await;
+        assert_eq!(answer.body["by"], by, "{token} {said:?}: {}", answer.body);
+    }
+}
+
 /// The cookie of a new session.
 async fn log_in(router: &Router, token: &str) -> String {
     let bearer = format!("Bearer {token}");

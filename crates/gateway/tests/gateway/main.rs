@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod access;
+mod changes;
 mod cursors;
+mod document;
 mod pages;
 mod routes;
 mod streams;

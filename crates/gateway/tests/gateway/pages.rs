@@ -8,9 +8,9 @@ use tower::ServiceExt as _;
 
 use crate::world::{TOKEN, World, request};
 
-struct Shown {
-    status: StatusCode,
-    text: String,
+pub(crate) struct Shown {
+    pub(crate) status: StatusCode,
+    pub(crate) text: String,
     policy: String,
 }
 
@@ -21,7 +21,7 @@ async fn shown(router: &axum::Router, request: Request<Body>) -> Shown {
     Shown { status, text: String::from_utf8(body.to_vec()).unwrap(), policy: policy.unwrap_or_default() }
 }
 
-async fn page(router: &axum::Router, target: &str, token: bool) -> Shown {
+pub(crate) async fn page(router: &axum::Router, target: &str, token: bool) -> Shown {
     let mut request = request("GET", target);
     if token {
         request = request.header("authorization", format!("Bearer {TOKEN}"));
@@ -122,6 +122,11 @@ async fn capabilities_and_readiness_are_told() {
         told["actions"].as_array().unwrap().iter().map(|kind| kind["kind"].as_str().unwrap()).collect();
     assert!(
         kinds.contains(&"pause") && kinds.contains(&"reload") && kinds.len() == dalsegno_core::ActionKind::ALL.len()
+    );
+    let (newest, oldest) = (dalsegno_core::ACTIONS_KEPT, dalsegno_api::Cursor::event("journal-a", 0).to_string());
+    assert_eq!(
+        told["retention"],
+        json!({"events": 1_000, "oldest": oldest, "ended_runs": 100, "receipts": newest, "idempotency_keys": newest})
     );
     let ready = page(&router, "/readyz", false).await;
     assert_eq!((ready.status, ready.text.as_str()), (StatusCode::OK, "{\"status\":\"ready\"}"));

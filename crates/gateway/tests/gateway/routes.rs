@@ -456,7 +456,7 @@ async fn usage_has_its_cost_where_every_price_is_known_and_the_ledger_has_all_of
 async fn events_of_an_action_name_it_and_what_its_caller_joins_it_with() {
     let world = World::new();
     let accepted = json!({"action_id": "act-7", "correlation_id": "secret-c", "action_kind": "release", "target_kind": "issue",
-                          "target_id": "DS-1", "issue": "1", "idempotency_key": "secret-k", "content": "secret"});
+                          "target_id": "DS-1", "issue": "1", "idempotency_key": "secret-k", "content": "secret", "by": "secret-by"});
     world.commit("action_accepted", Some("DS-1"), None, accepted);
     world.commit("released", Some("DS-1"), None, json!({"issue": "1", "action_id": "act-7"}));
     let router = world.router();
@@ -466,5 +466,11 @@ async fn events_of_an_action_name_it_and_what_its_caller_joins_it_with() {
     assert_eq!((&events[0]["action_id"], &events[0]["correlation_id"]), (&json!("act-7"), &Value::Null));
     let open = get_open(&router, "/api/v1/events?kind=action_accepted").await.body["events"].clone();
     assert_eq!(open[0]["action_id"], "act-7");
+    let detail = get(&router, "/api/v1/DS-1").await.body["recent_events"].to_string();
+    assert!(detail.contains("release by secret-by"), "{detail}");
+    let counts = json!({"counts": {"rate_limited": 40, "token_required": 2}});
+    world.commit("writes_refused", None, None, counts.clone());
+    let refused = get_open(&router, "/api/v1/events?kind=writes_refused").await.body["events"][0].clone();
+    assert_eq!((&refused["data"], &refused["content_withheld"]), (&counts, &Value::Null), "figures are no texts");
     assert!(!open.to_string().contains("secret"), "{open}");
 }

@@ -1,7 +1,8 @@
 //! A small project behind a gateway.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -11,7 +12,7 @@ use dalsegno_core::{
     Phase, PolicyHash, Readiness, Receipt, Rule, RunId, RunOutcome, RunView, SagaStep, SessionId, StepState, Timestamp,
     Usage, View, Workspace, plan, readiness,
 };
-use dalsegno_engine::{Clock, Reads, TranscriptEntry, TranscriptKind};
+use dalsegno_engine::{Change, ChangeWanted, Clock, FileChange, FileStatus, Reads, TranscriptEntry, TranscriptKind};
 use dalsegno_gateway::{Access, App, Control, Gate, Limits, LiveRun, RefreshAnswer, router};
 use dalsegno_testkit::doubles::MemoryReads;
 use futures::future::BoxFuture;
@@ -28,6 +29,10 @@ pub(crate) struct World {
     pub(crate) head: watch::Sender<u64>,
     pub(crate) waiting_refresh: AtomicBool,
     pub(crate) engine_gone: AtomicBool,
+    /// What a look at a change comes to.
+    pub(crate) change: Mutex<Result<Change, Failure>>,
+    /// What was looked at.
+    pub(crate) wanted: Mutex<Vec<ChangeWanted>>,
 }
 
 impl World {
@@ -37,6 +42,8 @@ impl World {
             head: watch::channel(0).0,
             waiting_refresh: AtomicBool::new(false),
             engine_gone: AtomicBool::new(false),
+            change: Mutex::new(Ok(change())),
+            wanted: Mutex::default(),
         })
     }
 
@@ -164,6 +171,7 @@ impl Control for Driven {
             correlation_id: None,
             idempotency_key: None,
             reject_duplicate: false,
+            by: None,
             content: String::new(),
             payload: serde_json::Value::Null,
         };
@@ -174,6 +182,17 @@ impl Control for Driven {
     fn budgets(&self) -> BoxFuture<'static, Result<Vec<BudgetLine>, Failure>> {
         let lines = self.here().map(|()| Vec::new());
         Box::pin(async { lines })
+    }
+
+    fn writes_refused(&self, _: BTreeMap<String, u64>) -> BoxFuture<'static, Result<(), Failure>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn change(&self, policy: &PolicyHash, wanted: ChangeWanted) -> BoxFuture<'static, Result<Change, Failure>> {
+        assert_eq!(policy.0, "hash-1");
+        let change = self.0.change.lock().unwrap().clone();
+        self.0.wanted.lock().unwrap().push(wanted);
+        Box::pin(async { change })
     }
 
     fn head(&self) -> watch::Receiver<u64> {
@@ -216,11 +235,42 @@ fn receipt_of(request: &ActionRequest) -> Receipt {
         accepted: code.is_none(),
         code: code.map(str::to_owned),
         reason: code.map(str::to_owned),
+        by: request.by.clone(),
         issued_at: NOW,
         completed_at: code.is_none().then_some(NOW),
         failure: None,
         note: None,
         replayed: request.idempotency_key.as_deref() == Some("again"),
+    }
+}
+
+/// Two files: one with a patch, and one that is too large.
+fn change() -> Change {
+    let file = |path: &str| FileChange {
+        path: path.to_owned(),
+        old_path: None,
+        status: FileStatus::Added,
+        additions: None,
+        deletions: None,
+        binary: false,
+        truncated: true,
+        patch: None,
+    };
+    let patch = "diff --git a/s b/s\n--- /dev/null\n+++ b/s\n@@ -0,0 +1 @@\n+secret <b>line</b>\n";
+    let with_patch = FileChange {
+        additions: Some(1),
+        deletions: Some(0),
+        truncated: false,
+        patch: Some(patch.to_owned()),
+        ..file("s")
+    };
+    Change {
+        base: Some(CommitId::from("ba5e")),
+        head: Some(CommitId::from("c0ffee")),
+        from_workspace: true,
+        files: vec![with_patch, file("huge")],
+        total: 2,
+        truncated: true,
     }
 }
 

@@ -12,6 +12,7 @@ use dalsegno_store::StoreError;
 use dalsegno_store::format::{decode_event, decode_snapshot, encode_event, encode_snapshot};
 
 use crate::samples::{KINDS, added, foldable, number, sagas, samples};
+use crate::samples_audited::audited;
 use crate::samples_operated::operated;
 use crate::support::recorded;
 
@@ -53,8 +54,17 @@ fn golden_events_of_every_kind_are_read_and_written_as_they_are() {
         kinds.insert(number(&event));
         read.push(event);
     }
+    let added =
+        read_or_write("events-v3-audited.jsonl", || audited().iter().map(|event| written(event) + "\n").collect());
+    let mut read_added = Vec::new();
+    for line in added.lines() {
+        let event = decode_event(3, line).unwrap();
+        assert_eq!(written(&event), line);
+        kinds.insert(number(&event));
+        read_added.push(event);
+    }
     assert_eq!(kinds, (0..KINDS).collect(), "every kind has a line");
-    assert_eq!(read, now);
+    assert_eq!((read, read_added), (now, audited()));
     assert_eq!(EVENT_FORMAT, 3, "a new form needs a golden file of its own beside this one");
 }
 

@@ -20,6 +20,7 @@ mod poison;
 mod prune;
 mod reads;
 mod samples;
+mod samples_audited;
 mod samples_operated;
 mod support;
 mod transcripts;

@@ -1,6 +1,6 @@
 //! Retention: old events go in portions, and never what a snapshot does not cover.
 
-use dalsegno_engine::{EventFilter, Journal, Reads, Transcripts};
+use dalsegno_engine::{EventFilter, Journal, Kept, Reads, Transcripts};
 use dalsegno_store::{OpenOptions, Opened, Store, TranscriptFiles};
 
 use crate::support::{batch, issue_view, plain, plain_batch, plain_snapshot, recorded, run_view, seen};
@@ -46,6 +46,7 @@ async fn the_number_of_events_stays_bounded_with_snapshots() {
     let (first, last) = opened.store.bounds().unwrap();
     assert_eq!(last, 10_000);
     assert!(first > 8_000 && first <= 9_501, "{first}");
+    assert_eq!(opened.store.kept(), Kept { events: 500, ended_runs: 10 }, "and clients are told so");
 }
 
 #[tokio::test]

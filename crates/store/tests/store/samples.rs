@@ -12,7 +12,7 @@ use dalsegno_core::{
 use crate::support::issue;
 
 /// How many kinds of events there are.
-pub(crate) const KINDS: usize = 59;
+pub(crate) const KINDS: usize = 60;
 
 /// The number of an event's kind. A new kind does not compile until it has one here, [`KINDS`] counts it,
 /// and the golden file has a line of it.
@@ -77,6 +77,7 @@ pub(crate) fn number(event: &Event) -> usize {
         Event::Readiness { .. } => 56,
         Event::NoticeQueued { .. } => 57,
         Event::NoticesDropped { .. } => 58,
+        Event::WritesRefused { .. } => 59,
     }
 }
 
@@ -305,6 +306,7 @@ fn others() -> Vec<Event> {
             issue: Some(issue.clone()),
             idempotency_key: Some("k-1".to_owned()),
             content: "0f".to_owned(),
+            by: None,
         },
         Event::BudgetSet {
             issue: Some(issue.clone()),
@@ -326,6 +328,7 @@ fn others() -> Vec<Event> {
             target_id: "DS-9".to_owned(),
             code: "not_found".to_owned(),
             reason: "not found".to_owned(),
+            by: None,
         },
         Event::Released { issue: issue.clone(), action_id: "act-3".to_owned() },
         Event::IssueGone { issue },

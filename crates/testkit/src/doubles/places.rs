@@ -7,7 +7,10 @@ use async_trait::async_trait;
 use dalsegno_core::{
     CommitId, EffectOutput, Failure, Hook, Issue, Policy, ProbeAnswer, Receiver, RunId, Work, Workspace,
 };
-use dalsegno_engine::{Context, Notification, Notifier, Processes, TranscriptEntry, Transcripts, Workflow, Workspaces};
+use dalsegno_engine::{
+    Change, ChangeWanted, Changes, Context, Notification, Notifier, Processes, TranscriptEntry, Transcripts, Workflow,
+    Workspaces,
+};
 
 use super::record::Record;
 use super::script::Script;
@@ -40,6 +43,8 @@ pub struct ScriptedWorkspaces {
     pub probe_push: Script<bool>,
     /// What removing one does.
     pub remove: Script<()>,
+    /// What a look at a change does.
+    pub change: Script<Change>,
 }
 
 impl ScriptedWorkspaces {
@@ -58,6 +63,7 @@ impl ScriptedWorkspaces {
             bring: Script::default(),
             probe_push: Script::default(),
             remove: Script::default(),
+            change: Script::default(),
         }
     }
 
@@ -70,6 +76,15 @@ impl ScriptedWorkspaces {
 
 fn head() -> CommitId {
     CommitId("c".repeat(40))
+}
+
+#[async_trait]
+impl Changes for ScriptedWorkspaces {
+    async fn change(&self, _policy: &Policy, wanted: &ChangeWanted) -> Result<Change, Failure> {
+        let change =
+            Change { head: Some(head()), base: wanted.base.clone(), from_workspace: true, ..Change::default() };
+        self.change.play(wanted.run.as_str(), || Ok(change)).await
+    }
 }
 
 #[async_trait]

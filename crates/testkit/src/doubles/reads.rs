@@ -9,7 +9,7 @@ use dalsegno_core::{
 use dalsegno_durable::EffectRecord;
 use dalsegno_durable::saga::SagaView;
 use dalsegno_engine::{
-    EffectRow, EventFilter, EventPage, EventRow, ReadError, Reads, TranscriptEntry, TranscriptPage, UsageBy,
+    EffectRow, EventFilter, EventPage, EventRow, Kept, ReadError, Reads, TranscriptEntry, TranscriptPage, UsageBy,
     UsageFilter, UsageSum,
 };
 use serde_json::Value;
@@ -189,6 +189,10 @@ impl Inner {
 }
 
 impl Reads for MemoryReads {
+    fn kept(&self) -> Kept {
+        Kept { events: 1_000, ended_runs: 100 }
+    }
+
     fn journal_id(&self) -> &str {
         &self.journal
     }

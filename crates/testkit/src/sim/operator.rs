@@ -115,6 +115,7 @@ impl Sim {
             correlation_id: Some(name.clone()),
             idempotency_key: Some(name),
             reject_duplicate: false,
+            by: Some("simulator".to_owned()),
             payload,
         };
         self.wishes.push(Wish { request, sent: 0, answer: None });

@@ -106,7 +106,9 @@ fn the_daemon_is_drained_and_limited_from_its_page_and_what_is_refused_says_why(
     scene.project.wait_for("DS-1", "running");
     done(&mut scene, "set_budget", "daemon", &[("tokens", "1000000")]);
     scene.send("reload", "daemon", &[]);
-    scene.browser.wait("why not", "document.querySelector('#act-reload-daemon [role=alert]')?.textContent.includes('Refused')");
+    scene
+        .browser
+        .wait("why not", "document.querySelector('#act-reload-daemon [role=alert]')?.textContent.includes('Refused')");
     scene.daemon.stop();
 }
 
@@ -137,7 +139,9 @@ fn story(scene: &Scene, kind: &str) -> Vec<Value> {
     };
     let end = events.iter().find(end).unwrap().seq;
     let between = events.iter().filter(|event| (accepted.seq..=end).contains(&event.seq));
-    between.map(|event| serde_json::json!([event.kind, event.data["from"], event.data["to"], event.data["kind"]])).collect()
+    between
+        .map(|event| serde_json::json!([event.kind, event.data["from"], event.data["to"], event.data["kind"]]))
+        .collect()
 }
 
 #[test]

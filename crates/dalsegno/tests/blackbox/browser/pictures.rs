@@ -31,7 +31,8 @@ default:
 pub(super) fn morning() -> Option<Scene> {
     let scene = Scene::new(FRONT, AGENT, &[])?;
     let issue = |name: &str, title: &str, state: &str| {
-        let text = format!("---\ntitle: {title}\nstate: {state}\nlabels: [backend]\n---\nWhat is wrong, and how to see it.\n");
+        let text =
+            format!("---\ntitle: {title}\nstate: {state}\nlabels: [backend]\n---\nWhat is wrong, and how to see it.\n");
         std::fs::write(scene.project.issue_file(name), text).unwrap();
     };
     issue("DS-101", "The parser drops the last line of a file", "Todo");
@@ -70,7 +71,9 @@ fn pictures() {
         ("usage", "/usage"),
         ("daemon", "/daemon"),
     ];
-    for (suffix, look, dark) in [("light", Look::Desk, false), ("dark", Look::Desk, true), ("phone", Look::Phone, false)] {
+    for (suffix, look, dark) in
+        [("light", Look::Desk, false), ("dark", Look::Desk, true), ("phone", Look::Phone, false)]
+    {
         scene.browser.look(look, dark);
         for (name, page) in pages {
             scene.open(page);
