@@ -16,6 +16,7 @@ mod budget;
 mod effect;
 mod event;
 mod explain;
+mod fold;
 mod guard;
 mod handoff;
 mod ids;
@@ -48,6 +49,7 @@ pub use effect::{
 };
 pub use event::{EVENT_FORMAT, Event, Recorded};
 pub use explain::{Explanation, Rule};
+pub use fold::{apply_with_views, views};
 pub use guard::HELD as WORKFLOW_HELD;
 pub use ids::{CommitId, EffectId, IssueId, PolicyHash, RunId, SessionId};
 pub use issue::{

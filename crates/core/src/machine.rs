@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::action::{ActionRequest, Receipt};
 use crate::effect::{Answer, Effect, EffectRequest, Failure, KnownBranch, Outcome, Query};
 use crate::event::{Event, Recorded};
+use crate::fold::{Touched, views};
 use crate::handoff::CANCELED;
 use crate::ids::{EffectId, IssueId, PolicyHash, RunId};
 use crate::issue::IssueEntry;
@@ -15,7 +16,7 @@ use crate::schedule::Poll;
 use crate::state::{IllegalEvent, OpenEffect, SNAPSHOT_FORMAT, Snapshot, State};
 use crate::time::Timestamp;
 use crate::usage::Report;
-use crate::view::{DaemonView, End, IssueView, RunView, UsageView, View};
+use crate::view::View;
 
 /// Events between two snapshots.
 pub const SNAPSHOT_EVERY: u64 = 2_000;
@@ -198,16 +199,6 @@ pub(crate) struct Again {
     pub(crate) tries: u32,
 }
 
-/// What changed since the last batch, and so has to be projected.
-#[derive(Debug, Default)]
-struct Touched {
-    issues: BTreeSet<IssueId>,
-    runs: BTreeSet<RunId>,
-    ended: Vec<RunView>,
-    usage: BTreeMap<(RunId, u32, u32), UsageView>,
-    daemon: bool,
-}
-
 /// The orchestrator. State is a fold of the journal; everything else here belongs to this daemon's life and
 /// is rebuilt after a crash by asking the world again.
 #[derive(Debug)]
@@ -305,11 +296,7 @@ impl Machine {
     /// Every row of the projections, from the fold alone.
     #[must_use]
     pub fn views(&self) -> Vec<View> {
-        let issues = self.state.issues.values().map(|entry| View::Issue(Box::new(IssueView::of(&self.state, entry))));
-        let runs = self.state.runs.keys().filter_map(|run| self.run_view(run));
-        let usage = self.state.runs.values().flat_map(|run| UsageView::of(run, &self.state));
-        let usage = usage.map(|row| View::Usage(Box::new(row)));
-        issues.chain(runs).chain(usage).chain([View::Daemon(Box::new(DaemonView::of(&self.state)))]).collect()
+        views(&self.state)
     }
 
     /// Takes in what happened. Total: never fails, never blocks. `now` is clamped to never go back.
@@ -421,19 +408,7 @@ impl Machine {
     fn batch(&mut self) -> Batch {
         let events = std::mem::take(&mut self.pending);
         let touched = std::mem::take(&mut self.touched);
-        let mut views: Vec<View> = Vec::new();
-        for id in &touched.issues {
-            views.push(match self.state.issues.get(id) {
-                Some(entry) => View::Issue(Box::new(IssueView::of(&self.state, entry))),
-                None => View::IssueGone(id.clone()),
-            });
-        }
-        views.extend(touched.ended.into_iter().map(|view| View::Run(Box::new(view))));
-        views.extend(touched.runs.iter().filter_map(|run| self.run_view(run)));
-        views.extend(touched.usage.into_values().map(|row| View::Usage(Box::new(row))));
-        if touched.daemon {
-            views.push(View::Daemon(Box::new(DaemonView::of(&self.state))));
-        }
+        let views = touched.views(&self.state);
         let snapshot = (self.state.seq - self.snapshot_seq >= SNAPSHOT_EVERY).then(|| {
             self.snapshot_seq = self.state.seq;
             Snapshot { format: SNAPSHOT_FORMAT, state: self.state.clone() }
@@ -442,40 +417,13 @@ impl Machine {
         Batch { epoch: self.state.epoch, events, views, snapshot }
     }
 
-    fn run_view(&self, run: &RunId) -> Option<View> {
-        let run = self.state.runs.get(run)?;
-        let identifier = self.state.issues.get(&run.issue).map_or("", |entry| &entry.issue.identifier);
-        Some(View::Run(Box::new(RunView::of(run, identifier))))
-    }
-
     /// Decides a fact: it becomes part of the state at once, and of the journal with the next batch.
     pub(crate) fn emit(&mut self, event: Event) {
-        if let Some(issue) = event.issue() {
-            self.touched.issues.insert(issue.clone());
-        }
-        if let Some(run) = event.run() {
-            self.touched.runs.insert(run.clone());
-            if let Some(run) = self.state.runs.get(run) {
-                self.touched.issues.insert(run.issue.clone());
-            }
-        }
-        if let Event::RunEnded { run, outcome, reason, evidence } = &event {
-            let (reason, evidence) = (reason.as_ref(), evidence.as_ref());
-            self.keep_ended(run, &End { outcome: *outcome, reason, evidence, at: self.now });
-        }
         if let Event::EffectIntended { effect_id, .. } = &event {
             self.held.push_back((self.state.seq + 1, *effect_id));
         }
-        self.touched.daemon |= matches!(
-            event,
-            Event::DaemonStarted { .. }
-                | Event::WorkflowLoaded { .. }
-                | Event::WorkflowRejected { .. }
-                | Event::TrackerHealth { .. }
-                | Event::Usage { .. }
-                | Event::RunEnded { .. }
-        );
         let recorded = Recorded { seq: self.state.seq + 1, at: self.now, event };
+        self.touched.before(&self.state, &recorded);
         if let Err(illegal) = self.state.apply(&recorded) {
             // The machine's own decision broke the machine's own rule: going on would write a journal that cannot
             // be replayed. The process ends here, and the journal is as good as its last batch.
@@ -484,27 +432,13 @@ impl Machine {
                 panic!("illegal decision: {illegal}");
             }
         }
-        if let Event::Usage { run, .. } | Event::TurnEnded { run, .. } | Event::TurnStarted { run, repeated: true, .. } =
-            &recorded.event
-            && let Some(run) = self.state.runs.get(run)
-        {
-            for row in UsageView::of(run, &self.state) {
-                self.touched.usage.insert((row.run.clone(), row.turn, row.place), row);
-            }
-        }
+        self.touched.after(&self.state, &recorded.event);
         self.pending.push(recorded);
     }
 
     /// Answers an action when everything that is decided so far is durable.
     pub(crate) fn reply(&mut self, caller: u64, receipt: Receipt) {
         self.replies.push_back((self.state.seq, caller, receipt));
-    }
-
-    fn keep_ended(&mut self, run: &RunId, end: &End<'_>) {
-        if let Some(run) = self.state.runs.get(run) {
-            let identifier = self.state.issues.get(&run.issue).map_or("", |entry| &entry.issue.identifier);
-            self.touched.ended.push(RunView::ended(run, identifier, end));
-        }
     }
 
     /// A run enters a phase with the effect that is under way in it.

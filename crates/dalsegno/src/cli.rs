@@ -68,6 +68,7 @@ pub(crate) enum Verb {
     Approve(verbs::approve::ApproveArgs),
     Deny(verbs::approve::DenyArgs),
     Settle(verbs::settle::Args),
+    Export(verbs::export::Args),
     Open(verbs::open::Args),
     Token(verbs::token::Args),
     Completions(verbs::completions::Args),

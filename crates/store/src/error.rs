@@ -41,6 +41,16 @@ pub enum StoreError {
     /// There is no store to read.
     #[error("store_missing: {0}")]
     Missing(String),
+    /// The position is before what is kept, or beyond the end.
+    #[error("not_kept: event {asked} is not kept: the journal reaches from {oldest} to {newest}")]
+    NotKept {
+        /// The position that was asked for.
+        asked: u64,
+        /// The first one that can be told of.
+        oldest: u64,
+        /// The last one.
+        newest: u64,
+    },
     /// The operating system refused something else.
     #[error("store_unavailable: {0}")]
     Unavailable(String),
@@ -57,6 +67,7 @@ impl StoreError {
             Self::ReadOnly(_) => "state_dir_read_only",
             Self::DiskFull(_) => "disk_full",
             Self::Missing(_) => "store_missing",
+            Self::NotKept { .. } => "not_kept",
             Self::Unavailable(_) => "store_unavailable",
         }
     }
@@ -72,7 +83,8 @@ impl StoreError {
             | Self::FutureSchema { .. }
             | Self::Corrupt(_)
             | Self::ReadOnly(_)
-            | Self::Missing(_) => Failure::permanent(self.code(), message),
+            | Self::Missing(_)
+            | Self::NotKept { .. } => Failure::permanent(self.code(), message),
         };
         failure.hint(self.remedy())
     }
@@ -85,6 +97,7 @@ impl StoreError {
             Self::ReadOnly(_) => "make the state directory writable for this user, or choose another one",
             Self::DiskFull(_) => "free some disk space and start again; nothing acknowledged was lost",
             Self::Missing(_) => "start the daemon once, or name the right state directory",
+            Self::NotKept { .. } => "name a position within what is kept; older ones may be in a backup or an export",
             Self::Unavailable(_) => "check the state directory and its disk, then start again",
         }
     }

@@ -28,6 +28,7 @@ mod queue;
 mod reads;
 mod schema;
 mod transcripts;
+mod walk;
 mod writer;
 
 pub use dir::DATABASE_FILE;
@@ -37,3 +38,4 @@ pub use journal::{Counts, Pending, SqliteJournal};
 pub use open::{OpenOptions, Opened, Store};
 pub use schema::SCHEMA_VERSION;
 pub use transcripts::TranscriptFiles;
+pub use walk::When;

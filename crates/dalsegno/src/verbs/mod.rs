@@ -13,6 +13,7 @@ pub(crate) mod drain;
 mod dry_run;
 pub(crate) mod events;
 pub(crate) mod explain;
+pub(crate) mod export;
 pub(crate) mod init;
 pub(crate) mod issue;
 pub(crate) mod issues;
@@ -57,6 +58,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<(), CliError> {
         Verb::Show(args) => show::run(args, &settings()?),
         Verb::Logs(args) => logs::run(args, &settings()?),
         Verb::Events(args) => events::run(args, &settings()?),
+        Verb::Export(args) => export::run(args, &settings()?),
         Verb::Explain(args) => explain::run(args, &settings()?),
         Verb::Budget(args) => budget::run(args, &settings()?),
         Verb::Pause(args) => pause::run(args, &settings()?),

@@ -13,6 +13,7 @@ mod handoff;
 mod http;
 mod judge;
 mod life;
+mod lifeboat;
 mod operate;
 mod project;
 mod reads;
