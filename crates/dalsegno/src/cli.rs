@@ -69,6 +69,7 @@ pub(crate) enum Verb {
     Deny(verbs::approve::DenyArgs),
     Settle(verbs::settle::Args),
     Export(verbs::export::Args),
+    Fsck(verbs::fsck::Args),
     Open(verbs::open::Args),
     Token(verbs::token::Args),
     Completions(verbs::completions::Args),

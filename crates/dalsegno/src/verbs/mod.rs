@@ -14,6 +14,7 @@ mod dry_run;
 pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod export;
+pub(crate) mod fsck;
 pub(crate) mod init;
 pub(crate) mod issue;
 pub(crate) mod issues;
@@ -59,6 +60,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<(), CliError> {
         Verb::Logs(args) => logs::run(args, &settings()?),
         Verb::Events(args) => events::run(args, &settings()?),
         Verb::Export(args) => export::run(args, &settings()?),
+        Verb::Fsck(args) => fsck::run(args, &settings()?),
         Verb::Explain(args) => explain::run(args, &settings()?),
         Verb::Budget(args) => budget::run(args, &settings()?),
         Verb::Pause(args) => pause::run(args, &settings()?),

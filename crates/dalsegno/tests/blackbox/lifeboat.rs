@@ -63,3 +63,9 @@ fn the_journal_is_exported_with_and_without_a_daemon() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("cursor_gone"));
     daemon.stop();
 }
+
+/// Another hand on the database.
+fn sql(project: &Project, sql: &str) {
+    let db = rusqlite::Connection::open(project.state_dir().join("dalsegno.db")).unwrap();
+    assert!(db.execute(sql, []).unwrap() > 0, "{sql} changes something");
+}

@@ -11,6 +11,7 @@ mod append;
 mod durable_kill;
 mod durable_suite;
 mod effects;
+mod fsck;
 mod golden;
 mod history;
 mod kill;
