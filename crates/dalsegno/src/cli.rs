@@ -70,6 +70,7 @@ pub(crate) enum Verb {
     Settle(verbs::settle::Args),
     Export(verbs::export::Args),
     Fsck(verbs::fsck::Args),
+    Replay(verbs::replay::Args),
     Open(verbs::open::Args),
     Token(verbs::token::Args),
     Completions(verbs::completions::Args),

@@ -4,7 +4,7 @@ use dalsegno_api::exit;
 use dalsegno_store::{Checked, Cure, Fault, Store};
 use serde_json::json;
 
-use super::doctor::{Finding, Severity, print, worst};
+use super::doctor::{Finding, print, worst};
 use crate::error::CliError;
 use crate::settings::Settings;
 use crate::{offline, out};
@@ -92,6 +92,7 @@ fn verdict(checked: &Checked) -> Result<(), CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::verbs::doctor::Severity;
 
     #[test]
     fn the_exit_code_follows_the_worst_fault() {

@@ -25,6 +25,7 @@ pub(crate) mod refresh;
 pub(crate) mod rehydrate;
 pub(crate) mod release;
 pub(crate) mod reload;
+pub(crate) mod replay;
 pub(crate) mod resume;
 pub(crate) mod retry;
 pub(crate) mod run;
@@ -60,6 +61,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<(), CliError> {
         Verb::Logs(args) => logs::run(args, &settings()?),
         Verb::Events(args) => events::run(args, &settings()?),
         Verb::Export(args) => export::run(args, &settings()?),
+        Verb::Replay(args) => replay::run(args, &settings()?),
         Verb::Fsck(args) => fsck::run(args, &settings()?),
         Verb::Explain(args) => explain::run(args, &settings()?),
         Verb::Budget(args) => budget::run(args, &settings()?),

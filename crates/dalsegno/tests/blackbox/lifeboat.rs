@@ -64,8 +64,49 @@ fn the_journal_is_exported_with_and_without_a_daemon() {
     daemon.stop();
 }
 
-/// Another hand on the database.
-fn sql(project: &Project, sql: &str) {
-    let db = rusqlite::Connection::open(project.state_dir().join("dalsegno.db")).unwrap();
-    assert!(db.execute(sql, []).unwrap() > 0, "{sql} changes something");
+#[test]
+fn the_proof_holds_after_work_and_beside_a_daemon() {
+    let project = handed_off();
+    let fine = project.json(&["fsck", "--json"]);
+    assert_eq!((fine["severity"].as_str(), fine["findings"].as_array().map(Vec::len)), (Some("ok"), Some(1)), "{fine}");
+    let mut daemon = project.daemon();
+    project.wait_until("a second start in the journal", || {
+        project.events().iter().filter(|event| event.kind == "daemon_started").count() == 2
+    });
+    assert_eq!(project.json(&["fsck", "--json"])["severity"], "ok");
+    let refused = project.output(&["fsck", "--rebuild"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("daemon_running"));
+    daemon.stop();
+    assert_eq!(project.json(&["fsck", "--rebuild", "--json"])["mended"], 0);
+    assert_eq!(project.status("DS-1").unwrap().0, "handed_off");
+}
+
+#[test]
+fn a_run_is_replayed_as_it_was_at_each_event() {
+    let project = handed_off();
+    let timeline = project.json(&["replay", "run-1", "--json"]);
+    let events = timeline["events"].as_array().unwrap();
+    let of_run: Vec<_> = project.events().into_iter().filter(|event| event.run.as_deref() == Some("run-1")).collect();
+    assert_eq!(events.len(), of_run.len());
+    for (picture, recorded) in events.iter().zip(&of_run) {
+        assert_eq!((picture["seq"].as_u64(), picture["kind"].as_str()), (Some(recorded.seq), Some(recorded.kind.as_str())));
+        let at = project.json(&["replay", "run-1", "--at", &recorded.seq.to_string(), "--json"]);
+        assert_eq!(at, *picture);
+        if recorded.kind == "effect_intended" {
+            assert!(picture["open_effects"].as_array().is_some_and(|open| !open.is_empty()), "{picture}");
+        }
+    }
+    let last = events.last().unwrap();
+    assert_eq!((&last["phase"], &last["outcome"], &last["open_effects"]), (&"ended".into(), &"completed".into(), &serde_json::json!([])));
+    let pushed = events.iter().find(|event| event["steps"][0]["state"] == "done").unwrap();
+    assert_eq!((pushed["steps"][0]["step"].as_str(), pushed["phase"].as_str()), (Some("push"), Some("delivering")));
+    let drawn = project.output(&["replay", "run-1", "--at", &pushed["seq"].to_string()]);
+    let drawn = String::from_utf8_lossy(&drawn.stdout).into_owned();
+    for part in ["run-1 of DS-1", "delivering", "push       done", "run-1/handoff"] {
+        assert!(drawn.contains(part), "{part} in {drawn}");
+    }
+    let error = |arguments: &[&str]| String::from_utf8_lossy(&project.output(arguments).stderr).into_owned();
+    assert!(error(&["replay", "run-1", "--at", "1"]).contains("run_not_begun"));
+    assert!(error(&["replay", "run-1", "--at", "9999"]).contains("not_kept"));
+    assert!(error(&["replay", "run-9"]).contains("run_not_found"));
 }
