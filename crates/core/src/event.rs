@@ -239,6 +239,11 @@ pub enum Event {
     BudgetSet { issue: Option<IssueId>, day: Option<i64>, limits: BudgetOverride, action_id: String },
     /// An operator released a parked issue: breakers and the count of runs start over.
     Released { issue: IssueId, action_id: String },
+    /// The journal was restored from a backup of `journal`, under a new identity. What was done since `backup_at` is unknown, and so many
+    /// numbers of runs, effects and actions are left out, which may have been used since.
+    JournalRestored { epoch: u64, journal: String, backup_at: Timestamp, skipped: u64 },
+    /// It was looked for what was done for an issue since the backup. `found`: why it is not dispatched.
+    RestoreProbed { issue: IssueId, tip: Option<CommitId>, found: Option<String> },
 }
 
 impl Event {
@@ -302,6 +307,8 @@ impl Event {
             Self::ActionFailed { .. } => "action_failed",
             Self::BudgetSet { .. } => "budget_set",
             Self::Released { .. } => "released",
+            Self::JournalRestored { .. } => "journal_restored",
+            Self::RestoreProbed { .. } => "restore_probed",
         }
     }
 
@@ -327,7 +334,8 @@ impl Event {
             | Self::QuestionAnswered { issue, .. }
             | Self::MessageQueued { issue, .. }
             | Self::StartPlanned { issue, .. }
-            | Self::Parked { issue, .. } => Some(issue),
+            | Self::Parked { issue, .. }
+            | Self::RestoreProbed { issue, .. } => Some(issue),
             Self::ActionAccepted { issue, .. }
             | Self::ActionCompleted { issue, .. }
             | Self::ActionFailed { issue, .. }
@@ -363,7 +371,8 @@ impl Event {
             | Self::PullRequestLinked { .. }
             | Self::SagaTurnedBack { .. }
             | Self::BranchDiverged { .. }
-            | Self::SagaEnded { .. } => None,
+            | Self::SagaEnded { .. }
+            | Self::JournalRestored { .. } => None,
         }
     }
 
@@ -426,7 +435,9 @@ impl Event {
             | Self::IssueStatus { .. }
             | Self::IssueReopened { .. }
             | Self::WorkspaceRemoved { .. }
-            | Self::WorkspaceKept { .. } => None,
+            | Self::WorkspaceKept { .. }
+            | Self::JournalRestored { .. }
+            | Self::RestoreProbed { .. } => None,
         }
     }
 }

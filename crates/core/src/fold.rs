@@ -64,6 +64,7 @@ impl Touched {
         self.daemon |= matches!(
             event,
             Event::DaemonStarted { .. }
+                | Event::JournalRestored { .. }
                 | Event::WorkflowLoaded { .. }
                 | Event::WorkflowRejected { .. }
                 | Event::TrackerHealth { .. }

@@ -28,6 +28,7 @@ mod policy;
 mod question;
 mod quota;
 mod recovery;
+mod restored;
 mod rules;
 mod run;
 mod run_end;
@@ -64,6 +65,7 @@ pub use policy::{
     TrackerPolicy, WorkspacePolicy, WorkspaceStrategy,
 };
 pub use question::{Held, Message, Question, Reply, Start, Wants};
+pub use restored::{Restored, Unproved};
 pub use rules::{ActionKind, Standing};
 pub use run::{Ending, Handoff, Phase, PullRequest, Run, RunOutcome, SagaProgress, SagaStep, StepState, Then};
 pub use settle::{SagaWord, SettleVerb};

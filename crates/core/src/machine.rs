@@ -190,6 +190,7 @@ pub(crate) enum Purpose {
     Poll { number: u64 },
     Assess { run: RunId, polls: u64 },
     Probe { effect: EffectId },
+    LostWork { issue: IssueId },
 }
 
 /// A look that is due again, because the last one told nothing.
@@ -210,6 +211,8 @@ pub struct Machine {
     pub(crate) poll: Poll,
     pub(crate) assess_again: BTreeMap<RunId, Again>,
     pub(crate) probe_again: BTreeMap<EffectId, Again>,
+    /// Issues that are looked at after a restore.
+    pub(crate) looking: BTreeSet<IssueId>,
     /// Last sign of life of each agent.
     pub(crate) activity: BTreeMap<RunId, Timestamp>,
     /// Last journaled usage report of each run.
@@ -268,6 +271,7 @@ impl Machine {
             poll: Poll::default(),
             assess_again: BTreeMap::new(),
             probe_again: BTreeMap::new(),
+            looking: BTreeSet::new(),
             activity: BTreeMap::new(),
             usage_at: BTreeMap::new(),
             usage_waits: BTreeMap::new(),
@@ -542,6 +546,7 @@ impl Machine {
                 .and_then(|run| self.state.runs.get(run))
                 .map_or_else(Vec::new, |run| run.grants.clone()),
             unwanted: self.is_unwanted(open),
+            restored: open.run.as_ref().and_then(|run| self.state.runs.get(run)).is_some_and(|run| run.restored),
             effect: open.effect.clone(),
         })
     }
@@ -576,10 +581,12 @@ impl Machine {
                 self.assessed(&run, issue, work);
             }
             (Purpose::Probe { effect }, Answer::Probe(answer)) => self.probed(effect, answer),
+            (Purpose::LostWork { issue }, Answer::LostWork(tip)) => self.looked_for_lost_work(&issue, tip),
             // An answer of another kind than its question tells nothing; the question's own timer asks again.
             (Purpose::Poll { .. }, _) => self.poll.failed(self.now),
             (Purpose::Assess { run, .. }, _) => self.assess_later(&run),
             (Purpose::Probe { effect }, _) => self.probe_later(effect),
+            (Purpose::LostWork { issue }, _) => drop(self.looking.remove(&issue)),
         }
     }
 
@@ -589,6 +596,6 @@ impl Machine {
     }
 }
 
-fn known_branch(entry: &IssueEntry) -> Option<KnownBranch> {
+pub(crate) fn known_branch(entry: &IssueEntry) -> Option<KnownBranch> {
     entry.branch.as_ref().map(|name| KnownBranch { name: name.clone(), commit: entry.handed_off.clone() })
 }

@@ -16,6 +16,7 @@ use crate::issue::{IssueEntry, IssueStatus, Parking, normalized_state};
 use crate::ledger::{Booked, ByModel, book, day_of};
 use crate::policy::{AgentKind, Hook, Policy};
 use crate::question::{Question, Reply, Start};
+use crate::restored::Restored;
 use crate::run::{Handoff, Phase, Run, RunOutcome, SagaStep, StepState, Then};
 use crate::time::Timestamp;
 use crate::usage::Usage;
@@ -78,6 +79,9 @@ pub struct State {
     /// Until when no run of these kinds of agents starts.
     #[serde(default)]
     pub suspended: BTreeMap<AgentKind, Timestamp>,
+    /// The journal was restored from a backup: the last time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored: Option<Restored>,
 }
 
 /// An effect whose intent is journaled and whose outcome is not.
@@ -234,7 +238,13 @@ impl State {
             }
             Event::WorkflowRejected { failure } => self.workflow_failure = Some(failure.clone()),
             Event::TrackerHealth { failure } => self.tracker_failure.clone_from(failure),
+            Event::JournalRestored { epoch, journal, backup_at, skipped } => {
+                self.take_over(*epoch)?;
+                self.restore(journal, *backup_at, *skipped, at);
+            }
+            Event::RestoreProbed { issue, tip: _, found: _ } => self.entry(issue)?.unproved = None,
             Event::IssueSeen { issue } => {
+                let unproved = self.unproved_if_older(issue.created_at);
                 let new = IssueEntry {
                     issue: (**issue).clone(),
                     status: IssueStatus::Idle,
@@ -266,6 +276,7 @@ impl State {
                     held: None,
                     start: Start::New,
                     last_turns: 0,
+                    unproved,
                     seen_at: at,
                 };
                 let entry = match self.gone.remove(&issue.id) {

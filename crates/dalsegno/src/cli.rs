@@ -68,6 +68,8 @@ pub(crate) enum Verb {
     Approve(verbs::approve::ApproveArgs),
     Deny(verbs::approve::DenyArgs),
     Settle(verbs::settle::Args),
+    Backup(verbs::backup::Args),
+    Restore(verbs::restore::Args),
     Export(verbs::export::Args),
     Fsck(verbs::fsck::Args),
     Replay(verbs::replay::Args),

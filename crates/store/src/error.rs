@@ -41,6 +41,12 @@ pub enum StoreError {
     /// There is no store to read.
     #[error("store_missing: {0}")]
     Missing(String),
+    /// Something is in the way, and nothing is written over.
+    #[error("output_exists: {0}")]
+    Exists(String),
+    /// A restore would replace a store.
+    #[error("state_exists: {0}")]
+    HasData(String),
     /// The position is before what is kept, or beyond the end.
     #[error("not_kept: event {asked} is not kept: the journal reaches from {oldest} to {newest}")]
     NotKept {
@@ -67,6 +73,8 @@ impl StoreError {
             Self::ReadOnly(_) => "state_dir_read_only",
             Self::DiskFull(_) => "disk_full",
             Self::Missing(_) => "store_missing",
+            Self::Exists(_) => "output_exists",
+            Self::HasData(_) => "state_exists",
             Self::NotKept { .. } => "not_kept",
             Self::Unavailable(_) => "store_unavailable",
         }
@@ -84,6 +92,8 @@ impl StoreError {
             | Self::Corrupt(_)
             | Self::ReadOnly(_)
             | Self::Missing(_)
+            | Self::Exists(_)
+            | Self::HasData(_)
             | Self::NotKept { .. } => Failure::permanent(self.code(), message),
         };
         failure.hint(self.remedy())
@@ -97,6 +107,8 @@ impl StoreError {
             Self::ReadOnly(_) => "make the state directory writable for this user, or choose another one",
             Self::DiskFull(_) => "free some disk space and start again; nothing acknowledged was lost",
             Self::Missing(_) => "start the daemon once, or name the right state directory",
+            Self::Exists(_) => "name another path, or move it away: nothing is written over",
+            Self::HasData(_) => "`--force` moves it aside, whole, and restores the backup in its place",
             Self::NotKept { .. } => "name a position within what is kept; older ones may be in a backup or an export",
             Self::Unavailable(_) => "check the state directory and its disk, then start again",
         }

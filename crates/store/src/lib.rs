@@ -12,6 +12,7 @@
 //! - A database of a newer version, of another program, or a damaged one is refused and left as it is.
 //! - Readers never hold up the writer.
 
+mod backup;
 mod checkpoints;
 mod dir;
 mod durable;
@@ -32,6 +33,7 @@ mod transcripts;
 mod walk;
 mod writer;
 
+pub use backup::{Made, Manifest, Restored, Source};
 pub use dir::DATABASE_FILE;
 pub use durable::{DurableOptions, SqliteDurable};
 pub use error::StoreError;

@@ -175,6 +175,10 @@ impl Store {
         mut visit: impl FnMut(When, &Recorded, &State),
     ) -> Result<(), StoreError> {
         self.at_once(|db| {
+            let (_, newest) = bounds(db)?;
+            if through > newest {
+                return Err(StoreError::NotKept { asked: through, oldest: after, newest });
+            }
             let mut state = state_at(db, after)?;
             walk(db, after, through, |row| {
                 let recorded = row.recorded()?;

@@ -17,6 +17,7 @@ mod lifeboat;
 mod operate;
 mod project;
 mod reads;
+mod restored;
 mod scheduling;
 mod served;
 mod setup;

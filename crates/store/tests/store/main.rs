@@ -22,5 +22,6 @@ mod prune;
 mod reads;
 mod samples;
 mod samples_operated;
+mod samples_restored;
 mod support;
 mod transcripts;

@@ -12,7 +12,7 @@ use dalsegno_core::{
 use crate::support::issue;
 
 /// How many kinds of events there are.
-pub(crate) const KINDS: usize = 56;
+pub(crate) const KINDS: usize = 58;
 
 /// The number of an event's kind. A new kind does not compile until it has one here, [`KINDS`] counts it,
 /// and the golden file has a line of it.
@@ -74,6 +74,8 @@ pub(crate) fn number(event: &Event) -> usize {
         Event::StopAsked { .. } => 53,
         Event::StartPlanned { .. } => 54,
         Event::Drained { .. } => 55,
+        Event::JournalRestored { .. } => 56,
+        Event::RestoreProbed { .. } => 57,
     }
 }
 
