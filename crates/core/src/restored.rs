@@ -90,7 +90,9 @@ impl Machine {
         let Some(run) = self.state.runs.get(id).filter(|run| run.restored) else { return false };
         match run.phase {
             // A question is held as after any restart, and its answer waits for the look, too.
-            Phase::Prompting if self.state.issues.get(&run.issue).is_some_and(|entry| entry.question.is_some()) => false,
+            Phase::Prompting if self.state.issues.get(&run.issue).is_some_and(|entry| entry.question.is_some()) => {
+                false
+            }
             Phase::Preparing
             | Phase::AfterCreate
             | Phase::Claiming
@@ -168,5 +170,7 @@ fn lost_work(entry: &IssueEntry, unproved: &Unproved, tip: Option<&CommitId>) ->
         return Some(format!("its branch {there}, and the backup knows of {ours}"));
     }
     let changed = *worked_on && *updated_at != entry.issue.updated_at;
-    changed.then(|| "it was being worked on when the backup was made, and the tracker says that it was changed since".to_owned())
+    changed.then(|| {
+        "it was being worked on when the backup was made, and the tracker says that it was changed since".to_owned()
+    })
 }

@@ -246,7 +246,9 @@ fn say(event: &Event, at: Timestamp) -> Said {
         Event::RestoreProbed { found: Some(found), .. } => {
             Said::warn("work since the backup was found").outcome("found").reason(found)
         }
-        Event::RestoreProbed { found: None, .. } => Said::info("nothing was done for it since the backup").outcome("proved"),
+        Event::RestoreProbed { found: None, .. } => {
+            Said::info("nothing was done for it since the backup").outcome("proved")
+        }
         Event::QuestionExpired { .. } => Said::warn("nobody answered the agent in time").outcome("expired"),
         Event::QuestionAnswered { by, .. } => Said::info(format!("{} answered the agent", cut(by))).outcome("answered"),
         Event::MessageQueued { message, .. } => {

@@ -103,7 +103,7 @@ impl StoreError {
         match self {
             Self::DaemonRunning { .. } => "stop that daemon first, or use another state directory",
             Self::FutureSchema { .. } => "use the newer version of dalsegno that wrote it; nothing was changed",
-            Self::Corrupt(_) => "move the state directory away and start anew, or restore a backup of it",
+            Self::Corrupt(_) => "`dalsegno restore` a backup, or move the state directory away and start anew",
             Self::ReadOnly(_) => "make the state directory writable for this user, or choose another one",
             Self::DiskFull(_) => "free some disk space and start again; nothing acknowledged was lost",
             Self::Missing(_) => "start the daemon once, or name the right state directory",

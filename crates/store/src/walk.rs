@@ -29,10 +29,10 @@ pub(crate) struct Row<'a> {
 impl Row<'_> {
     /// The event.
     pub(crate) fn recorded(&self) -> Result<Recorded, StoreError> {
-        let event = decode_event(self.format, self.data).map_err(|error| match error {
-            StoreError::Corrupt(why) => StoreError::Corrupt(format!("event {}: {why}", self.seq)),
-            other => other,
-        })?;
+        let event = match decode_event(self.format, self.data) {
+            Err(StoreError::Corrupt(why)) => return Err(StoreError::Corrupt(format!("event {}: {why}", self.seq))),
+            event => event?,
+        };
         Ok(Recorded { seq: self.seq, at: Timestamp(self.at), event })
     }
 }
@@ -124,12 +124,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]; what `out` refuses comes as `Ok(Err(_))`. `not_kept` when retention overtakes the reader.
-    pub fn export(
-        &self,
-        mut after: u64,
-        through: u64,
-        out: &mut dyn io::Write,
-    ) -> Result<io::Result<u64>, StoreError> {
+    pub fn export(&self, mut after: u64, through: u64, out: &mut dyn io::Write) -> Result<io::Result<u64>, StoreError> {
         let mut written = 0;
         while after < through {
             let end = through.min(after + PAGE as u64);

@@ -91,6 +91,7 @@ fn under_way(desk: &Desk) -> Vec<&'static str> {
     let looks = desk.asks.iter().filter_map(|(_, query)| match query {
         Query::Poll { .. } => None,
         Query::Assess { .. } => Some("assess"),
+        Query::LostWork { .. } => Some("lost_work"),
         Query::Probe { .. } => Some("probe"),
     });
     desk.open().into_iter().chain(looks).collect()

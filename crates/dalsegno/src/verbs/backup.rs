@@ -30,7 +30,9 @@ pub(crate) fn run(args: Args, settings: &Settings) -> Result<(), CliError> {
     if settings.json {
         let (journal, through, files) = (&manifest.journal_id, manifest.through, manifest.files.len());
         let path = made.path.display().to_string();
-        out::json(&json!({"path": path, "journal": journal, "through": through, "files": files, "bytes": bytes, "rows": made.rows}));
+        out::json(
+            &json!({"path": path, "journal": journal, "through": through, "files": files, "bytes": bytes, "rows": made.rows}),
+        );
     } else {
         let (path, through, files) = (made.path.display(), manifest.through, manifest.files.len());
         out::line(&format!("{path} holds the journal through event {through}: {files} files, {} bytes.", count(bytes)));

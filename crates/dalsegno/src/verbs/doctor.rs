@@ -64,12 +64,22 @@ impl Finding {
         Self { severity: Severity::Note, ..Self::ok(check, finding) }
     }
 
-    pub(super) fn warning(check: &'static str, finding: impl Into<String>, consequence: &str, remedy: impl Into<String>) -> Self {
+    pub(super) fn warning(
+        check: &'static str,
+        finding: impl Into<String>,
+        consequence: &str,
+        remedy: impl Into<String>,
+    ) -> Self {
         let (consequence, remedy) = (Some(consequence.to_owned()), Some(remedy.into()));
         Self { severity: Severity::Warning, consequence, remedy, ..Self::ok(check, finding) }
     }
 
-    pub(super) fn error(check: &'static str, finding: impl Into<String>, consequence: &str, remedy: impl Into<String>) -> Self {
+    pub(super) fn error(
+        check: &'static str,
+        finding: impl Into<String>,
+        consequence: &str,
+        remedy: impl Into<String>,
+    ) -> Self {
         Self { severity: Severity::Error, ..Self::warning(check, finding, consequence, remedy) }
     }
 }

@@ -73,7 +73,9 @@ pub(crate) fn run(args: Args, settings: &Settings) -> Result<(), CliError> {
 /// Where a cursor of this journal is.
 fn position(text: &str, journal: &str, start: u64, newest: u64) -> Result<u64, CliError> {
     let cursor: Cursor = text.parse().map_err(|error: dalsegno_api::CursorError| {
-        CliError::new(code::INVALID_CURSOR, error.to_string()).exit(exit::USAGE).hint("a cursor is taken as it was given")
+        CliError::new(code::INVALID_CURSOR, error.to_string())
+            .exit(exit::USAGE)
+            .hint("a cursor is taken as it was given")
     })?;
     let gone = |why: &str| {
         CliError::new(code::CURSOR_GONE, why)

@@ -28,7 +28,8 @@ pub(crate) fn run(args: Args, settings: &Settings) -> Result<(), CliError> {
     let findings = findings(&checked);
     if settings.json {
         let (after, through, rows) = (checked.after, checked.through, checked.rows);
-        let mended = found.as_ref().map(|found| found.faults.iter().filter(|fault| fault.cure == Cure::Rebuild).count());
+        let mended =
+            found.as_ref().map(|found| found.faults.iter().filter(|fault| fault.cure == Cure::Rebuild).count());
         out::json(&json!({
             "severity": worst(&findings), "folded_after": after, "through": through, "rows": rows,
             "mended": mended, "findings": findings, "more": checked.more,

@@ -126,7 +126,8 @@ fn pictures(store: &Store, name: &str, at: Option<u64>) -> Result<Vec<Picture>, 
 impl Picture {
     fn of(recorded: &Recorded, state: &State, run: &Run, outcome: Option<RunOutcome>) -> Self {
         let entry: Option<&IssueEntry> = state.issues.get(&run.issue).or_else(|| state.gone.get(&run.issue));
-        let own = |open: &&OpenEffect| open.run.as_ref() == Some(&run.id) || (open.run.is_none() && open.issue == run.issue);
+        let own =
+            |open: &&OpenEffect| open.run.as_ref() == Some(&run.id) || (open.run.is_none() && open.issue == run.issue);
         let open_effects = state.open_effects.values().filter(own).map(|open| Open {
             effect: open.key.clone(),
             kind: open.effect.kind(),
@@ -135,7 +136,8 @@ impl Picture {
         });
         let steps = run.handoff.iter().flat_map(|handoff| &handoff.steps);
         let steps = steps.map(|(step, state)| Step { step: step.as_str(), state: state.as_str() });
-        let at = jiff::Timestamp::from_millisecond(recorded.at.0).map_or_else(|_| recorded.at.0.to_string(), |at| at.to_string());
+        let at = jiff::Timestamp::from_millisecond(recorded.at.0)
+            .map_or_else(|_| recorded.at.0.to_string(), |at| at.to_string());
         Self {
             seq: recorded.seq,
             at,
@@ -163,7 +165,8 @@ impl Picture {
 }
 
 fn show(picture: &Picture) {
-    let Picture { seq, at, kind, run, issue, status, reason, attempt, phase, outcome, session, open_effects, .. } = picture;
+    let Picture { seq, at, kind, run, issue, status, reason, attempt, phase, outcome, session, open_effects, .. } =
+        picture;
     let field = |name: &str, value: &str| {
         if !value.is_empty() {
             out::line(&format!("{name:<11}{}", clean(value)));
@@ -176,10 +179,13 @@ fn show(picture: &Picture) {
     field("attempt", &attempt.map(|attempt| attempt.to_string()).unwrap_or_default());
     field("turns", &picture.turns());
     field("session", session.as_deref().unwrap_or_default());
-    field("issue", &match (status, reason) {
-        (Some(status), Some(reason)) => format!("{status}: {reason}"),
-        (status, _) => status.unwrap_or_default().to_owned(),
-    });
+    field(
+        "issue",
+        &match (status, reason) {
+            (Some(status), Some(reason)) => format!("{status}: {reason}"),
+            (status, _) => status.unwrap_or_default().to_owned(),
+        },
+    );
     field("handed off", picture.handed_off.as_deref().map(commit).unwrap_or_default());
     let Usage { input_tokens, output_tokens, .. } = picture.usage;
     field("tokens", &format!("{} in, {} out", count(input_tokens), count(output_tokens)));
@@ -199,7 +205,11 @@ fn show(picture: &Picture) {
 fn timeline(pictures: &[Picture]) {
     let mut table = Table::new(&["SEQ", "TIME", "EVENT", "ISSUE", "PHASE", "TURNS", "OPEN", "HANDOFF", "TOKENS"]);
     for picture in pictures {
-        let open: Vec<String> = picture.open_effects.iter().map(|open| format!("{}{}", open.kind, if open.in_doubt { "?" } else { "" })).collect();
+        let open: Vec<String> = picture
+            .open_effects
+            .iter()
+            .map(|open| format!("{}{}", open.kind, if open.in_doubt { "?" } else { "" }))
+            .collect();
         let steps: Vec<String> = picture.steps.iter().map(|Step { step, state }| format!("{step}:{state}")).collect();
         table.row([
             &picture.seq.to_string(),

@@ -39,7 +39,8 @@ pub(crate) fn run(args: Args, settings: &Settings) -> Result<(), CliError> {
     crate::crash::count();
     let manifest = &restored.manifest;
     let aside = restored.aside.as_ref().map(|aside| aside.display().to_string());
-    let made_at = jiff::Timestamp::from_millisecond(manifest.made_at).map_or_else(|_| String::new(), |at| at.to_string());
+    let made_at =
+        jiff::Timestamp::from_millisecond(manifest.made_at).map_or_else(|_| String::new(), |at| at.to_string());
     if settings.json {
         let (journal, was, through) = (&restored.journal_id, &manifest.journal_id, manifest.through);
         out::json(&json!({"journal": journal, "was": was, "through": through, "made_at": made_at, "aside": aside}));
@@ -49,7 +50,9 @@ pub(crate) fn run(args: Args, settings: &Settings) -> Result<(), CliError> {
         if let Some(aside) = aside {
             out::line(&format!("What was there is in {aside}."));
         }
-        out::line("What was done since is looked for when the daemon starts; what it finds parks. Tokens have to be made anew.");
+        out::line(
+            "What was done since is looked for when the daemon starts; what it finds parks. Tokens have to be made anew.",
+        );
     }
     Ok(())
 }

@@ -6,8 +6,7 @@ use crate::project::Project;
 
 pub(crate) const FRONT: &str = "polling: {interval_ms: 200}\nagent: {kind: scripted, script: agent.yaml}\n\
      handoff: {state: Human Review, comment: \"{{ issue.identifier }} is done.\"}\n";
-pub(crate) const AGENT: &str =
-    "default:\n  - [ {say: hello}, {sh: \"echo work > work.txt && git add -A && git commit -qm work\"}, {usage: {input: 10, output: 3}} ]\n";
+pub(crate) const AGENT: &str = "default:\n  - [ {say: hello}, {sh: \"echo work > work.txt && git add -A && git commit -qm work\"}, {usage: {input: 10, output: 3}} ]\n";
 
 /// A project whose one issue is handed off, without a daemon.
 pub(crate) fn handed_off() -> Project {
@@ -89,7 +88,10 @@ fn a_run_is_replayed_as_it_was_at_each_event() {
     let of_run: Vec<_> = project.events().into_iter().filter(|event| event.run.as_deref() == Some("run-1")).collect();
     assert_eq!(events.len(), of_run.len());
     for (picture, recorded) in events.iter().zip(&of_run) {
-        assert_eq!((picture["seq"].as_u64(), picture["kind"].as_str()), (Some(recorded.seq), Some(recorded.kind.as_str())));
+        assert_eq!(
+            (picture["seq"].as_u64(), picture["kind"].as_str()),
+            (Some(recorded.seq), Some(recorded.kind.as_str()))
+        );
         let at = project.json(&["replay", "run-1", "--at", &recorded.seq.to_string(), "--json"]);
         assert_eq!(at, *picture);
         if recorded.kind == "effect_intended" {
@@ -97,7 +99,10 @@ fn a_run_is_replayed_as_it_was_at_each_event() {
         }
     }
     let last = events.last().unwrap();
-    assert_eq!((&last["phase"], &last["outcome"], &last["open_effects"]), (&"ended".into(), &"completed".into(), &serde_json::json!([])));
+    assert_eq!(
+        (&last["phase"], &last["outcome"], &last["open_effects"]),
+        (&"ended".into(), &"completed".into(), &serde_json::json!([]))
+    );
     let pushed = events.iter().find(|event| event["steps"][0]["state"] == "done").unwrap();
     assert_eq!((pushed["steps"][0]["step"].as_str(), pushed["phase"].as_str()), (Some("push"), Some("delivering")));
     let drawn = project.output(&["replay", "run-1", "--at", &pushed["seq"].to_string()]);

@@ -124,7 +124,11 @@ fn a_handoff_of_the_backup_finds_each_step_that_was_done_since() {
         said(&project, &["approve", "DS-1"]).contains("It is approved")
     });
     project.wait_for("DS-1", "handed_off");
-    assert_eq!((comments(&project, "DS-1"), pushes(&project, "DS-1")), (1, 1), "each step is found, and not done again");
+    assert_eq!(
+        (comments(&project, "DS-1"), pushes(&project, "DS-1")),
+        (1, 1),
+        "each step is found, and not done again"
+    );
     let steps = project.json(&["show", "run-1.handoff", "--json"]);
     assert_eq!(steps["state"], "committed", "{steps}");
     daemon.stop();

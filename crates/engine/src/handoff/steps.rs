@@ -34,7 +34,10 @@ impl StepExecutor for Steps {
 
     async fn undo(&self, call: StepCall) -> StepAnswer {
         crash::point(&format!("handoff.{}.undo.before", call.step));
-        let answer = self.try_undo(&call).await.unwrap_or_else(|failure| refused(&failure));
+        let answer = match self.request.restored {
+            true => refused(&kept_by_restore(&call)),
+            false => self.try_undo(&call).await.unwrap_or_else(|failure| refused(&failure)),
+        };
         crash::point(&format!("handoff.{}.undo.after", call.step));
         answer
     }
@@ -256,6 +259,15 @@ fn not_done(error: &ForgeError) -> StepAnswer {
         ForgeError::NotApplied(failure) => refused(failure),
         ForgeError::Unknown(failure) => StepAnswer::Unknown(told(failure)),
     }
+}
+
+/// What the lost life of a restored journal may have handed over since is not taken back: somebody has to look.
+fn kept_by_restore(call: &StepCall) -> Failure {
+    let why = format!(
+        "the journal was restored from a backup, and the handoff may have been finished since: {} is left as it is",
+        call.step
+    );
+    Failure::permanent("restored_undo", why).hint("look at branch and pull request, then `dalsegno settle` the step")
 }
 
 fn step_of(call: &StepCall) -> Result<SagaStep, Failure> {

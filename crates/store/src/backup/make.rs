@@ -6,7 +6,7 @@ use dalsegno_core::Timestamp;
 use dalsegno_engine::{Reads as _, crash};
 use rusqlite::Connection;
 
-use super::{PARTS, beside, begin, copy, finish, manifest, sync, sync_parent};
+use super::{PARTS, begin, beside, copy, finish, manifest, sync, sync_parent};
 use crate::dir::{self, DATABASE_FILE};
 use crate::error::StoreError;
 use crate::fsck::Cure;

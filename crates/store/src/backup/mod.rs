@@ -42,7 +42,10 @@ fn begin(path: &Path) -> Result<(), StoreError> {
     let io = |error: io::Error| StoreError::io(path, &error);
     if path.symlink_metadata().is_ok() {
         if !path.join(UNFINISHED).is_file() {
-            return Err(StoreError::Exists(format!("{} is there, and nothing that was left unfinished here", path.display())));
+            return Err(StoreError::Exists(format!(
+                "{} is there, and nothing that was left unfinished here",
+                path.display()
+            )));
         }
         // The mark goes last: what is cut here is still known for what it is.
         for entry in fs::read_dir(path).map_err(io)? {

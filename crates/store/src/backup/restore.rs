@@ -136,7 +136,8 @@ impl Source {
             skipped: SKIPPED,
         };
         let recorded = Recorded { seq: state.seq + 1, at: now.max(state.at), event };
-        let views = apply_with_views(&mut state, &recorded).map_err(|illegal| StoreError::Corrupt(illegal.to_string()))?;
+        let views =
+            apply_with_views(&mut state, &recorded).map_err(|illegal| StoreError::Corrupt(illegal.to_string()))?;
         let batch = Batch { epoch: state.epoch, events: vec![recorded], views, snapshot: None };
         let unwritable = |error: serde_json::Error| StoreError::Unavailable(format!("cannot encode: {error}"));
         Inserts::prepare(&tx)?.batch(&batch, &Encoded::of(&batch).map_err(unwritable)?)?;
@@ -155,7 +156,8 @@ impl Source {
 /// What processes of a journal carry that were started for what is not over.
 fn marks(journal_id: &str, state: &State) -> Vec<String> {
     let runs = state.runs.keys().map(ToString::to_string);
-    let issues = state.open_effects.values().filter(|open| open.run.is_none()).map(|open| format!("issue-{}", open.issue));
+    let issues =
+        state.open_effects.values().filter(|open| open.run.is_none()).map(|open| format!("issue-{}", open.issue));
     runs.chain(issues).map(|owner| format!("{journal_id}/{owner}")).collect()
 }
 
@@ -176,7 +178,9 @@ fn marks_of(state_dir: &Path) -> Vec<String> {
 fn aside_of(state_dir: &Path) -> Result<PathBuf, StoreError> {
     let names = (1..=ASIDE).map(|number| beside(state_dir, &format!(".before-restore-{number}")));
     let free = names.into_iter().find(|name| name.symlink_metadata().is_err());
-    free.ok_or_else(|| StoreError::Exists(format!("{ASIDE} directories were moved aside already: remove those that nobody needs")))
+    free.ok_or_else(|| {
+        StoreError::Exists(format!("{ASIDE} directories were moved aside already: remove those that nobody needs"))
+    })
 }
 
 /// Puts the new directory in the place of the old one, in one step: there is one at every moment. Answers where the old one is.

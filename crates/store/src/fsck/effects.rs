@@ -122,8 +122,9 @@ impl Effects {
         if self.older.contains(&key) {
             return Ok(());
         }
-        let there: bool =
-            main.prepare_cached("SELECT EXISTS (SELECT 1 FROM scopes WHERE key = ?1)")?.query_row([&key], |row| row.get(0))?;
+        let there: bool = main
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM scopes WHERE key = ?1)")?
+            .query_row([&key], |row| row.get(0))?;
         // Retention takes what has ended; tables of an older version had no records.
         if !there && ended {
             return Ok(());
@@ -150,13 +151,21 @@ pub(super) fn foreign(main: &Connection, checked: &mut Checked) -> Result<(), St
     let lost = "NOT IN (SELECT id FROM scopes UNION ALL SELECT scope FROM pruned)";
     for (check, what, sql) in [
         ("effects", "belongs to no scope", format!("SELECT place FROM effects WHERE scope {lost} LIMIT 20")),
-        ("effects", "comes before its predecessor", "SELECT place FROM effects WHERE previous >= place LIMIT 20".to_owned()),
+        (
+            "effects",
+            "comes before its predecessor",
+            "SELECT place FROM effects WHERE previous >= place LIMIT 20".to_owned(),
+        ),
         (
             "outcomes",
             "is the outcome of no effect",
             "SELECT place FROM outcomes WHERE place NOT IN (SELECT place FROM effects) LIMIT 20".to_owned(),
         ),
-        ("waits", "waits in no scope", "SELECT scope FROM waits WHERE scope NOT IN (SELECT id FROM scopes) LIMIT 20".to_owned()),
+        (
+            "waits",
+            "waits in no scope",
+            "SELECT scope FROM waits WHERE scope NOT IN (SELECT id FROM scopes) LIMIT 20".to_owned(),
+        ),
     ] {
         let mut query = main.prepare(&sql)?;
         let found: Vec<i64> = query.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;

@@ -115,7 +115,8 @@ impl Store {
             Found::Tables => {}
             Found::Nothing => return Err(missing()),
             Found::Older(version) => {
-                let text = format!("the database has version {version}: start a daemon once, which brings it up to date");
+                let text =
+                    format!("the database has version {version}: start a daemon once, which brings it up to date");
                 return Err(StoreError::Unavailable(text));
             }
         }

@@ -92,11 +92,19 @@ fn a_store_of_version_3_is_what_its_journal_says_and_opens() {
 const CORRUPTIONS: [(&str, &str, &str); 17] = [
     ("issues", "UPDATE issues SET status = 'idle' WHERE identifier = 'DS-1'", "status is idle, not handed_off"),
     ("issues", "UPDATE issues SET data = json_set(data, '$.usage.total_tokens', 7)", "usage is"),
-    ("issues", "UPDATE issues SET data = json_set(data, '$.changed_at', 7) WHERE identifier = 'DS-2'", "changed_at is 7"),
+    (
+        "issues",
+        "UPDATE issues SET data = json_set(data, '$.changed_at', 7) WHERE identifier = 'DS-2'",
+        "changed_at is 7",
+    ),
     ("issues", "DELETE FROM issues WHERE identifier = 'DS-2'", "row is missing"),
     ("runs", "UPDATE runs SET ended_at = NULL WHERE id = 'run-1'", "ended_at is nothing"),
     ("runs", "UPDATE runs SET data = json_set(data, '$.turns', 9) WHERE id = 'run-2'", "turns is 9, not 1"),
-    ("runs", "INSERT INTO runs SELECT 'run-9', issue_id, started_at, ended_at, data FROM runs LIMIT 1", "no event speaks of"),
+    (
+        "runs",
+        "INSERT INTO runs SELECT 'run-9', issue_id, started_at, ended_at, data FROM runs LIMIT 1",
+        "no event speaks of",
+    ),
     ("usage", "UPDATE usage SET day = 3 WHERE run = 'run-2'", "day is 3"),
     ("usage", "DELETE FROM usage WHERE run = 'run-1'", "row is missing"),
     ("names", "DELETE FROM names WHERE key = 'ds-1'", "row is missing"),
@@ -117,7 +125,8 @@ fn each_corrupted_value_is_named_and_mended() {
         let whole = projections(dir.path());
         assert!(raw(dir.path()).execute(sql, []).unwrap() > 0, "{sql} changes something");
         let found = checked(dir.path());
-        let fault = found.faults.iter().find(|fault| fault.check == check).unwrap_or_else(|| panic!("{sql}: {found:?}"));
+        let fault =
+            found.faults.iter().find(|fault| fault.check == check).unwrap_or_else(|| panic!("{sql}: {found:?}"));
         assert!(fault.found.contains(word), "{sql}: {fault:?}");
         assert_eq!(fault.cure, Cure::Rebuild, "{sql}: {fault:?}");
         let mended = Store::rebuild(dir.path()).unwrap();
@@ -183,7 +192,9 @@ fn behind_a_snapshot_what_had_ended_before_stays() {
     version_3(dir.path());
     let db = raw(dir.path());
     let ended: u64 = db
-        .query_row("SELECT seq FROM events WHERE kind = 'run_ended' ORDER BY seq LIMIT 1", [], |row| row.get::<_, i64>(0))
+        .query_row("SELECT seq FROM events WHERE kind = 'run_ended' ORDER BY seq LIMIT 1", [], |row| {
+            row.get::<_, i64>(0)
+        })
         .unwrap()
         .unsigned_abs();
     let state = Store::open_read_only(dir.path()).unwrap().state_at(ended + 1).unwrap();
