@@ -15,6 +15,7 @@ mod operate;
 mod properties;
 mod quota;
 mod recovery;
+mod restored;
 mod retry;
 mod sticky;
 mod turns;
