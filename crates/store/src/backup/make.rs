@@ -87,7 +87,10 @@ fn read_back(part: &Path) -> Result<(manifest::Manifest, u64), StoreError> {
     let copied = Store::open_read_only(part)?;
     let checked = copied.check()?;
     if let Some(fault) = checked.faults.iter().find(|fault| fault.cure > Cure::Look) {
-        return Err(StoreError::Corrupt(format!("{}: {}; nothing was backed up", fault.check, fault.found)));
+        return Err(StoreError::Corrupt(format!(
+            "{}: {}; nothing was backed up. `dalsegno fsck` says what mends it",
+            fault.check, fault.found
+        )));
     }
     let (_, through) = copied.at_once(walk::bounds)?;
     let epoch = copied.at_once(epoch)?;

@@ -94,7 +94,12 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when it cannot be read at all; damage is in the answer.
     pub fn check(&self) -> Result<Checked, StoreError> {
-        let mut checked = self.at_once(|db| check(db).map(|(checked, _)| checked))?;
+        let path = dir::database(&self.state_dir);
+        let mut checked = self.at_once(|db| match schema::versions(db, &path, &DAEMON)? {
+            Found::Tables => check(db).map(|(checked, _)| checked),
+            Found::Older(version) => Err(outdated(version)),
+            Found::Nothing => Err(missing(&self.state_dir)),
+        })?;
         files::transcripts(&self.state_dir, self, &mut checked)?;
         Ok(checked)
     }
@@ -106,19 +111,14 @@ impl Store {
     /// [`StoreError`]: `daemon_running`; `corrupt_database` where the journal itself cannot be folded. Nothing is changed then.
     pub fn rebuild(state_dir: &Path) -> Result<Checked, StoreError> {
         let path = dir::database(state_dir);
-        let missing = || StoreError::Missing(format!("no daemon ever ran with {}", state_dir.display()));
         if !path.is_file() {
-            return Err(missing());
+            return Err(missing(state_dir));
         }
         let _lock = DirLock::take(state_dir)?;
         match schema::look(&path, &DAEMON)? {
             Found::Tables => {}
-            Found::Nothing => return Err(missing()),
-            Found::Older(version) => {
-                let text =
-                    format!("the database has version {version}: start a daemon once, which brings it up to date");
-                return Err(StoreError::Unavailable(text));
-            }
+            Found::Nothing => return Err(missing(state_dir)),
+            Found::Older(version) => return Err(outdated(version)),
         }
         let _in_use = InUse::of(&path);
         let mut db = connect(&path)?;
@@ -134,6 +134,15 @@ impl Store {
         tx.commit()?;
         Ok(checked)
     }
+}
+
+fn missing(state_dir: &Path) -> StoreError {
+    StoreError::Missing(format!("no daemon ever ran with {}", state_dir.display()))
+}
+
+fn outdated(version: u32) -> StoreError {
+    let text = format!("the database has version {version}: start a daemon once, which brings it up to date");
+    StoreError::Unavailable(text)
 }
 
 /// Checks the database; answers the fold too, where it could be made.
