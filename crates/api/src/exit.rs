@@ -12,7 +12,7 @@ pub const NOT_FOUND: u8 = 3;
 pub const NO_DAEMON: u8 = 4;
 /// The daemon refused: token, conflict, a cursor that is gone.
 pub const REFUSED: u8 = 5;
-/// `doctor` found something that ought to be seen to, and nothing that keeps a daemon from running.
+/// `doctor` or `fsck` found something that ought to be seen to, and nothing that keeps a daemon from running.
 pub const WARNINGS: u8 = 6;
 /// Ended by Ctrl-C.
 pub const INTERRUPTED: u8 = 130;
@@ -25,7 +25,7 @@ pub const ALL: [(u8, &str); 8] = [
     (NOT_FOUND, "no such issue, run or project"),
     (NO_DAEMON, "no daemon answers, and one is needed"),
     (REFUSED, "the daemon refused: wrong token, conflict, a cursor that is gone"),
-    (WARNINGS, "`doctor` found something to see to, and nothing that keeps a daemon from running"),
+    (WARNINGS, "`doctor` or `fsck` found something to see to, and nothing that keeps a daemon from running"),
     (INTERRUPTED, "ended by Ctrl-C"),
 ];
 

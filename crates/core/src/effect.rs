@@ -307,6 +307,8 @@ pub struct EffectRequest {
     pub workspace: Option<Workspace>,
     /// Branch that the journal knows for the issue, and the commit that we put there.
     pub known_branch: Option<KnownBranch>,
+    /// Its run was live in a backup that was restored: it may have been done since.
+    pub restored: bool,
     /// Permissions that operators gave in the run's session, in the words in which they were asked for.
     pub grants: Vec<String>,
     /// Nobody wants it any more: what of it has begun is undone as far as that goes, and nothing is begun.
@@ -585,6 +587,11 @@ pub enum Query {
         /// The run's policy.
         policy: Arc<Policy>,
     },
+    /// Where is the branch of an issue on the remote, after a restore?
+    LostWork {
+        /// The issue, in the form of what would be done for it first.
+        request: Box<EffectRequest>,
+    },
     /// Did this effect take place?
     Probe {
         /// The effect in doubt, with its context.
@@ -612,6 +619,8 @@ pub enum Answer {
         /// The work.
         work: Result<Work, Failure>,
     },
+    /// To [`Query::LostWork`]: the commit, if the branch is there.
+    LostWork(Result<Option<CommitId>, Failure>),
     /// To [`Query::Probe`].
     Probe(ProbeAnswer),
 }

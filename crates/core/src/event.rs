@@ -261,6 +261,11 @@ pub enum Event {
     },
     /// So many writes were refused to their callers since the last such event, by code; at most one event a minute.
     WritesRefused { counts: BTreeMap<String, u64> },
+    /// The journal was restored from a backup of `journal`, under a new identity. What was done since `backup_at` is unknown, and so many
+    /// numbers of runs, effects and actions are left out, which may have been used since.
+    JournalRestored { epoch: u64, journal: String, backup_at: Timestamp, skipped: u64 },
+    /// It was looked for what was done for an issue since the backup. `found`: why it is not dispatched.
+    RestoreProbed { issue: IssueId, tip: Option<CommitId>, found: Option<String> },
 }
 
 impl Event {
@@ -328,6 +333,8 @@ impl Event {
             Self::NoticesDropped { .. } => "notices_dropped",
             Self::Readiness { .. } => "readiness",
             Self::WritesRefused { .. } => "writes_refused",
+            Self::JournalRestored { .. } => "journal_restored",
+            Self::RestoreProbed { .. } => "restore_probed",
         }
     }
 
@@ -354,7 +361,8 @@ impl Event {
             | Self::MessageQueued { issue, .. }
             | Self::StartPlanned { issue, .. }
             | Self::NoticeQueued { notice: Notice { issue, .. }, .. }
-            | Self::Parked { issue, .. } => Some(issue),
+            | Self::Parked { issue, .. }
+            | Self::RestoreProbed { issue, .. } => Some(issue),
             Self::ActionAccepted { issue, .. }
             | Self::ActionCompleted { issue, .. }
             | Self::ActionFailed { issue, .. }
@@ -393,7 +401,8 @@ impl Event {
             | Self::BranchDiverged { .. }
             | Self::NoticesDropped { .. }
             | Self::Readiness { .. }
-            | Self::SagaEnded { .. } => None,
+            | Self::SagaEnded { .. }
+            | Self::JournalRestored { .. } => None,
         }
     }
 
@@ -460,7 +469,9 @@ impl Event {
             | Self::NoticeQueued { .. }
             | Self::NoticesDropped { .. }
             | Self::Readiness { .. }
-            | Self::WorkspaceKept { .. } => None,
+            | Self::WorkspaceKept { .. }
+            | Self::JournalRestored { .. }
+            | Self::RestoreProbed { .. } => None,
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::issue::{Issue, IssueEntry, IssueStatus, normalized_state, state_in};
 use crate::ledger::next_day;
 use crate::machine::Machine;
 use crate::policy::Policy;
+use crate::restored::UNPROVED;
 
 /// One rule of dispatch, as it stands for one issue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +50,7 @@ pub(crate) enum Check {
     BudgetLeft,
     WorkspaceFree,
     RetryDue,
+    Proved,
     DayBudget,
     AgentAvailable,
     Slot,
@@ -68,7 +70,7 @@ pub(crate) enum Failing {
 
 impl Check {
     /// In the order in which they are asked.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::WorkflowValid,
         Self::NotDrained,
         Self::StatusAllows,
@@ -79,6 +81,7 @@ impl Check {
         Self::BudgetLeft,
         Self::WorkspaceFree,
         Self::RetryDue,
+        Self::Proved,
         Self::DayBudget,
         Self::AgentAvailable,
         Self::Slot,
@@ -98,6 +101,7 @@ impl Check {
             Self::BudgetLeft => ("issue_budget", Failing::Exhausted),
             Self::WorkspaceFree => ("workspace_free", Failing::Ineligible),
             Self::RetryDue => ("retry_due", Failing::Ineligible),
+            Self::Proved => ("restore_probed", Failing::Waits(UNPROVED)),
             Self::DayBudget => ("day_budget", Failing::Waits("the budget of this UTC day is used up")),
             Self::AgentAvailable => ("agent_available", Failing::Waits("the agent's quota is used up")),
             Self::Slot => ("slot_free", Failing::Waits("no available orchestrator slots")),
@@ -161,6 +165,7 @@ impl Machine {
             Check::Labels => has_labels(&entry.issue, policy),
             Check::RunsLeft => entry.runs < self.runs_allowed(&entry.issue.id, policy),
             Check::BudgetLeft => self.spent(entry, policy).is_none(),
+            Check::Proved => entry.unproved.is_none(),
             Check::DayBudget => self.day_excess(policy).is_none(),
             Check::AgentAvailable => self.suspended_until(policy.agent.kind).is_none(),
             Check::WorkspaceFree => !self.is_being_removed(&entry.issue.id),
@@ -250,6 +255,13 @@ impl Machine {
             Check::BudgetLeft => (
                 self.spent(entry, policy).map_or("within its budget".to_owned(), |excess| excess.detail),
                 "raise budget.issue, or `dalsegno budget ISSUE`".to_owned(),
+            ),
+            Check::Proved => (
+                match &entry.unproved {
+                    None => "nothing was restored since it was last looked at".to_owned(),
+                    Some(_) => format!("the journal was restored from a backup: {UNPROVED}"),
+                },
+                "wait until the remote answers: its branch is looked at first".to_owned(),
             ),
             Check::DayBudget => (
                 self.day_excess(policy).map_or("within the day's budget".to_owned(), |excess| excess.detail),

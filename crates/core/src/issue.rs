@@ -7,6 +7,7 @@ use crate::budget::{BudgetLimit, BudgetOverride};
 use crate::ids::{CommitId, IssueId, RunId};
 use crate::ledger::ByModel;
 use crate::question::{Held, Message, Question, Start};
+use crate::restored::Unproved;
 use crate::run::PullRequest;
 use crate::time::Timestamp;
 use crate::usage::Usage;
@@ -300,6 +301,9 @@ pub struct IssueEntry {
     /// Turns of its latest run, once that is over.
     #[serde(default)]
     pub last_turns: u32,
+    /// The journal was restored from a backup, and nobody has looked yet what was done for the issue since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unproved: Option<Unproved>,
     /// When it was first seen.
     pub seen_at: Timestamp,
 }

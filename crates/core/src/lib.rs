@@ -16,6 +16,7 @@ mod budget;
 mod effect;
 mod event;
 mod explain;
+mod fold;
 mod guard;
 mod handoff;
 mod ids;
@@ -28,6 +29,7 @@ mod policy;
 mod question;
 mod quota;
 mod recovery;
+mod restored;
 mod rules;
 mod run;
 mod run_end;
@@ -50,6 +52,7 @@ pub use effect::{
 };
 pub use event::{EVENT_FORMAT, Event, Recorded};
 pub use explain::{Explanation, Rule};
+pub use fold::{apply_with_views, views};
 pub use guard::HELD as WORKFLOW_HELD;
 pub use ids::{CommitId, EffectId, IssueId, PolicyHash, RunId, SessionId};
 pub use issue::{
@@ -65,6 +68,7 @@ pub use policy::{
     TrackerPolicy, WorkspacePolicy, WorkspaceStrategy,
 };
 pub use question::{Held, Message, Question, Reply, Start, Wants};
+pub use restored::{Restored, Unproved};
 pub use rules::{ActionKind, Standing};
 pub use run::{Ending, Handoff, Phase, PullRequest, Run, RunOutcome, SagaProgress, SagaStep, StepState, Then};
 pub use settle::{SagaWord, SettleVerb};

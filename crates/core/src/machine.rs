@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::action::{ActionRequest, Receipt};
 use crate::effect::{Answer, Effect, EffectRequest, Failure, KnownBranch, Outcome, Query};
 use crate::event::{Event, Recorded};
+use crate::fold::{Touched, views};
 use crate::handoff::CANCELED;
 use crate::ids::{EffectId, IssueId, PolicyHash, RunId};
 use crate::issue::IssueEntry;
@@ -16,7 +17,7 @@ use crate::state::{IllegalEvent, OpenEffect, SNAPSHOT_FORMAT, Snapshot, State};
 use crate::surface::{Readiness, readiness};
 use crate::time::Timestamp;
 use crate::usage::Report;
-use crate::view::{DaemonView, End, IssueView, RunView, UsageView, View};
+use crate::view::View;
 
 /// Events between two snapshots.
 pub const SNAPSHOT_EVERY: u64 = 2_000;
@@ -192,6 +193,7 @@ pub(crate) enum Purpose {
     Poll { number: u64 },
     Assess { run: RunId, polls: u64 },
     Probe { effect: EffectId },
+    LostWork { issue: IssueId },
 }
 
 /// A look that is due again, because the last one told nothing.
@@ -199,16 +201,6 @@ pub(crate) enum Purpose {
 pub(crate) struct Again {
     pub(crate) due_at: Timestamp,
     pub(crate) tries: u32,
-}
-
-/// What changed since the last batch, and so has to be projected.
-#[derive(Debug, Default)]
-struct Touched {
-    issues: BTreeSet<IssueId>,
-    runs: BTreeSet<RunId>,
-    ended: Vec<RunView>,
-    usage: BTreeMap<(RunId, u32, u32), UsageView>,
-    daemon: bool,
 }
 
 /// The orchestrator. State is a fold of the journal; everything else here belongs to this daemon's life and
@@ -222,6 +214,8 @@ pub struct Machine {
     pub(crate) poll: Poll,
     pub(crate) assess_again: BTreeMap<RunId, Again>,
     pub(crate) probe_again: BTreeMap<EffectId, Again>,
+    /// Issues that are looked at after a restore.
+    pub(crate) looking: BTreeSet<IssueId>,
     /// Last sign of life of each agent.
     pub(crate) activity: BTreeMap<RunId, Timestamp>,
     /// Last journaled usage report of each run.
@@ -286,6 +280,7 @@ impl Machine {
             poll: Poll::default(),
             assess_again: BTreeMap::new(),
             probe_again: BTreeMap::new(),
+            looking: BTreeSet::new(),
             activity: BTreeMap::new(),
             usage_at: BTreeMap::new(),
             usage_waits: BTreeMap::new(),
@@ -317,11 +312,7 @@ impl Machine {
     /// Every row of the projections, from the fold alone.
     #[must_use]
     pub fn views(&self) -> Vec<View> {
-        let issues = self.state.issues.values().map(|entry| View::Issue(Box::new(IssueView::of(&self.state, entry))));
-        let runs = self.state.runs.keys().filter_map(|run| self.run_view(run));
-        let usage = self.state.runs.values().flat_map(|run| UsageView::of(run, &self.state));
-        let usage = usage.map(|row| View::Usage(Box::new(row)));
-        issues.chain(runs).chain(usage).chain([View::Daemon(Box::new(DaemonView::of(&self.state)))]).collect()
+        views(&self.state)
     }
 
     /// Takes in what happened. Total: never fails, never blocks. `now` is clamped to never go back.
@@ -438,19 +429,7 @@ impl Machine {
     fn batch(&mut self) -> Batch {
         let events = std::mem::take(&mut self.pending);
         let touched = std::mem::take(&mut self.touched);
-        let mut views: Vec<View> = Vec::new();
-        for id in &touched.issues {
-            views.push(match self.state.issues.get(id) {
-                Some(entry) => View::Issue(Box::new(IssueView::of(&self.state, entry))),
-                None => View::IssueGone(id.clone()),
-            });
-        }
-        views.extend(touched.ended.into_iter().map(|view| View::Run(Box::new(view))));
-        views.extend(touched.runs.iter().filter_map(|run| self.run_view(run)));
-        views.extend(touched.usage.into_values().map(|row| View::Usage(Box::new(row))));
-        if touched.daemon {
-            views.push(View::Daemon(Box::new(DaemonView::of(&self.state))));
-        }
+        let views = touched.views(&self.state);
         let snapshot = (self.state.seq - self.snapshot_seq >= SNAPSHOT_EVERY).then(|| {
             self.snapshot_seq = self.state.seq;
             Snapshot { format: SNAPSHOT_FORMAT, state: self.state.clone() }
@@ -459,41 +438,14 @@ impl Machine {
         Batch { epoch: self.state.epoch, events, views, snapshot }
     }
 
-    fn run_view(&self, run: &RunId) -> Option<View> {
-        let run = self.state.runs.get(run)?;
-        let identifier = self.state.issues.get(&run.issue).map_or("", |entry| &entry.issue.identifier);
-        Some(View::Run(Box::new(RunView::of(run, identifier))))
-    }
-
     /// Decides a fact: it becomes part of the state at once, and of the journal with the next batch.
     pub(crate) fn emit(&mut self, event: Event) {
-        if let Some(issue) = event.issue() {
-            self.touched.issues.insert(issue.clone());
-        }
-        if let Some(run) = event.run() {
-            self.touched.runs.insert(run.clone());
-            if let Some(run) = self.state.runs.get(run) {
-                self.touched.issues.insert(run.issue.clone());
-            }
-        }
-        if let Event::RunEnded { run, outcome, reason, evidence } = &event {
-            let (reason, evidence) = (reason.as_ref(), evidence.as_ref());
-            self.keep_ended(run, &End { outcome: *outcome, reason, evidence, at: self.now });
-        }
         if let Event::EffectIntended { effect_id, .. } = &event {
             self.held.push_back((self.state.seq + 1, *effect_id));
         }
-        self.touched.daemon |= matches!(
-            event,
-            Event::DaemonStarted { .. }
-                | Event::WorkflowLoaded { .. }
-                | Event::WorkflowRejected { .. }
-                | Event::TrackerHealth { .. }
-                | Event::Usage { .. }
-                | Event::RunEnded { .. }
-        );
         self.surfaces_stale |= self.shows_on_surfaces(&event);
         let recorded = Recorded { seq: self.state.seq + 1, at: self.now, event };
+        self.touched.before(&self.state, &recorded);
         if let Err(illegal) = self.state.apply(&recorded) {
             // The machine's own decision broke the machine's own rule: going on would write a journal that cannot
             // be replayed. The process ends here, and the journal is as good as its last batch.
@@ -503,14 +455,7 @@ impl Machine {
             }
         }
         let notices = self.notices_of(&recorded.event);
-        if let Event::Usage { run, .. } | Event::TurnEnded { run, .. } | Event::TurnStarted { run, repeated: true, .. } =
-            &recorded.event
-            && let Some(run) = self.state.runs.get(run)
-        {
-            for row in UsageView::of(run, &self.state) {
-                self.touched.usage.insert((row.run.clone(), row.turn, row.place), row);
-            }
-        }
+        self.touched.after(&self.state, &recorded.event);
         self.pending.push(recorded);
         notices.into_iter().for_each(|notice| self.emit(notice));
     }
@@ -518,13 +463,6 @@ impl Machine {
     /// Answers an action when everything that is decided so far is durable.
     pub(crate) fn reply(&mut self, caller: u64, receipt: Receipt) {
         self.replies.push_back((self.state.seq, caller, receipt));
-    }
-
-    fn keep_ended(&mut self, run: &RunId, end: &End<'_>) {
-        if let Some(run) = self.state.runs.get(run) {
-            let identifier = self.state.issues.get(&run.issue).map_or("", |entry| &entry.issue.identifier);
-            self.touched.ended.push(RunView::ended(run, identifier, end));
-        }
     }
 
     /// A run enters a phase with the effect that is under way in it.
@@ -631,6 +569,7 @@ impl Machine {
                 .and_then(|run| self.state.runs.get(run))
                 .map_or_else(Vec::new, |run| run.grants.clone()),
             unwanted: self.is_unwanted(open),
+            restored: open.run.as_ref().and_then(|run| self.state.runs.get(run)).is_some_and(|run| run.restored),
             effect: open.effect.clone(),
         })
     }
@@ -665,10 +604,12 @@ impl Machine {
                 self.assessed(&run, issue, work);
             }
             (Purpose::Probe { effect }, Answer::Probe(answer)) => self.probed(effect, answer),
+            (Purpose::LostWork { issue }, Answer::LostWork(tip)) => self.looked_for_lost_work(&issue, tip),
             // An answer of another kind than its question tells nothing; the question's own timer asks again.
             (Purpose::Poll { .. }, _) => self.poll.failed(self.now),
             (Purpose::Assess { run, .. }, _) => self.assess_later(&run),
             (Purpose::Probe { effect }, _) => self.probe_later(effect),
+            (Purpose::LostWork { issue }, _) => drop(self.looking.remove(&issue)),
         }
     }
 
@@ -678,6 +619,6 @@ impl Machine {
     }
 }
 
-fn known_branch(entry: &IssueEntry) -> Option<KnownBranch> {
+pub(crate) fn known_branch(entry: &IssueEntry) -> Option<KnownBranch> {
     entry.branch.as_ref().map(|name| KnownBranch { name: name.clone(), commit: entry.handed_off.clone() })
 }

@@ -320,6 +320,7 @@ impl Machine {
             workspace: None,
             known_branch: None,
             grants: Vec::new(),
+            restored: false,
             unwanted: false,
             effect: open.effect.clone(),
         })

@@ -186,6 +186,9 @@ impl Machine {
     pub(crate) fn resume(&mut self, id: &RunId) {
         let Some(run) = self.state.runs.get(id).cloned() else { return };
         let doubts = self.doubts(id);
+        if self.end_restored(id) {
+            return;
+        }
         if run.phase == Phase::Assessing {
             self.assess(id);
             return;

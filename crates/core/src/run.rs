@@ -62,6 +62,9 @@ pub struct Run {
     pub doubts: u32,
     /// The restart's sweep for this run is not through yet.
     pub sweeping: bool,
+    /// It was live in a backup that was restored: what was done for it since is looked for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restored: bool,
     /// The handoff, once it has begun.
     pub handoff: Option<Handoff>,
     /// Turns that the agent got to merge what somebody else pushed to the branch.
@@ -112,6 +115,7 @@ impl Run {
             cut_turns: 0,
             doubts: 0,
             sweeping: false,
+            restored: false,
             handoff: None,
             merges: 0,
             usage: Usage::default(),

@@ -408,13 +408,21 @@ impl Machine {
             if waits.is_some_and(|(check, _)| check == Check::DayBudget) {
                 self.held_day = Some(day_of(self.now));
             }
-            let Some((_, why)) = waits else {
+            let Some((check, why)) = waits else {
                 let state = normalized_state(&entry.issue.state);
                 slots.taken += 1;
                 *slots.by_state.entry(state).or_default() += 1;
                 self.start_run(&id);
                 continue;
             };
+            let queued = entry.status == IssueStatus::Queued;
+            if check == Check::Proved {
+                self.look_for_lost_work(&id);
+                if queued {
+                    // It says why the last look told nothing.
+                    continue;
+                }
+            }
             self.set_status(&id, IssueStatus::Queued, Some(why), None);
         }
     }

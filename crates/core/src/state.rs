@@ -17,6 +17,7 @@ use crate::ledger::{Booked, ByModel, book, day_of};
 use crate::notify::Outbox;
 use crate::policy::{AgentKind, Hook, Policy};
 use crate::question::{Question, Reply, Start};
+use crate::restored::Restored;
 use crate::run::{Handoff, Phase, Run, RunOutcome, SagaStep, StepState, Then};
 use crate::surface::Told;
 use crate::time::Timestamp;
@@ -86,6 +87,9 @@ pub struct State {
     /// What was told last of how ready the daemon is.
     #[serde(default)]
     pub told: Told,
+    /// The journal was restored from a backup: the last time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored: Option<Restored>,
 }
 
 /// An effect whose intent is journaled and whose outcome is not.
@@ -247,7 +251,13 @@ impl State {
             }
             Event::WorkflowRejected { failure } => self.workflow_failure = Some(failure.clone()),
             Event::TrackerHealth { failure } => self.tracker_failure.clone_from(failure),
+            Event::JournalRestored { epoch, journal, backup_at, skipped } => {
+                self.take_over(*epoch)?;
+                self.restore(journal, *backup_at, *skipped, at);
+            }
+            Event::RestoreProbed { issue, tip: _, found: _ } => self.entry(issue)?.unproved = None,
             Event::IssueSeen { issue } => {
+                let unproved = self.unproved_if_older(issue.created_at);
                 let new = IssueEntry {
                     issue: (**issue).clone(),
                     status: IssueStatus::Idle,
@@ -279,6 +289,7 @@ impl State {
                     held: None,
                     start: Start::New,
                     last_turns: 0,
+                    unproved,
                     seen_at: at,
                 };
                 let entry = match self.gone.remove(&issue.id) {

@@ -179,6 +179,7 @@ impl IssueView {
             held: _,
             start: _,
             last_turns: _,
+            unproved: _,
             seen_at,
         } = entry.clone();
         Self {
@@ -235,6 +236,7 @@ impl RunView {
             cut_turns,
             doubts: _,
             sweeping: _,
+            restored: _,
             handoff,
             merges: _,
             usage,

@@ -31,7 +31,7 @@ pub(crate) fn client(state_dir: &Path) -> Result<Client, CliError> {
 }
 
 /// The store's reading side.
-fn open(state_dir: &Path) -> Result<Arc<Store>, CliError> {
+pub(crate) fn open(state_dir: &Path) -> Result<Arc<Store>, CliError> {
     match Store::open_read_only(state_dir) {
         Ok(store) => Ok(store),
         Err(StoreError::Missing(_)) => Err(ClientError::not_running(state_dir).into()),

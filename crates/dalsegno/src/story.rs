@@ -49,6 +49,13 @@ pub(crate) fn tell(event: &Event) -> Option<(Tone, String)> {
         }
         "workflow_rejected" => (Bad, "WORKFLOW.md is broken; the last good one stays in force".to_owned()),
         "tracker_health" if facts.has("failure") => (Bad, "the tracker cannot be read".to_owned()),
+        "journal_restored" => {
+            (Bad, "the journal was restored from a backup; what was done since is looked for".to_owned())
+        }
+        "restore_probed" if facts.has("found") => {
+            (Bad, format!("work since the backup was found: {}", facts.foreign("found")))
+        }
+        "restore_probed" => (Good, "nothing was done for it since the backup".to_owned()),
         "tracker_health" => (Good, "the tracker can be read again".to_owned()),
         "issue_reopened" => (Plain, "somebody changed it; it may run again".to_owned()),
         "issue_gone" => (Plain, "not visible in the tracker any more".to_owned()),

@@ -17,7 +17,7 @@ use crate::live::clip;
 
 /// Effects that are open, as they are recorded.
 #[derive(Debug, Default)]
-pub(crate) struct Entries {
+pub struct Entries {
     open: BTreeMap<EffectId, Open>,
 }
 
@@ -37,7 +37,8 @@ pub(crate) fn run_scope(run: &RunId) -> ExecutionScope {
 
 impl Entries {
     /// As the journal left them.
-    pub(crate) fn of(state: &State) -> Self {
+    #[must_use]
+    pub fn of(state: &State) -> Self {
         let mut entries = Self::default();
         for (id, open) in &state.open_effects {
             let (attempt, at) = (open.attempt, stamp(state.at));
@@ -47,7 +48,7 @@ impl Entries {
     }
 
     /// The entries of a batch. Total: what cannot be written as a record is told of in the log, and is in the events all the same.
-    pub(crate) fn of_batch(&mut self, batch: &Batch) -> Vec<Entry> {
+    pub fn of_batch(&mut self, batch: &Batch) -> Vec<Entry> {
         let mut entries = Vec::new();
         for recorded in &batch.events {
             let at = stamp(recorded.at);

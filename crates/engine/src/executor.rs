@@ -535,6 +535,11 @@ impl Executor {
                 let work = self.look("workspace_unreadable", work).await;
                 Answer::Assess { issue: now.map(|issues| issues.into_iter().next()), work }
             }
+            Query::LostWork { request } => {
+                let context = self.context(&Arc::from(request), &CancellationToken::new());
+                let looked = async { self.world.workspaces.branch_tip(&context?).await };
+                Answer::LostWork(self.look("repo_unreachable", looked).await)
+            }
             Query::Probe { request } => {
                 let probed = self.look("probe_failed", async { Ok(self.probe(*request).await) }).await;
                 Answer::Probe(probed.unwrap_or_else(ProbeAnswer::Inconclusive))

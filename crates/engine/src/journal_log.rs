@@ -248,6 +248,15 @@ fn say(event: &Event, at: Timestamp) -> Said {
             Said::warn(format!("{count} writes were refused in the last minute ({})", told.join(", ")))
                 .outcome("refused")
         }
+        Event::JournalRestored { .. } => {
+            Said::warn("the journal was restored from a backup; what was done since is looked for").outcome("restored")
+        }
+        Event::RestoreProbed { found: Some(found), .. } => {
+            Said::warn("work since the backup was found").outcome("found").reason(found)
+        }
+        Event::RestoreProbed { found: None, .. } => {
+            Said::info("nothing was done for it since the backup").outcome("proved")
+        }
         Event::QuestionExpired { .. } => Said::warn("nobody answered the agent in time").outcome("expired"),
         Event::QuestionAnswered { by, .. } => Said::info(format!("{} answered the agent", cut(by))).outcome("answered"),
         Event::MessageQueued { message, .. } => {
@@ -417,6 +426,8 @@ fn say_of_run(event: &Event, at: Timestamp) -> Said {
         | Event::BudgetSet { .. }
         | Event::Released { .. }
         | Event::WritesRefused { .. }
+        | Event::JournalRestored { .. }
+        | Event::RestoreProbed { .. }
         | Event::QuestionExpired { .. }
         | Event::QuestionAnswered { .. }
         | Event::MessageQueued { .. }

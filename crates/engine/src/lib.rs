@@ -28,6 +28,7 @@ pub use changes::*;
 pub use dalsegno_core as core;
 pub use dalsegno_durable::attempt::CANCEL_GRACE;
 pub use driver::{Driver, DriverEnd, DriverError, DriverHandle, DriverOptions};
+pub use entries::Entries;
 pub use executor::World;
 pub use forge::*;
 pub use handoff::{handoff_plan, handoff_progress, left_by_us};

@@ -205,6 +205,12 @@ pub trait Workspaces: Send + Sync + 'static {
     /// `repo_unreachable`, `fetch_failed` (retryable), `push_failed` when there is no branch.
     async fn remote_tip(&self, context: &Context) -> Result<Option<CommitId>, Failure>;
 
+    /// Where the branch of the issue is on the remote, also before the issue has a workspace; `None`: nowhere, or its policy has none.
+    ///
+    /// # Errors
+    /// `repo_unreachable`, `repo_unusable` (retryable), `template_render_error`.
+    async fn branch_tip(&self, context: &Context) -> Result<Option<CommitId>, Failure>;
+
     /// Pushes the commit to the branch of the workspace. Never forces. With `seen`, only while the remote's branch is there (or nowhere,
     /// for an inner `None`), or has the commit already.
     ///

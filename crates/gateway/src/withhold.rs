@@ -4,7 +4,7 @@ use serde_json::Value;
 
 /// Fields whose text is a name, a word of ours, a place or a title. The text of any other field is a content: a field that is
 /// forgotten here is withheld and not shown.
-const OPEN: [&str; 45] = [
+const OPEN: [&str; 48] = [
     "action_id",
     "action_kind",
     "assignee_id",
@@ -17,6 +17,7 @@ const OPEN: [&str; 45] = [
     "effect",
     "ending",
     "expected",
+    "found",
     "from",
     "handoff",
     "hash",
@@ -24,6 +25,7 @@ const OPEN: [&str; 45] = [
     "id",
     "identifier",
     "issue",
+    "journal",
     "key",
     "kind",
     "labels",
@@ -44,6 +46,7 @@ const OPEN: [&str; 45] = [
     "step",
     "surfaces",
     "then",
+    "tip",
     "title",
     "to",
     "turn",
@@ -54,13 +57,14 @@ const OPEN: [&str; 45] = [
 
 /// Rules of dispatch whose findings are words and figures of ours, and states and labels of the tracker. What any other
 /// rule found may quote a program or a person.
-const OPEN_RULES: [&str; 12] = [
+const OPEN_RULES: [&str; 13] = [
     "agent_available",
     "daemon_running",
     "day_budget",
     "issue_budget",
     "not_drained",
     "required_labels",
+    "restore_probed",
     "retry_due",
     "runs_left",
     "slot_free",

@@ -41,6 +41,22 @@ pub enum StoreError {
     /// There is no store to read.
     #[error("store_missing: {0}")]
     Missing(String),
+    /// Something is in the way, and nothing is written over.
+    #[error("output_exists: {0}")]
+    Exists(String),
+    /// A restore would replace a store.
+    #[error("state_exists: {0}")]
+    HasData(String),
+    /// The position is before what is kept, or beyond the end.
+    #[error("not_kept: event {asked} is not kept: the journal reaches from {oldest} to {newest}")]
+    NotKept {
+        /// The position that was asked for.
+        asked: u64,
+        /// The first one that can be told of.
+        oldest: u64,
+        /// The last one.
+        newest: u64,
+    },
     /// The operating system refused something else.
     #[error("store_unavailable: {0}")]
     Unavailable(String),
@@ -57,6 +73,9 @@ impl StoreError {
             Self::ReadOnly(_) => "state_dir_read_only",
             Self::DiskFull(_) => "disk_full",
             Self::Missing(_) => "store_missing",
+            Self::Exists(_) => "output_exists",
+            Self::HasData(_) => "state_exists",
+            Self::NotKept { .. } => "not_kept",
             Self::Unavailable(_) => "store_unavailable",
         }
     }
@@ -72,7 +91,10 @@ impl StoreError {
             | Self::FutureSchema { .. }
             | Self::Corrupt(_)
             | Self::ReadOnly(_)
-            | Self::Missing(_) => Failure::permanent(self.code(), message),
+            | Self::Missing(_)
+            | Self::Exists(_)
+            | Self::HasData(_)
+            | Self::NotKept { .. } => Failure::permanent(self.code(), message),
         };
         failure.hint(self.remedy())
     }
@@ -81,10 +103,13 @@ impl StoreError {
         match self {
             Self::DaemonRunning { .. } => "stop that daemon first, or use another state directory",
             Self::FutureSchema { .. } => "use the newer version of dalsegno that wrote it; nothing was changed",
-            Self::Corrupt(_) => "move the state directory away and start anew, or restore a backup of it",
+            Self::Corrupt(_) => "`dalsegno restore` a backup, or move the state directory away and start anew",
             Self::ReadOnly(_) => "make the state directory writable for this user, or choose another one",
             Self::DiskFull(_) => "free some disk space and start again; nothing acknowledged was lost",
             Self::Missing(_) => "start the daemon once, or name the right state directory",
+            Self::Exists(_) => "name another path, or move it away: nothing is written over",
+            Self::HasData(_) => "`--force` moves it aside, whole, and restores the backup in its place",
+            Self::NotKept { .. } => "name a position within what is kept; older ones may be in a backup or an export",
             Self::Unavailable(_) => "check the state directory and its disk, then start again",
         }
     }

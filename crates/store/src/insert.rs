@@ -59,7 +59,7 @@ impl Encoded {
 }
 
 /// JSON as a text column; it is UTF-8 because a serializer wrote it.
-struct Json<'a>(&'a [u8]);
+pub(crate) struct Json<'a>(pub(crate) &'a [u8]);
 
 impl ToSql for Json<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
@@ -168,7 +168,7 @@ impl<'db> Inserts<'db> {
         std::mem::take(&mut self.ended_runs)
     }
 
-    fn event(&mut self, recorded: &Recorded, json: &Json<'_>) -> rusqlite::Result<()> {
+    pub(crate) fn event(&mut self, recorded: &Recorded, json: &Json<'_>) -> rusqlite::Result<()> {
         let Recorded { seq, at, event } = recorded;
         self.learn(event)?;
         let run = event.run().map(|run| run.as_str());
@@ -191,21 +191,26 @@ impl<'db> Inserts<'db> {
     /// Takes note of what an event says of names.
     fn learn(&mut self, event: &Event) -> rusqlite::Result<()> {
         if let Event::IssueSeen { issue } | Event::IssueChanged { issue } = event {
-            let id = issue.id.as_str();
-            let known = &mut self.names.identifier_of_issue;
-            if known.get(id) != Some(&issue.identifier) {
-                for name in [id, &issue.identifier] {
-                    self.name.execute((key(name), id))?;
-                }
-                remember(known, id, issue.identifier.clone());
-            }
+            self.learn_names(issue.id.as_str(), &issue.identifier)?;
         } else if let Event::RunStarted { run, issue, .. } = event {
             remember(&mut self.names.issue_of_run, run.as_str(), issue.as_str().to_owned());
         }
         Ok(())
     }
 
-    fn view(&mut self, view: &View, json: &Json<'_>) -> rusqlite::Result<()> {
+    /// Takes note of what an issue is called.
+    pub(crate) fn learn_names(&mut self, id: &str, identifier: &str) -> rusqlite::Result<()> {
+        let known = &mut self.names.identifier_of_issue;
+        if known.get(id).map(String::as_str) != Some(identifier) {
+            for name in [id, identifier] {
+                self.name.execute((key(name), id))?;
+            }
+            remember(known, id, identifier.to_owned());
+        }
+        Ok(())
+    }
+
+    pub(crate) fn view(&mut self, view: &View, json: &Json<'_>) -> rusqlite::Result<()> {
         match view {
             View::Issue(view) => {
                 let (id, identifier) = (view.issue.id.as_str(), view.issue.identifier.as_str());

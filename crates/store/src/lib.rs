@@ -12,11 +12,13 @@
 //! - A database of a newer version, of another program, or a damaged one is refused and left as it is.
 //! - Readers never hold up the writer.
 
+mod backup;
 mod checkpoints;
 mod dir;
 mod durable;
 mod error;
 pub mod format;
+mod fsck;
 mod in_use;
 mod insert;
 mod journal;
@@ -28,12 +30,16 @@ mod queue;
 mod reads;
 mod schema;
 mod transcripts;
+mod walk;
 mod writer;
 
+pub use backup::{Made, Manifest, Restored, Source};
 pub use dir::DATABASE_FILE;
 pub use durable::{DurableOptions, SqliteDurable};
 pub use error::StoreError;
+pub use fsck::{Checked, Cure, Fault};
 pub use journal::{Counts, Pending, SqliteJournal};
 pub use open::{OpenOptions, Opened, Store};
 pub use schema::SCHEMA_VERSION;
 pub use transcripts::TranscriptFiles;
+pub use walk::When;

@@ -19,6 +19,36 @@ pub(crate) fn load(db: &Connection) -> Result<Loaded, StoreError> {
     Ok(Loaded { snapshot, events, epoch: epoch.unsigned_abs() })
 }
 
+/// What the kept snapshots say of one position. Damaged ones do not count.
+pub(crate) struct GoodSnapshots {
+    /// The newest one at or before it.
+    pub(crate) nearest: Option<Snapshot>,
+    /// Position of the oldest one.
+    pub(crate) oldest: Option<u64>,
+    /// Position of the newest one.
+    pub(crate) newest: Option<u64>,
+}
+
+/// Looks through the snapshots, of which there are a few.
+pub(crate) fn good_snapshots(db: &Connection, at: u64) -> Result<GoodSnapshots, StoreError> {
+    let mut query = db.prepare("SELECT seq, format, sha256, data FROM snapshots ORDER BY seq")?;
+    let mut rows = query.query([])?;
+    let mut good = GoodSnapshots { nearest: None, oldest: None, newest: None };
+    while let Some(row) = rows.next()? {
+        let seq = row.get::<_, i64>(0)?.unsigned_abs();
+        let data = row.get_ref(3)?.as_bytes().map_err(|error| StoreError::Corrupt(error.to_string()))?;
+        if checksum(data) != row.get::<_, String>(2)? {
+            continue;
+        }
+        good.oldest = good.oldest.or(Some(seq));
+        good.newest = Some(seq);
+        if seq <= at {
+            good.nearest = Some(decode_snapshot(row.get(1)?, data)?);
+        }
+    }
+    Ok(good)
+}
+
 fn newest_good_snapshot(db: &Connection) -> Result<Option<Snapshot>, StoreError> {
     let mut query = db.prepare("SELECT seq, format, sha256, data FROM snapshots ORDER BY seq DESC")?;
     let mut rows = query.query([])?;

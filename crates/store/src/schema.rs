@@ -242,6 +242,13 @@ pub(crate) fn create(db: &mut Connection, path: &Path, layout: &Layout) -> Resul
     Ok(())
 }
 
+/// Makes the tables of projections and events alone, for a fold beside the database.
+pub(crate) fn make_projections(db: &Connection) -> Result<(), StoreError> {
+    db.execute_batch(TABLES)?;
+    db.execute_batch(LEDGER)?;
+    Ok(())
+}
+
 /// Brings the tables of an older version up to this one: in one transaction, after a copy of the database was put
 /// beside it and is sure to be there. Only adds; what is there stays as it is.
 pub(crate) fn migrate(db: &mut Connection, path: &Path, layout: &Layout) -> Result<(), StoreError> {

@@ -17,7 +17,7 @@ use crate::dir;
 use crate::error::StoreError;
 
 /// Directory of the transcripts in the state directory.
-const DIRECTORY: &str = "transcripts";
+pub(crate) const DIRECTORY: &str = "transcripts";
 /// Entries that may wait to be written; a further one makes its caller wait.
 const QUEUE: usize = 1024;
 /// Most entries that are written at once.
@@ -31,7 +31,7 @@ const FILE_BYTES: u64 = 64 << 20;
 /// The last line of a transcript that is full.
 const FULL: &str = "the transcript has reached its limit of 64 MiB; nothing more is written to it";
 /// A line is never longer: each byte of a text takes six at most when it is escaped.
-const LINE_BYTES: u64 = 6 * TEXT_BYTES as u64 + 1024;
+pub(crate) const LINE_BYTES: u64 = 6 * TEXT_BYTES as u64 + 1024;
 /// Most bytes that one page is made from.
 const PAGE_BYTES: u64 = 4 << 20;
 /// Most letters of a run's name.

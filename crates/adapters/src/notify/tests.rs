@@ -44,6 +44,7 @@ fn context(receiver: &Receiver, dir: &str) -> Context {
         workspace: None,
         known_branch: None,
         grants: Vec::new(),
+        restored: false,
         unwanted: false,
         effect: Effect::Notify { receiver: receiver.clone(), notices: vec![notice()], missed: 2 },
     };

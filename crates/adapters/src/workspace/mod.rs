@@ -218,6 +218,10 @@ impl Workspaces for LocalWorkspaces {
         if self.mended(context, tip.as_ref().err()).await? { self.tip(context).await } else { tip }
     }
 
+    async fn branch_tip(&self, context: &Context) -> Result<Option<CommitId>, Failure> {
+        self.branch_there(context).await
+    }
+
     async fn push(
         &self,
         context: &Context,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use dalsegno_engine::Context;
-use dalsegno_engine::core::{CommitId, Failure, KnownBranch, Policy, Workspace, WorkspaceStrategy};
+use dalsegno_engine::core::{CommitId, EffectRequest, Failure, KnownBranch, Policy, Workspace, WorkspaceStrategy};
 
 use super::LocalWorkspaces;
 use super::git::{Caller, Reach, git};
@@ -139,6 +139,28 @@ impl LocalWorkspaces {
         work.fill(&source.branch).await
     }
 
+    /// The branch that the issue's workspace has, or is going to have.
+    fn branch_of(&self, request: &EffectRequest) -> Result<String, Failure> {
+        match request.branch() {
+            Some(known) => Ok(branch_name(known)),
+            None => Ok(branch_name(&self.workflow.render(&request.policy.workspace.branch, &request.issue, None)?)),
+        }
+    }
+
+    /// Where that branch is on the remote.
+    pub(super) async fn branch_there(&self, context: &Context) -> Result<Option<CommitId>, Failure> {
+        let request = &context.request;
+        if request.policy.workspace.strategy == WorkspaceStrategy::Empty {
+            return Ok(None);
+        }
+        let caller = Caller::of(context);
+        let name = format!("refs/heads/{}", self.branch_of(request)?);
+        let remote = Remote::of(&caller, &request.policy).await?;
+        let bare = self.repositories.hold(&caller, &self.state_dir, &remote).await?;
+        let refs = bare.ask(&caller, &remote, std::slice::from_ref(&name)).await?;
+        Ok(refs.get(&name).cloned())
+    }
+
     async fn clone_into(
         &self,
         context: &Context,
@@ -148,10 +170,7 @@ impl LocalWorkspaces {
     ) -> Result<Marker, Failure> {
         let request = &context.request;
         let policy = &request.policy;
-        let branch = match &request.known_branch {
-            Some(known) => branch_name(&known.name),
-            None => branch_name(&self.workflow.render(&policy.workspace.branch, &request.issue, None)?),
-        };
+        let branch = self.branch_of(request)?;
         let remote = Remote::of(caller, policy).await?;
         let bare = self.repositories.hold(caller, &self.state_dir, &remote).await?;
         let source = fetch_source(caller, &bare, &remote, policy, branch, request.known_branch.as_ref()).await?;

@@ -182,6 +182,7 @@ impl World {
                 policy: Arc::new(self.policy.clone()),
                 workspace: self.workspace.clone(),
                 known_branch: self.known_branch.clone(),
+                restored: false,
                 grants: Vec::new(),
                 unwanted: false,
                 effect: Effect::PrepareWorkspace { fresh: false },

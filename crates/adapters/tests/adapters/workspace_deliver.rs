@@ -317,3 +317,20 @@ pub(crate) async fn a_branch_that_moved_since_it_was_looked_at_is_not_pushed_to(
     world.workspaces.push(&context, &second, Some(&first), Some(None)).await.unwrap();
     world.workspaces.push(&context, &second, Some(&first), Some(Some(&first))).await.unwrap();
 }
+
+#[tokio::test]
+async fn where_a_branch_is_can_be_told_before_there_is_a_workspace() {
+    let mut world = World::new();
+    assert_eq!(world.workspaces.branch_tip(&world.context()).await.unwrap(), None);
+    let path = world.prepare().await;
+    let first = commit_file(&path, "one.txt", "1");
+    let context = world.context();
+    assert_eq!(world.workspaces.fetch_commit(&context).await.unwrap(), first);
+    world.workspaces.push(&context, &first, None, None).await.unwrap();
+    assert_eq!(world.workspaces.branch_tip(&context).await.unwrap().as_ref(), Some(&first));
+    // Another life knows nothing of it, and another issue has another one.
+    (world.workspace, world.known_branch) = (None, None);
+    assert_eq!(world.workspaces.branch_tip(&world.context()).await.unwrap(), Some(first));
+    world.turn_to("DS-2");
+    assert_eq!(world.workspaces.branch_tip(&world.context()).await.unwrap(), None);
+}

@@ -14,7 +14,7 @@ pub(crate) struct Desk {
     pub(crate) replies: Vec<(u64, Receipt)>,
     pub(crate) wake: Option<Timestamp>,
     pub(crate) policy: Policy,
-    epoch: u64,
+    pub(crate) epoch: u64,
 }
 
 pub(crate) fn policy() -> Policy {

@@ -16,6 +16,7 @@ mod operate;
 mod properties;
 mod quota;
 mod recovery;
+mod restored;
 mod retry;
 mod sticky;
 mod surface;

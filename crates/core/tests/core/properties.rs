@@ -41,6 +41,7 @@ enum Happening {
         broken: bool,
     },
     Restart,
+    Restore,
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -56,6 +57,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(Happening::Refresh),
         1 => (1..4_u32, any::<bool>()).prop_map(|(turns, broken)| Happening::Reload { turns, broken }),
         1 => Just(Happening::Restart),
+        1 => Just(Happening::Restore),
     ]
 }
 
@@ -155,6 +157,11 @@ fn answer(query: Option<&Query>, issues: &[Issue], how: u8) -> Answer {
             };
             Answer::Assess { issue: Ok(now), work: Ok(work) }
         }
+        (Some(Query::LostWork { .. }), 0) => Answer::LostWork(Err(retryable())),
+        (Some(Query::LostWork { .. }), 1..=3) => Answer::LostWork(Ok(Some(CommitId("lost".to_owned())))),
+        (Some(Query::LostWork { request }), _) => {
+            Answer::LostWork(Ok(request.known_branch.as_ref().and_then(|known| known.commit.clone())))
+        }
         (Some(Query::Probe { request }), 0) => Answer::Probe(ProbeAnswer::Applied(output(Some(&request.effect), 32))),
         (Some(Query::Probe { .. }), 1..=4) => Answer::Probe(ProbeAnswer::Inconclusive(retryable())),
         (Some(Query::Probe { .. }), _) => Answer::Probe(ProbeAnswer::NotApplied),
@@ -191,6 +198,18 @@ impl Slow {
         };
         slow.restart();
         slow
+    }
+
+    /// The journal as far as it is synced is a backup that is restored.
+    fn restore(&mut self) {
+        self.epoch += 1_000;
+        let kept = self.synced.len() as u64;
+        self.boundaries.retain(|state| state.seq <= kept);
+        let at = self.synced.last().map_or(Timestamp(self.now), |last| last.at);
+        let journal = "lost".to_owned();
+        let event = Event::JournalRestored { epoch: self.epoch, journal, backup_at: at, skipped: 100 };
+        self.synced.push(Recorded { seq: self.synced.len() as u64 + 1, at, event });
+        self.restart();
     }
 
     fn restart(&mut self) {
@@ -294,6 +313,7 @@ impl Slow {
                 self.reload(broken);
             }
             Happening::Restart => self.restart(),
+            Happening::Restore => self.restore(),
         }
     }
 
@@ -364,6 +384,10 @@ proptest! {
             let read: Recorded = serde_json::from_str(&text).unwrap();
             prop_assert_eq!(&read, recorded);
             prop_assert!(recorded.at >= fold.at);
+            if let Event::RunStarted { issue, .. } = &recorded.event {
+                let looked = fold.issues.get(issue).is_some_and(|entry| entry.unproved.is_none());
+                prop_assert!(looked, "nothing is dispatched after a restore before somebody looked");
+            }
             fold.apply(recorded).unwrap();
             if let Some(live) = slow.boundaries.iter().rev().find(|live| live.seq == fold.seq) {
                 prop_assert_eq!(live, &fold);

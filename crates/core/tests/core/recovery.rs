@@ -17,14 +17,14 @@ fn everything() -> Policy {
     policy
 }
 
-fn hook() -> EffectOutput {
+pub(crate) fn hook() -> EffectOutput {
     EffectOutput::HookEnded { output_tail: String::new() }
 }
 
 /// A step of a full life: which effect is under way, and how it ends.
 type Step = (&'static str, Option<EffectOutput>);
 
-fn life() -> Vec<(Step, &'static str, &'static [&'static str])> {
+pub(crate) fn life() -> Vec<(Step, &'static str, &'static [&'static str])> {
     let check = EffectOutput::CheckEnded { passed: true, output_tail: String::new() };
     vec![
         // (effect and its end, phase while it is open, what is under way after restart and sweep)
@@ -67,7 +67,7 @@ fn life() -> Vec<(Step, &'static str, &'static [&'static str])> {
 }
 
 /// A desk whose run has the first `steps` steps of a full life behind it.
-fn lived(steps: usize) -> Desk {
+pub(crate) fn lived(steps: usize) -> Desk {
     let mut desk = Desk::new(everything());
     live(&mut desk, steps);
     desk
@@ -87,10 +87,11 @@ fn live(desk: &mut Desk, steps: usize) {
 }
 
 /// Effects and looks under way, polls left out.
-fn under_way(desk: &Desk) -> Vec<&'static str> {
+pub(crate) fn under_way(desk: &Desk) -> Vec<&'static str> {
     let looks = desk.asks.iter().filter_map(|(_, query)| match query {
         Query::Poll { .. } => None,
         Query::Assess { .. } => Some("assess"),
+        Query::LostWork { .. } => Some("lost_work"),
         Query::Probe { .. } => Some("probe"),
     });
     desk.open().into_iter().chain(looks).collect()

@@ -57,20 +57,30 @@ pub(crate) struct Finding {
 }
 
 impl Finding {
-    fn ok(check: &'static str, finding: impl Into<String>) -> Self {
+    pub(super) fn ok(check: &'static str, finding: impl Into<String>) -> Self {
         Self { check, severity: Severity::Ok, finding: finding.into(), consequence: None, remedy: None }
     }
 
-    fn note(check: &'static str, finding: impl Into<String>) -> Self {
+    pub(super) fn note(check: &'static str, finding: impl Into<String>) -> Self {
         Self { severity: Severity::Note, ..Self::ok(check, finding) }
     }
 
-    fn warning(check: &'static str, finding: impl Into<String>, consequence: &str, remedy: impl Into<String>) -> Self {
+    pub(super) fn warning(
+        check: &'static str,
+        finding: impl Into<String>,
+        consequence: &str,
+        remedy: impl Into<String>,
+    ) -> Self {
         let (consequence, remedy) = (Some(consequence.to_owned()), Some(remedy.into()));
         Self { severity: Severity::Warning, consequence, remedy, ..Self::ok(check, finding) }
     }
 
-    fn error(check: &'static str, finding: impl Into<String>, consequence: &str, remedy: impl Into<String>) -> Self {
+    pub(super) fn error(
+        check: &'static str,
+        finding: impl Into<String>,
+        consequence: &str,
+        remedy: impl Into<String>,
+    ) -> Self {
         Self { severity: Severity::Error, ..Self::warning(check, finding, consequence, remedy) }
     }
 }
@@ -124,11 +134,11 @@ async fn examine(patient: &Patient, broken: Option<&dalsegno_core::Failure>) -> 
     findings
 }
 
-fn worst(findings: &[Finding]) -> Severity {
+pub(super) fn worst(findings: &[Finding]) -> Severity {
     findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Ok)
 }
 
-fn print(findings: &[Finding]) {
+pub(super) fn print(findings: &[Finding]) {
     let width = findings.iter().map(|finding| finding.check.len()).max().unwrap_or(0);
     for Finding { check, severity, finding, consequence, remedy } in findings {
         let (word, colour) = match severity {

@@ -4,6 +4,7 @@ mod action;
 pub(crate) mod agent;
 pub(crate) mod answer;
 pub(crate) mod approve;
+pub(crate) mod backup;
 pub(crate) mod budget;
 pub(crate) mod cancel;
 pub(crate) mod completions;
@@ -14,6 +15,8 @@ pub(crate) mod drain;
 mod dry_run;
 pub(crate) mod events;
 pub(crate) mod explain;
+pub(crate) mod export;
+pub(crate) mod fsck;
 pub(crate) mod init;
 pub(crate) mod issue;
 pub(crate) mod issues;
@@ -24,6 +27,8 @@ pub(crate) mod refresh;
 pub(crate) mod rehydrate;
 pub(crate) mod release;
 pub(crate) mod reload;
+pub(crate) mod replay;
+pub(crate) mod restore;
 pub(crate) mod resume;
 pub(crate) mod retry;
 pub(crate) mod run;
@@ -60,6 +65,11 @@ pub(crate) fn dispatch(cli: Cli) -> Result<(), CliError> {
         Verb::Diff(args) => diff::run(args, &settings()?),
         Verb::Logs(args) => logs::run(args, &settings()?),
         Verb::Events(args) => events::run(args, &settings()?),
+        Verb::Export(args) => export::run(args, &settings()?),
+        Verb::Replay(args) => replay::run(args, &settings()?),
+        Verb::Backup(args) => backup::run(args, &settings()?),
+        Verb::Restore(args) => restore::run(args, &settings()?),
+        Verb::Fsck(args) => fsck::run(args, &settings()?),
         Verb::Explain(args) => explain::run(args, &settings()?),
         Verb::Budget(args) => budget::run(args, &settings()?),
         Verb::Pause(args) => pause::run(args, &settings()?),

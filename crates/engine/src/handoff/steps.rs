@@ -24,14 +24,20 @@ pub(super) struct Steps {
 impl StepExecutor for Steps {
     async fn act(&self, call: StepCall) -> StepAnswer {
         crash::point(&format!("handoff.{}.before", call.step));
-        let answer = self.try_step(&call).await.unwrap_or_else(|failure| refused(&failure));
+        let answer = match self.done_before(&call).await {
+            Some(answer) => answer,
+            None => self.try_step(&call).await.unwrap_or_else(|failure| refused(&failure)),
+        };
         crash::point(&format!("handoff.{}.after", call.step));
         answer
     }
 
     async fn undo(&self, call: StepCall) -> StepAnswer {
         crash::point(&format!("handoff.{}.undo.before", call.step));
-        let answer = self.try_undo(&call).await.unwrap_or_else(|failure| refused(&failure));
+        let answer = match self.request.restored {
+            true => refused(&kept_by_restore(&call)),
+            false => self.try_undo(&call).await.unwrap_or_else(|failure| refused(&failure)),
+        };
         crash::point(&format!("handoff.{}.undo.after", call.step));
         answer
     }
@@ -44,6 +50,19 @@ impl StepExecutor for Steps {
 impl Steps {
     pub(super) fn new(executor: Arc<Executor>, request: Arc<EffectRequest>) -> Self {
         Self { executor, request }
+    }
+
+    /// In a handoff of a backup that was restored each step may have been done since: it is looked for before it is done.
+    async fn done_before(&self, call: &StepCall) -> Option<StepAnswer> {
+        if !self.request.restored {
+            return None;
+        }
+        match self.look(call).await {
+            Ok(Found::Applied { output }) => Some(StepAnswer::Done(output)),
+            Ok(Found::NotApplied) => None,
+            Ok(Found::Inconclusive { failure }) => Some(StepAnswer::Unknown(failure)),
+            Err(failure) => Some(StepAnswer::Unknown(told(&failure))),
+        }
     }
 
     /// Does a step. An error: it certainly did not take place, and never will.
@@ -240,6 +259,15 @@ fn not_done(error: &ForgeError) -> StepAnswer {
         ForgeError::NotApplied(failure) => refused(failure),
         ForgeError::Unknown(failure) => StepAnswer::Unknown(told(failure)),
     }
+}
+
+/// What the lost life of a restored journal may have handed over since is not taken back: somebody has to look.
+fn kept_by_restore(call: &StepCall) -> Failure {
+    let why = format!(
+        "the journal was restored from a backup, and the handoff may have been finished since: {} is left as it is",
+        call.step
+    );
+    Failure::permanent("restored_undo", why).hint("look at branch and pull request, then `dalsegno settle` the step")
 }
 
 fn step_of(call: &StepCall) -> Result<SagaStep, Failure> {

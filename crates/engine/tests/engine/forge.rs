@@ -8,7 +8,7 @@ use dalsegno_testkit::doubles::{Act, ForgeCall, ForgeFault, Stage, issue, policy
 
 use crate::support::{event, had_status, start, status, step_doubts};
 
-fn forge_policy() -> Policy {
+pub(crate) fn forge_policy() -> Policy {
     let mut policy = policy();
     policy.handoff.as_mut().unwrap().forge =
         Some(ForgePolicy { kind: "double".to_owned(), provider: serde_json::Map::new() });

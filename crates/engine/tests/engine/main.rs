@@ -11,6 +11,7 @@ mod handoff;
 mod intents;
 mod looks;
 mod records;
+mod restored;
 mod storage;
 mod support;
 mod time;

@@ -14,6 +14,7 @@ use dalsegno_store::format::{decode_event, decode_snapshot, encode_event, encode
 use crate::samples::{KINDS, added, foldable, number, sagas, samples};
 use crate::samples_audited::audited;
 use crate::samples_operated::operated;
+use crate::samples_restored::restored;
 use crate::support::recorded;
 
 fn golden(name: &str) -> PathBuf {
@@ -45,10 +46,13 @@ fn state() -> State {
 #[test]
 fn golden_events_of_every_kind_are_read_and_written_as_they_are() {
     let now: Vec<Event> = samples().into_iter().chain(sagas()).chain(operated()).collect();
-    let text = read_or_write("events-v3.jsonl", || now.iter().map(|event| written(event) + "\n").collect());
+    let lines = |events: &[Event]| events.iter().map(|event| written(event) + "\n").collect();
+    let text = read_or_write("events-v3.jsonl", || lines(&now));
+    let later = read_or_write("events-v3-restored.jsonl", || lines(&restored()));
+    let now: Vec<Event> = now.into_iter().chain(restored()).collect();
     let mut kinds = BTreeSet::new();
     let mut read = Vec::new();
-    for line in text.lines() {
+    for line in text.lines().chain(later.lines()) {
         let event = decode_event(3, line).unwrap();
         assert_eq!(written(&event), line);
         kinds.insert(number(&event));
@@ -132,6 +136,26 @@ fn golden_snapshot_is_read_and_written_as_it_is() {
         let earlier = fs::read_to_string(golden(name)).unwrap();
         assert_eq!(decode_snapshot(2, earlier.as_bytes()).unwrap().state, state(), "{name}");
     }
+}
+
+#[test]
+fn golden_snapshot_of_a_restored_journal_is_read_and_written_as_it_is() {
+    let mut state = state();
+    for (at, event) in restored().into_iter().take(1).enumerate() {
+        state.apply(&recorded(state.seq + 1 + at as u64, event)).unwrap();
+    }
+    let snapshot = Snapshot { format: SNAPSHOT_FORMAT, state };
+    let now = || String::from_utf8(encode_snapshot(&snapshot).unwrap()).unwrap() + "\n";
+    let text = read_or_write("snapshot-v3-restored.json", now);
+    let mut read = decode_snapshot(3, text.as_bytes()).unwrap();
+    assert_eq!(encode_snapshot(&read).unwrap(), text.trim_end().as_bytes());
+    assert_eq!(read, snapshot);
+    let State { restored: origin, issues, runs, run_count, .. } = &read.state;
+    assert!(origin.is_some() && runs.values().all(|run| run.restored) && *run_count > 1_000_000);
+    assert!(issues.values().all(|entry| entry.unproved.as_ref().is_some_and(|unproved| unproved.worked_on)));
+    let seq = read.state.seq + 1;
+    read.state.apply(&recorded(seq, restored().remove(1))).unwrap();
+    assert!(read.state.issues.values().all(|entry| entry.unproved.is_none()));
 }
 
 #[test]

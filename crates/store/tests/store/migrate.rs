@@ -11,7 +11,7 @@ use dalsegno_core::{Machine, View};
 use dalsegno_durable::store::Write;
 use dalsegno_durable::{Claim, DurableStore};
 use dalsegno_engine::{Journal, Reads, UsageBy, UsageFilter};
-use dalsegno_store::{SCHEMA_VERSION, Store};
+use dalsegno_store::{Cure, SCHEMA_VERSION, Store};
 
 use crate::support::{batch, numbers, open, plain, raw};
 
@@ -158,4 +158,23 @@ async fn a_database_of_version_2_is_brought_up_and_takes_effects() {
     drop((opened.store, opened.journal));
     let again = open(dir.path());
     assert_eq!(again.durable.open(&turn, Claim::IfFree).await.unwrap().effects.len(), 1);
+}
+
+#[test]
+fn what_earlier_versions_wrote_is_proved_once_its_projections_are_made_anew() {
+    for dump in [version_1 as fn(&Path), version_2] {
+        let dir = tempfile::tempdir().unwrap();
+        dump(dir.path());
+        let refused = Store::open_read_only(dir.path()).unwrap().check().unwrap_err();
+        assert!(refused.to_string().contains("start a daemon once"), "{refused}");
+        assert_eq!(Store::rebuild(dir.path()).unwrap_err(), refused);
+        drop(open(dir.path()));
+        // They had fewer tables, and fewer fields in their rows.
+        let before = crate::fsck::checked(dir.path());
+        assert!(!before.is_beyond_rebuild(), "{before:?}");
+        Store::rebuild(dir.path()).unwrap();
+        // What was under way has no record beside its events, and needs none.
+        let after = crate::fsck::checked(dir.path()).faults;
+        assert!(after.iter().all(|fault| (fault.check, fault.cure) == ("effects", Cure::Look)), "{after:?}");
+    }
 }

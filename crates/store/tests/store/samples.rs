@@ -12,7 +12,7 @@ use dalsegno_core::{
 use crate::support::issue;
 
 /// How many kinds of events there are.
-pub(crate) const KINDS: usize = 60;
+pub(crate) const KINDS: usize = 62;
 
 /// The number of an event's kind. A new kind does not compile until it has one here, [`KINDS`] counts it,
 /// and the golden file has a line of it.
@@ -78,6 +78,8 @@ pub(crate) fn number(event: &Event) -> usize {
         Event::NoticeQueued { .. } => 57,
         Event::NoticesDropped { .. } => 58,
         Event::WritesRefused { .. } => 59,
+        Event::JournalRestored { .. } => 60,
+        Event::RestoreProbed { .. } => 61,
     }
 }
 

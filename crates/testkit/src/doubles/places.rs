@@ -136,6 +136,12 @@ impl Workspaces for ScriptedWorkspaces {
         self.tip.play(issue, || Ok(None)).await
     }
 
+    async fn branch_tip(&self, context: &Context) -> Result<Option<CommitId>, Failure> {
+        let issue = context.request.issue.id.as_str();
+        self.record.look("workspaces.branch_tip", issue);
+        self.tip.play(issue, || Ok(None)).await
+    }
+
     async fn push(
         &self,
         context: &Context,

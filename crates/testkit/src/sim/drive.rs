@@ -578,6 +578,7 @@ fn intended(batch: &Batch, machine: &Machine) -> Vec<Box<EffectRequest>> {
                     policy: run.as_ref().map_or_else(|| state.policy(), |run| state.policy_of(run))?,
                     workspace: entry.workspace.clone(),
                     known_branch: None,
+                    restored: false,
                     grants: Vec::new(),
                     unwanted: false,
                     effect: effect.clone(),
@@ -620,6 +621,7 @@ fn told(answer: &Answer) -> String {
             "assess {:?} {work:?}",
             issue.as_ref().map(|issue| issue.as_ref().map(|issue| (issue.state.clone(), issue.updated_at)))
         ),
+        Answer::LostWork(tip) => format!("lost work {tip:?}"),
         Answer::Probe(answer) => format!("probe {answer:?}"),
     }
 }

@@ -272,6 +272,7 @@ fn request(
         policy: Arc::new(policy),
         workspace: Some(Workspace { path: workspace.display().to_string(), branch: None, base_commit: None }),
         known_branch: None,
+        restored: false,
         grants: Vec::new(),
         unwanted: false,
         effect: Effect::StartSession { resume: resume.cloned(), seek: seek.map(str::to_owned) },
