@@ -41,7 +41,16 @@ pub static BUBBLEWRAP: Part = Part {
     beside: Some((&CODEX, "../codex-resources/bwrap")),
 };
 
-/// Every part, in the order in which they are installed.
+/// What asks a daemon by the description of its API. No test needs it: only `cargo xtask openapi` does.
+pub static SCHEMATHESIS: Part = Part {
+    name: "schemathesis",
+    version: "4.32.5",
+    variable: "DALSEGNO_PART_SCHEMATHESIS",
+    on_path: None,
+    beside: None,
+};
+
+/// Every part that tests need, in the order in which they are installed.
 pub static ALL: [&Part; 2] = [&CODEX, &BUBBLEWRAP];
 
 /// Where something is looked for. From the environment, but for tests.

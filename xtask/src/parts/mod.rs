@@ -9,7 +9,7 @@ mod install;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use dalsegno_parts::{ALL, BUBBLEWRAP, CODEX, Part, Places};
+use dalsegno_parts::{ALL, BUBBLEWRAP, CODEX, Part, Places, SCHEMATHESIS};
 
 use crate::shell::{Done, TempDir, output_within, say};
 pub(crate) use git::git;
@@ -51,6 +51,25 @@ const KNOWN: [Known; 2] = [
         answer: "bubblewrap ",
     },
 ];
+
+/// Not one of those that tests need.
+const TESTER: Known = Known {
+    part: &SCHEMATHESIS,
+    recipe: Recipe::Python {
+        requirements: include_str!("../../parts/schemathesis/requirements.txt"),
+        module: "schemathesis.cli",
+    },
+    ask: &["--version"],
+    answer: "python -m schemathesis.cli, version ",
+};
+
+/// Finds Schemathesis; installs it if it is not there.
+///
+/// # Errors
+/// When it is neither there nor to be had.
+pub(crate) fn schemathesis() -> Result<PathBuf, String> {
+    one(&TESTER, &Places::from_env()?)
+}
 
 pub(crate) fn run(_: &Arguments) -> Done {
     let missing: Vec<String> = find_or_install()?.into_iter().filter_map(|part| part.program.err()).collect();
@@ -173,6 +192,18 @@ mod tests {
                 assert!(pinned, "{name} has no hash");
             }
         }
+    }
+
+    #[test]
+    fn each_python_package_is_pinned_with_its_hash() {
+        let Recipe::Python { requirements, .. } = TESTER.recipe else { return };
+        assert!(requirements.contains(&format!("schemathesis=={} ", SCHEMATHESIS.version)));
+        let mut lines = requirements.lines().filter(|line| !line.trim_start().starts_with("--hash=sha256:"));
+        assert!(lines.all(|line| line.contains("==") && line.ends_with('\\')), "each has a version and hashes");
+        assert!(
+            !requirements.contains("://") && !requirements.contains("--find-links"),
+            "where from is the machine's choice"
+        );
     }
 
     #[test]
