@@ -13,6 +13,7 @@ mod layers;
 mod licences;
 mod metadata;
 mod newcomer;
+mod openapi;
 mod parts;
 mod purity;
 mod real;
@@ -54,6 +55,7 @@ enum Verb {
     Sim(sim::Arguments),
     Parts(parts::Arguments),
     Newcomer(newcomer::Arguments),
+    Openapi(openapi::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
         Verb::Parts(arguments) => parts::run(&arguments),
         Verb::Sim(arguments) => sim::run(&arguments),
         Verb::Newcomer(arguments) => newcomer::run(&arguments),
+        Verb::Openapi(arguments) => openapi::run_verb(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -10,6 +10,7 @@ use crate::exit;
 #[serde(deny_unknown_fields)]
 pub struct Action {
     /// Version of this shape: 1.
+    #[schema(minimum = 1, maximum = 1)]
     pub schema_version: u32,
     /// What is to be done: `pause`, `cancel`, `settle`, … (docs/actions.md).
     pub action_kind: String,

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 
 use axum::Json;
 use dalsegno_api as api;
+use dalsegno_core::ActionKind;
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
@@ -101,12 +102,20 @@ fn parameter(place: &str, name: &str, about: &str, schema: &Value) -> Value {
     json!({"in": place, "name": name, "description": about, "required": place == "path", "schema": schema})
 }
 
+/// No control characters.
+const PLAIN: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$";
+
 fn word(place: &str, name: &str, about: &str) -> Value {
-    parameter(place, name, about, &json!({"type": "string", "maxLength": 256}))
+    parameter(place, name, about, &json!({"type": "string", "maxLength": 256, "pattern": PLAIN}))
 }
 
 fn id(about: &str) -> Value {
-    parameter("path", "id", about, &json!({"type": "string", "minLength": 1, "maxLength": 256}))
+    named("id", about)
+}
+
+fn named(name: &str, about: &str) -> Value {
+    let schema = json!({"type": "string", "minLength": 1, "maxLength": 256, "pattern": PLAIN});
+    parameter("path", name, about, &schema)
 }
 
 fn limit(most: usize) -> Value {
@@ -193,8 +202,7 @@ fn about_issues() -> Vec<Operation> {
     use Holds::Json;
     let open = Needs::MaybeToken;
     let state = word("query", "state", "Only of this status (`parked`), or this state of the tracker (`In Progress`).");
-    let identifier =
-        parameter("path", "identifier", ISSUE_ID, &json!({"type": "string", "minLength": 1, "maxLength": 256}));
+    let identifier = named("identifier", ISSUE_ID);
     vec![
         Operation::get("/api/v1/issues", "issues", "All visible issues.", open, Json("IssueList"))
             .takes([state, limit(MAX_ISSUES)]),
@@ -285,7 +293,10 @@ fn about_events_and_actions() -> Vec<Operation> {
 
 /// The document.
 pub(crate) fn document() -> Value {
-    let schemas = serde_json::to_value(Shapes::openapi()).map(|mut shapes| shapes["components"]["schemas"].take());
+    // Types that cannot be written would be a defect that the tests see.
+    let mut shapes = serde_json::to_value(Shapes::openapi()).unwrap_or_default();
+    let mut schemas = shapes["components"]["schemas"].take();
+    schemas["Action"]["properties"]["action_kind"]["enum"] = ActionKind::ALL.iter().map(|kind| kind.as_str()).collect();
     let mut paths = Map::new();
     for operation in operations() {
         let methods = paths.entry(operation.path).or_insert_with(|| json!({}));
@@ -303,8 +314,7 @@ pub(crate) fn document() -> Value {
         "servers": [{"url": "http://127.0.0.1:7272"}],
         "paths": paths,
         "components": {
-            // Types that cannot be written would be a defect that the tests see.
-            "schemas": schemas.unwrap_or_default(),
+            "schemas": schemas,
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer", "description": "A token of `dalsegno token new`, or that of the state directory."},
                 "session": {"type": "apiKey", "in": "cookie", "name": "dalsegno_session_7272",

@@ -49,6 +49,10 @@ impl Params {
 
     /// Takes the value of `name`; an empty one counts as absent.
     pub(crate) fn take(&mut self, name: &str) -> Result<Option<String>, Problem> {
+        Ok(self.given(name)?.filter(|value| !value.is_empty()))
+    }
+
+    fn given(&mut self, name: &str) -> Result<Option<String>, Problem> {
         let mut found = None;
         while let Some(at) = self.pairs.iter().position(|(known, _)| known == name) {
             let (_, value) = self.pairs.swap_remove(at);
@@ -56,7 +60,7 @@ impl Params {
                 return Err(Problem::parameter(name, "is there twice", "give it once"));
             }
         }
-        Ok(found.filter(|value| !value.is_empty()))
+        Ok(found)
     }
 
     /// Takes a short word.
@@ -73,7 +77,7 @@ impl Params {
 
     /// Takes `limit`, from 1 to `most`.
     pub(crate) fn limit(&mut self, default: usize, most: usize) -> Result<usize, Problem> {
-        let Some(text) = self.take("limit")? else { return Ok(default) };
+        let Some(text) = self.given("limit")? else { return Ok(default) };
         match text.parse() {
             Ok(limit) if (1..=most).contains(&limit) => Ok(limit),
             _ => Err(Problem::parameter("limit", "is out of range", &format!("give a number from 1 to {most}"))),

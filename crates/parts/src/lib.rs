@@ -70,8 +70,28 @@ pub static AXE: Part = Part {
     is_read: true,
 };
 
-/// Every part, in the order in which they are installed.
-pub static ALL: [&Part; 4] = [&CODEX, &BUBBLEWRAP, &CHROMIUM, &AXE];
+/// What asks a daemon by the description of its API. No test needs it: only `cargo xtask openapi` does.
+pub static SCHEMATHESIS: Part = Part {
+    name: "schemathesis",
+    version: "4.32.5",
+    variable: "DALSEGNO_PART_SCHEMATHESIS",
+    on_path: None,
+    beside: None,
+    is_read: false,
+};
+
+/// The terminal in which the terminal interface is tested.
+pub static TMUX: Part = Part {
+    name: "tmux",
+    version: "any",
+    variable: "DALSEGNO_PART_TMUX",
+    on_path: Some("tmux"),
+    beside: None,
+    is_read: false,
+};
+
+/// Every part that tests need, in the order in which they are installed.
+pub static ALL: [&Part; 5] = [&CODEX, &BUBBLEWRAP, &CHROMIUM, &AXE, &TMUX];
 
 /// Where something is looked for. From the environment, but for tests.
 #[derive(Debug, Clone)]

@@ -60,6 +60,15 @@ pub fn axe() -> Option<Part> {
     find(&dalsegno_parts::AXE)
 }
 
+/// tmux, a terminal that a test can look at. `None`: it is not here, and the test should return.
+///
+/// # Panics
+/// As [`codex`].
+#[must_use]
+pub fn tmux() -> Option<Part> {
+    find(&dalsegno_parts::TMUX)
+}
+
 #[allow(clippy::print_stderr, reason = "a skipped test says so where the person sees it")]
 fn find(part: &'static dalsegno_parts::Part) -> Option<Part> {
     match Places::from_env().and_then(|places| part.find(&places)) {

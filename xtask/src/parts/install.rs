@@ -15,6 +15,8 @@ const FETCH_LIMIT: Duration = Duration::from_secs(900);
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 /// In the folder of a part: the length of its program, in bytes.
 const LENGTH: &str = "program.length";
+/// In the folder of a part that pip installed: what was asked for.
+const REQUIREMENTS: &str = "requirements.txt";
 /// Begins the names of folders in which something is being installed.
 const STAGING: &str = ".installing-";
 
@@ -29,6 +31,13 @@ pub(super) enum Recipe {
         lock: &'static str,
         /// The program for each kind of processor, as Rust calls them.
         programs: &'static [(&'static str, &'static str)],
+    },
+    /// With pip, into a virtual environment of its own; exactly the packages whose hashes are in `requirements`.
+    Python {
+        /// Its requirements.txt, with hashes and without addresses.
+        requirements: &'static str,
+        /// What is run: a module.
+        module: &'static str,
     },
     /// With apt, which checks signatures, unpacked beside the system and not into it.
     Debian {
@@ -60,6 +69,7 @@ pub(super) fn install(part: &Part, recipe: &Recipe, places: &Places, check: impl
         Recipe::Npm { manifest, lock, programs } => npm(&staging.0, manifest, lock, programs)?,
         Recipe::Debian { package, program } => debian(&staging.0, package, program)?,
         Recipe::System { package } => return system(part, package),
+        Recipe::Python { requirements, module } => python(&staging.0, requirements, module)?,
     };
     let installed = staging.0.join(program);
     let length = fs::metadata(&installed)
@@ -95,6 +105,10 @@ pub(super) fn intact(folder: &Path, recipe: &Recipe) -> Done {
             let was = fs::read_to_string(folder.join("package-lock.json")).unwrap_or_default();
             if was == *lock { Ok(()) } else { Err("it was installed from other pins".to_owned()) }
         }
+        Recipe::Python { requirements, .. } => {
+            let was = fs::read_to_string(folder.join(REQUIREMENTS)).unwrap_or_default();
+            if was == *requirements { Ok(()) } else { Err("it was installed from other pins".to_owned()) }
+        }
         Recipe::Debian { .. } | Recipe::System { .. } => Ok(()),
     }
 }
@@ -121,6 +135,35 @@ fn npm(staging: &Path, manifest: &str, lock: &str, programs: &[(&str, &'static s
     command.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix"]).arg(staging);
     command.current_dir(staging).stdin(Stdio::null());
     run_within(&mut command, FETCH_LIMIT).map_err(|problem| format!("{problem}; is npm there, and its registry?"))?;
+    Ok(program)
+}
+
+fn python(staging: &Path, requirements: &str, module: &str) -> Result<&'static str, String> {
+    write(&staging.join(REQUIREMENTS), requirements)?;
+    let environment = staging.join("venv");
+    let mut make = Command::new("python3");
+    make.args(["-m", "venv"]).arg(&environment).stdin(Stdio::null());
+    run_within(&mut make, FETCH_LIMIT).map_err(|problem| format!("{problem}; are python3 and its venv there?"))?;
+    let mut install = Command::new(environment.join("bin/python"));
+    install.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--require-hashes",
+        "--requirement",
+    ]);
+    install.arg(staging.join(REQUIREMENTS)).stdin(Stdio::null());
+    run_within(&mut install, FETCH_LIMIT).map_err(|problem| format!("{problem}; is the registry of pip there?"))?;
+    // The scripts of a virtual environment know where they were made, and this one is going to be renamed.
+    let program = "run";
+    let script =
+        format!("#!/bin/sh\nexec \"$(dirname \"$(readlink -f \"$0\")\")/venv/bin/python\" -m {module} \"$@\"\n");
+    write(&staging.join(program), &script)?;
+    let runnable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(staging.join(program), runnable)
+        .map_err(|error| format!("{program} cannot be run: {error}"))?;
     Ok(program)
 }
 

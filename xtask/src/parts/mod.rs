@@ -9,13 +9,13 @@ mod install;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use dalsegno_parts::{ALL, AXE, BUBBLEWRAP, CHROMIUM, CODEX, Part, Places};
+use dalsegno_parts::{ALL, AXE, BUBBLEWRAP, CHROMIUM, CODEX, Part, Places, SCHEMATHESIS, TMUX};
 
 use crate::shell::{Done, TempDir, output_within, say};
 pub(crate) use git::git;
 use install::Recipe;
 
-/// Find or install the real programs that the tests run against (Codex, bubblewrap, Chromium, axe-core), in DALSEGNO_PARTS_DIR or the
+/// Find or install the real programs that the tests run against (Codex, bubblewrap, Chromium, axe-core, tmux), in DALSEGNO_PARTS_DIR or the
 /// user's cache. What is there already is not fetched again.
 #[derive(clap::Args, Default)]
 pub(crate) struct Arguments {}
@@ -30,7 +30,7 @@ struct Known {
     answer: &'static str,
 }
 
-const KNOWN: [Known; 4] = [
+const KNOWN: [Known; 5] = [
     Known {
         part: &CODEX,
         recipe: Recipe::Npm {
@@ -64,7 +64,27 @@ const KNOWN: [Known; 4] = [
         ask: &[],
         answer: "/*! axe v",
     },
+    Known { part: &TMUX, recipe: Recipe::System { package: "tmux" }, ask: &["-V"], answer: "tmux " },
 ];
+
+/// Not one of those that tests need.
+const TESTER: Known = Known {
+    part: &SCHEMATHESIS,
+    recipe: Recipe::Python {
+        requirements: include_str!("../../parts/schemathesis/requirements.txt"),
+        module: "schemathesis.cli",
+    },
+    ask: &["--version"],
+    answer: "python -m schemathesis.cli, version ",
+};
+
+/// Finds Schemathesis; installs it if it is not there.
+///
+/// # Errors
+/// When it is neither there nor to be had.
+pub(crate) fn schemathesis() -> Result<PathBuf, String> {
+    one(&TESTER, &Places::from_env()?)
+}
 
 pub(crate) fn run(_: &Arguments) -> Done {
     let missing: Vec<String> = find_or_install()?.into_iter().filter_map(|part| part.program.err()).collect();
@@ -203,8 +223,21 @@ mod tests {
     }
 
     #[test]
+    fn each_python_package_is_pinned_with_its_hash() {
+        let Recipe::Python { requirements, .. } = TESTER.recipe else { return };
+        assert!(requirements.contains(&format!("schemathesis=={} ", SCHEMATHESIS.version)));
+        let mut lines = requirements.lines().filter(|line| !line.trim_start().starts_with("--hash=sha256:"));
+        assert!(lines.all(|line| line.contains("==") && line.ends_with('\\')), "each has a version and hashes");
+        assert!(
+            !requirements.contains("://") && !requirements.contains("--find-links"),
+            "where from is the machine's choice"
+        );
+    }
+
+    #[test]
     fn an_answer_of_another_version_is_refused() {
-        let [codex, bubblewrap, chromium, axe] = &KNOWN;
+        let [codex, bubblewrap, chromium, axe, tmux] = &KNOWN;
+        assert_eq!(judged(tmux, "tmux 3.3a\n"), Ok(()));
         assert_eq!(judged(codex, "WARNING: something\ncodex-cli 0.169.0\n"), Ok(()));
         assert!(judged(codex, "codex-cli 0.170.0\n").is_err());
         assert!(judged(codex, "").is_err());

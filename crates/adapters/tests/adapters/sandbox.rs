@@ -266,6 +266,11 @@ async fn a_whole_run_of_the_workspace_works_inside() {
     let workspace = jail.world.workspace.clone().unwrap();
     let work = jail.world.workspaces.inspect(&jail.world.policy, &workspace, None).await.unwrap();
     assert_eq!((work.uncommitted, work.has_commits), (vec!["left.txt".to_owned()], true));
+    let base = workspace.base_commit.clone();
+    let wanted = dalsegno_engine::ChangeWanted { run: "run-1".into(), workspace: Some(workspace), base, commit: None };
+    let change = dalsegno_engine::Changes::change(&jail.world.workspaces, &jail.world.policy, &wanted).await.unwrap();
+    let changed: Vec<&str> = change.files.iter().map(|file| file.path.as_str()).collect();
+    assert_eq!(changed, ["left.txt", "work.txt"]);
     let context = jail.world.context();
     assert!(jail.world.workspaces.commit_leftovers(&context).await.unwrap());
     let commit = jail.world.workspaces.fetch_commit(&context).await.unwrap();

@@ -260,6 +260,7 @@ async fn no_query_makes_a_500() {
     let long = "x".repeat(300);
     for (target, status, code) in [
         ("/api/v1/runs?limit=0", 422, "invalid_parameter"),
+        ("/api/v1/runs?limit=", 422, "invalid_parameter"),
         ("/api/v1/runs?limit=1001", 422, "invalid_parameter"),
         ("/api/v1/runs?limit=-1", 422, "invalid_parameter"),
         ("/api/v1/runs?limit=99999999999999999999", 422, "invalid_parameter"),
