@@ -31,8 +31,14 @@ pub struct Part {
 }
 
 /// The Codex agent.
-pub static CODEX: Part =
-    Part { name: "codex", version: "0.169.0", variable: "DALSEGNO_PART_CODEX", on_path: None, beside: None, is_read: false };
+pub static CODEX: Part = Part {
+    name: "codex",
+    version: "0.169.0",
+    variable: "DALSEGNO_PART_CODEX",
+    on_path: None,
+    beside: None,
+    is_read: false,
+};
 
 /// The sandbox in which Codex runs commands. Codex brings a copy of it along.
 pub static BUBBLEWRAP: Part = Part {
@@ -134,11 +140,9 @@ impl Part {
             let what = if self.is_read { "file" } else { "program" };
             return match self.usable(Path::new(&named)) {
                 Some(program) => Ok(Some(program)),
-                None => Err(format!(
-                    "{}={} is no {what}; correct or unset it",
-                    self.variable,
-                    Path::new(&named).display()
-                )),
+                None => {
+                    Err(format!("{}={} is no {what}; correct or unset it", self.variable, Path::new(&named).display()))
+                }
             };
         }
         let on_path = self

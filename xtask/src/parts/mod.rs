@@ -50,12 +50,7 @@ const KNOWN: [Known; 4] = [
         ask: &["--version"],
         answer: "bubblewrap ",
     },
-    Known {
-        part: &CHROMIUM,
-        recipe: Recipe::System { package: "chromium" },
-        ask: &["--version"],
-        answer: "Chromium ",
-    },
+    Known { part: &CHROMIUM, recipe: Recipe::System { package: "chromium" }, ask: &["--version"], answer: "Chromium " },
     Known {
         part: &AXE,
         recipe: Recipe::Npm {

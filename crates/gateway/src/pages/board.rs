@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 use dalsegno_api as api;
 use maud::{Markup, html};
 
-use super::parts::{Sent, asked, badge, grouped, moment, sent, short, told, tokens};
+use super::parts::{Sent, asked, badge, grouped, moment, sent, short, tokens, told};
 use super::{Page, Place, Sorry};
 use crate::app::App;
 use crate::guard::Caller;
@@ -37,11 +37,7 @@ struct Wanted {
     only: Option<String>,
 }
 
-pub(super) async fn page(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-    mut params: Params,
-) -> Response {
+pub(super) async fn page(State(app): State<App>, Extension(caller): Extension<Caller>, mut params: Params) -> Response {
     let mut word = |name| params.word(name).ok().flatten();
     let (wanted, receipt) = (Wanted { find: word("find"), only: word("only") }, word("receipt"));
     match gather(app, caller, receipt).await {
@@ -153,7 +149,7 @@ fn tile(issue: &api::Issue, state: &api::State, answers: Option<Caller>) -> Mark
                 strong { (issue.title) }
             }
             @if let Some(question) = issue.question.as_ref().filter(|_| answers.is_none()) { p.reason { (question.text) } }
-            @else if let Some(reason) = &issue.reason { p.reason { (reason) } }
+            @else if let Some(reason) = issue.reason.as_ref().filter(|_| issue.question.is_none()) { p.reason { (reason) } }
             @if let Some(running) = running {
                 p.facts { (running.run.phase.replace('_', " ")) " · turn " (running.run.turn_count) " · " (grouped(running.run.tokens.total_tokens)) " tokens" }
                 @if !running.run.last_message.is_empty() { p.said { (running.run.last_message) } }

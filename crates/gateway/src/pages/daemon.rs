@@ -31,11 +31,7 @@ const KINDS: [&str; 8] = [
     "daemon_stopped",
 ];
 
-pub(super) async fn page(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-    mut params: Params,
-) -> Response {
+pub(super) async fn page(State(app): State<App>, Extension(caller): Extension<Caller>, mut params: Params) -> Response {
     let receipt = params.word("receipt").ok().flatten();
     match gather(app, caller, receipt).await {
         Ok(page) => page.into_response(),
@@ -98,7 +94,7 @@ fn render(
                 h2 { "What it should do" }
                 div.actions {
                     (form_to("refresh", None, None, "Read the tracker now", &html! {}, false))
-                    (form_to("drain", None, None, "Take no new work", &html! {}, true))
+                    (form_to("drain", None, None, "Take no new work", &html! {}, false))
                     (form_to("undrain", None, None, "Take work again", &html! {}, false))
                     (form_to("reload", None, None, "Take the held WORKFLOW.md", &html! {}, true))
                 }

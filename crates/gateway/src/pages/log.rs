@@ -71,7 +71,7 @@ pub(super) fn timeline(events: &[api::Event]) -> Markup {
 }
 
 /// What a kind of event asks of whoever looks.
-fn weight(kind: &str) -> &'static str {
+pub(super) fn weight(kind: &str) -> &'static str {
     match kind {
         "parked" | "question_asked" | "effect_in_doubt" | "action_rejected" | "action_failed" | "workflow_rejected" => {
             "needs"

@@ -6,7 +6,7 @@ use dalsegno_api as api;
 use maud::{Markup, html};
 
 use super::board::encoded;
-use super::parts::{badge, moment, tokens};
+use super::parts::{badge, clock, moment, tokens};
 use super::{Page, Place, Sorry, saga};
 use crate::app::App;
 use crate::convert;
@@ -81,7 +81,7 @@ pub(super) fn transcript(page: &api::TranscriptPage) -> Markup {
             ol.entries tabindex="0" aria-label="Transcript" {
                 @for entry in &page.entries {
                     li class={ "entry " (entry.kind) } {
-                        span.who { (entry.kind) " " (moment(&entry.at)) }
+                        span.who { (entry.kind) " " (clock(&entry.at)) }
                         pre { (entry.text) }
                     }
                 }
@@ -95,7 +95,7 @@ fn effects_table(effects: &[api::Effect]) -> Markup {
         @if !effects.is_empty() {
             section {
                 h2 { "Effects" }
-                div.wide { table {
+                div.wide tabindex="0" { table {
                     thead { tr { th { "Effect" } th { "How it is" } th { "Attempts" } th { "Doubts" } th { "Began" } } }
                     tbody {
                         @for effect in effects {

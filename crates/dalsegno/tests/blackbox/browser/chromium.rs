@@ -78,8 +78,8 @@ impl Browser {
         let targets = browser.call("Target.getTargets", json!({}));
         let target = targets["targetInfos"].as_array().unwrap().iter().find(|target| target["type"] == "page");
         let target = target.map(|target| target["targetId"].clone());
-        let target =
-            target.unwrap_or_else(|| browser.call("Target.createTarget", json!({"url": "about:blank"}))["targetId"].clone());
+        let target = target
+            .unwrap_or_else(|| browser.call("Target.createTarget", json!({"url": "about:blank"}))["targetId"].clone());
         let attached = browser.call("Target.attachToTarget", json!({"targetId": target, "flatten": true}));
         browser.session = attached["sessionId"].as_str().map(str::to_owned);
         browser.call("Page.enable", json!({}));
@@ -107,7 +107,10 @@ impl Browser {
     /// Opens an address, and waits until it is loaded.
     pub(crate) fn open(&mut self, url: &str) {
         self.call("Page.navigate", json!({"url": url}));
-        self.wait(&format!("{url} to be loaded"), "document.readyState === 'complete' && location.href !== 'about:blank'");
+        self.wait(
+            &format!("{url} to be loaded"),
+            "document.readyState === 'complete' && location.href !== 'about:blank'",
+        );
     }
 
     /// What a script of the test comes to, in the page.

@@ -53,16 +53,24 @@ fn a_stream_that_is_cut_is_taken_up_again_and_nothing_is_missed() {
     scene.browser.wait("at work", "document.querySelector('.column.works .tile')");
     scene.browser.eval("window.same = true");
     scene.browser.call("Network.enable", json!({}));
-    let network = |offline: bool| json!({"offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1});
+    let network =
+        |offline: bool| json!({"offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1});
     scene.browser.call("Network.emulateNetworkConditions", network(true));
     scene.let_go("go");
     scene.let_go("end");
     scene.project.wait_for("DS-1", "handed_off");
-    scene.project.issue("DS-2", "state: Backlog");
+    scene.project.issue("DS-3", "state: Backlog");
+    scene.project.issue("DS-2", "state: Todo\nblocked_by: [DS-3]");
     scene.project.wait_until("it is seen", || scene.project.status("DS-2").is_some());
-    assert_eq!(scene.browser.eval("document.querySelectorAll('.column.good .tile').length"), 0, "nothing comes through");
+    assert_eq!(
+        scene.browser.eval("document.querySelectorAll('.column.good .tile').length"),
+        0,
+        "nothing comes through"
+    );
     scene.browser.call("Network.emulateNetworkConditions", network(false));
-    scene.browser.wait("both", "document.querySelector('.column.good .tile') && document.querySelector('.column.quiet .tile')");
+    scene
+        .browser
+        .wait("both", "document.querySelector('.column.good .tile') && document.querySelector('.column.quiet .tile')");
     assert_eq!(scene.browser.eval("window.same"), true);
     scene.daemon.stop();
 }

@@ -31,7 +31,8 @@ default:
 pub(super) fn morning() -> Option<Scene> {
     let scene = Scene::new(FRONT, AGENT, &[])?;
     let issue = |name: &str, title: &str, state: &str| {
-        let text = format!("---\ntitle: {title}\nstate: {state}\nlabels: [backend]\n---\nWhat is wrong, and how to see it.\n");
+        let text =
+            format!("---\ntitle: {title}\nstate: {state}\nlabels: [backend]\n---\nWhat is wrong, and how to see it.\n");
         std::fs::write(scene.project.issue_file(name), text).unwrap();
     };
     issue("DS-101", "The parser drops the last line of a file", "Todo");
@@ -48,12 +49,15 @@ pub(super) fn morning() -> Option<Scene> {
     scene.project.wait_for("DS-105", "running");
     issue("DS-106", "Show the version in the footer", "Todo");
     issue("DS-107", "Drop support for the old export format", "Todo");
-    issue("DS-108", "Write down how releases are made", "Backlog");
-    issue("DS-109", "Try the new allocator", "Backlog");
+    issue("DS-108", "Write down how releases are made", "Todo\nblocked_by: [DS-107]");
+    issue("DS-109", "Try the new allocator", "Todo\nblocked_by: [DS-105]");
     scene.project.wait_for("DS-107", "queued");
     scene.project.wait_until("all are known", || scene.project.status("DS-109").is_some());
     Some(scene)
 }
+
+/// Pixels of a picture, at most.
+const HEIGHT: u64 = 1_000;
 
 #[test]
 fn pictures() {
@@ -70,16 +74,14 @@ fn pictures() {
         ("usage", "/usage"),
         ("daemon", "/daemon"),
     ];
-    for (suffix, look, dark) in [("light", Look::Desk, false), ("dark", Look::Desk, true), ("phone", Look::Phone, false)] {
+    for (suffix, look, dark) in
+        [("light", Look::Desk, false), ("dark", Look::Desk, true), ("phone", Look::Phone, false)]
+    {
         scene.browser.look(look, dark);
         for (name, page) in pages {
             scene.open(page);
             scene.browser.wait("live", "document.querySelector('.live.on') || !document.body.dataset.head");
-            scene.browser.picture(&folder.join(format!("{name}-{suffix}.png")), 1_600);
-            if suffix == "light" {
-                let html = scene.browser.eval("document.documentElement.outerHTML");
-                std::fs::write(folder.join(format!("{name}.html")), html.as_str().unwrap()).unwrap();
-            }
+            scene.browser.picture(&folder.join(format!("{name}-{suffix}.png")), HEIGHT);
         }
     }
     scene.daemon.stop();
