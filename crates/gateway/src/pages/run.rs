@@ -45,7 +45,7 @@ async fn gather(app: App, caller: Caller, key: String) -> Result<Page, Problem> 
             h1 { (run.id) }
             p.facts {
                 (badge(run.outcome.as_deref().unwrap_or(&run.phase)))
-                " · " (run.turns) " turns"
+                " · " (run.turns) @if run.turns == 1 { " turn" } @else { " turns" }
                 @if run.cut_turns > 0 { ", " (run.cut_turns) " cut" }
                 " · " (tokens(&run.usage)) " · began " (moment(&run.started_at))
                 @if let Some(ended) = &run.ended_at { " · ended " (moment(ended)) }
