@@ -45,8 +45,9 @@ pub(super) fn morning() -> Option<Scene> {
     scene.project.wait_for("DS-103", "parked");
     issue("DS-104", "Set SameSite on the session cookie", "Todo");
     issue("DS-105", "The command line takes a second to start", "Todo");
-    scene.project.wait_for("DS-104", "running");
-    scene.project.wait_for("DS-105", "running");
+    for name in ["DS-104", "DS-105"] {
+        scene.project.wait_until("it is at work", || scene.project.workspace(name).join("begun.txt").exists());
+    }
     issue("DS-106", "Show the version in the footer", "Todo");
     issue("DS-107", "Drop support for the old export format", "Todo");
     issue("DS-108", "Write down how releases are made", "Todo\nblocked_by: [DS-107]");
