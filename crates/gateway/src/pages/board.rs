@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 use dalsegno_api as api;
 use maud::{Markup, html};
 
-use super::parts::{Sent, asked, badge, grouped, moment, sent, short, tokens, told};
+use super::parts::{Sent, asked, badge, form_to, grouped, moment, sent, short, tokens, told};
 use super::{Page, Place, Sorry};
 use crate::app::App;
 use crate::guard::Caller;
@@ -63,6 +63,7 @@ fn render(
     wanted: &Wanted,
     caller: Caller,
 ) -> Page {
+    let cost: f64 = issues.iter().filter_map(|issue| issue.usage.cost_usd).sum();
     let find = wanted.find.as_deref().unwrap_or_default().to_lowercase();
     issues.retain(|issue| {
         let has = |text: &str| text.to_lowercase().contains(&find);
@@ -79,6 +80,7 @@ fn render(
                 (figure("waiting", state.counts.queued + state.counts.retrying + state.counts.paused, "waits"))
                 (figure("issues", state.counts.total, "quiet"))
                 div.figure { b { a href="/usage" { (short(state.totals.total_tokens)) } } span { "tokens" } }
+                @if cost > 0.0 { div.figure { b { a href="/usage" { "$" (format!("{cost:.2}")) } } span { "as far as prices are known" } } }
             }
             search { form.find method="get" action="/" {
                 label { span.sr { "Find issues" } input #find name="find" type="search" placeholder="Find issues" value=(wanted.find.as_deref().unwrap_or_default()) aria-keyshortcuts="/"; }
@@ -149,7 +151,7 @@ fn tile(issue: &api::Issue, state: &api::State, answers: Option<Caller>) -> Mark
                 strong { (issue.title) }
             }
             @if let Some(question) = issue.question.as_ref().filter(|_| answers.is_none()) { p.reason { (question.text) } }
-            @else if let Some(reason) = &issue.reason { p.reason { (reason) } }
+            @else if let Some(reason) = issue.reason.as_ref().filter(|_| issue.question.is_none()) { p.reason { (reason) } }
             @if let Some(running) = running {
                 p.facts { (running.run.phase.replace('_', " ")) " · turn " (running.run.turn_count) " · " (grouped(running.run.tokens.total_tokens)) " tokens" }
                 @if !running.run.last_message.is_empty() { p.said { (running.run.last_message) } }
@@ -160,7 +162,12 @@ fn tile(issue: &api::Issue, state: &api::State, answers: Option<Caller>) -> Mark
                     @if issue.usage.total_tokens > 0 { " · " (tokens(&issue.usage)) }
                 }
             }
-            @if let Some(caller) = answers { (asked(issue, caller, Some("board"))) }
+            @if let Some(caller) = answers {
+                (asked(issue, caller, Some("board")))
+                @if caller.must_operate().is_ok() && issue.allowed_actions.iter().any(|kind| kind == "release") {
+                    div.actions { (form_to("release", Some(&issue.identifier), Some("board"), "Release", &html! {}, false)) }
+                }
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::convert;
 use crate::guard::Caller;
 use crate::params::Params;
 use crate::problem::Problem;
-use crate::routes::{state, usage};
+use crate::routes::{readiness, state, usage};
 
 /// Newest events of a kind that are shown.
 const KEPT: usize = 40;
@@ -59,12 +59,15 @@ async fn gather(app: App, caller: Caller, receipt: Option<String>) -> Result<Pag
             Ok(rows.into_iter().map(|row| convert::event(row, journal, caller)).collect::<Vec<_>>())
         })
         .await?;
-    let body = render(&state, &budget, &steps, receipt.as_ref(), caller);
+    // None while the daemon ends.
+    let readiness = readiness::readiness(State(app), Extension(caller), Params::none()).await.ok().map(|found| found.0);
+    let body = render(&state, readiness.as_ref(), &budget, &steps, receipt.as_ref(), caller);
     Ok(Page { title: "Daemon".to_owned(), place: Place::Daemon, caller, head: Some(state.head), body })
 }
 
 fn render(
     state: &api::State,
+    readiness: Option<&api::Readiness>,
     budget: &api::BudgetReport,
     steps: &[api::Event],
     receipt: Option<&Sent>,
@@ -75,7 +78,7 @@ fn render(
         (told(receipt))
         (trouble(state))
         dl.pairs {
-            dt { "Readiness" } dd { (badge(if state.ready { "ready" } else { "recovering" })) }
+            dt { "Readiness" } dd { (badge(readiness.map_or("ending", |found| &found.status))) }
             dt { "Epoch" } dd { (state.epoch) }
             @if let Some(policy) = &state.policy { dt { "Policy" } dd { code { (policy.get(..12).unwrap_or(policy)) } } }
             @if let Some(limits) = &state.rate_limits {
@@ -89,12 +92,13 @@ fn render(
                 }
             }
         }
+        @if let Some(found) = readiness { (plan(found)) }
         @if caller.must_operate().is_ok() {
             section {
                 h2 { "What it should do" }
                 div.actions {
                     (form_to("refresh", None, None, "Read the tracker now", &html! {}, false))
-                    (form_to("drain", None, None, "Take no new work", &html! {}, true))
+                    (form_to("drain", None, None, "Take no new work", &html! {}, false))
                     (form_to("undrain", None, None, "Take work again", &html! {}, false))
                     (form_to("reload", None, None, "Take the held WORKFLOW.md", &html! {}, true))
                 }
@@ -113,6 +117,34 @@ fn render(
         section {
             h2 { "Starts and recovery" }
             @if steps.is_empty() { p.none { "nothing yet" } } @else { (log::timeline(steps)) }
+        }
+    }
+}
+
+/// What is left to recover, and that everything else is in line.
+fn plan(found: &api::Readiness) -> Markup {
+    let open: Vec<&api::PlanStep> = found.plan.iter().filter(|step| step.action != "none").collect();
+    html! {
+        section {
+            h2 { "Recovery" }
+            @if open.is_empty() {
+                p.none { "Nothing is left to recover: all " (found.surfaces.len()) " surfaces are in line." }
+            } @else {
+                div.wide { table {
+                    thead { tr { th { "Surface" } th { "Of" } th { "Found" } th { "What is done" } } }
+                    tbody {
+                        @for step in &open {
+                            tr {
+                                th scope="row" { (step.surface) }
+                                td { code { (step.member) } }
+                                td { (step.detail.as_deref().unwrap_or(&step.reason)) }
+                                td { (badge(&step.action)) }
+                            }
+                        }
+                    }
+                } }
+                @if found.remaining > open.len() as u64 { p.more { (found.remaining) " in all; the API and `dalsegno doctor` have them" } }
+            }
         }
     }
 }

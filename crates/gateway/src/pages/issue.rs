@@ -7,6 +7,7 @@ use maud::{Markup, html};
 
 use super::board::encoded;
 use super::change;
+use super::log::weight;
 use super::parts::{Sent, actions, asked, badge, moment, sent, tokens, told, web};
 use super::run::transcript_of;
 use super::{Page, Place, Sorry, saga};
@@ -101,7 +102,10 @@ fn render(parts: &Parts, caller: Caller) -> Page {
                 h2 { "What happened" }
                 ol.timeline {
                     @for event in detail.recent_events.iter().rev() {
-                        li { (moment(&event.at)) " " b { (event.event.replace('_', " ")) } @if let Some(message) = &event.message { " " (message) } }
+                        li class=(weight(&event.event)) {
+                            (moment(&event.at))
+                            span.what { b { (event.event.replace('_', " ")) } @if let Some(message) = &event.message { " " span.reason { (message) } } }
+                        }
                     }
                 }
             }
@@ -121,7 +125,7 @@ fn runs_table(runs: &[api::Run]) -> Markup {
         section {
             h2 { "Runs" }
             @if runs.is_empty() { p.none { "none yet" } } @else {
-                div.wide { table {
+                div.wide tabindex="0" { table {
                     thead { tr { th { "Run" } th { "How it is" } th { "Turns" } th { "Tokens" } th { "Began" } th { "Why" } } }
                     tbody {
                         @for run in runs {
@@ -146,7 +150,7 @@ fn explained(rules: &api::Explanation) -> Markup {
     html! {
         details.explain {
             summary { "Why it runs or does not: " (rules.rules.len() - failing) " of " (rules.rules.len()) " rules pass" }
-            div.wide { table {
+            div.wide tabindex="0" { table {
                 thead { tr { th { "Rule" } th { "Verdict" } th { "Found" } th { "What would change it" } } }
                 tbody {
                     @for rule in &rules.rules {

@@ -55,7 +55,7 @@ pub(super) fn timeline(events: &[api::Event]) -> Markup {
     html! {
         ol.timeline {
             @for event in events {
-                li id={ "event-" (event.seq) } class=(weight(&event.kind)) {
+                li id={ "event-" (event.seq) } class=(weight_of(event)) {
                     (moment(&event.at))
                     span.what {
                         b { (event.kind.replace('_', " ")) }
@@ -70,8 +70,16 @@ pub(super) fn timeline(events: &[api::Event]) -> Markup {
     }
 }
 
+/// As [`weight`]; a run that ended is judged by how.
+fn weight_of(event: &api::Event) -> &'static str {
+    match (event.kind.as_str(), event.data.get("outcome").and_then(serde_json::Value::as_str)) {
+        ("run_ended", Some(outcome)) => super::parts::tone(outcome),
+        (kind, _) => weight(kind),
+    }
+}
+
 /// What a kind of event asks of whoever looks.
-fn weight(kind: &str) -> &'static str {
+pub(super) fn weight(kind: &str) -> &'static str {
     match kind {
         "parked" | "question_asked" | "effect_in_doubt" | "action_rejected" | "action_failed" | "workflow_rejected" => {
             "needs"

@@ -29,6 +29,11 @@ pub(super) fn moment(at: &str) -> Markup {
     html! { time datetime=(at) title=(at) { (short) } }
 }
 
+/// The time of day alone, for what follows each other closely.
+pub(super) fn clock(at: &str) -> Markup {
+    html! { time datetime=(at) title=(at) { (at.get(11..19).unwrap_or(at)) } }
+}
+
 pub(super) fn tokens(usage: &api::Usage) -> Markup {
     html! {
         span title="tokens in and out" { (grouped(usage.total_tokens)) " tokens" }

@@ -6,7 +6,7 @@ use dalsegno_api as api;
 use maud::{Markup, html};
 
 use super::board::encoded;
-use super::parts::{badge, moment, tokens};
+use super::parts::{badge, clock, moment, tokens};
 use super::{Page, Place, Sorry, change, saga};
 use crate::app::App;
 use crate::convert;
@@ -46,7 +46,7 @@ async fn gather(app: App, caller: Caller, key: String) -> Result<Page, Problem> 
             h1 { (run.id) }
             p.facts {
                 (badge(run.outcome.as_deref().unwrap_or(&run.phase)))
-                " · " (run.turns) " turns"
+                " · " (run.turns) @if run.turns == 1 { " turn" } @else { " turns" }
                 @if run.cut_turns > 0 { ", " (run.cut_turns) " cut" }
                 " · " (tokens(&run.usage)) " · began " (moment(&run.started_at))
                 @if let Some(ended) = &run.ended_at { " · ended " (moment(ended)) }
@@ -83,7 +83,7 @@ pub(super) fn transcript(page: &api::TranscriptPage) -> Markup {
             ol.entries tabindex="0" aria-label="Transcript" {
                 @for entry in &page.entries {
                     li class={ "entry " (entry.kind) } {
-                        span.who { (entry.kind) " " (moment(&entry.at)) }
+                        span.who { (entry.kind) " " (clock(&entry.at)) }
                         pre { (entry.text) }
                     }
                 }
@@ -97,7 +97,7 @@ fn effects_table(effects: &[api::Effect]) -> Markup {
         @if !effects.is_empty() {
             section {
                 h2 { "Effects" }
-                div.wide { table {
+                div.wide tabindex="0" { table {
                     thead { tr { th { "Effect" } th { "How it is" } th { "Attempts" } th { "Doubts" } th { "Began" } } }
                     tbody {
                         @for effect in effects {

@@ -112,7 +112,7 @@ fn outcomes(runs: &[api::Run], days: &[String]) -> Markup {
         .map(|day| Bar { name: day.clone(), parts: OUTCOMES.iter().map(|(name, _)| count(day, name)).collect() })
         .collect();
     html! {
-        (bars("outcomes", "How the newest runs ended, by UTC day", &series, &shown, |runs| runs.to_string()))
+        div { (bars("outcomes", "How the newest runs ended, by UTC day", &series, &shown, |runs| runs.to_string()))
         table.small {
             caption.sr { "How the newest runs ended" }
             thead { tr { th scope="col" { "Outcome" } th scope="col" { "Runs" } } }
@@ -121,7 +121,7 @@ fn outcomes(runs: &[api::Run], days: &[String]) -> Markup {
                     tr { th scope="row" { (badge(name)) } td.number { (days.iter().map(|day| count(day, name)).sum::<u64>()) } }
                 }
             }
-        }
+        } }
     }
 }
 
@@ -143,7 +143,7 @@ fn table<'a>(id: &str, title: &str, sums: impl Iterator<Item = (Markup, &'a api:
         section {
             h2 id=(id) { (title) }
             @if sums.is_empty() { p.none { "nothing was used yet" } } @else {
-                div.wide { table.bars aria-labelledby=(id) {
+                div.wide tabindex="0" { table.bars aria-labelledby=(id) {
                     thead { tr { th scope="col" { "Of" } th scope="col" { "Share" } th scope="col" { "Read" } th scope="col" { "Written" } th scope="col" { "Together" } } }
                     tbody {
                         @for (name, sum) in &sums {

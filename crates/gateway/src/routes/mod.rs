@@ -6,7 +6,7 @@ mod daemon;
 mod events;
 pub(crate) mod issues;
 mod login;
-mod readiness;
+pub(crate) mod readiness;
 pub(crate) mod runs;
 pub(crate) mod sagas;
 pub(crate) mod state;

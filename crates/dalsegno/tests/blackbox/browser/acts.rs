@@ -8,7 +8,8 @@ use super::{FRONT, SLOW, Scene};
 /// What the journal has of the newest action of this kind: how it was decided, and how it ended.
 fn journaled(scene: &Scene, kind: &str) -> Vec<String> {
     let events = scene.project.events();
-    let accepted = events.iter().rev().find(|event| event.kind == "action_accepted" && event.data["kind"] == kind);
+    let accepted =
+        events.iter().rev().find(|event| event.kind == "action_accepted" && event.data["action_kind"] == kind);
     let Some(accepted) = accepted else { return Vec::new() };
     let id = &accepted.data["action_id"];
     let of_it = events.iter().filter(|event| event.data["action_id"] == *id && event.kind.starts_with("action_"));
@@ -54,7 +55,7 @@ fn a_question_is_answered_on_the_board_itself() {
     scene.browser.wait_for("Which colour?");
     // A page that is brought up to date does not take away what somebody writes.
     scene.browser.eval("document.querySelector('#act-answer-DS-1 textarea').value = 'blue'");
-    scene.project.issue("DS-2", "state: Backlog");
+    scene.project.issue("DS-2", "state: Todo\nblocked_by: [DS-1]");
     scene.browser.wait("the other issue", "document.querySelector('.column.quiet .tile')");
     assert_eq!(scene.browser.eval("document.querySelector('#act-answer-DS-1 textarea').value"), "blue");
     done(&mut scene, "answer", "DS-1", &[]);
@@ -129,18 +130,22 @@ fn without_a_script_forms_do_the_same_and_lead_back_with_the_receipt() {
     scene.daemon.stop();
 }
 
-/// What happens between the acceptance of an action and its end, without names.
+/// What is decided between the acceptance of an action and its end, without names. What agents and effects tell meanwhile comes when it comes.
 fn story(scene: &Scene, kind: &str) -> Vec<Value> {
     let events = scene.project.events();
-    let is = |event: &&dalsegno_engine::EventRow| event.kind == "action_accepted" && event.data["kind"] == kind;
+    let is = |event: &&dalsegno_engine::EventRow| event.kind == "action_accepted" && event.data["action_kind"] == kind;
     let accepted = events.iter().rev().find(is).unwrap();
     let end = |event: &&dalsegno_engine::EventRow| {
-        event.data["action_id"] == accepted.data["action_id"] && event.kind == "action_completed"
+        event.data["action_id"] == accepted.data["action_id"]
+            && matches!(&*event.kind, "action_completed" | "action_failed")
     };
-    let end = events.iter().find(end).unwrap().seq;
-    let between = events.iter().filter(|event| (accepted.seq..=end).contains(&event.seq));
+    let end = events.iter().find(end).unwrap_or_else(|| panic!("{kind} has no end: {events:#?}")).seq;
+    const DECIDED: [&str; 6] =
+        ["action_accepted", "stop_asked", "run_ending", "run_ended", "issue_status", "action_completed"];
+    let between =
+        events.iter().filter(|event| (accepted.seq..=end).contains(&event.seq) && DECIDED.contains(&&*event.kind));
     between
-        .map(|event| serde_json::json!([event.kind, event.data["from"], event.data["to"], event.data["kind"]]))
+        .map(|event| serde_json::json!([event.kind, event.data["from"], event.data["to"], event.data["action_kind"]]))
         .collect()
 }
 

@@ -59,7 +59,8 @@ fn a_stream_that_is_cut_is_taken_up_again_and_nothing_is_missed() {
     scene.let_go("go");
     scene.let_go("end");
     scene.project.wait_for("DS-1", "handed_off");
-    scene.project.issue("DS-2", "state: Backlog");
+    scene.project.issue("DS-3", "state: Backlog");
+    scene.project.issue("DS-2", "state: Todo\nblocked_by: [DS-3]");
     scene.project.wait_until("it is seen", || scene.project.status("DS-2").is_some());
     assert_eq!(
         scene.browser.eval("document.querySelectorAll('.column.good .tile').length"),

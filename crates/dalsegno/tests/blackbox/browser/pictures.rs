@@ -45,16 +45,20 @@ pub(super) fn morning() -> Option<Scene> {
     scene.project.wait_for("DS-103", "parked");
     issue("DS-104", "Set SameSite on the session cookie", "Todo");
     issue("DS-105", "The command line takes a second to start", "Todo");
-    scene.project.wait_for("DS-104", "running");
-    scene.project.wait_for("DS-105", "running");
+    for name in ["DS-104", "DS-105"] {
+        scene.project.wait_until("it is at work", || scene.project.workspace(name).join("begun.txt").exists());
+    }
     issue("DS-106", "Show the version in the footer", "Todo");
     issue("DS-107", "Drop support for the old export format", "Todo");
-    issue("DS-108", "Write down how releases are made", "Backlog");
-    issue("DS-109", "Try the new allocator", "Backlog");
+    issue("DS-108", "Write down how releases are made", "Todo\nblocked_by: [DS-107]");
+    issue("DS-109", "Try the new allocator", "Todo\nblocked_by: [DS-105]");
     scene.project.wait_for("DS-107", "queued");
     scene.project.wait_until("all are known", || scene.project.status("DS-109").is_some());
     Some(scene)
 }
+
+/// Pixels of a picture, at most.
+const HEIGHT: u64 = 1_000;
 
 #[test]
 fn pictures() {
@@ -78,11 +82,7 @@ fn pictures() {
         for (name, page) in pages {
             scene.open(page);
             scene.browser.wait("live", "document.querySelector('.live.on') || !document.body.dataset.head");
-            scene.browser.picture(&folder.join(format!("{name}-{suffix}.png")), 1_600);
-            if suffix == "light" {
-                let html = scene.browser.eval("document.documentElement.outerHTML");
-                std::fs::write(folder.join(format!("{name}.html")), html.as_str().unwrap()).unwrap();
-            }
+            scene.browser.picture(&folder.join(format!("{name}-{suffix}.png")), HEIGHT);
         }
     }
     scene.daemon.stop();
