@@ -12,11 +12,12 @@ use crate::diff::RunDiff;
 use crate::error::{ErrorBody, ErrorDetail, code};
 use crate::exit;
 use crate::http::HttpTransport;
+use crate::readiness::Readiness;
 use crate::saga::Saga;
 use crate::sse::EventStream;
 use crate::types::{
-    BudgetReport, EffectPage, EventPage, Explanation, Health, IssueDetail, IssueList, LoginLink, Readiness, Refreshed,
-    Run, RunList, State, TranscriptPage, UsageReport,
+    BudgetReport, EffectPage, EventPage, Explanation, Health, IssueDetail, IssueList, LoginLink, Refreshed, Run,
+    RunList, State, TranscriptPage, UsageReport,
 };
 
 /// A call that did not give what was asked for.

@@ -17,6 +17,7 @@ mod diff;
 mod error;
 pub mod exit;
 mod http;
+mod readiness;
 mod saga;
 mod sse;
 mod types;
@@ -28,12 +29,13 @@ pub use daemon::{DAEMON_FILE, Daemon, LOCK_FILE, STATE_DIR, TOKEN_FILE};
 pub use diff::{FileDiff, RunDiff};
 pub use error::{ErrorBody, ErrorDetail, code};
 pub use http::HttpTransport;
+pub use readiness::{PlanStep, Readiness, Surface};
 pub use saga::{Approval, Saga, SagaStep};
 pub use sse::{EventStream, Frame, FrameReader};
 pub use types::{
     ActionCapability, Attempts, BudgetLine, BudgetReport, Capabilities, Counts, Effect, EffectError, EffectPage, Event,
     EventPage, Explanation, Handoff, HandoffStep, Health, Issue, IssueDetail, IssueList, IssueRunning, LogFile,
-    LoginLink, Logs, PlanStep, Problem, PullRequest, Question, RateLimits, RateWindow, Readiness, Ready, RecentEvent,
-    Refreshed, Retention, Retry, Rule, Run, RunList, RunningIssue, State, Surface, TokenInfo, TokenList, Tokens,
-    Totals, TranscriptEntry, TranscriptPage, Usage, UsageReport, UsageSum, WaitingIssue, Workspace,
+    LoginLink, Logs, Problem, PullRequest, Question, RateLimits, RateWindow, Ready, RecentEvent, Refreshed, Retention,
+    Retry, Rule, Run, RunList, RunningIssue, State, TokenInfo, TokenList, Tokens, Totals, TranscriptEntry,
+    TranscriptPage, Usage, UsageReport, UsageSum, WaitingIssue, Workspace,
 };

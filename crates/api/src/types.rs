@@ -23,56 +23,6 @@ pub struct Ready {
     pub status: String,
 }
 
-/// `GET /api/v1/readiness`: how ready the daemon is, and what is left to do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Readiness {
-    /// As [`Ready::status`].
-    pub status: String,
-    /// Why, in stable words: `runtime_store_manifest_valid`, `runtime_store_rebuild_in_progress`,
-    /// `runtime_store_recovery_required`.
-    pub reason: String,
-    /// It takes work: all of it, or all but what a block holds up.
-    pub takes_work: bool,
-    /// Steps that are to be done.
-    pub remaining: u64,
-    /// The steps, at most 200; then one `none` for each surface that is as it should be.
-    pub plan: Vec<PlanStep>,
-    /// Everything that is inspected.
-    pub surfaces: Vec<Surface>,
-}
-
-/// A step of a recovery plan.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct PlanStep {
-    /// Name of the surface.
-    pub surface: String,
-    /// What is done: `none`, `roll_forward`, `verify_destination`, `reap`, `block`, …
-    pub action: String,
-    /// Why, in stable words.
-    pub reason: String,
-    /// About which run, issue, effect or path; empty for `none`.
-    pub member: String,
-    /// What stands still meanwhile: `run`, `project` or `system`.
-    pub scope: String,
-    /// In words; withheld from callers without a token.
-    pub detail: Option<String>,
-}
-
-/// Something that holds state and is inspected.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Surface {
-    /// Its name.
-    pub name: String,
-    /// `run`, `project` or `system`.
-    pub scope: String,
-    /// Who is right when it and the journal disagree.
-    pub authority: String,
-    /// `readiness_blocking`, `rebuildable_from_provider`, `rebuildable_from_destination` or `diagnostic_only`.
-    pub criticality: String,
-    /// How it is brought back in line.
-    pub strategy: String,
-}
-
 /// `GET /api/v1/capabilities`: what this daemon can do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Capabilities {

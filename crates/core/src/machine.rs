@@ -120,6 +120,7 @@ pub enum Signal {
 
 /// What is to be done.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "outputs are handed out once and never kept")]
 pub enum Output {
     /// Put the batch on disk and sync it; answer with [`Input::Committed`].
     Append(Batch),

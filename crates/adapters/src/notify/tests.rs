@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver as Heard, channel};
+use std::sync::mpsc::{Receiver as Heard, sync_channel};
 
 use dalsegno_core::{
     AgentKind, AgentPolicy, Effect, EffectId, EffectRequest, Issue, Notice, NotifyPolicy, Policy, Timestamp, Topic,
@@ -60,7 +60,7 @@ fn context(receiver: &Receiver, dir: &str) -> Context {
 fn answering(status: &'static str) -> (String, Heard<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook/hunter2", listener.local_addr().unwrap());
-    let (tell, heard) = channel();
+    let (tell, heard) = sync_channel(1);
     std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         let mut text = Vec::new();

@@ -26,3 +26,4 @@ mod setup;
 mod symphony_agent;
 mod symphony_dispatch;
 mod symphony_workflow;
+mod terminal;
