@@ -22,7 +22,7 @@ use crate::error::CliError;
 use crate::presence;
 
 /// Name of the file.
-const TOKENS_FILE: &str = "tokens.json";
+pub(crate) const TOKENS_FILE: &str = "tokens.json";
 /// What writers lock.
 const LOCK_FILE: &str = "tokens.lock";
 /// Most tokens.

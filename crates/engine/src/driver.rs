@@ -3,7 +3,7 @@
 //! The machine itself holds an effect back until the batch with its intent is committed; the loop has no
 //! other way to get at one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +30,8 @@ use crate::{crash, journal_log, policy_hash};
 const INBOX: usize = 1_024;
 /// Outside requests that wait, at most.
 const REQUESTS: usize = 256;
+/// Receipts that wait for a sync.
+const RECEIPTS: usize = 1_024;
 /// How often live agents' signs and the workflow file are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often records of scopes that ended long ago are removed.
@@ -198,6 +200,8 @@ pub struct Driver {
     requests: mpsc::Receiver<Request>,
     head: watch::Sender<u64>,
     readiness: watch::Sender<Readiness>,
+    /// Answers that wait until all is durable that was decided when they were asked for: up to which event.
+    receipts: VecDeque<(u64, Option<Receipt>, oneshot::Sender<Option<Receipt>>)>,
     appended: mpsc::Receiver<Result<Committed, AppendError>>,
     appended_sender: mpsc::Sender<Result<Committed, AppendError>>,
     cancels: BTreeMap<EffectId, CancellationToken>,
@@ -264,6 +268,7 @@ impl Driver {
             requests,
             head,
             readiness,
+            receipts: VecDeque::new(),
             appended,
             appended_sender,
             cancels: BTreeMap::new(),
@@ -367,7 +372,13 @@ impl Driver {
 
     fn committed(&mut self, committed: Committed) -> Result<(), DriverError> {
         self.feed(Input::Committed(committed))?;
-        self.head.send_replace(self.machine.durable());
+        let durable = self.machine.durable();
+        self.head.send_replace(durable);
+        while self.receipts.front().is_some_and(|(decided, _, _)| *decided <= durable) {
+            if let Some((_, receipt, answer)) = self.receipts.pop_front() {
+                let _ = answer.send(receipt);
+            }
+        }
         self.readiness.send_if_modified(|told| {
             let changed = *told != *self.machine.readiness();
             if changed {
@@ -525,7 +536,14 @@ impl Driver {
                 }
             }
             Request::Receipt { action, answer } => {
-                let _ = answer.send(decide(|| self.machine.receipt(&action))?);
+                let receipt = decide(|| self.machine.receipt(&action))?;
+                // How it ended may be decided, and not durable yet: nobody hears of it before it is.
+                let decided = self.machine.state().seq;
+                if self.machine.durable() >= decided {
+                    let _ = answer.send(receipt);
+                } else if self.receipts.len() < RECEIPTS {
+                    self.receipts.push_back((decided, receipt, answer));
+                }
             }
             Request::Budgets { answer } => {
                 let now = self.clocks.now();

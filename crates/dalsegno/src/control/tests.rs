@@ -132,3 +132,30 @@ async fn an_append_that_is_cut_off_or_panics_leaves_nothing_ready() {
         until("the end", || !life.control.ready()).await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn nobody_hears_how_an_action_ended_before_that_is_durable() {
+    let stage = Doubles::default();
+    let life = Life::new(&stage).start();
+    until("the takeover", || life.control.ready()).await;
+    let request = |key: &str| ActionRequest {
+        kind: "drain".to_owned(),
+        target_kind: "daemon".to_owned(),
+        target_id: String::new(),
+        correlation_id: None,
+        idempotency_key: Some(key.to_owned()),
+        reject_duplicate: false,
+        content: key.to_owned(),
+        payload: serde_json::json!({}),
+    };
+    let first = life.control.act(request("k-1")).await.unwrap();
+    assert!(life.control.receipt(&first.action_id).await.unwrap().is_some(), "it is durable, and told");
+    // The next batch never comes to disk.
+    stage.journal.hang_next();
+    let second = tokio::spawn(life.control.act(request("k-2")));
+    until("the batch is out", || stage.journal.took_next()).await;
+    let next = format!("act-{}", first.action_id.trim_start_matches("act-").parse::<u64>().unwrap() + 1);
+    let told = tokio::time::timeout(Duration::from_secs(5), life.control.receipt(&next)).await;
+    assert!(told.is_err(), "it is told although it is not durable: {told:?}");
+    second.abort();
+}

@@ -2,6 +2,7 @@
 
 mod agents;
 mod ground;
+mod mend;
 mod project;
 mod recovery;
 
@@ -19,13 +20,17 @@ use crate::text::{clean, painted, wrapped};
 
 /// Look at everything that a daemon needs, and say what is wrong, what follows from it and what to do
 ///
-/// Works with and without a daemon, and with a WORKFLOW.md that is broken or not there. Changes nothing. The exit code
+/// Works with and without a daemon, and with a WORKFLOW.md that is broken or not there. Changes nothing without `--fix`. The exit code
 /// is 0 when all is well, 6 when something ought to be seen to, 1 when a daemon could not work.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
     /// Ask no remote: nothing leaves this machine
     #[arg(long)]
     offline: bool,
+    /// Mend what needs no decision of yours, then look: who may read the state directory, and the address of a daemon that
+    /// is gone. What is shown is proved and made anew by `dalsegno fsck`
+    #[arg(long)]
+    fix: bool,
 }
 
 /// How bad a finding is.
@@ -108,7 +113,8 @@ pub(crate) fn run(args: Args, common: &Common) -> Result<(), CliError> {
         offline: args.offline,
     };
     let runtime = super::runtime()?;
-    let mut findings = runtime.block_on(examine(&patient, loaded.err().as_ref()));
+    let mut findings = if args.fix { mend::mend(&patient) } else { Vec::new() };
+    findings.extend(runtime.block_on(examine(&patient, loaded.err().as_ref())));
     // What answers without a daemon has a runtime of its own.
     drop(runtime);
     findings.extend(recovery::examine(&patient));

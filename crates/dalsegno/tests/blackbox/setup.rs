@@ -185,3 +185,26 @@ fn doctor_sees_a_running_daemon_and_a_remote_that_is_gone() {
     let (_, found) = findings(&project.output(&["doctor", "--json", "--offline"]));
     assert_eq!(of(&found, "remote")[0]["severity"], "note");
 }
+
+#[test]
+fn what_needs_no_decision_is_mended_and_said() {
+    let project = Project::new("agent: {kind: scripted, script: agent.yaml}\nhandoff: {}", "default: []\n");
+    project.daemon().kill();
+    let state = project.state_dir();
+    project.wait_until("there is a journal", || state.join("dalsegno.db").exists());
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(state.join("dalsegno.db"), fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(state.join("daemon.json"), r#"{"pid":1,"url":"http://127.0.0.1:1","started_at":"x","version":"0"}"#)
+        .unwrap();
+    let (_, found) = findings(&project.output(&["doctor", "--json", "--offline"]));
+    assert_eq!(of(&found, "state").iter().filter(|finding| finding["severity"] == "warning").count(), 2, "{found:#?}");
+    assert!(of(&found, "mended").is_empty(), "nothing is changed that nobody asked for");
+
+    let (_, found) = findings(&project.output(&["doctor", "--json", "--offline", "--fix"]));
+    let mended: Vec<&str> = of(&found, "mended").iter().map(|finding| finding["finding"].as_str().unwrap()).collect();
+    assert_eq!(mended.len(), 3, "{mended:#?}");
+    assert!(of(&found, "state").iter().all(|finding| finding["severity"] == "ok"), "{found:#?}");
+    assert!(!state.join("daemon.json").exists());
+    let (_, found) = findings(&project.output(&["doctor", "--json", "--offline", "--fix"]));
+    assert!(of(&found, "mended").is_empty(), "once is enough: {found:#?}");
+}

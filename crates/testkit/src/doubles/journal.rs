@@ -106,6 +106,12 @@ impl MemoryJournal {
         self.inner().next = Some(Next::Hang);
     }
 
+    /// What was to become of the next append has become of one.
+    #[must_use]
+    pub fn took_next(&self) -> bool {
+        self.inner().next.is_none()
+    }
+
     /// All events that were acknowledged, oldest first.
     #[must_use]
     pub fn events(&self) -> Vec<Recorded> {

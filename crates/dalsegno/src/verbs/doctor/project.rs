@@ -1,7 +1,5 @@
 //! The project: its file, its repository, its tracker, its state directory.
 
-use std::os::unix::fs::MetadataExt as _;
-
 use dalsegno_adapters::tracker::LocalTrackers;
 use dalsegno_adapters::workflow::WorkflowFile;
 use dalsegno_adapters::workspace::LocalWorkspaces;
@@ -10,7 +8,7 @@ use dalsegno_core::{Failure, WorkspaceStrategy};
 use dalsegno_engine::{Trackers as _, Workspaces as _};
 use dalsegno_store::{Store, StoreError};
 
-use super::{Finding, Patient};
+use super::{Finding, Patient, mend};
 use crate::survey;
 
 const UNTIL_MENDED: &str = "nothing is dispatched until it is mended";
@@ -148,14 +146,18 @@ pub(super) fn state(patient: &Patient) -> Vec<Finding> {
         Ok(meta) => meta,
     };
     let mut findings = Vec::new();
-    if meta.mode() & 0o077 != 0 {
-        findings.push(Finding::warning(
-            "state",
-            format!("{} has mode {:o}", dir.display(), meta.mode() & 0o7777),
-            "other users of this machine can look into the journal and the transcripts",
-            format!("chmod 700 {}", dir.display()),
-        ));
+    if !meta.is_dir() {
+        let found = format!("{} is no directory", dir.display());
+        return vec![Finding::error("state", found, "no daemon can start", "move it away")];
     }
+    findings.extend(mend::too_open(dir).into_iter().map(|(path, mode)| {
+        Finding::warning(
+            "state",
+            format!("others may read {}", path.display()),
+            "other users of this machine can look into the journal, the transcripts or the tokens",
+            format!("dalsegno doctor --fix, or chmod {mode:o} {}", path.display()),
+        )
+    }));
     findings.push(match Store::open_read_only(dir) {
         Ok(store) => match dalsegno_engine::Reads::bounds(store.as_ref()) {
             Ok((oldest, newest)) => Finding::ok("state", format!("the journal holds the events {oldest} to {newest}")),
