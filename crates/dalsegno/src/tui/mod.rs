@@ -11,6 +11,7 @@ mod view;
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
@@ -22,6 +23,8 @@ use model::{Model, Said};
 
 /// Longest wait for a key before answers of the daemon are looked for.
 const LOOK: Duration = Duration::from_millis(50);
+/// Keys that wait to be taken in.
+const KEYS: usize = 256;
 
 /// Shows the issues until the person leaves.
 ///
@@ -46,17 +49,18 @@ pub(crate) fn run(settings: &Settings) -> Result<(), CliError> {
 
 fn show(terminal: &mut ratatui::DefaultTerminal, settings: &Settings, ended: &AtomicBool) -> io::Result<()> {
     let feed = Feed::start(&settings.state_dir);
+    let events = keys();
     let mut model = Model::new(user(), color());
     while !model.left && !ended.load(Ordering::Relaxed) {
         model.now_ms = jiff::Timestamp::now().as_millisecond();
         terminal.draw(|frame| view::draw(frame, &model))?;
         let mut said = Vec::new();
-        if event::poll(LOOK)? {
-            match event::read()? {
-                Event::Key(key) if key.kind != KeyEventKind::Release => said.push(Said::Key(key.into())),
-                Event::Paste(text) => said.push(Said::Pasted(text)),
-                Event::Key(_) | Event::Resize(..) | Event::Mouse(_) | Event::FocusGained | Event::FocusLost => {}
-            }
+        match events.recv_timeout(LOOK) {
+            Ok(Event::Key(key)) if key.kind != KeyEventKind::Release => said.push(Said::Key(key.into())),
+            Ok(Event::Paste(text)) => said.push(Said::Pasted(text)),
+            Ok(Event::Key(_) | Event::Resize(..) | Event::Mouse(_) | Event::FocusGained | Event::FocusLost)
+            | Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Err(io::Error::other("the terminal gives no keys any more")),
         }
         said.extend(feed.heard());
         for said in said {
@@ -69,6 +73,19 @@ fn show(terminal: &mut ratatui::DefaultTerminal, settings: &Settings, ended: &At
         feed.look_at(model.wanted());
     }
     Ok(())
+}
+
+/// What the terminal tells, read on a thread of its own: of a terminal that is gone no read ends, and we have to.
+fn keys() -> Receiver<Event> {
+    let (tell, events) = sync_channel(KEYS);
+    std::thread::spawn(move || {
+        while let Ok(event) = event::read() {
+            if tell.send(event).is_err() {
+                return;
+            }
+        }
+    });
+    events
 }
 
 #[cfg(test)]

@@ -137,3 +137,15 @@ fn a_signal_gives_the_terminal_back_and_no_terminal_is_told() {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(tui), Signal::SIGTERM).unwrap();
     terminal.shows("left with 0");
 }
+
+#[test]
+fn it_ends_with_its_terminal() {
+    let project = Project::new(FRONT, AGENT);
+    let Some(terminal) = Terminal::start(&project) else { return };
+    terminal.shows("NO DAEMON");
+    let pid = terminal.tmux(&["list-panes", "-F", "#{pane_pid}"]).trim().to_owned();
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    let tui: i32 = children.split_whitespace().next().unwrap().parse().unwrap();
+    drop(terminal);
+    project.wait_until("it is gone", || nix::sys::signal::kill(nix::unistd::Pid::from_raw(tui), None).is_err());
+}
