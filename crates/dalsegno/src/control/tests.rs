@@ -143,6 +143,7 @@ async fn nobody_hears_how_an_action_ended_before_that_is_durable() {
         target_kind: "daemon".to_owned(),
         target_id: String::new(),
         correlation_id: None,
+        by: None,
         idempotency_key: Some(key.to_owned()),
         reject_duplicate: false,
         content: key.to_owned(),
