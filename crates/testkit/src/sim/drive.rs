@@ -323,8 +323,12 @@ impl Sim {
             }
             Item::Ack { committed } => self.hand_in(Input::Committed(committed))?,
             Item::Signal { run, key, mut signal } => {
-                if let Some(process) = self.world.live_process(&run) {
-                    let session = process.session.clone();
+                // One that died in its turn says nothing in the turn of the next, which has the same session.
+                let speaks = |session: &String| {
+                    self.world.sessions.get(session).and_then(|prompts| prompts.last()).is_some_and(|last| *last == key)
+                };
+                let session = self.world.live_process(&run).map(|process| process.session.clone()).filter(speaks);
+                if let Some(session) = session {
                     if let Signal::Usage(Report { usage, .. }) = &mut signal {
                         self.world.spend(&session, &key, usage.total_tokens);
                         if self.mutation == Some(Mutation::BudgetCountedTwice) {
