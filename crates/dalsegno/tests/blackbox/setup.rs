@@ -1,6 +1,7 @@
 //! `init` and `doctor`: from an empty directory to a project that runs, and what is wrong with one that does not.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -50,7 +51,6 @@ impl Machine {
 
     /// An agent program that answers its version.
     fn install(&self, name: &str, script: &str) {
-        use std::os::unix::fs::PermissionsExt as _;
         let path = self.dir.path().join("bin").join(name);
         fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -189,9 +189,10 @@ fn doctor_sees_a_running_daemon_and_a_remote_that_is_gone() {
 #[test]
 fn what_needs_no_decision_is_mended_and_said() {
     let project = Project::new("agent: {kind: scripted, script: agent.yaml}\nhandoff: {}", "default: []\n");
-    project.daemon().kill();
     let state = project.state_dir();
-    project.wait_until("there is a journal", || state.join("dalsegno.db").exists());
+    let mut daemon = project.daemon();
+    project.wait_until("the daemon serves", || state.join("daemon.json").exists());
+    daemon.kill();
     fs::set_permissions(&state, fs::Permissions::from_mode(0o755)).unwrap();
     fs::set_permissions(state.join("dalsegno.db"), fs::Permissions::from_mode(0o644)).unwrap();
     fs::write(state.join("daemon.json"), r#"{"pid":1,"url":"http://127.0.0.1:1","started_at":"x","version":"0"}"#)
