@@ -421,8 +421,10 @@ mod tests {
             assert!(std::fs::write(FILE, &text).is_ok());
         }
         let kept = std::fs::read_to_string(FILE).unwrap_or_default();
+        // The order of keys depends on what else is built with it.
+        let read = |text: &str| serde_json::from_str::<Value>(text).ok();
         assert!(
-            kept == text,
+            read(&kept).is_some() && read(&kept) == read(&text),
             "docs/openapi.json is old: DALSEGNO_WRITE_DOCS=1 cargo test -p dalsegno-gateway --lib openapi"
         );
     }

@@ -10,6 +10,8 @@ use crate::project::{Project, program};
 /// A terminal of its own, ended when dropped.
 struct Terminal<'a> {
     tmux: std::path::PathBuf,
+    /// Of the socket: the path of one has a hundred letters at most, and that of a project may have more.
+    _place: tempfile::TempDir,
     socket: String,
     project: &'a Project,
 }
@@ -18,8 +20,9 @@ impl<'a> Terminal<'a> {
     /// With `dalsegno tui` in it. `None`: there is no tmux here.
     fn start(project: &'a Project) -> Option<Self> {
         let tmux = parts::tmux()?.program;
-        let socket = project.dir.join("tmux.sock").display().to_string();
-        let terminal = Self { tmux, socket, project };
+        let place = tempfile::tempdir_in("/tmp").unwrap();
+        let socket = place.path().join("tmux").display().to_string();
+        let terminal = Self { tmux, _place: place, socket, project };
         let line =
             format!("'{}' --dir '{}' tui; echo left with $?; cat", program().display(), project.root().display());
         terminal.tmux(&["new-session", "-d", "-x", "100", "-y", "24", "sh", "-c", &line]);
