@@ -42,6 +42,7 @@ mod time;
 mod turn;
 mod usage;
 mod view;
+mod webhook;
 
 pub use action::{ACTIONS_KEPT, ActionRecord, ActionRequest, Receipt};
 pub use breaker::{Breaker, FailedRun, Seen, signature};

@@ -535,6 +535,11 @@ impl Executor {
                 let work = self.look("workspace_unreadable", work).await;
                 Answer::Assess { issue: now.map(|issues| issues.into_iter().next()), work }
             }
+            Query::Look { issue, policy } => {
+                let now = self.issues_named(&policy, std::slice::from_ref(&issue));
+                let now = self.look("tracker_request", now).await;
+                Answer::Look(now.map(|issues| issues.into_iter().next()))
+            }
             Query::LostWork { request } => {
                 let context = self.context(&Arc::from(request), &CancellationToken::new());
                 let looked = async { self.world.workspaces.branch_tip(&context?).await };
