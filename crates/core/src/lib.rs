@@ -66,7 +66,7 @@ pub use operate::{ActionRef, Order, Stop, StopWish};
 pub use policy::{
     AgentKind, AgentPolicy, AutoApprove, BreakerPolicy, BudgetPolicy, CodexPolicy, CommitMode, ForgePolicy,
     HandoffPolicy, Hook, HooksPolicy, Limits, Policy, Price, QuestionPolicy, QuotaPolicy, Sandbox, SandboxNetwork,
-    TrackerPolicy, WorkspacePolicy, WorkspaceStrategy,
+    TrackerPolicy, WebhookPolicy, WorkspacePolicy, WorkspaceStrategy,
 };
 pub use question::{Held, Message, Question, Reply, Start, Wants};
 pub use restored::{Restored, Unproved};

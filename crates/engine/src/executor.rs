@@ -21,7 +21,7 @@ use crate::forge::Forges;
 use crate::handoff::Tell;
 use crate::live::{Live, Sink};
 use crate::ports::{
-    AgentSession, Agents, Clock, Context, Launch, Notification, Notifier, Processes, START_PATIENCE, Steering, Tracker,
+    AgentSession, Agents, Clock, Context, Launch, Notification, Notifier, Processes, START_PATIENCE, Steering, Tracker, Webhooks,
     Trackers, Transcripts, TurnEnd, Workflow, Workspaces,
 };
 use crate::toolbox::{DaemonTools, Writes};
@@ -55,6 +55,8 @@ pub struct World {
     pub forges: Arc<dyn Forges>,
     /// Who tells people outside.
     pub notifier: Arc<dyn Notifier>,
+    /// What services send when something changed.
+    pub webhooks: Arc<dyn Webhooks>,
     /// Directories and repositories.
     pub workspaces: Arc<dyn Workspaces>,
     /// Agents.
@@ -79,13 +81,15 @@ impl World {
     /// What has to be true before a policy is taken: its tracker can be opened, its agent and its repository are there.
     ///
     /// # Errors
-    /// As [`Trackers::open`], [`Forges::preflight`], [`Notifier::preflight`], [`Agents::preflight`] and [`Workspaces::preflight`].
+    /// As [`Trackers::open`], [`Forges::preflight`], [`Notifier::preflight`], [`Webhooks::preflight`], [`Agents::preflight`]
+    /// and [`Workspaces::preflight`].
     pub async fn preflight(&self, policy: &Policy) -> Result<(), Failure> {
         self.trackers.open(policy)?;
         if let Some(handoff) = &policy.handoff {
             self.forges.preflight(handoff)?;
         }
         self.notifier.preflight(policy)?;
+        self.webhooks.preflight(policy)?;
         self.agents.preflight(&policy.agent).await?;
         self.workspaces.preflight(policy).await
     }
@@ -272,6 +276,7 @@ impl Executor {
             names.extend(self.world.forges.secret_environment_names(handoff));
         }
         names.extend(self.world.notifier.secret_environment_names(policy));
+        names.extend(self.world.webhooks.secret_environment_names(policy));
         Ok(names)
     }
 

@@ -28,7 +28,7 @@ impl Life {
         let journal = stage.journal.clone();
         let (driver, handle) = Driver::new(stage.journal.load(), journal, stage.world(), options).unwrap();
         let (stop, stop_now) = (CancellationToken::new(), CancellationToken::new());
-        let control = DriverControl::new(handle, stage.workspaces.clone(), stop.clone());
+        let control = DriverControl::new(handle, stage.workspaces.clone(), Arc::new(NoWebhooks), stop.clone());
         Self { control, stop, stop_now, running: None, driver: Some(driver) }
     }
 

@@ -186,6 +186,14 @@ impl Control for Double {
         Box::pin(async { Ok(RefreshAnswer { coalesced: false }) })
     }
 
+    fn hear(&self, _: Delivery, _: Timestamp) -> BoxFuture<'static, Result<Heard, Failure>> {
+        Box::pin(async { Err(Failure::retryable("engine_unavailable", "a double")) })
+    }
+
+    fn webhook(&self, _: Vec<String>) -> BoxFuture<'static, Result<Option<String>, Failure>> {
+        Box::pin(async { Err(Failure::retryable("engine_unavailable", "a double")) })
+    }
+
     fn act(&self, _: ActionRequest) -> BoxFuture<'static, Result<Receipt, Failure>> {
         Box::pin(async { Err(Failure::retryable("engine_unavailable", "a double")) })
     }

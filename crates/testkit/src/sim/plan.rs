@@ -210,6 +210,7 @@ fn policy(dice: &mut Dice) -> Policy {
         auto_approve: AutoApprove::None,
         questions: QuestionPolicy { expire_ms: dice.pick([60_000, 3_600_000]) },
         notify: Vec::new(),
+        webhooks: BTreeMap::new(),
         prompt_template: "Do it.".to_owned(),
     }
 }
