@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dalsegno_core::IssueStatus;
 use dalsegno_engine::{AppendError, Driver, DriverEnd, DriverError, DriverOptions};
-use dalsegno_testkit::doubles::{Act, MemoryJournal, Stage as Doubles, issue};
+use dalsegno_testkit::doubles::{Act, MemoryJournal, NoWebhooks, Stage as Doubles, issue};
 use tokio::task::JoinHandle;
 
 use super::*;

@@ -10,7 +10,9 @@ use dalsegno_core::{
     ActionRequest, BudgetLine, Explanation, Failure, Issue, IssueStatus, IssueView, Phase, PolicyHash, Readiness,
     Receipt, Rule, RunId, RunOutcome, RunView, SessionId, Timestamp, Usage, View, Workspace, plan, readiness,
 };
-use dalsegno_engine::{Change, ChangeWanted, Clock, FileChange, FileStatus, Reads, TranscriptEntry, TranscriptKind};
+use dalsegno_engine::{
+    Change, ChangeWanted, Clock, Delivery, FileChange, FileStatus, Heard, Reads, TranscriptEntry, TranscriptKind,
+};
 use dalsegno_gateway::{Access, App, Control, Gate, LiveRun, RefreshAnswer, serve};
 use dalsegno_testkit::doubles::MemoryReads;
 use futures::future::BoxFuture;
