@@ -124,7 +124,7 @@ impl Machine {
     /// The same, but no sooner than so many milliseconds after the last poll; and a tracker that fails is not asked any sooner
     /// than it is anyway.
     pub(crate) fn poll_early(&mut self, after_ms: u64) {
-        if self.state.tracker_failure.is_none() {
+        if self.state.tracker_failure.is_none() || self.poll.in_flight.is_some() {
             self.poll.stale = true;
             self.poll.due_at = self.poll.due_at.min(self.now.max(self.poll.asked_at.after_ms(after_ms)));
         }

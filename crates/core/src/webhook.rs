@@ -128,8 +128,7 @@ impl Machine {
         let Some(named) = self.looks.named.iter_mut().find(|named| named.wanted && named.due_at <= now) else { return };
         (named.wanted, named.due_at) = (false, now.after_ms(LOOK_EVERY_MS));
         let issue = named.issue.clone();
-        self.looks.under_way =
-            Some(UnderWay { issue: issue.clone(), polls: self.polls_answered(), written: false });
+        self.looks.under_way = Some(UnderWay { issue: issue.clone(), polls: self.polls_answered(), written: false });
         self.ask(Purpose::Look, Query::Look { issue, policy });
     }
 

@@ -21,8 +21,8 @@ use crate::forge::Forges;
 use crate::handoff::Tell;
 use crate::live::{Live, Sink};
 use crate::ports::{
-    AgentSession, Agents, Clock, Context, Launch, Notification, Notifier, Processes, START_PATIENCE, Steering, Tracker, Webhooks,
-    Trackers, Transcripts, TurnEnd, Workflow, Workspaces,
+    AgentSession, Agents, Clock, Context, Launch, Notification, Notifier, Processes, START_PATIENCE, Steering, Tracker,
+    Trackers, Transcripts, TurnEnd, Webhooks, Workflow, Workspaces,
 };
 use crate::toolbox::{DaemonTools, Writes};
 use crate::{crash, prompt};

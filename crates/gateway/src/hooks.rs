@@ -110,7 +110,9 @@ mod tests {
         assert!(!hooks.knows("github", "0") && hooks.knows("github", "1"));
         assert!(hooks.knows("github", &REMEMBERED.to_string()) && !hooks.knows("linear", "1"));
         let seen = hooks.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        assert!(seen.get("github").is_some_and(|seen| (seen.order.len(), seen.known.len()) == (REMEMBERED, REMEMBERED)));
+        assert!(
+            seen.get("github").is_some_and(|seen| (seen.order.len(), seen.known.len()) == (REMEMBERED, REMEMBERED))
+        );
     }
 
     #[test]

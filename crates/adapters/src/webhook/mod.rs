@@ -122,8 +122,9 @@ impl Refused {
     fn failure(self, service: &str) -> Failure {
         match self {
             Self::Signature(why) => {
-                Failure::permanent("webhook_signature", format!("this is not signed as {service} signs: {why}"))
-                    .hint("See that the service and the daemon have the same secret, and that no proxy changes the body.")
+                Failure::permanent("webhook_signature", format!("this is not signed as {service} signs: {why}")).hint(
+                    "See that the service and the daemon have the same secret, and that no proxy changes the body.",
+                )
             }
             Self::Stale(why) => Failure::permanent("webhook_stale", format!("the webhook is out of time: {why}"))
                 .hint("See that this machine's clock is right; an old one is not sent again."),

@@ -21,7 +21,11 @@ pub(super) fn is_signed(key: &[u8], parts: &[&[u8]], tag: &[u8]) -> Result<bool,
 pub(super) fn check_hex(secret: &str, body: &[u8], shown: Option<&str>) -> Result<(), Refused> {
     let shown = shown.ok_or(Refused::Signature("it has no signature, or several"))?;
     let tag = hex::decode(shown).map_err(|_| Refused::Signature("its signature has another form"))?;
-    if is_signed(secret.as_bytes(), &[body], &tag)? { Ok(()) } else { Err(Refused::Signature("its signature is wrong")) }
+    if is_signed(secret.as_bytes(), &[body], &tag)? {
+        Ok(())
+    } else {
+        Err(Refused::Signature("its signature is wrong"))
+    }
 }
 
 /// Whether two secrets are the same, in a time that tells nothing of either.

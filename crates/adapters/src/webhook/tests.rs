@@ -134,9 +134,11 @@ fn an_issue_is_named_as_its_service_names_it() {
         ("gitlab token", json!({"object_kind": "note", "object_attributes": {"id": 3}, "issue": issue}), &["9"]),
         ("gitlab token", json!({"object_kind": "push", "object_attributes": issue}), &[]),
         ("linear", sent_now(json!({"type": "Issue", "data": linear})), &["u-1", "ENG-1"]),
-        ("linear", sent_now(json!({"type": "Comment", "data": {"id": "c", "issueId": "u-1", "issue": linear}})), &[
-            "u-1", "u-1", "ENG-1",
-        ]),
+        (
+            "linear",
+            sent_now(json!({"type": "Comment", "data": {"id": "c", "issueId": "u-1", "issue": linear}})),
+            &["u-1", "u-1", "ENG-1"],
+        ),
         ("linear", sent_now(json!({"type": "Project", "data": {"id": "p"}})), &[]),
         ("jira", json!({"issue": {"id": "10002", "key": "TEST-3"}}), &["10002", "TEST-3"]),
         ("jira", json!({"issue": {"id": "1", "key": "x".repeat(300)}}), &["1"]),
@@ -144,7 +146,11 @@ fn an_issue_is_named_as_its_service_names_it() {
     ] {
         let (delivery, secret) = genuine(scheme, &body);
         let heard = read(&delivery, secret, NOW).unwrap();
-        assert_eq!((heard.id.as_deref(), heard.names), (Some("d-1"), names.iter().map(|name| (*name).to_owned()).collect()), "{scheme} {body}");
+        assert_eq!(
+            (heard.id.as_deref(), heard.names),
+            (Some("d-1"), names.iter().map(|name| (*name).to_owned()).collect()),
+            "{scheme} {body}"
+        );
     }
 }
 
@@ -178,7 +184,16 @@ fn what_is_changed_anywhere_is_not_believed() {
             changed.headers[signature].1 = String::from_utf8(bytes).unwrap();
             assert_eq!(code(&changed, secret), "webhook_signature", "{scheme}: byte {at} of {name}");
         }
-        for odd in ["", "sha256=", "sha1=00", "v1,", "v1", &value[..value.len() - 1], &format!("{value}0"), &format!("x{value}")] {
+        for odd in [
+            "",
+            "sha256=",
+            "sha1=00",
+            "v1,",
+            "v1",
+            &value[..value.len() - 1],
+            &format!("{value}0"),
+            &format!("x{value}"),
+        ] {
             let mut changed = genuine.clone();
             odd.clone_into(&mut changed.headers[signature].1);
             assert_eq!(code(&changed, secret), "webhook_signature", "{scheme}: {odd}");
@@ -231,7 +246,8 @@ fn where_there_is_a_signing_token_nothing_less_is_believed() {
 fn what_is_older_than_its_time_is_refused() {
     for (scheme, limit_ms) in [("linear", 60_000), ("gitlab", 300_000)] {
         let (genuine, secret) = genuine(scheme, &sent_now(json!({})));
-        for (off, fine) in [(limit_ms, true), (-limit_ms, true), (limit_ms + 1_000, false), (-limit_ms - 1_000, false)] {
+        for (off, fine) in [(limit_ms, true), (-limit_ms, true), (limit_ms + 1_000, false), (-limit_ms - 1_000, false)]
+        {
             let read = read(&genuine, secret, Timestamp(NOW.0 + off));
             let code = read.err().map(|failure| failure.code);
             assert_eq!(code.as_deref(), (!fine).then_some("webhook_stale"), "{scheme} {off}");

@@ -17,10 +17,7 @@ pub(super) fn webhooks(config: &Map<String, Value>) -> Result<BTreeMap<String, W
         if !SERVICES.contains(&service.as_str()) {
             return Err(invalid(&path, "unknown", &SERVICES.join(", ")));
         }
-        let webhook = match value {
-            Value::Object(webhook) => webhook,
-            other => return Err(invalid(&path, &shown(other), "a map with secret")),
-        };
+        let Value::Object(webhook) = value else { return Err(invalid(&path, &shown(value), "a map with secret")) };
         if let Some(key) = webhook.keys().find(|key| *key != "secret") {
             return Err(invalid(&format!("{path}.{key}"), "unknown", "secret"));
         }
@@ -31,9 +28,8 @@ pub(super) fn webhooks(config: &Map<String, Value>) -> Result<BTreeMap<String, W
         };
         if referenced(secret).is_none() {
             let why = format!("{path}.secret holds a secret itself, and would be journaled");
-            return Err(Failure::permanent("literal_secret", why).hint(format!(
-                "Put it into a variable of the daemon's environment, and write {path}.secret: $NAME."
-            )));
+            return Err(Failure::permanent("literal_secret", why)
+                .hint(format!("Put it into a variable of the daemon's environment, and write {path}.secret: $NAME.")));
         }
         found.insert(service.clone(), WebhookPolicy { secret: secret.to_owned() });
     }
@@ -69,7 +65,11 @@ mod tests {
             (json!({"github": "$A"}), "invalid_config", "tracker.webhooks.github is"),
             (json!({"github": {}}), "invalid_config", "tracker.webhooks.github.secret is"),
             (json!({"github": {"secret": 4_711}}), "invalid_config", "tracker.webhooks.github.secret is"),
-            (json!({"github": {"secret": "$A", "token": "hunter2"}}), "invalid_config", "tracker.webhooks.github.token is"),
+            (
+                json!({"github": {"secret": "$A", "token": "hunter2"}}),
+                "invalid_config",
+                "tracker.webhooks.github.token is",
+            ),
             (json!({"github": {"secret": "hunter2"}}), "literal_secret", "tracker.webhooks.github.secret"),
         ] {
             let failure = read(&value).unwrap_err();

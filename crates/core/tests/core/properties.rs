@@ -36,7 +36,9 @@ enum Happening {
     },
     Jumps,
     Refresh,
-    Webhook { named: Option<u8> },
+    Webhook {
+        named: Option<u8>,
+    },
     Reload {
         turns: u32,
         broken: bool,

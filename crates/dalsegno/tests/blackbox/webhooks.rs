@@ -90,7 +90,8 @@ fn after_a_sigkill_webhooks_are_heard_as_before() {
     assert_eq!(webhook(&api, "d-1", HOOK_SECRET, &body).status, 202);
     project.wait_for("DS-2", "handed_off");
     for issue in ["DS-1", "DS-2"] {
-        let ended = |event: &&dalsegno_engine::EventRow| event.kind == "run_ended" && event.issue.as_deref() == Some(issue);
+        let ended =
+            |event: &&dalsegno_engine::EventRow| event.kind == "run_ended" && event.issue.as_deref() == Some(issue);
         assert_eq!(project.events().iter().filter(ended).count(), 1, "{issue} was worked on once");
     }
     daemon.stop();

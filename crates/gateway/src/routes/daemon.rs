@@ -37,7 +37,8 @@ pub(crate) async fn metrics(State(app): State<App>, params: Params) -> Result<im
     let streams = app.limits.streams.saturating_sub(app.streams.available_permits());
     let (control, requests, webhooks) = (Arc::clone(&app.control), Arc::clone(&app.requests), app.hooks.counts());
     let version = app.version.clone();
-    let text = app.read(move |reads| metrics::render(reads, &*control, &requests, &webhooks, &version, streams)).await?;
+    let text =
+        app.read(move |reads| metrics::render(reads, &*control, &requests, &webhooks, &version, streams)).await?;
     Ok(([(CONTENT_TYPE, PROMETHEUS)], text))
 }
 

@@ -105,7 +105,9 @@ async fn pages_are_refused_whatever_they_know_and_services_come_by_any_name() {
         }
         assert_eq!(post(&router, PATH, &[("x-mark", "right")], "DS-1").await.status, StatusCode::ACCEPTED);
         // The name lets nobody in anywhere else.
-        for (method, path) in [("GET", PATH), ("POST", "/api/v1/refresh"), ("POST", "/api/v1/webhooks"), ("GET", "/api/v1/state")] {
+        for (method, path) in
+            [("GET", PATH), ("POST", "/api/v1/refresh"), ("POST", "/api/v1/webhooks"), ("GET", "/api/v1/state")]
+        {
             let request = axum::http::Request::builder().method(method).uri(path).header("host", "tunnel.example");
             let answer = send(&router, request.body(Body::empty()).unwrap()).await;
             assert_eq!(answer.code(), "host_refused", "{method} {path}");

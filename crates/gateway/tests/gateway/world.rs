@@ -103,7 +103,9 @@ impl World {
     pub(crate) fn app_with(self: &Arc<Self>, limits: Limits) -> App {
         let reads: Arc<dyn Reads> = self.reads.clone();
         let control = Arc::new(Driven(Arc::clone(self)));
-        App::new(reads, control, Arc::new(Still), Access::guarded(Gate::new(TOKEN)), "1.2.3").limits(limits).offers(OFFERS)
+        App::new(reads, control, Arc::new(Still), Access::guarded(Gate::new(TOKEN)), "1.2.3")
+            .limits(limits)
+            .offers(OFFERS)
     }
 
     pub(crate) fn router_behind(self: &Arc<Self>, gate: Gate) -> Router {

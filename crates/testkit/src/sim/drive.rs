@@ -633,7 +633,10 @@ fn told(answer: &Answer) -> String {
             "assess {:?} {work:?}",
             issue.as_ref().map(|issue| issue.as_ref().map(|issue| (issue.state.clone(), issue.updated_at)))
         ),
-        Answer::Look(seen) => format!("look {:?}", seen.as_ref().map(|seen| seen.as_ref().map(|issue| (issue.state.clone(), issue.updated_at)))),
+        Answer::Look(seen) => format!(
+            "look {:?}",
+            seen.as_ref().map(|seen| seen.as_ref().map(|issue| (issue.state.clone(), issue.updated_at)))
+        ),
         Answer::LostWork(tip) => format!("lost work {tip:?}"),
         Answer::Probe(answer) => format!("probe {answer:?}"),
     }
