@@ -254,7 +254,10 @@ mod tests {
             count_refused(&gate, writes, &refused);
         }
         count_refused(&gate, true, &Problem::issue_not_found("DS-1").into_response());
-        assert_eq!(gate.take_refused(), [(code::TOKEN_REQUIRED.to_owned(), 2)].into());
+        let forged = Problem::new(StatusCode::UNAUTHORIZED, code::WEBHOOK_SIGNATURE, "no", "do").into_response();
+        count_refused(&gate, true, &forged);
+        let counted = [(code::TOKEN_REQUIRED.to_owned(), 2), (code::WEBHOOK_SIGNATURE.to_owned(), 1)];
+        assert_eq!(gate.take_refused(), counted.into());
         assert!(gate.take_refused().is_empty(), "each is told once");
     }
 
