@@ -7,5 +7,6 @@ mod marker;
 pub mod notify;
 pub mod process;
 pub mod tracker;
+pub mod webhook;
 pub mod workflow;
 pub mod workspace;

@@ -53,6 +53,14 @@ pub mod code {
     pub const ORIGIN_REFUSED: &str = "origin_refused";
     /// As many event streams are open as are allowed.
     pub const TOO_MANY_STREAMS: &str = "too_many_streams";
+    /// WORKFLOW.md says nothing of webhooks of this service.
+    pub const WEBHOOK_NOT_CONFIGURED: &str = "webhook_not_configured";
+    /// A webhook is not signed, or not by who it says to be of.
+    pub const WEBHOOK_SIGNATURE: &str = "webhook_signature";
+    /// A webhook is signed, and too old or from the future.
+    pub const WEBHOOK_STALE: &str = "webhook_stale";
+    /// As many webhooks are being verified as are at once.
+    pub const WEBHOOK_BUSY: &str = "webhook_busy";
     /// The change of a run is being looked at, or others are before it.
     pub const DIFF_BUSY: &str = "diff_busy";
     /// There is no workspace to look at.

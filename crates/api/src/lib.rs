@@ -37,5 +37,5 @@ pub use types::{
     EventPage, Explanation, Handoff, HandoffStep, Health, Issue, IssueDetail, IssueList, IssueRunning, LogFile,
     LoginLink, Logs, Problem, PullRequest, Question, RateLimits, RateWindow, Ready, RecentEvent, Refreshed, Retention,
     Retry, Rule, Run, RunList, RunningIssue, State, TokenInfo, TokenList, Tokens, Totals, TranscriptEntry,
-    TranscriptPage, Usage, UsageReport, UsageSum, WaitingIssue, Workspace,
+    TranscriptPage, Usage, UsageReport, UsageSum, WaitingIssue, WebhookTaken, Workspace,
 };

@@ -36,6 +36,9 @@ pub struct Capabilities {
     pub trackers: Vec<String>,
     /// Words of `handoff.forge`.
     pub forges: Vec<String>,
+    /// Services whose webhooks it understands: words of `tracker.webhooks`, and of `POST /api/v1/webhooks/{tracker}`.
+    #[serde(default)]
+    pub webhooks: Vec<String>,
     /// Words of an issue's `status`.
     pub statuses: Vec<String>,
     /// Actions.
@@ -694,6 +697,19 @@ pub struct Refreshed {
     pub requested_at: String,
     /// What will be done.
     pub operations: Vec<String>,
+}
+
+/// `POST /api/v1/webhooks/{tracker}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WebhookTaken {
+    /// `accepted`, or `duplicate`: this delivery came before, and nothing more is done for it.
+    pub status: String,
+    /// What is looked at for it: `issue` alone, or the whole `tracker`; nothing for a duplicate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub looks_at: Option<String>,
+    /// Identifier of the issue that is looked at alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issue: Option<String>,
 }
 
 /// `GET /api/v1/usage`: the ledger's sums, newest first.

@@ -587,6 +587,13 @@ pub enum Query {
         /// The run's policy.
         policy: Arc<Policy>,
     },
+    /// What is this issue now? Asked when its service says that it changed.
+    Look {
+        /// The issue.
+        issue: IssueId,
+        /// The policy that names the tracker.
+        policy: Arc<Policy>,
+    },
     /// Where is the branch of an issue on the remote, after a restore?
     LostWork {
         /// The issue, in the form of what would be done for it first.
@@ -619,6 +626,8 @@ pub enum Answer {
         /// The work.
         work: Result<Work, Failure>,
     },
+    /// To [`Query::Look`]; `None` when it is not visible any more.
+    Look(Result<Option<Issue>, Failure>),
     /// To [`Query::LostWork`]: the commit, if the branch is there.
     LostWork(Result<Option<CommitId>, Failure>),
     /// To [`Query::Probe`].

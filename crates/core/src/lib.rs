@@ -42,6 +42,7 @@ mod time;
 mod turn;
 mod usage;
 mod view;
+mod webhook;
 
 pub use action::{ACTIONS_KEPT, ActionRecord, ActionRequest, Receipt};
 pub use breaker::{Breaker, FailedRun, Seen, signature};
@@ -65,7 +66,7 @@ pub use operate::{ActionRef, Order, Stop, StopWish};
 pub use policy::{
     AgentKind, AgentPolicy, AutoApprove, BreakerPolicy, BudgetPolicy, CodexPolicy, CommitMode, ForgePolicy,
     HandoffPolicy, Hook, HooksPolicy, Limits, Policy, Price, QuestionPolicy, QuotaPolicy, Sandbox, SandboxNetwork,
-    TrackerPolicy, WorkspacePolicy, WorkspaceStrategy,
+    TrackerPolicy, WebhookPolicy, WorkspacePolicy, WorkspaceStrategy,
 };
 pub use question::{Held, Message, Question, Reply, Start, Wants};
 pub use restored::{Restored, Unproved};

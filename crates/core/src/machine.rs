@@ -18,6 +18,7 @@ use crate::surface::{Readiness, readiness};
 use crate::time::Timestamp;
 use crate::usage::Report;
 use crate::view::View;
+use crate::webhook::Looks;
 
 /// Events between two snapshots.
 pub const SNAPSHOT_EVERY: u64 = 2_000;
@@ -76,6 +77,12 @@ pub enum Input {
     },
     /// Somebody wants the tracker read now.
     Refresh,
+    /// A service says that something changed, and was believed. What of it is looked at, [`Machine::looks_at`] tells.
+    Webhook {
+        /// Where it is the tracker's own service that spoke: names of the issue, any of which may be its identifier or id. Empty
+        /// when it named none, or another service spoke.
+        names: Vec<String>,
+    },
     /// The machine was suspended, or the clock jumped: clocks that measure silence start over.
     ClockJumped,
     /// An operator wants something; answered with [`Output::Reply`] under the same caller.
@@ -195,6 +202,7 @@ pub(crate) enum Purpose {
     Assess { run: RunId, polls: u64 },
     Probe { effect: EffectId },
     LostWork { issue: IssueId },
+    Look,
 }
 
 /// A look that is due again, because the last one told nothing.
@@ -213,6 +221,7 @@ pub struct Machine {
     pub(crate) outputs: VecDeque<Output>,
     pub(crate) queries: BTreeMap<QueryId, Purpose>,
     pub(crate) poll: Poll,
+    pub(crate) looks: Looks,
     pub(crate) assess_again: BTreeMap<RunId, Again>,
     pub(crate) probe_again: BTreeMap<EffectId, Again>,
     /// Issues that are looked at after a restore.
@@ -279,6 +288,7 @@ impl Machine {
             outputs: VecDeque::new(),
             queries: BTreeMap::new(),
             poll: Poll::default(),
+            looks: Looks::default(),
             assess_again: BTreeMap::new(),
             probe_again: BTreeMap::new(),
             looking: BTreeSet::new(),
@@ -350,6 +360,7 @@ impl Machine {
             }
             Input::Signal { run, signal } => self.signal(&run, &signal),
             Input::Refresh => self.poll_soon(),
+            Input::Webhook { names } => self.webhook(&names),
             Input::WritesRefused(counts) => self.note_refused_writes(counts),
             Input::ClockJumped => {
                 for last in self.activity.values_mut() {
@@ -411,6 +422,7 @@ impl Machine {
             && self.state.open_effects.keys().all(|effect| self.is_resting(*effect))
             && self.state.tracker_failure.is_none()
             && self.poll.is_fresh()
+            && self.looks.are_done()
             && !self.has_fresh_notices()
             && !self.state.issues.values().any(|entry| self.is_waiting(entry))
     }
@@ -606,11 +618,13 @@ impl Machine {
             }
             (Purpose::Probe { effect }, Answer::Probe(answer)) => self.probed(effect, answer),
             (Purpose::LostWork { issue }, Answer::LostWork(tip)) => self.looked_for_lost_work(&issue, tip),
+            (Purpose::Look, Answer::Look(seen)) => self.looked(seen),
             // An answer of another kind than its question tells nothing; the question's own timer asks again.
             (Purpose::Poll { .. }, _) => self.poll.failed(self.now),
             (Purpose::Assess { run, .. }, _) => self.assess_later(&run),
             (Purpose::Probe { effect }, _) => self.probe_later(effect),
             (Purpose::LostWork { issue }, _) => drop(self.looking.remove(&issue)),
+            (Purpose::Look, _) => self.look_failed(),
         }
     }
 

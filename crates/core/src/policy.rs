@@ -39,6 +39,9 @@ pub struct Policy {
     /// Who is told outside, and of what.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notify: Vec<NotifyPolicy>,
+    /// Services whose webhooks are heard, by their words.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub webhooks: BTreeMap<String, WebhookPolicy>,
     /// Liquid template of the first prompt.
     pub prompt_template: String,
 }
@@ -61,6 +64,7 @@ impl Policy {
             auto_approve: AutoApprove::default(),
             questions: QuestionPolicy::default(),
             notify: Vec::new(),
+            webhooks: BTreeMap::new(),
             // What an empty body means (Symphony §5.4).
             prompt_template: "You are working on an issue from the configured tracker.".to_owned(),
         }
@@ -94,6 +98,13 @@ impl Default for TrackerPolicy {
             terminal_states: names(&["Done", "Closed", "Canceled", "Duplicate"]),
         }
     }
+}
+
+/// An entry of `tracker.webhooks` of WORKFLOW.md.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebhookPolicy {
+    /// What they are signed with, as the reference to it (`$NAME`).
+    pub secret: String,
 }
 
 /// `workspace:` of WORKFLOW.md.

@@ -25,6 +25,8 @@ const POLL_RETRY_MS: u64 = 5_000;
 #[derive(Debug, Default)]
 pub(crate) struct Poll {
     pub(crate) due_at: Timestamp,
+    /// When the tracker was last asked.
+    asked_at: Timestamp,
     in_flight: Option<u64>,
     count: u64,
     /// The number of the last poll that was answered well.
@@ -62,6 +64,7 @@ impl Machine {
         self.stalls();
         self.look_again();
         self.send_notices();
+        self.look_at_named();
         if self.poll.in_flight.is_none() && self.now >= self.poll.due_at && !self.draining {
             self.ask_tracker();
         }
@@ -86,6 +89,7 @@ impl Machine {
             self.budget_due(),
             self.questions_due(),
             self.notices_due(),
+            self.looks_due(),
             day,
         ];
         let dues = retries.chain(poll).chain(again).chain(self.stall_due());
@@ -95,6 +99,9 @@ impl Machine {
     fn ask_tracker(&mut self) {
         let Some(policy) = self.state.policy() else { return };
         self.poll.count += 1;
+        self.poll.asked_at = self.now;
+        // The answer says when it is due again; or whoever wants that sooner.
+        self.poll.due_at = Timestamp(i64::MAX);
         self.poll.in_flight = Some(self.poll.count);
         self.poll.stale = false;
         let ids = self
@@ -114,6 +121,15 @@ impl Machine {
         self.poll.due_at = self.poll.due_at.min(self.now);
     }
 
+    /// The same, but no sooner than so many milliseconds after the last poll; and a tracker that fails is not asked any sooner
+    /// than it is anyway.
+    pub(crate) fn poll_early(&mut self, after_ms: u64) {
+        if self.state.tracker_failure.is_none() || self.poll.in_flight.is_some() {
+            self.poll.stale = true;
+            self.poll.due_at = self.poll.due_at.min(self.now.max(self.poll.asked_at.after_ms(after_ms)));
+        }
+    }
+
     /// Polls that were answered well.
     pub(crate) fn polls_answered(&self) -> u64 {
         self.poll.answered
@@ -122,6 +138,7 @@ impl Machine {
     /// We wrote to the issue, or looked at it: what a poll that is under way says of it may be older than that.
     pub(crate) fn own_write(&mut self, issue: &IssueId) {
         self.poll.writes.insert(issue.clone(), self.poll.count);
+        self.looks.written(issue);
     }
 
     pub(crate) fn polled(
@@ -149,7 +166,7 @@ impl Machine {
         }
         self.poll.answered = number;
         if !self.poll.stale {
-            self.poll.due_at = self.now.after_ms(policy.poll_interval_ms);
+            self.poll.due_at = self.next_poll(&policy);
         }
         let seen: BTreeMap<IssueId, Issue> =
             known.into_iter().chain(active).map(|issue| (issue.id.clone(), issue)).collect();
@@ -158,7 +175,7 @@ impl Machine {
         self.reconcile(&policy);
         self.forget_completed();
         self.release_due_waits();
-        self.dispatch(&policy);
+        self.dispatch(&policy, None);
     }
 
     fn take_snapshots(&mut self, number: u64, seen: BTreeMap<IssueId, Issue>, unreadable: &[IssueId], policy: &Policy) {
@@ -244,7 +261,7 @@ impl Machine {
         self.set_status(id, IssueStatus::Idle, Some(reason), None);
     }
 
-    fn issue_gone(&mut self, id: &IssueId) {
+    pub(crate) fn issue_gone(&mut self, id: &IssueId) {
         let Some(entry) = self.state.issues.get(id) else { return };
         match entry.current_run.clone() {
             Some(run) => {
@@ -260,23 +277,27 @@ impl Machine {
     fn reconcile(&mut self, policy: &Policy) {
         let ids: Vec<IssueId> = self.state.issues.keys().cloned().collect();
         for id in ids {
-            let Some(entry) = self.state.issues.get(&id) else { continue };
-            let terminal = state_in(&entry.issue.state, &policy.tracker.terminal_states);
-            let active = !terminal && state_in(&entry.issue.state, &policy.tracker.active_states);
-            let routable = entry.issue.dispatchable && has_labels(&entry.issue, policy);
-            match entry.current_run.clone() {
-                Some(run) if terminal => {
-                    self.stop_run(&run, released("issue_terminal: the tracker says terminal", true))
-                }
-                Some(run) if !active => {
-                    self.stop_run(&run, released("issue_inactive: the issue left the active states", false));
-                }
-                Some(run) if !routable => {
-                    self.stop_run(&run, released("issue_not_routable: labels or dispatchability changed", false));
-                }
-                Some(_) => {}
-                None => self.reconcile_waiting(&id, terminal, active && routable),
+            self.reconcile_issue(&id, policy);
+        }
+    }
+
+    pub(crate) fn reconcile_issue(&mut self, id: &IssueId, policy: &Policy) {
+        let Some(entry) = self.state.issues.get(id) else { return };
+        let terminal = state_in(&entry.issue.state, &policy.tracker.terminal_states);
+        let active = !terminal && state_in(&entry.issue.state, &policy.tracker.active_states);
+        let routable = entry.issue.dispatchable && has_labels(&entry.issue, policy);
+        match entry.current_run.clone() {
+            Some(run) if terminal => {
+                self.stop_run(&run, released("issue_terminal: the tracker says terminal", true));
             }
+            Some(run) if !active => {
+                self.stop_run(&run, released("issue_inactive: the issue left the active states", false));
+            }
+            Some(run) if !routable => {
+                self.stop_run(&run, released("issue_not_routable: labels or dispatchability changed", false));
+            }
+            Some(_) => {}
+            None => self.reconcile_waiting(id, terminal, active && routable),
         }
     }
 
@@ -362,13 +383,14 @@ impl Machine {
         }
     }
 
-    /// Starts runs for eligible issues, best first, while there are slots (Symphony §8.2, §8.3).
-    fn dispatch(&mut self, policy: &Policy) {
+    /// Starts runs for eligible issues, best first, while there are slots (Symphony §8.2, §8.3); of all issues, or of one alone.
+    pub(crate) fn dispatch(&mut self, policy: &Policy, alone: Option<&IssueId>) {
         let mut slots = self.slots();
         let mut eligible: Vec<IssueId> = Vec::new();
         let mut dropped: Vec<IssueId> = Vec::new();
         let mut exhausted: Vec<(IssueId, Check)> = Vec::new();
-        for (id, entry) in &self.state.issues {
+        let asked = self.state.issues.iter().filter(|(id, _)| alone.is_none_or(|alone| alone == *id));
+        for (id, entry) in asked {
             let stands = |check: &Check| !matches!(check.failing(), Failing::Waits(_));
             let failing =
                 Check::ALL.into_iter().filter(stands).find(|check| !self.passes(*check, entry, policy, &slots));

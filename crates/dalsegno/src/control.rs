@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dalsegno_api::code;
-use dalsegno_core::{ActionRequest, BudgetLine, Explanation, Failure, PolicyHash, Readiness, Receipt};
-use dalsegno_engine::{Change, ChangeWanted, Changes, DriverHandle, RateLimits};
+use dalsegno_core::{ActionRequest, BudgetLine, Explanation, Failure, PolicyHash, Readiness, Receipt, Timestamp};
+use dalsegno_engine::{Change, ChangeWanted, Changes, Delivery, DriverHandle, Heard, RateLimits, Webhooks};
 use dalsegno_gateway::{Control, LiveRun, RefreshAnswer};
 use futures::future::BoxFuture;
 use tokio::sync::watch;
@@ -15,13 +15,19 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct DriverControl {
     handle: DriverHandle,
     changes: Arc<dyn Changes>,
+    webhooks: Arc<dyn Webhooks>,
     /// The daemon is asked to end, and takes no new work.
     stop: CancellationToken,
 }
 
 impl DriverControl {
-    pub(crate) fn new(handle: DriverHandle, changes: Arc<dyn Changes>, stop: CancellationToken) -> Self {
-        Self { handle, changes, stop }
+    pub(crate) fn new(
+        handle: DriverHandle,
+        changes: Arc<dyn Changes>,
+        webhooks: Arc<dyn Webhooks>,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { handle, changes, webhooks, stop }
     }
 }
 
@@ -39,6 +45,21 @@ impl Control for DriverControl {
                 None => Err(ending()),
             }
         })
+    }
+
+    fn hear(&self, delivery: Delivery, now: Timestamp) -> BoxFuture<'static, Result<Heard, Failure>> {
+        let (handle, webhooks) = (self.handle.clone(), Arc::clone(&self.webhooks));
+        Box::pin(async move {
+            let policy = handle.policy_in_force().await.ok_or_else(ending)?.ok_or_else(no_policy)?;
+            // Large bodies take their time.
+            let read = tokio::task::spawn_blocking(move || webhooks.read(&policy, &delivery, now)).await;
+            read.unwrap_or_else(|error| Err(Failure::retryable(code::INTERNAL, error.to_string())))
+        })
+    }
+
+    fn webhook(&self, names: Vec<String>) -> BoxFuture<'static, Result<Option<String>, Failure>> {
+        let handle = self.handle.clone();
+        Box::pin(async move { handle.webhook(names).await.ok_or_else(ending) })
     }
 
     fn act(&self, request: ActionRequest) -> BoxFuture<'static, Result<Receipt, Failure>> {
@@ -64,8 +85,7 @@ impl Control for DriverControl {
     fn change(&self, policy: &PolicyHash, wanted: ChangeWanted) -> BoxFuture<'static, Result<Change, Failure>> {
         let (handle, changes, hash) = (self.handle.clone(), Arc::clone(&self.changes), policy.clone());
         Box::pin(async move {
-            let none = || Failure::retryable(code::ENGINE_UNAVAILABLE, "no policy is loaded yet").hint("try again");
-            let policy = handle.policy(&hash).await.ok_or_else(ending)?.ok_or_else(none)?;
+            let policy = handle.policy(&hash).await.ok_or_else(ending)?.ok_or_else(no_policy)?;
             changes.change(&policy, &wanted).await
         })
     }
@@ -86,6 +106,10 @@ impl Control for DriverControl {
     fn readiness(&self) -> Option<Readiness> {
         self.handle.readiness().filter(|_| !self.stop.is_cancelled())
     }
+}
+
+fn no_policy() -> Failure {
+    Failure::retryable(code::ENGINE_UNAVAILABLE, "no policy is loaded yet").hint("try again")
 }
 
 fn ending() -> Failure {

@@ -11,13 +11,14 @@ use dalsegno_adapters::forge::LocalForges;
 use dalsegno_adapters::notify::LocalNotifier;
 use dalsegno_adapters::process::Sweeper;
 use dalsegno_adapters::tracker::LocalTrackers;
+use dalsegno_adapters::webhook::{LocalWebhooks, SERVICES};
 use dalsegno_adapters::workflow::{AGENTS, FORGES, Loaded, ServerSettings, TRACKERS, WorkflowFile};
 use dalsegno_adapters::workspace::LocalWorkspaces;
 use dalsegno_core::{Policy, Timestamp};
 use dalsegno_durable::StoredHost;
 use dalsegno_engine::{
-    Agents as _, Clock, Driver, DriverEnd, DriverOptions, Forges as _, Notifier as _, Trackers as _, Workspaces as _,
-    World,
+    Agents as _, Clock, Driver, DriverEnd, DriverOptions, Forges as _, Notifier as _, Trackers as _, Webhooks as _,
+    Workspaces as _, World,
 };
 use dalsegno_gateway::{Access, App, Gate, Offers, Tokens as _};
 use dalsegno_store::{OpenOptions, Store, TranscriptFiles};
@@ -36,7 +37,7 @@ const DEFAULT_PORT: u16 = 7272;
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 
 /// What this program can work with.
-const OFFERS: Offers = Offers { agents: &AGENTS, trackers: &TRACKERS, forges: &FORGES };
+const OFFERS: Offers = Offers { agents: &AGENTS, trackers: &TRACKERS, forges: &FORGES, webhooks: &SERVICES };
 
 /// What a daemon is started with.
 #[derive(Debug, Clone)]
@@ -73,6 +74,7 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
     presence::withdraw(&options.state_dir);
     let workspaces = Arc::new(LocalWorkspaces::new(&options.state_dir, workflow.clone()));
     let trackers = Arc::new(LocalTrackers::new());
+    let webhooks = Arc::new(LocalWebhooks::new());
     let program = std::env::current_exe().map_err(|error| CliError::io("no_program", &error))?;
     preflight(&loaded.policy, &workspaces).await?;
 
@@ -87,6 +89,7 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
         trackers,
         forges: Arc::new(LocalForges::new()),
         notifier: Arc::new(LocalNotifier::new()),
+        webhooks: webhooks.clone(),
         workspaces: workspaces.clone(),
         agents: Arc::new(LocalAgents::new(program)),
         processes: Arc::new(Sweeper),
@@ -113,7 +116,7 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
     let (pid, state_dir) = (std::process::id(), options.state_dir.display());
     tracing::info!(url, pid, %state_dir, "the API is at {url}; everything is kept in {state_dir}");
 
-    let control = Arc::new(DriverControl::new(handle, workspaces, stop.clone()));
+    let control = Arc::new(DriverControl::new(handle, workspaces, webhooks, stop.clone()));
     let gate = gate(&token, tokens, server);
     let app = App::new(opened.store.clone(), control, clock, Access::guarded(gate), version).offers(OFFERS);
     let serving = CancellationToken::new();
@@ -141,6 +144,7 @@ pub(crate) async fn preflight(policy: &Policy, workspaces: &LocalWorkspaces) -> 
         LocalForges::new().preflight(handoff)?;
     }
     LocalNotifier::new().preflight(policy)?;
+    LocalWebhooks::new().preflight(policy)?;
     LocalAgents::new(program).preflight(&policy.agent).await?;
     workspaces.preflight(policy).await?;
     Ok(())

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use dalsegno_api::{Client, ClientError, Method, Reply, Request, Transport, code};
 use dalsegno_core::{
-    ActionRequest, BudgetLine, Explanation, Failure, Machine, PolicyHash, Readiness, Receipt, Rule, inspect, plan,
-    readiness,
+    ActionRequest, BudgetLine, Explanation, Failure, Machine, PolicyHash, Readiness, Receipt, Rule, Timestamp, inspect,
+    plan, readiness,
 };
-use dalsegno_engine::{Change, ChangeWanted, Clock, RateLimits, Reads};
+use dalsegno_engine::{Change, ChangeWanted, Clock, Delivery, Heard, RateLimits, Reads};
 use dalsegno_gateway::{Access, App, Control, Inside, LiveRun, RefreshAnswer};
 use dalsegno_store::{Store, StoreError};
 use futures::future::BoxFuture;
@@ -109,6 +109,14 @@ impl Control for Asleep {
     }
 
     fn refresh(&self) -> BoxFuture<'static, Result<RefreshAnswer, Failure>> {
+        Box::pin(async { Err(Self::failure()) })
+    }
+
+    fn hear(&self, _: Delivery, _: Timestamp) -> BoxFuture<'static, Result<Heard, Failure>> {
+        Box::pin(async { Err(Self::failure()) })
+    }
+
+    fn webhook(&self, _: Vec<String>) -> BoxFuture<'static, Result<Option<String>, Failure>> {
         Box::pin(async { Err(Self::failure()) })
     }
 

@@ -99,7 +99,8 @@ enum Request {
     Receipt { action: String, answer: oneshot::Sender<Option<Receipt>> },
     Budgets { answer: oneshot::Sender<Vec<BudgetLine>> },
     WritesRefused(BTreeMap<String, u64>),
-    Policy { hash: PolicyHash, answer: oneshot::Sender<Option<Arc<Policy>>> },
+    Policy { hash: Option<PolicyHash>, answer: oneshot::Sender<Option<Arc<Policy>>> },
+    Webhook { names: Vec<String>, answer: oneshot::Sender<Option<String>> },
 }
 
 /// Reaches the loop from other tasks.
@@ -157,8 +158,25 @@ impl DriverHandle {
     /// The policy of this hash while a run keeps it, else the one in force; `None` inside: none was loaded. `None` outside: the
     /// loop has ended.
     pub async fn policy(&self, hash: &PolicyHash) -> Option<Option<Arc<Policy>>> {
+        self.ask_policy(Some(hash.clone())).await
+    }
+
+    /// The policy in force; `None` inside: none was loaded. `None` outside: the loop has ended.
+    pub async fn policy_in_force(&self) -> Option<Option<Arc<Policy>>> {
+        self.ask_policy(None).await
+    }
+
+    async fn ask_policy(&self, hash: Option<PolicyHash>) -> Option<Option<Arc<Policy>>> {
         let (answer, answered) = oneshot::channel();
-        self.requests.send(Request::Policy { hash: hash.clone(), answer }).await.ok()?;
+        self.requests.send(Request::Policy { hash, answer }).await.ok()?;
+        answered.await.ok()
+    }
+
+    /// Tells of a webhook that was verified, with names of its issue. Answers the identifier of the issue that is looked at alone; `None`
+    /// inside: the tracker is read. `None` outside: the loop has ended.
+    pub async fn webhook(&self, names: Vec<String>) -> Option<Option<String>> {
+        let (answer, answered) = oneshot::channel();
+        self.requests.send(Request::Webhook { names, answer }).await.ok()?;
         answered.await.ok()
     }
 
@@ -552,7 +570,13 @@ impl Driver {
             Request::WritesRefused(counts) => self.feed(Input::WritesRefused(counts))?,
             Request::Policy { hash, answer } => {
                 let state = self.machine.state();
-                let _ = answer.send(state.policies.get(&hash).cloned().or_else(|| state.policy()));
+                let kept = hash.and_then(|hash| state.policies.get(&hash).cloned());
+                let _ = answer.send(kept.or_else(|| state.policy()));
+            }
+            Request::Webhook { names, answer } => {
+                let looks_at = decide(|| self.machine.looks_at(&names))?;
+                self.feed(Input::Webhook { names })?;
+                let _ = answer.send(looks_at);
             }
             Request::Refresh { answer } => {
                 let _ = answer.send(std::mem::replace(&mut self.refreshing, true));

@@ -22,7 +22,7 @@ use crate::handoff::Tell;
 use crate::live::{Live, Sink};
 use crate::ports::{
     AgentSession, Agents, Clock, Context, Launch, Notification, Notifier, Processes, START_PATIENCE, Steering, Tracker,
-    Trackers, Transcripts, TurnEnd, Workflow, Workspaces,
+    Trackers, Transcripts, TurnEnd, Webhooks, Workflow, Workspaces,
 };
 use crate::toolbox::{DaemonTools, Writes};
 use crate::{crash, prompt};
@@ -55,6 +55,8 @@ pub struct World {
     pub forges: Arc<dyn Forges>,
     /// Who tells people outside.
     pub notifier: Arc<dyn Notifier>,
+    /// What services send when something changed.
+    pub webhooks: Arc<dyn Webhooks>,
     /// Directories and repositories.
     pub workspaces: Arc<dyn Workspaces>,
     /// Agents.
@@ -79,13 +81,15 @@ impl World {
     /// What has to be true before a policy is taken: its tracker can be opened, its agent and its repository are there.
     ///
     /// # Errors
-    /// As [`Trackers::open`], [`Forges::preflight`], [`Notifier::preflight`], [`Agents::preflight`] and [`Workspaces::preflight`].
+    /// As [`Trackers::open`], [`Forges::preflight`], [`Notifier::preflight`], [`Webhooks::preflight`], [`Agents::preflight`]
+    /// and [`Workspaces::preflight`].
     pub async fn preflight(&self, policy: &Policy) -> Result<(), Failure> {
         self.trackers.open(policy)?;
         if let Some(handoff) = &policy.handoff {
             self.forges.preflight(handoff)?;
         }
         self.notifier.preflight(policy)?;
+        self.webhooks.preflight(policy)?;
         self.agents.preflight(&policy.agent).await?;
         self.workspaces.preflight(policy).await
     }
@@ -272,6 +276,7 @@ impl Executor {
             names.extend(self.world.forges.secret_environment_names(handoff));
         }
         names.extend(self.world.notifier.secret_environment_names(policy));
+        names.extend(self.world.webhooks.secret_environment_names(policy));
         Ok(names)
     }
 
@@ -534,6 +539,11 @@ impl Executor {
                 let work = self.world.workspaces.inspect(&policy, &workspace, since.as_ref());
                 let work = self.look("workspace_unreadable", work).await;
                 Answer::Assess { issue: now.map(|issues| issues.into_iter().next()), work }
+            }
+            Query::Look { issue, policy } => {
+                let now = self.issues_named(&policy, std::slice::from_ref(&issue));
+                let now = self.look("tracker_request", now).await;
+                Answer::Look(now.map(|issues| issues.into_iter().next()))
             }
             Query::LostWork { request } => {
                 let context = self.context(&Arc::from(request), &CancellationToken::new());

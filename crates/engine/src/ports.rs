@@ -456,6 +456,54 @@ pub struct Notification {
     pub missed: u64,
 }
 
+/// What services send when something changed there.
+pub trait Webhooks: Send + Sync + 'static {
+    /// Whether all secrets that the policy names are there. Asked before a policy is taken.
+    ///
+    /// # Errors
+    /// `missing_webhook_secret`.
+    fn preflight(&self, policy: &Policy) -> Result<(), Failure>;
+
+    /// Verifies a delivery that came at `now`, and says what it names. Computes only, for as long as the body is large.
+    ///
+    /// # Errors
+    /// `webhook_not_configured`, `webhook_signature`, `webhook_stale`, `invalid_body`, and those of [`Webhooks::preflight`].
+    fn read(&self, policy: &Policy, delivery: &Delivery, now: Timestamp) -> Result<Heard, Failure>;
+
+    /// Environment variables that hold their secrets; removed from every child's environment.
+    fn secret_environment_names(&self, policy: &Policy) -> Vec<String>;
+}
+
+/// A webhook as it came: nothing of it is verified.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// Of which service it says to be.
+    pub service: String,
+    /// Names in lowercase, with their values; those that are no text are left out.
+    pub headers: Vec<(String, String)>,
+    /// The bytes.
+    pub body: Vec<u8>,
+}
+
+impl Delivery {
+    /// The header of this name, in lowercase; `None` also when there are several.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut found = self.headers.iter().filter(|(known, _)| known == name).map(|(_, value)| value.as_str());
+        found.next().filter(|_| found.next().is_none())
+    }
+}
+
+/// What a webhook says that was verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    /// Its name, the same for each try to deliver it; `None`: the service gives none.
+    pub id: Option<String>,
+    /// Names of the issue, any of which may be its identifier or id. Empty where none is named, or the service is not the
+    /// tracker's own.
+    pub names: Vec<String>,
+}
+
 /// Finds and ends processes by their mark.
 #[async_trait]
 pub trait Processes: Send + Sync + 'static {

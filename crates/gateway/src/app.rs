@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dalsegno_core::{ActionRequest, BudgetLine, Explanation, Failure, PolicyHash, Readiness, Receipt, Timestamp};
-use dalsegno_engine::{Change, ChangeWanted, Clock, RateLimits, ReadError, Reads};
+use dalsegno_engine::{Change, ChangeWanted, Clock, Delivery, Heard, RateLimits, ReadError, Reads};
 use futures::future::BoxFuture;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Gate;
+use crate::hooks::Hooks;
 use crate::looks::Looks;
 use crate::metrics::Requests;
 use crate::problem::Problem;
@@ -29,6 +30,19 @@ pub trait Control: Send + Sync + 'static {
     /// # Errors
     /// When the engine cannot be asked (any more).
     fn refresh(&self) -> BoxFuture<'static, Result<RefreshAnswer, Failure>>;
+
+    /// Verifies a webhook that came at `now`, and says what it names. Bounded in time, and off the runtime's threads.
+    ///
+    /// # Errors
+    /// As of [`dalsegno_engine::Webhooks::read`], and when the engine cannot be asked (any more).
+    fn hear(&self, delivery: Delivery, now: Timestamp) -> BoxFuture<'static, Result<Heard, Failure>>;
+
+    /// Has something looked at for a webhook that was verified, with names of its issue: the issue of this identifier alone; `None`: the
+    /// tracker is read.
+    ///
+    /// # Errors
+    /// When the engine cannot be asked (any more).
+    fn webhook(&self, names: Vec<String>) -> BoxFuture<'static, Result<Option<String>, Failure>>;
 
     /// Decides an action; its receipt is durable when it comes.
     ///
@@ -152,6 +166,8 @@ pub struct Offers {
     pub trackers: &'static [&'static str],
     /// `handoff.forge`.
     pub forges: &'static [&'static str],
+    /// `tracker.webhooks`.
+    pub webhooks: &'static [&'static str],
 }
 
 /// What the routes need. Cheap to clone.
@@ -167,6 +183,7 @@ pub struct App {
     pub(crate) offers: Offers,
     pub(crate) requests: Arc<Requests>,
     pub(crate) looks: Arc<Looks>,
+    pub(crate) hooks: Arc<Hooks>,
     /// Ends the streams, so that a shutdown need not wait for their readers.
     pub(crate) closing: CancellationToken,
 }
@@ -192,6 +209,7 @@ impl App {
             offers: Offers::default(),
             requests: Arc::default(),
             looks: Arc::default(),
+            hooks: Arc::default(),
             closing: CancellationToken::new(),
         }
     }

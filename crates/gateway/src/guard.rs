@@ -19,6 +19,8 @@ use crate::problem::{Problem, Refusal};
 
 /// What may be asked by anybody: whether the daemon is up, and to be let in.
 const OPEN_PATHS: [&str; 2] = ["/healthz", LOGIN_PATH];
+/// Where services send their webhooks.
+const WEBHOOKS: &str = "/api/v1/webhooks/";
 /// Where login links lead.
 pub(crate) const LOGIN_PATH: &str = "/login";
 
@@ -110,22 +112,20 @@ fn count_refused(gate: &Gate, writes: bool, response: &Response) {
 
 fn check(gate: &Gate, request: &Request, writes: bool) -> Result<(Caller, Option<Identity>), Problem> {
     let headers = request.headers();
+    if request.method() == Method::POST && request.uri().path().starts_with(WEBHOOKS) {
+        return check_webhook(gate, headers);
+    }
     check_host(gate, headers, request.uri().authority().map(axum::http::uri::Authority::as_str))?;
     check_origin(gate, headers)?;
     let found = identify(gate, headers);
     let owner = found.as_ref().ok().and_then(|found| *found).map(|(owner, _)| owner);
-    gate.count(owner).map_err(|wait| {
-        let hint = format!("wait {wait} s, and ask more rarely; to follow what happens there is /api/v1/events/stream");
-        let message = "too many requests with this token, or without one";
-        Problem::new(StatusCode::TOO_MANY_REQUESTS, code::RATE_LIMITED, message, &hint).retry_after(wait)
-    })?;
+    gate.count(owner).map_err(too_many)?;
     let standing = found?.and_then(|(owner, by_cookie)| Some((owner, by_cookie, gate.standing(owner)?)));
     let Some((owner, by_cookie, (role, name))) = standing else {
         if gate.is_closed() && !OPEN_PATHS.contains(&request.uri().path()) {
             return Err(token_required());
         }
-        let identity = Identity { name: "nobody".into(), owner: None, by_cookie: false };
-        return Ok((Caller::NOBODY, Some(identity)));
+        return Ok(nobody());
     };
     if by_cookie && writes && !headers.contains_key(ORIGIN) {
         let message = "a write by cookie has to say which page it comes from, and this one has no `Origin`";
@@ -133,6 +133,28 @@ fn check(gate: &Gate, request: &Request, writes: bool) -> Result<(Caller, Option
         return Err(Problem::new(StatusCode::FORBIDDEN, code::ORIGIN_REFUSED, message, hint));
     }
     Ok((Caller { role: Some(role) }, Some(Identity { name, owner: Some(owner), by_cookie })))
+}
+
+/// A service comes by whatever name a tunnel or a proxy has for us, and its signature is looked at by whoever takes it. Pages never
+/// send webhooks. Tokens and cookies count for nothing here.
+fn check_webhook(gate: &Gate, headers: &HeaderMap) -> Result<(Caller, Option<Identity>), Problem> {
+    if headers.contains_key(ORIGIN) {
+        let message = "webhooks come from services, and this request comes from a page";
+        let hint = "have the service itself send it";
+        return Err(Problem::new(StatusCode::FORBIDDEN, code::ORIGIN_REFUSED, message, hint));
+    }
+    gate.count(None).map_err(too_many)?;
+    Ok(nobody())
+}
+
+fn nobody() -> (Caller, Option<Identity>) {
+    (Caller::NOBODY, Some(Identity { name: "nobody".into(), owner: None, by_cookie: false }))
+}
+
+fn too_many(wait: u64) -> Problem {
+    let hint = format!("wait {wait} s, and ask more rarely; to follow what happens there is /api/v1/events/stream");
+    let message = "too many requests with this token, or without one";
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, code::RATE_LIMITED, message, &hint).retry_after(wait)
 }
 
 fn check_host(gate: &Gate, headers: &HeaderMap, authority: Option<&str>) -> Result<(), Problem> {
@@ -232,7 +254,10 @@ mod tests {
             count_refused(&gate, writes, &refused);
         }
         count_refused(&gate, true, &Problem::issue_not_found("DS-1").into_response());
-        assert_eq!(gate.take_refused(), [(code::TOKEN_REQUIRED.to_owned(), 2)].into());
+        let forged = Problem::new(StatusCode::UNAUTHORIZED, code::WEBHOOK_SIGNATURE, "no", "do").into_response();
+        count_refused(&gate, true, &forged);
+        let counted = [(code::TOKEN_REQUIRED.to_owned(), 2), (code::WEBHOOK_SIGNATURE.to_owned(), 1)];
+        assert_eq!(gate.take_refused(), counted.into());
         assert!(gate.take_refused().is_empty(), "each is told once");
     }
 

@@ -15,6 +15,7 @@ mod app;
 mod convert;
 mod costs;
 mod guard;
+mod hooks;
 mod inside;
 mod listen;
 mod looks;

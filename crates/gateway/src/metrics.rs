@@ -1,7 +1,7 @@
 //! Figures of the daemon for Prometheus: from projections, and from what this process counts of its own requests.
 //!
 //! # Invariants
-//! - Labels come from closed lists: statuses, routes of the router, methods that it knows. Nothing that a caller sends makes a series.
+//! - Labels come from closed lists: statuses, routes of the router, methods that it knows, services of webhooks. Nothing that a caller sends makes a series.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -52,6 +52,7 @@ pub(crate) fn render(
     reads: &dyn Reads,
     control: &dyn Control,
     requests: &Requests,
+    webhooks: &BTreeMap<(&str, &str), u64>,
     version: &str,
     streams: usize,
 ) -> Result<String, ReadError> {
@@ -98,6 +99,10 @@ pub(crate) fn render(
         let status = status.to_string();
         let labels = [("route", route.as_str()), ("method", method), ("status", &status)];
         text.sample("dalsegno_http_requests_total", &labels, *number);
+    }
+    text.family("dalsegno_webhooks_total", "counter", "Webhooks that came since the daemon started.");
+    for ((service, outcome), number) in webhooks {
+        text.sample("dalsegno_webhooks_total", &[("service", service), ("outcome", outcome)], *number);
     }
     Ok(text.0)
 }

@@ -41,6 +41,7 @@ use crate::routes::{MAX_EFFECTS, MAX_ENTRIES, MAX_EVENTS, MAX_ISSUES, MAX_RUNS};
     api::TokenList,
     api::TranscriptPage,
     api::UsageReport,
+    api::WebhookTaken,
 )))]
 struct Shapes;
 
@@ -288,6 +289,15 @@ fn about_events_and_actions() -> Vec<Operation> {
             Json("ActionState"),
         )
         .takes([id("Name of an action.")]),
+        Operation::post(
+            "/api/v1/webhooks/{tracker}",
+            "webhook",
+            "Takes a webhook of a service, with the body and the signature that it sends. What it names is looked at.",
+            Needs::Nothing,
+        )
+        .takes([named("tracker", "The service: one of `webhooks` of the capabilities.")])
+        .answers(200, "It came before.", Json("WebhookTaken"))
+        .answers(202, "It is going to be looked at.", Json("WebhookTaken")),
     ]
 }
 

@@ -101,7 +101,9 @@ impl IntoResponse for Problem {
         let refusal = Refusal(detail.code.clone());
         let mut response = (status, Json(ErrorBody { error: detail })).into_response();
         if status == StatusCode::UNAUTHORIZED {
-            let scheme = axum::http::HeaderValue::from_static("Bearer");
+            // No token would help a webhook.
+            let scheme = if refusal.0.starts_with("webhook_") { "Signature" } else { "Bearer" };
+            let scheme = axum::http::HeaderValue::from_static(scheme);
             response.headers_mut().insert(axum::http::header::WWW_AUTHENTICATE, scheme);
         }
         if let Some(seconds) = retry_after {

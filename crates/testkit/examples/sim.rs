@@ -114,7 +114,7 @@ fn summary(found: &Found) {
     println!("{histories} histories in {seconds:.1} s: {rate:.0}/s, {steps} steps, {events} events, {crashes} crashes");
     let c = &found.coverage;
     println!(
-        "batches lost {}, unacknowledged {}; snapshots {}; zombies {} with {} refused appends; clock jumps {}; agents that died {}, prompts lost {}; edits {}; failed queries {}",
+        "batches lost {}, unacknowledged {}; snapshots {}; zombies {} with {} refused appends; clock jumps {}; agents that died {}, prompts lost {}; edits {}; webhooks {}; failed queries {}",
         c.lost_batches,
         c.unacknowledged_batches,
         c.snapshots,
@@ -124,6 +124,7 @@ fn summary(found: &Found) {
         c.deaths,
         c.lost_prompts,
         c.edits,
+        c.named_webhooks + c.other_webhooks,
         c.failed_queries
     );
     println!(

@@ -18,6 +18,7 @@ const KNOWN: &[&str] = &[
     "tracker.required_labels",
     "tracker.active_states",
     "tracker.terminal_states",
+    "tracker.webhooks.*",
     "polling.interval_ms",
     "workspace.root",
     "workspace.strategy",

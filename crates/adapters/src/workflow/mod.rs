@@ -10,6 +10,7 @@ mod secrets;
 mod section;
 mod settings;
 mod template;
+mod webhooks;
 
 use std::fs;
 use std::io::Read as _;

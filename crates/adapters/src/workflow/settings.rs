@@ -16,7 +16,7 @@ use super::later::TRACKERS;
 use super::paths::{self, Environment};
 use super::secrets;
 use super::section::{Section, invalid, shown};
-use super::{ServerSettings, governance, notify};
+use super::{ServerSettings, governance, notify, webhooks};
 
 /// Where the file is, and the environment that its `$VAR`s mean.
 pub(super) struct Place<'a> {
@@ -47,6 +47,7 @@ pub(super) fn policy(config: &Map<String, Value>, body: &str, place: &Place<'_>)
             .unwrap_or_default(),
         questions: questions(&Section::of(config, "questions")?)?,
         notify: notify::notify(config)?,
+        webhooks: webhooks::webhooks(config)?,
         prompt_template: if body.is_empty() { defaults.prompt_template } else { body.to_owned() },
         ..defaults
     })

@@ -21,3 +21,4 @@ mod retry;
 mod sticky;
 mod surface;
 mod turns;
+mod webhook;

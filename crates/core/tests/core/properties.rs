@@ -36,6 +36,9 @@ enum Happening {
     },
     Jumps,
     Refresh,
+    Webhook {
+        named: Option<u8>,
+    },
     Reload {
         turns: u32,
         broken: bool,
@@ -55,6 +58,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         3 => (-5_000..400_000_i64).prop_map(|ms| Happening::Passes { ms }),
         1 => Just(Happening::Jumps),
         1 => Just(Happening::Refresh),
+        2 => proptest::option::of(0_u8..4).prop_map(|named| Happening::Webhook { named }),
         1 => (1..4_u32, any::<bool>()).prop_map(|(turns, broken)| Happening::Reload { turns, broken }),
         1 => Just(Happening::Restart),
         1 => Just(Happening::Restore),
@@ -156,6 +160,11 @@ fn answer(query: Option<&Query>, issues: &[Issue], how: u8) -> Answer {
                 with_commit()
             };
             Answer::Assess { issue: Ok(now), work: Ok(work) }
+        }
+        (Some(Query::Look { .. }), 0) => Answer::Look(Err(retryable())),
+        (Some(Query::Look { .. }), 1) => Answer::Look(Ok(None)),
+        (Some(Query::Look { issue, .. }), _) => {
+            Answer::Look(Ok(issues.iter().find(|known| known.id == *issue).cloned()))
         }
         (Some(Query::LostWork { .. }), 0) => Answer::LostWork(Err(retryable())),
         (Some(Query::LostWork { .. }), 1..=3) => Answer::LostWork(Ok(Some(CommitId("lost".to_owned())))),
@@ -303,6 +312,9 @@ impl Slow {
             }
             Happening::Jumps => self.hand(Input::ClockJumped),
             Happening::Refresh => self.hand(Input::Refresh),
+            Happening::Webhook { named } => {
+                self.hand(Input::Webhook { names: named.map(|number| format!("DS-{number}")).into_iter().collect() });
+            }
             Happening::Reload { turns, broken } => {
                 self.policy.agent.max_turns = turns;
                 // One of two receivers comes and goes.

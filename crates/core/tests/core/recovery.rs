@@ -93,6 +93,7 @@ pub(crate) fn under_way(desk: &Desk) -> Vec<&'static str> {
         Query::Assess { .. } => Some("assess"),
         Query::LostWork { .. } => Some("lost_work"),
         Query::Probe { .. } => Some("probe"),
+        Query::Look { .. } => Some("look"),
     });
     desk.open().into_iter().chain(looks).collect()
 }

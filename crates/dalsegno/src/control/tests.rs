@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dalsegno_core::IssueStatus;
 use dalsegno_engine::{AppendError, Driver, DriverEnd, DriverError, DriverOptions};
-use dalsegno_testkit::doubles::{Act, MemoryJournal, Stage as Doubles, issue};
+use dalsegno_testkit::doubles::{Act, MemoryJournal, NoWebhooks, Stage as Doubles, issue};
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -28,7 +28,7 @@ impl Life {
         let journal = stage.journal.clone();
         let (driver, handle) = Driver::new(stage.journal.load(), journal, stage.world(), options).unwrap();
         let (stop, stop_now) = (CancellationToken::new(), CancellationToken::new());
-        let control = DriverControl::new(handle, stage.workspaces.clone(), stop.clone());
+        let control = DriverControl::new(handle, stage.workspaces.clone(), Arc::new(NoWebhooks), stop.clone());
         Self { control, stop, stop_now, running: None, driver: Some(driver) }
     }
 

@@ -80,7 +80,7 @@ impl Api {
         self.raw(method, target, &[("host", &self.address)], "")
     }
 
-    fn trusted(&self, method: &str, target: &str) -> Answer {
+    pub(crate) fn trusted(&self, method: &str, target: &str) -> Answer {
         let bearer = format!("Bearer {}", self.token);
         self.raw(method, target, &[("host", &self.address), ("authorization", &bearer)], "")
     }

@@ -27,3 +27,4 @@ mod symphony_agent;
 mod symphony_dispatch;
 mod symphony_workflow;
 mod terminal;
+mod webhooks;

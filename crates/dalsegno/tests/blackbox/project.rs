@@ -18,6 +18,9 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 /// Longest wait for anything in these tests.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
+/// What webhooks are signed with in these tests.
+pub(crate) const HOOK_SECRET: &str = "hook-secret-0123456789";
+
 /// The program under test.
 pub(crate) fn program() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_dalsegno"))
@@ -154,6 +157,8 @@ impl Project {
         command.env_remove("DALSEGNO_LOG").env("NO_COLOR", "1");
         // For projects whose handoff goes to a forge.
         command.env("FORGE_TOKEN", dalsegno_testkit::forge::OURS.token);
+        // For those that hear webhooks.
+        command.env("HOOK_SECRET", HOOK_SECRET);
         command
     }
 

@@ -10,7 +10,9 @@ use dalsegno_core::{
     ActionRequest, BudgetLine, Explanation, Failure, Issue, IssueStatus, IssueView, Phase, PolicyHash, Readiness,
     Receipt, Rule, RunId, RunOutcome, RunView, SessionId, Timestamp, Usage, View, Workspace, plan, readiness,
 };
-use dalsegno_engine::{Change, ChangeWanted, Clock, FileChange, FileStatus, Reads, TranscriptEntry, TranscriptKind};
+use dalsegno_engine::{
+    Change, ChangeWanted, Clock, Delivery, FileChange, FileStatus, Heard, Reads, TranscriptEntry, TranscriptKind,
+};
 use dalsegno_gateway::{Access, App, Control, Gate, LiveRun, RefreshAnswer, serve};
 use dalsegno_testkit::doubles::MemoryReads;
 use futures::future::BoxFuture;
@@ -184,6 +186,14 @@ impl Control for Double {
 
     fn refresh(&self) -> BoxFuture<'static, Result<RefreshAnswer, Failure>> {
         Box::pin(async { Ok(RefreshAnswer { coalesced: false }) })
+    }
+
+    fn hear(&self, _: Delivery, _: Timestamp) -> BoxFuture<'static, Result<Heard, Failure>> {
+        Box::pin(async { Err(Failure::retryable("engine_unavailable", "a double")) })
+    }
+
+    fn webhook(&self, _: Vec<String>) -> BoxFuture<'static, Result<Option<String>, Failure>> {
+        Box::pin(async { Err(Failure::retryable("engine_unavailable", "a double")) })
     }
 
     fn act(&self, _: ActionRequest) -> BoxFuture<'static, Result<Receipt, Failure>> {

@@ -197,3 +197,28 @@ async fn what_would_not_start_a_daemon_does_not_replace_a_policy_that_works() {
     life.stop_now.cancel();
     assert_eq!(life.end().await.unwrap(), DriverEnd::Stopped);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_webhook_has_its_issue_looked_at_alone_and_others_the_whole_tracker() {
+    let stage = Stage::default();
+    stage.tracker().put(issue("A"));
+    let life = start(&stage, false);
+    status(&stage, "A", IssueStatus::HandedOff).await;
+    // Until the poll after the run is over.
+    pass(2).await;
+    let reads = |what: &str| stage.record.count(&format!("tracker.{what}"));
+    let before = (reads("fetch_issues_by_states"), reads("fetch_issues_by_ids"));
+    // The run that it starts goes on for a while, and reads the tracker when it ends.
+    stage.agents.turns.next(Act::Late(Duration::from_secs(10), TurnOutcome::Completed));
+    stage.tracker().put(issue("A"));
+    assert_eq!(life.handle.webhook(vec!["no-such".to_owned(), "A".to_owned()]).await, Some(Some("A".to_owned())));
+    pass(1).await;
+    let after = (reads("fetch_issues_by_states"), reads("fetch_issues_by_ids"));
+    assert_eq!((after.0, after.1 > before.1), (before.0, true), "the whole tracker was read");
+    assert!(stage.record.count_of("prepare_workspace", "A") > 1, "somebody's change did not start it again");
+
+    stage.tracker().put(issue("B"));
+    assert_eq!(life.handle.webhook(vec!["B".to_owned()]).await, Some(None));
+    status(&stage, "B", IssueStatus::HandedOff).await;
+    assert_eq!(life.stop().await.unwrap(), DriverEnd::Stopped);
+}

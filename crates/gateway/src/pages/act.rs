@@ -34,7 +34,7 @@ pub(super) async fn act(
 
 async fn sent(app: &App, caller: Caller, identity: &Identity, request: Request) -> Result<String, Problem> {
     caller.must_operate()?;
-    let body = state::body(app, request).await?;
+    let body = state::body(app, request, app.limits.body).await?;
     let fields = pairs_of(&body)?;
     let field = |name: &str| fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
     let (kind, issue) = (field("kind").unwrap_or_default(), field("issue"));

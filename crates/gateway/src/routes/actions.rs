@@ -31,7 +31,7 @@ pub(crate) async fn act(
 ) -> Result<(StatusCode, Json<api::Receipt>), Problem> {
     caller.must_operate()?;
     params.done()?;
-    let body = body(&app, request).await?;
+    let body = body(&app, request, app.limits.body).await?;
     let action: api::Action = serde_json::from_slice(&body).map_err(|error| invalid(&error.to_string()))?;
     let receipt = decide(&app, &identity, action).await?;
     let status = StatusCode::from_u16(receipt.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -35,9 +35,10 @@ pub(crate) async fn readyz(State(app): State<App>) -> (StatusCode, Json<api::Rea
 pub(crate) async fn metrics(State(app): State<App>, params: Params) -> Result<impl IntoResponse, Problem> {
     params.done()?;
     let streams = app.limits.streams.saturating_sub(app.streams.available_permits());
-    let (control, requests) = (Arc::clone(&app.control), Arc::clone(&app.requests));
+    let (control, requests, webhooks) = (Arc::clone(&app.control), Arc::clone(&app.requests), app.hooks.counts());
     let version = app.version.clone();
-    let text = app.read(move |reads| metrics::render(reads, &*control, &requests, &version, streams)).await?;
+    let text =
+        app.read(move |reads| metrics::render(reads, &*control, &requests, &webhooks, &version, streams)).await?;
     Ok(([(CONTENT_TYPE, PROMETHEUS)], text))
 }
 
@@ -59,6 +60,7 @@ pub(crate) async fn capabilities(State(app): State<App>, params: Params) -> Resu
         agents: words(app.offers.agents),
         trackers: words(app.offers.trackers),
         forges: words(app.offers.forges),
+        webhooks: words(app.offers.webhooks),
         statuses: IssueStatus::ALL.into_iter().map(|status| status.as_str().to_owned()).collect(),
         actions: ActionKind::ALL
             .into_iter()

@@ -13,6 +13,7 @@ pub(crate) mod state;
 mod stream;
 mod tokens;
 pub(crate) mod usage;
+mod webhooks;
 
 use axum::extract::DefaultBodyLimit;
 use axum::http::{StatusCode, Uri};
@@ -60,6 +61,7 @@ pub(crate) fn api() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/api/v1/runs/{id}/effects", get(runs::effects)),
         ("/api/v1/runs/{id}/diff", get(changes::diff)),
         ("/api/v1/sagas/{id}", get(sagas::one)),
+        ("/api/v1/webhooks/{tracker}", post(webhooks::take).layer(DefaultBodyLimit::max(webhooks::MAX_BYTES))),
         ("/api/v1/events", get(events::page)),
         ("/api/v1/events/stream", get(stream::stream)),
         ("/api/v1/{identifier}", get(issues::detail)),

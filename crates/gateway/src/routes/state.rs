@@ -129,7 +129,7 @@ pub(crate) async fn refresh(
 ) -> Result<(StatusCode, Json<Refreshed>), Problem> {
     caller.must_operate()?;
     params.done()?;
-    let body = body(&app, request).await?;
+    let body = body(&app, request, app.limits.body).await?;
     let empty = body.iter().all(u8::is_ascii_whitespace);
     if !empty && serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&body).is_err() {
         let message = "the body is neither empty nor a JSON object";
@@ -141,8 +141,9 @@ pub(crate) async fn refresh(
     Ok((StatusCode::ACCEPTED, Json(Refreshed { queued: true, coalesced: answer.coalesced, requested_at, operations })))
 }
 
-pub(crate) async fn body(app: &App, request: Request) -> Result<Bytes, Problem> {
-    let limit = format!("send at most {} bytes", app.limits.body);
+/// The body, which the route itself limits to `most` bytes.
+pub(crate) async fn body(app: &App, request: Request, most: usize) -> Result<Bytes, Problem> {
+    let limit = format!("send at most {most} bytes");
     match tokio::time::timeout(app.limits.patience, Bytes::from_request(request, &())).await {
         Ok(Ok(body)) => Ok(body),
         Ok(Err(error)) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {

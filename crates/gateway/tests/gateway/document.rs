@@ -126,6 +126,8 @@ async fn answers_have_the_shape_that_the_document_says() {
         ("post", "/api/v1/actions", "/api/v1/actions".to_owned(), "{}"),
         ("get", "/api/v1/actions/{id}", "/api/v1/actions/act-1".to_owned(), ""),
         ("get", "/api/v1/actions/{id}", "/api/v1/actions/act-2".to_owned(), ""),
+        ("post", "/api/v1/webhooks/{tracker}", "/api/v1/webhooks/github".to_owned(), "{}"),
+        ("post", "/api/v1/webhooks/{tracker}", "/api/v1/webhooks/jira".to_owned(), "{}"),
         ("get", "/api/v1/usage", "/api/v1/usage".to_owned(), ""),
         ("get", "/api/v1/budget", "/api/v1/budget".to_owned(), ""),
         ("get", "/api/v1/runs", "/api/v1/runs".to_owned(), ""),
@@ -156,12 +158,25 @@ async fn answers_have_the_shape_that_the_document_says() {
 }
 
 #[tokio::test]
+async fn a_webhook_that_is_taken_has_its_shape() {
+    let router = World::new().router();
+    let document = document(&router).await;
+    for body in ["DS-1", "DS-1", "other"] {
+        let request = request("POST", "/api/v1/webhooks/github").header("x-mark", "right").header("x-id", body);
+        let answer = crate::world::send(&router, request.body(Body::from(body)).unwrap()).await;
+        let shape = shape(&document, "/api/v1/webhooks/{tracker}", "post", answer.status).unwrap();
+        assert!(answer.status.is_success() && shape["$ref"].is_string(), "{}", answer.body);
+        assert_eq!(check(&document, shape, &answer.body, ""), Ok(()), "{}", answer.body);
+    }
+}
+
+#[tokio::test]
 async fn every_method_that_is_described_is_served_and_no_other() {
     let router = World::new().router();
     let document = document(&router).await;
     for (path, methods) in document["paths"].as_object().unwrap() {
         for method in [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
-            let target = path.replace("{id}", "DS-1").replace("{identifier}", "DS-1");
+            let target = path.replace("{id}", "DS-1").replace("{identifier}", "DS-1").replace("{tracker}", "github");
             let answer =
                 router.clone().oneshot(request(method.as_str(), &target).body(Body::empty()).unwrap()).await.unwrap();
             let described = methods.get(method.as_str().to_lowercase()).is_some();

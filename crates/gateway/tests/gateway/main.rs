@@ -8,4 +8,5 @@ mod document;
 mod pages;
 mod routes;
 mod streams;
+mod webhooks;
 mod world;

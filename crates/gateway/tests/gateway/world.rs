@@ -12,8 +12,10 @@ use dalsegno_core::{
     Phase, PolicyHash, Readiness, Receipt, Rule, RunId, RunOutcome, RunView, SagaStep, SessionId, StepState, Timestamp,
     Usage, View, Workspace, plan, readiness,
 };
-use dalsegno_engine::{Change, ChangeWanted, Clock, FileChange, FileStatus, Reads, TranscriptEntry, TranscriptKind};
-use dalsegno_gateway::{Access, App, Control, Gate, Limits, LiveRun, RefreshAnswer, router};
+use dalsegno_engine::{
+    Change, ChangeWanted, Clock, Delivery, FileChange, FileStatus, Heard, Reads, TranscriptEntry, TranscriptKind,
+};
+use dalsegno_gateway::{Access, App, Control, Gate, Limits, LiveRun, Offers, RefreshAnswer, router};
 use dalsegno_testkit::doubles::MemoryReads;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
@@ -22,6 +24,8 @@ use tower::ServiceExt;
 
 pub(crate) const TOKEN: &str = "operator-token-0123456789";
 pub(crate) const NOW: Timestamp = Timestamp(1_767_225_600_000);
+
+const OFFERS: Offers = Offers { agents: &[], trackers: &[], forges: &[], webhooks: &["github", "linear"] };
 
 /// Ports that the tests drive.
 pub(crate) struct World {
@@ -33,6 +37,8 @@ pub(crate) struct World {
     pub(crate) change: Mutex<Result<Change, Failure>>,
     /// What was looked at.
     pub(crate) wanted: Mutex<Vec<ChangeWanted>>,
+    /// What webhooks named, one after the other.
+    pub(crate) named: Mutex<Vec<Vec<String>>>,
 }
 
 impl World {
@@ -44,6 +50,7 @@ impl World {
             engine_gone: AtomicBool::new(false),
             change: Mutex::new(Ok(change())),
             wanted: Mutex::default(),
+            named: Mutex::default(),
         })
     }
 
@@ -96,13 +103,15 @@ impl World {
     pub(crate) fn app_with(self: &Arc<Self>, limits: Limits) -> App {
         let reads: Arc<dyn Reads> = self.reads.clone();
         let control = Arc::new(Driven(Arc::clone(self)));
-        App::new(reads, control, Arc::new(Still), Access::guarded(Gate::new(TOKEN)), "1.2.3").limits(limits)
+        App::new(reads, control, Arc::new(Still), Access::guarded(Gate::new(TOKEN)), "1.2.3")
+            .limits(limits)
+            .offers(OFFERS)
     }
 
     pub(crate) fn router_behind(self: &Arc<Self>, gate: Gate) -> Router {
         let reads: Arc<dyn Reads> = self.reads.clone();
         let control = Arc::new(Driven(Arc::clone(self)));
-        router(App::new(reads, control, Arc::new(Still), Access::guarded(gate), "1.2.3"))
+        router(App::new(reads, control, Arc::new(Still), Access::guarded(gate), "1.2.3").offers(OFFERS))
     }
 
     pub(crate) fn router(self: &Arc<Self>) -> Router {
@@ -156,6 +165,34 @@ impl Control for Driven {
         let answer =
             self.here().map(|()| RefreshAnswer { coalesced: self.0.waiting_refresh.swap(true, Ordering::SeqCst) });
         Box::pin(async move { answer })
+    }
+
+    /// A webhook of GitHub with the header `x-mark: right` names the issue in its body.
+    fn hear(&self, delivery: Delivery, now: Timestamp) -> BoxFuture<'static, Result<Heard, Failure>> {
+        assert_eq!(now, NOW.after_ms(500));
+        let failed = |code: &str| Err(Failure::permanent(code, "no").hint("do"));
+        let heard = match (delivery.service.as_str(), delivery.header("x-mark")) {
+            ("github", Some("hang")) => return Box::pin(std::future::pending()),
+            ("github", Some("right")) => {
+                let names = String::from_utf8(delivery.body.clone()).unwrap();
+                let names = names.split_whitespace().map(str::to_owned).collect();
+                Ok(Heard { id: delivery.header("x-id").map(str::to_owned), names })
+            }
+            ("github", Some("old")) => failed("webhook_stale"),
+            ("github", Some("text")) => failed("invalid_body"),
+            ("github", _) => failed("webhook_signature"),
+            _ => failed("webhook_not_configured"),
+        };
+        Box::pin(async { heard })
+    }
+
+    fn webhook(&self, names: Vec<String>) -> BoxFuture<'static, Result<Option<String>, Failure>> {
+        let here = self.here();
+        let looked = here.map(|()| {
+            self.0.named.lock().unwrap().push(names.clone());
+            names.into_iter().find(|name| name == "DS-1")
+        });
+        Box::pin(async { looked })
     }
 
     fn act(&self, request: ActionRequest) -> BoxFuture<'static, Result<Receipt, Failure>> {

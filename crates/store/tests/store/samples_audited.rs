@@ -1,8 +1,10 @@
-//! Events that say who acted, and who was not let: added to the third version.
+//! Events that say who acted, and who was not let, and a workflow that hears webhooks: added to the third version.
 
 use std::collections::BTreeMap;
 
-use dalsegno_core::{Event, IssueId};
+use dalsegno_core::{Event, IssueId, Policy, WebhookPolicy};
+
+use crate::samples::policy;
 
 /// Each with the shapes that it has.
 pub(crate) fn audited() -> Vec<Event> {
@@ -31,5 +33,7 @@ pub(crate) fn audited() -> Vec<Event> {
         by: Some("local".to_owned()),
     };
     let counts = BTreeMap::from([("rate_limited".to_owned(), 40_000), ("token_required".to_owned(), 2)]);
-    vec![accepted, rejected, Event::WritesRefused { counts }]
+    let webhooks = BTreeMap::from([("github".to_owned(), WebhookPolicy { secret: "$HOOK".to_owned() })]);
+    let heard = Event::WorkflowLoaded { hash: "p8".into(), policy: Box::new(Policy { webhooks, ..policy() }) };
+    vec![accepted, rejected, Event::WritesRefused { counts }, heard]
 }

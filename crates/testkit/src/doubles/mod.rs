@@ -29,7 +29,9 @@ pub use agents::ScriptedAgents;
 pub use clock::TokioClock;
 pub use forge::{DoubleForges, ForgeCall, ForgeFault, MemoryForge};
 pub use journal::MemoryJournal;
-pub use places::{ScriptedNotifier, ScriptedProcesses, ScriptedWorkflow, ScriptedWorkspaces, TranscriptMemory};
+pub use places::{
+    NoWebhooks, ScriptedNotifier, ScriptedProcesses, ScriptedWorkflow, ScriptedWorkspaces, TranscriptMemory,
+};
 pub use reads::MemoryReads;
 pub use record::{Call, Record};
 pub use script::{Act, Script};
@@ -106,6 +108,7 @@ impl Stage {
             trackers: self.trackers.clone(),
             forges: self.forges.clone(),
             notifier: self.notifier.clone(),
+            webhooks: Arc::new(NoWebhooks),
             workspaces: self.workspaces.clone(),
             agents: self.agents.clone(),
             processes: self.processes.clone(),

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use dalsegno_core::{
-    CommitId, EffectOutput, Failure, Hook, Issue, Policy, ProbeAnswer, Receiver, RunId, Work, Workspace,
+    CommitId, EffectOutput, Failure, Hook, Issue, Policy, ProbeAnswer, Receiver, RunId, Timestamp, Work, Workspace,
 };
 use dalsegno_engine::{
-    Change, ChangeWanted, Changes, Context, Notification, Notifier, Processes, TranscriptEntry, Transcripts, Workflow,
-    Workspaces,
+    Change, ChangeWanted, Changes, Context, Delivery, Heard, Notification, Notifier, Processes, TranscriptEntry,
+    Transcripts, Webhooks, Workflow, Workspaces,
 };
 
 use super::record::Record;
@@ -250,6 +250,24 @@ impl Notifier for ScriptedNotifier {
         | Receiver::Command { command: name }) = receiver;
         self.record.look("notifier.notify", &format!("{name} {}", message.id));
         self.tell.play(name, || Ok(())).await
+    }
+
+    fn secret_environment_names(&self, _: &Policy) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// No service is known.
+#[derive(Debug, Default)]
+pub struct NoWebhooks;
+
+impl Webhooks for NoWebhooks {
+    fn preflight(&self, _: &Policy) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn read(&self, _: &Policy, _: &Delivery, _: Timestamp) -> Result<Heard, Failure> {
+        Err(Failure::permanent("webhook_not_configured", "no service is known"))
     }
 
     fn secret_environment_names(&self, _: &Policy) -> Vec<String> {

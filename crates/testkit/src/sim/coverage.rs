@@ -54,6 +54,10 @@ pub struct Coverage {
     pub edits: u64,
     /// Looks of the human at what was handed over, who sends it back.
     pub reviews: u64,
+    /// Webhooks for which an issue was looked at alone.
+    pub named_webhooks: u64,
+    /// Webhooks for which the tracker was read early.
+    pub other_webhooks: u64,
     /// Answers to operators, by what they wanted and how it was answered.
     pub actions: BTreeMap<String, u64>,
     /// Query answers that failed.
@@ -94,6 +98,8 @@ impl Coverage {
         self.lost_prompts += other.lost_prompts;
         self.edits += other.edits;
         self.reviews += other.reviews;
+        self.named_webhooks += other.named_webhooks;
+        self.other_webhooks += other.other_webhooks;
         self.failed_queries += other.failed_queries;
         for (phase, count) in &other.recovered {
             *self.recovered.entry(phase).or_default() += count;
@@ -126,6 +132,9 @@ impl Coverage {
         }
         if self.lost_prompts == 0 {
             unmet.push("no session lost a prompt".to_owned());
+        }
+        if self.named_webhooks == 0 || self.other_webhooks == 0 {
+            unmet.push("no webhook named an issue that is known, or none that is not".to_owned());
         }
         for answer in
             ["release accepted", "release refused", "release replayed", "set_budget accepted", "set_budget replayed"]

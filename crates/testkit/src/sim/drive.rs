@@ -19,6 +19,7 @@ use super::operator::Wish;
 use super::plan::Plan;
 use super::store::{Refused, Store};
 use super::turns::FORGETS;
+use super::webhooks::Told;
 use super::world::World;
 use super::{Mutation, Violation};
 
@@ -42,6 +43,7 @@ pub(super) enum Item {
     Signal { run: RunId, key: String, signal: Signal },
     Edit,
     Review { issue: IssueId },
+    Webhook { names: Vec<String> },
     Wish,
     Send { wish: usize },
     SagaBegin { request: Box<EffectRequest> },
@@ -78,6 +80,8 @@ pub(crate) struct Sim {
     pub(super) crashes: Dice,
     pub(super) people: Dice,
     pub(super) operators: Dice,
+    pub(super) service: Dice,
+    pub(super) told: Told,
     pub(super) wishes: Vec<Wish>,
     /// What agents asked in their turns, by number, until it is answered: the turn, and how it ends then.
     pub(super) asked: Vec<Option<(EffectId, Outcome)>>,
@@ -128,6 +132,8 @@ impl Sim {
             crashes: Dice::new(seed, 4),
             people: Dice::new(seed, 5),
             operators: Dice::new(seed, 6),
+            service: Dice::new(seed, 10),
+            told: Told::new(),
             wishes: Vec::new(),
             asked: Vec::new(),
             clock: 83_000_000,
@@ -204,6 +210,7 @@ impl Sim {
                 return Err(self.stuck("it never becomes quiet"));
             }
             self.step()?;
+            self.tell_changes();
             if let Some(objection) = self.world.objection.take() {
                 return Err(objection);
             }
@@ -344,6 +351,7 @@ impl Sim {
                 let done = self.world.review(&issue, &mut self.people);
                 self.note(|_| format!("a person {done}"));
             }
+            Item::Webhook { names } => self.webhook(names)?,
             Item::Wish => self.wish()?,
             Item::Send { wish } => self.send(wish)?,
             Item::SagaBegin { request } => self.begin_saga(request)?,
@@ -624,6 +632,10 @@ fn told(answer: &Answer) -> String {
         Answer::Assess { issue, work } => format!(
             "assess {:?} {work:?}",
             issue.as_ref().map(|issue| issue.as_ref().map(|issue| (issue.state.clone(), issue.updated_at)))
+        ),
+        Answer::Look(seen) => format!(
+            "look {:?}",
+            seen.as_ref().map(|seen| seen.as_ref().map(|issue| (issue.state.clone(), issue.updated_at)))
         ),
         Answer::LostWork(tip) => format!("lost work {tip:?}"),
         Answer::Probe(answer) => format!("probe {answer:?}"),

@@ -87,6 +87,7 @@ impl Sim {
                 Item::Work { .. }
                 | Item::Edit
                 | Item::Review { .. }
+                | Item::Webhook { .. }
                 | Item::Wish
                 | Item::Send { .. }
                 | Item::Zombie => {

@@ -19,6 +19,7 @@ mod orders;
 mod plan;
 mod store;
 mod turns;
+mod webhooks;
 mod world;
 
 pub use box_time::{Found, shrink, walk};

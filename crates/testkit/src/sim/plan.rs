@@ -49,6 +49,8 @@ pub(crate) struct Rates {
     pub(crate) refuse: u64,
     /// Wishes of operators in all.
     pub(crate) wishes: u32,
+    /// Changes of the tracker of which its service tells.
+    pub(crate) webhooks: u64,
     /// Steps before the world turns kind.
     pub(crate) steps: u64,
 }
@@ -87,6 +89,7 @@ impl Plan {
             refuse: 0,
             built_on: 0,
             wishes: if knobs.human { Dice::new(seed, 7).pick([0, 0, 1, 4]) } else { 0 },
+            webhooks: if knobs.human { Dice::new(seed, 9).pick([0, 0, 500, 1_000]) } else { 0 },
             steps: dice.pick([60, 150, 400]),
         };
         if rates.target == Some(Effect::BringRemote.kind()) && knobs.human {
@@ -207,6 +210,7 @@ fn policy(dice: &mut Dice) -> Policy {
         auto_approve: AutoApprove::None,
         questions: QuestionPolicy { expire_ms: dice.pick([60_000, 3_600_000]) },
         notify: Vec::new(),
+        webhooks: BTreeMap::new(),
         prompt_template: "Do it.".to_owned(),
     }
 }

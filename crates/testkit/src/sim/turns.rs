@@ -355,6 +355,8 @@ impl Sim {
                 let work = if fails { Err(failure()) } else { work };
                 Answer::Assess { issue: Ok(self.world.read(&issue.id, policy)), work }
             }
+            Query::Look { .. } if fails => Answer::Look(Err(failure())),
+            Query::Look { issue, policy } => Answer::Look(Ok(self.world.read(issue, policy))),
             // Nothing is restored in the simulation.
             Query::LostWork { .. } => Answer::LostWork(if fails { Err(failure()) } else { Ok(None) }),
             Query::Probe { .. } if fails => Answer::Probe(ProbeAnswer::Inconclusive(failure())),
