@@ -8,6 +8,7 @@
 //! they can: one thread, connections that are kept, answers that are counted and not understood.
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on should stop where it is")]
 #![allow(clippy::print_stdout, reason = "the figures are what it is for")]
+#![allow(clippy::wildcard_enum_match_arm, reason = "it looks at the cases that it brings about")]
 
 mod actions;
 mod client;
