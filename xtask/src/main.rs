@@ -11,6 +11,7 @@ mod crash;
 mod kill;
 mod layers;
 mod licences;
+mod load;
 mod metadata;
 mod newcomer;
 mod openapi;
@@ -48,6 +49,7 @@ enum Verb {
     Licences(licences::Arguments),
     Purity(purity::Arguments),
     Bench(bench::Arguments),
+    Load(load::Arguments),
     Compare(compare::Arguments),
     Crash(crash::Arguments),
     Kill(kill::Arguments),
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         Verb::Licences(arguments) => licences::run(&arguments),
         Verb::Purity(arguments) => purity::run(&arguments),
         Verb::Bench(arguments) => bench::run(&arguments),
+        Verb::Load(arguments) => load::run(&arguments),
         Verb::Compare(arguments) => compare::run(&arguments),
         Verb::Crash(arguments) => crash::run(&arguments),
         Verb::Kill(arguments) => kill::run(&arguments),

@@ -307,8 +307,7 @@ impl Machine {
             let none = || refusal("not_found", "not found: no live run has this id");
             return run.map(|run| run.issue.clone()).ok_or_else(none);
         }
-        let found = self.state.issue_named(key).map(|entry| entry.issue.id.clone());
-        found.ok_or_else(|| refusal("not_found", NOT_FOUND))
+        self.index.named(key).cloned().ok_or_else(|| refusal("not_found", NOT_FOUND))
     }
 
     fn accept(&mut self, caller: u64, request: &ActionRequest, deed: Deed) {
@@ -336,7 +335,6 @@ impl Machine {
             Deed::IssueBudget(id, limits) => {
                 self.emit(Event::BudgetSet { issue: Some(id.clone()), day: None, limits, action_id });
                 self.go_on_with(&id, limits);
-                self.poll_soon();
                 self.completed(action, Some(&id));
             }
             Deed::DayBudget(limits) => {
@@ -426,8 +424,9 @@ impl Machine {
     /// The receipt of an action, as long as it is remembered.
     #[must_use]
     pub fn receipt(&self, action_id: &str) -> Option<Receipt> {
-        let accepted = self.state.actions.iter().map(|record| &record.receipt);
-        accepted.chain(&self.state.refusals).find(|receipt| receipt.action_id == action_id).cloned()
+        // Whoever asks wants a new one.
+        let accepted = self.state.actions.iter().rev().map(|record| &record.receipt);
+        accepted.chain(self.state.refusals.iter().rev()).find(|receipt| receipt.action_id == action_id).cloned()
     }
 
     /// An issue that was parked for exactly this limit goes on when it is raised enough.
@@ -444,6 +443,8 @@ impl Machine {
         let enough = self.spent(entry, &policy).is_none() && entry.runs < self.runs_allowed(id, &policy);
         if entry.status == IssueStatus::Parked && raised && enough {
             self.set_status(id, IssueStatus::Idle, Some("its budget was raised"), None);
+            // Nothing else that the tracker says depends on a limit.
+            self.poll_soon();
         }
     }
 

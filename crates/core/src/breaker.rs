@@ -244,6 +244,9 @@ impl Machine {
 
     /// Reopens issues whose hold is over, if they changed while it lasted.
     pub(crate) fn end_holds(&mut self) {
+        if !self.issues_due() {
+            return;
+        }
         let over: Vec<IssueId> = self
             .state
             .issues
@@ -261,10 +264,6 @@ impl Machine {
                 self.poll_soon();
             }
         }
-    }
-
-    pub(crate) fn holds_due(&self) -> Option<Timestamp> {
-        self.state.issues.values().filter(|entry| entry.status.is_sticky()).filter_map(|entry| entry.due_at).min()
     }
 }
 

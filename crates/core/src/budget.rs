@@ -228,8 +228,7 @@ impl Machine {
     /// The price that a limit of cost needs and that is not known.
     pub(crate) fn unpriced(&self, entry: &IssueEntry, policy: &Policy, moment: Moment) -> Option<Excess> {
         let issue = entry.limits.over(policy.budget.issue).cost_nanousd;
-        let day = self.today().limits.over(policy.budget.day).cost_nanousd;
-        issue.or(day)?;
+        issue.or_else(|| self.today().limits.over(policy.budget.day).cost_nanousd)?;
         let used = entry.models.cost(&policy.budget.prices).unpriced;
         let asked = policy.agent.model.clone().filter(|model| !policy.budget.prices.contains_key(model));
         let model = used.or(asked.filter(|_| moment == Moment::BeforeTurn))?;

@@ -1,12 +1,13 @@
 //! Why an issue runs or does not: the rules of dispatch, each with what failing it means, and in words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::breaker::held_until;
 use crate::budget::{Excess, Moment};
 use crate::guard::HELD as WORKFLOW_HELD;
+use crate::ids::IssueId;
 use crate::issue::{Issue, IssueEntry, IssueStatus, normalized_state, state_in};
 use crate::ledger::next_day;
 use crate::machine::Machine;
@@ -115,10 +116,14 @@ impl Check {
     }
 }
 
-/// Slots as they are taken now.
+/// What the rules ask of all issues together, looked up once for a decision: slots as they are taken now, and what stands against
+/// some or all.
 pub(crate) struct Slots {
     pub(crate) taken: usize,
     pub(crate) by_state: BTreeMap<String, usize>,
+    /// Something is done to the workspaces of these.
+    being_removed: BTreeSet<IssueId>,
+    day_is_spent: bool,
 }
 
 impl Machine {
@@ -136,14 +141,16 @@ impl Machine {
             .or_else(|| self.unpriced(entry, policy, Moment::BeforeTurn))
     }
 
-    pub(crate) fn slots(&self) -> Slots {
+    pub(crate) fn slots(&self, policy: &Policy) -> Slots {
         let mut by_state: BTreeMap<String, usize> = BTreeMap::new();
         let mut taken = 0;
         for entry in self.state.issues.values().filter(|entry| entry.status.takes_slot()) {
             taken += 1;
             *by_state.entry(normalized_state(&entry.issue.state)).or_default() += 1;
         }
-        Slots { taken, by_state }
+        let removed = self.state.open_effects.values().filter(|open| open.removes_workspace());
+        let being_removed = removed.map(|open| open.issue.clone()).collect();
+        Slots { taken, by_state, being_removed, day_is_spent: self.day_excess(policy).is_some() }
     }
 
     pub(crate) fn passes(&self, check: Check, entry: &IssueEntry, policy: &Policy, slots: &Slots) -> bool {
@@ -166,11 +173,12 @@ impl Machine {
             Check::RunsLeft => entry.runs < self.runs_allowed(&entry.issue.id, policy),
             Check::BudgetLeft => self.spent(entry, policy).is_none(),
             Check::Proved => entry.unproved.is_none(),
-            Check::DayBudget => self.day_excess(policy).is_none(),
+            Check::DayBudget => !slots.day_is_spent,
             Check::AgentAvailable => self.suspended_until(policy.agent.kind).is_none(),
-            Check::WorkspaceFree => !self.is_being_removed(&entry.issue.id),
+            Check::WorkspaceFree => !slots.being_removed.contains(&entry.issue.id),
             Check::RetryDue => !matches!(entry.status, IssueStatus::WaitingRetry | IssueStatus::WaitingQuota),
             Check::Slot => slots.taken < policy.agent.max_concurrent_agents as usize,
+            Check::StateSlot if policy.agent.max_concurrent_agents_by_state.is_empty() => true,
             Check::StateSlot => {
                 let state = normalized_state(&entry.issue.state);
                 let taken = slots.by_state.get(&state).copied().unwrap_or(0);
@@ -182,12 +190,12 @@ impl Machine {
     /// Every rule of dispatch for the issue with this identifier or id, ignoring case.
     #[must_use]
     pub fn explain(&self, key: &str) -> Option<Explanation> {
-        let entry = self.state.issue_named(key)?;
+        let entry = self.state.issues.get(self.index.named(key)?)?;
         let identifier = entry.issue.identifier.clone();
         let Some(policy) = self.state.policy() else {
             return Some(Explanation { identifier, status: entry.status, rules: Vec::new() });
         };
-        let slots = self.slots();
+        let slots = self.slots(&policy);
         let rules = Check::ALL
             .into_iter()
             .map(|check| {

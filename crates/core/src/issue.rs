@@ -68,11 +68,21 @@ pub fn normalized_state(name: &str) -> String {
     name.trim().to_lowercase()
 }
 
+/// Whether two names of states are the same as states are compared. Asked for every issue at every look at the tracker, so it
+/// makes no copies of names that are plain ASCII.
+fn is_same_state(one: &str, other: &str) -> bool {
+    if one.is_ascii() && other.is_ascii() {
+        // Of ASCII, `trim` takes what is white space.
+        one.trim().eq_ignore_ascii_case(other.trim())
+    } else {
+        normalized_state(one) == normalized_state(other)
+    }
+}
+
 /// Whether `state` is one of `names`, compared as states are.
 #[must_use]
 pub fn state_in(state: &str, names: &[String]) -> bool {
-    let state = normalized_state(state);
-    names.iter().any(|name| normalized_state(name) == state)
+    names.iter().any(|name| is_same_state(state, name))
 }
 
 impl Issue {

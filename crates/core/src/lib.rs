@@ -20,6 +20,7 @@ mod fold;
 mod guard;
 mod handoff;
 mod ids;
+mod index;
 mod issue;
 mod ledger;
 mod machine;

@@ -8,6 +8,7 @@ use crate::event::{Event, Recorded};
 use crate::fold::{Touched, views};
 use crate::handoff::CANCELED;
 use crate::ids::{EffectId, IssueId, PolicyHash, RunId};
+use crate::index::Index;
 use crate::issue::IssueEntry;
 use crate::policy::Policy;
 use crate::question::Wants;
@@ -20,8 +21,11 @@ use crate::usage::Report;
 use crate::view::View;
 use crate::webhook::Looks;
 
-/// Events between two snapshots.
+/// Events between two snapshots, at the least.
 pub const SNAPSHOT_EVERY: u64 = 2_000;
+/// Events between two snapshots for each issue that is in them: a snapshot of many issues costs as much as many events, and so
+/// does its reading at a start. So what snapshots cost for each event is bounded, and so is what a start has to fold.
+const SNAPSHOT_EVENTS_PER_ISSUE: u64 = 2;
 
 /// What happened.
 #[derive(Debug)]
@@ -217,6 +221,8 @@ pub(crate) struct Again {
 #[derive(Debug)]
 pub struct Machine {
     pub(crate) state: State,
+    /// Of the state's issues.
+    pub(crate) index: Index,
     pub(crate) now: Timestamp,
     pub(crate) outputs: VecDeque<Output>,
     pub(crate) queries: BTreeMap<QueryId, Purpose>,
@@ -284,6 +290,7 @@ impl Machine {
             now: state.at,
             durable: state.seq,
             snapshot_seq,
+            index: Index::of(&state),
             state,
             outputs: VecDeque::new(),
             queries: BTreeMap::new(),
@@ -443,7 +450,9 @@ impl Machine {
         let events = std::mem::take(&mut self.pending);
         let touched = std::mem::take(&mut self.touched);
         let views = touched.views(&self.state);
-        let snapshot = (self.state.seq - self.snapshot_seq >= SNAPSHOT_EVERY).then(|| {
+        let issues = u64::try_from(self.state.issues.len() + self.state.gone.len()).unwrap_or(u64::MAX);
+        let every = issues.saturating_mul(SNAPSHOT_EVENTS_PER_ISSUE).max(SNAPSHOT_EVERY);
+        let snapshot = (self.state.seq - self.snapshot_seq >= every).then(|| {
             self.snapshot_seq = self.state.seq;
             Snapshot { format: SNAPSHOT_FORMAT, state: self.state.clone() }
         });
@@ -459,6 +468,7 @@ impl Machine {
         self.surfaces_stale |= self.shows_on_surfaces(&event);
         let recorded = Recorded { seq: self.state.seq + 1, at: self.now, event };
         self.touched.before(&self.state, &recorded);
+        let of_run = recorded.event.run().and_then(|run| self.state.runs.get(run)).map(|run| run.issue.clone());
         if let Err(illegal) = self.state.apply(&recorded) {
             // The machine's own decision broke the machine's own rule: going on would write a journal that cannot
             // be replayed. The process ends here, and the journal is as good as its last batch.
@@ -466,6 +476,9 @@ impl Machine {
             {
                 panic!("illegal decision: {illegal}");
             }
+        }
+        for issue in recorded.event.issue().into_iter().chain(&of_run) {
+            self.index.look(&self.state, issue);
         }
         let notices = self.notices_of(&recorded.event);
         self.touched.after(&self.state, &recorded.event);

@@ -259,6 +259,9 @@ impl Machine {
 
     /// Parks issues whose question nobody answered in time.
     pub(crate) fn expire_questions(&mut self) {
+        if !self.issues_due() {
+            return;
+        }
         let over: Vec<IssueId> = self
             .state
             .issues
@@ -277,10 +280,6 @@ impl Machine {
                 None => self.park_issue(&id, None, "question_expired", detail, None),
             }
         }
-    }
-
-    pub(crate) fn questions_due(&self) -> Option<Timestamp> {
-        self.state.issues.values().filter_map(|entry| entry.question.as_ref()).map(|question| question.expires_at).min()
     }
 
     /// The run waits for an answer, and for nothing else.

@@ -70,29 +70,32 @@ impl Machine {
         }
     }
 
+    /// The time of some issue has come. Otherwise there is nothing to look for among them, however many there are.
+    pub(crate) fn issues_due(&self) -> bool {
+        debug_assert_eq!(
+            self.index.next_due(),
+            self.state.issues.values().filter_map(crate::index::due).min(),
+            "the index of deadlines is what a walk finds"
+        );
+        self.index.next_due().is_some_and(|due| due <= self.now)
+    }
+
     /// The next time at which something is due.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
         let poll = (self.poll.in_flight.is_none() && self.state.policy.is_some() && !self.draining)
             .then_some(self.poll.due_at);
-        let retries = self
-            .state
-            .issues
-            .values()
-            .filter(|entry| matches!(entry.status, IssueStatus::WaitingRetry | IssueStatus::WaitingQuota))
-            .filter_map(|entry| entry.due_at);
         let again = self.assess_again.values().chain(self.probe_again.values()).map(|again| again.due_at);
         let day = self.held_day.map(|_| next_day(self.now));
         let governed = [
+            self.index.next_due(),
             self.reports_due(),
             self.suspensions_due(),
-            self.holds_due(),
             self.budget_due(),
-            self.questions_due(),
             self.notices_due(),
             self.looks_due(),
             day,
         ];
-        let dues = retries.chain(poll).chain(again).chain(self.stall_due());
+        let dues = poll.into_iter().chain(again).chain(self.stall_due());
         dues.chain(governed.into_iter().flatten()).min()
     }
 
@@ -275,7 +278,15 @@ impl Machine {
 
     /// What the tracker's word does to live runs and to issues that wait (Symphony §8.5 B).
     fn reconcile(&mut self, policy: &Policy) {
-        let ids: Vec<IssueId> = self.state.issues.keys().cloned().collect();
+        // Of a long list most are wanted as they are, or rest: nothing is done to them.
+        let concerned = |entry: &&IssueEntry| {
+            let terminal = state_in(&entry.issue.state, &policy.tracker.terminal_states);
+            let active = state_in(&entry.issue.state, &policy.tracker.active_states);
+            let wanted = active && entry.issue.dispatchable && has_labels(&entry.issue, policy);
+            terminal || (!wanted && (entry.current_run.is_some() || entry.status != IssueStatus::Idle))
+        };
+        let ids: Vec<IssueId> =
+            self.state.issues.values().filter(concerned).map(|entry| entry.issue.id.clone()).collect();
         for id in ids {
             self.reconcile_issue(&id, policy);
         }
@@ -336,8 +347,7 @@ impl Machine {
 
     /// Something is done to the issue's workspace.
     pub(crate) fn is_being_removed(&self, id: &IssueId) -> bool {
-        let removes = |effect: &Effect| matches!(effect, Effect::RunHook { .. } | Effect::RemoveWorkspace { .. });
-        self.state.open_effects.values().any(|open| open.issue == *id && open.run.is_none() && removes(&open.effect))
+        self.state.open_effects.values().any(|open| open.issue == *id && open.removes_workspace())
     }
 
     /// Something is done for the issue between its runs.
@@ -368,6 +378,9 @@ impl Machine {
     }
 
     fn release_due_waits(&mut self) {
+        if !self.issues_due() {
+            return;
+        }
         let waits = |status| matches!(status, IssueStatus::WaitingRetry | IssueStatus::WaitingQuota);
         let due: Vec<(IssueId, IssueStatus)> = self
             .state
@@ -385,8 +398,8 @@ impl Machine {
 
     /// Starts runs for eligible issues, best first, while there are slots (Symphony §8.2, §8.3); of all issues, or of one alone.
     pub(crate) fn dispatch(&mut self, policy: &Policy, alone: Option<&IssueId>) {
-        let mut slots = self.slots();
-        let mut eligible: Vec<IssueId> = Vec::new();
+        let mut slots = self.slots(policy);
+        let mut eligible: Vec<&IssueEntry> = Vec::new();
         let mut dropped: Vec<IssueId> = Vec::new();
         let mut exhausted: Vec<(IssueId, Check)> = Vec::new();
         let asked = self.state.issues.iter().filter(|(id, _)| alone.is_none_or(|alone| alone == *id));
@@ -395,7 +408,7 @@ impl Machine {
             let failing =
                 Check::ALL.into_iter().filter(stands).find(|check| !self.passes(*check, entry, policy, &slots));
             match failing {
-                None => eligible.push(id.clone()),
+                None => eligible.push(entry),
                 Some(check)
                     if check.failing() == Failing::Exhausted && self.only_ceilings_fail(entry, policy, &slots) =>
                 {
@@ -405,6 +418,8 @@ impl Machine {
                 Some(_) => {}
             }
         }
+        eligible.sort_unstable_by(|one, other| order(&one.issue).cmp(&order(&other.issue)));
+        let eligible: Vec<IssueId> = eligible.into_iter().map(|entry| entry.issue.id.clone()).collect();
         for id in dropped {
             let held = self.draining || self.state.drained || self.state.workflow_failure.is_some();
             if !held {
@@ -420,7 +435,6 @@ impl Machine {
                 self.park_issue(&id, None, "runs_exhausted", detail, Some(BudgetLimit::IssueRuns));
             }
         }
-        eligible.sort_by_cached_key(|id| self.state.issues.get(id).map(|entry| order(&entry.issue)));
         for id in eligible {
             let Some(entry) = self.state.issues.get(&id) else { continue };
             let waits = Check::ALL.into_iter().find_map(|check| match check.failing() {
@@ -518,7 +532,7 @@ fn released(reason: &str, clean_up: bool) -> Ending {
 }
 
 /// Symphony §8.2: priorities 1 to 4, then the rest; oldest first; identifier.
-fn order(issue: &Issue) -> (i64, Timestamp, String) {
+fn order(issue: &Issue) -> (i64, Timestamp, &str) {
     let priority = issue.priority.filter(|priority| (1..=4).contains(priority)).unwrap_or(5);
-    (priority, issue.created_at.unwrap_or(Timestamp(i64::MAX)), issue.identifier.clone())
+    (priority, issue.created_at.unwrap_or(Timestamp(i64::MAX)), &issue.identifier)
 }

@@ -109,6 +109,13 @@ pub struct OpenEffect {
     pub in_doubt: bool,
 }
 
+impl OpenEffect {
+    /// It takes the issue's workspace away, between two runs.
+    pub(crate) fn removes_workspace(&self) -> bool {
+        self.run.is_none() && matches!(self.effect, Effect::RunHook { .. } | Effect::RemoveWorkspace { .. })
+    }
+}
+
 /// State at a position of the journal, as it is kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
@@ -723,13 +730,6 @@ impl State {
 
     fn run(&mut self, run: &RunId) -> Result<&mut Run, String> {
         self.runs.get_mut(run).ok_or_else(|| format!("run {run} is not live"))
-    }
-
-    /// The issue with this identifier, else with this id, ignoring case.
-    pub(crate) fn issue_named(&self, key: &str) -> Option<&IssueEntry> {
-        let identifier = |entry: &&IssueEntry| entry.issue.identifier.eq_ignore_ascii_case(key);
-        let id = |entry: &&IssueEntry| entry.issue.id.as_str().eq_ignore_ascii_case(key);
-        self.issues.values().find(identifier).or_else(|| self.issues.values().find(id))
     }
 
     /// The policy in force: for work between runs, and for runs that begin.

@@ -95,7 +95,7 @@ impl Machine {
     }
 
     fn named_by(&self, names: &[String]) -> Option<&Issue> {
-        let known = &names.iter().find_map(|name| self.state.issue_named(name))?.issue;
+        let known = &self.state.issues.get(names.iter().find_map(|name| self.index.named(name))?)?.issue;
         self.looks.has_room_for(&known.id, self.now).then_some(known)
     }
 
