@@ -50,6 +50,8 @@ pub(crate) enum Check {
     BudgetLeft,
     WorkspaceFree,
     RetryDue,
+    OutsideSeen,
+    DiskRoom,
     Proved,
     DayBudget,
     AgentAvailable,
@@ -70,7 +72,7 @@ pub(crate) enum Failing {
 
 impl Check {
     /// In the order in which they are asked.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::WorkflowValid,
         Self::NotDrained,
         Self::StatusAllows,
@@ -81,6 +83,8 @@ impl Check {
         Self::BudgetLeft,
         Self::WorkspaceFree,
         Self::RetryDue,
+        Self::OutsideSeen,
+        Self::DiskRoom,
         Self::Proved,
         Self::DayBudget,
         Self::AgentAvailable,
@@ -101,6 +105,8 @@ impl Check {
             Self::BudgetLeft => ("issue_budget", Failing::Exhausted),
             Self::WorkspaceFree => ("workspace_free", Failing::Ineligible),
             Self::RetryDue => ("retry_due", Failing::Ineligible),
+            Self::OutsideSeen => ("outside_seen", Failing::Waits("what is outside the journal could not be looked at")),
+            Self::DiskRoom => ("disk_room", Failing::Waits("there is no room for workspaces on the disk")),
             Self::Proved => ("restore_probed", Failing::Waits(UNPROVED)),
             Self::DayBudget => ("day_budget", Failing::Waits("the budget of this UTC day is used up")),
             Self::AgentAvailable => ("agent_available", Failing::Waits("the agent's quota is used up")),
@@ -168,7 +174,9 @@ impl Machine {
             Check::Proved => entry.unproved.is_none(),
             Check::DayBudget => self.day_excess(policy).is_none(),
             Check::AgentAvailable => self.suspended_until(policy.agent.kind).is_none(),
-            Check::WorkspaceFree => !self.is_being_removed(&entry.issue.id),
+            Check::WorkspaceFree => !self.is_being_removed(&entry.issue.id) && !self.is_being_mended(entry),
+            Check::OutsideSeen => self.unseen_outside(entry).is_none(),
+            Check::DiskRoom => self.without_room().is_none(),
             Check::RetryDue => !matches!(entry.status, IssueStatus::WaitingRetry | IssueStatus::WaitingQuota),
             Check::Slot => slots.taken < policy.agent.max_concurrent_agents as usize,
             Check::StateSlot => {
@@ -256,6 +264,14 @@ impl Machine {
                 self.spent(entry, policy).map_or("within its budget".to_owned(), |excess| excess.detail),
                 "raise budget.issue, or `dalsegno budget ISSUE`".to_owned(),
             ),
+            Check::OutsideSeen => (
+                self.unseen_outside(entry).unwrap_or_else(|| "what is outside the journal was looked at".to_owned()),
+                "`dalsegno doctor`; it is looked at again by itself".to_owned(),
+            ),
+            Check::DiskRoom => (
+                self.without_room().unwrap_or_else(|| "there is room".to_owned()),
+                "remove workspaces that nobody needs, free some space, or raise workspace.disk_limit_gb".to_owned(),
+            ),
             Check::Proved => (
                 match &entry.unproved {
                     None => "nothing was restored since it was last looked at".to_owned(),
@@ -280,7 +296,7 @@ impl Machine {
                 )
             }
             Check::WorkspaceFree => (
-                if self.is_being_removed(&issue.id) {
+                if self.is_being_removed(&issue.id) || self.is_being_mended(entry) {
                     "its workspace is being removed"
                 } else {
                     "nothing is done to its workspace"

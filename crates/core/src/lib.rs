@@ -25,6 +25,7 @@ mod ledger;
 mod machine;
 mod notify;
 mod operate;
+mod outside;
 mod policy;
 mod question;
 mod quota;
@@ -62,6 +63,10 @@ pub use ledger::{ByModel, Cost, TurnLedger, UsageRow, day_of, next_day};
 pub use machine::{Batch, Committed, CorruptJournal, Input, Machine, Output, QueryId, SNAPSHOT_EVERY, Signal};
 pub use notify::{Notice, NotifyPolicy, Outbox, Queue, Receiver, Topic};
 pub use operate::{ActionRef, Order, Stop, StopWish};
+pub use outside::{
+    DiskUse, FoundProcess, FoundTranscript, FoundWorkspace, Inspection, LookFor, MIN_FREE_BYTES, Mend, NO_ROOM,
+    Soundness, Standing as WorkspaceStanding, USES_TOLD, WorkspaceUse, inspect_outside,
+};
 pub use policy::{
     AgentKind, AgentPolicy, AutoApprove, BreakerPolicy, BudgetPolicy, CodexPolicy, CommitMode, ForgePolicy,
     HandoffPolicy, Hook, HooksPolicy, Limits, Policy, Price, QuestionPolicy, QuotaPolicy, Sandbox, SandboxNetwork,
@@ -75,7 +80,7 @@ pub use settle::{SagaWord, SettleVerb};
 pub use state::{IllegalEvent, OpenEffect, SNAPSHOT_FORMAT, Snapshot, State};
 pub use surface::{
     Condition, Criticality, Descriptor, Finding, MANIFEST_VALID, REBUILDING, RECOVERY_REQUIRED, Readiness, ReadyState,
-    Remedy, STEPS, Scope, Step, Surface, Told, inspect, plan, readiness, violations,
+    Remedy, STEPS, Scope, Step, Surface, Told, Verdict, inspect, plan, readiness, readiness_of, violations,
 };
 pub use time::{Timestamp, span_ms};
 pub use usage::{Report, Usage};

@@ -62,15 +62,22 @@ impl Machine {
         self.stalls();
         self.look_again();
         self.send_notices();
-        if self.poll.in_flight.is_none() && self.now >= self.poll.due_at && !self.draining {
+        self.look_outside();
+        self.mend_outside();
+        // Nothing is dispatched before this daemon knows what is outside.
+        if self.has_looked_outside()
+            && self.poll.in_flight.is_none()
+            && self.now >= self.poll.due_at
+            && !self.draining
+        {
             self.ask_tracker();
         }
     }
 
     /// The next time at which something is due.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
-        let poll = (self.poll.in_flight.is_none() && self.state.policy.is_some() && !self.draining)
-            .then_some(self.poll.due_at);
+        let polls = self.has_looked_outside() && self.poll.in_flight.is_none();
+        let poll = (polls && self.state.policy.is_some() && !self.draining).then_some(self.poll.due_at);
         let retries = self
             .state
             .issues
@@ -86,6 +93,7 @@ impl Machine {
             self.budget_due(),
             self.questions_due(),
             self.notices_due(),
+            self.outside_due(),
             day,
         ];
         let dues = retries.chain(poll).chain(again).chain(self.stall_due());

@@ -5,7 +5,7 @@ use crate::desk::*;
 use dalsegno_core::*;
 
 fn finding(surface: Surface, condition: Condition) -> Finding {
-    Finding { surface, condition, member: "m".to_owned(), detail: "words".to_owned() }
+    Finding::of(surface, condition, "m", "words".to_owned())
 }
 
 /// What a single finding leads to.
@@ -19,7 +19,11 @@ fn leads_to(surface: Surface, condition: Condition) -> (Remedy, &'static str, Re
 #[test]
 fn line_2_what_is_missing_blocks_or_is_rebuilt_by_its_criticality() {
     use Condition::Missing;
-    assert_eq!(leads_to(Surface::Workspace, Missing), (Remedy::Block, "missing", ReadyState::Blocked, true));
+    assert_eq!(leads_to(Surface::Permissions, Missing), (Remedy::Block, "missing", ReadyState::Blocked, true));
+    assert_eq!(
+        leads_to(Surface::Workspace, Missing),
+        (Remedy::RecreateWorkspace, "missing", ReadyState::Degraded, true)
+    );
     assert_eq!(
         leads_to(Surface::AgentSession, Missing),
         (Remedy::RebuildFromProvider, "missing", ReadyState::Degraded, true)

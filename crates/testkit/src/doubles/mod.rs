@@ -29,7 +29,7 @@ pub use agents::ScriptedAgents;
 pub use clock::TokioClock;
 pub use forge::{DoubleForges, ForgeCall, ForgeFault, MemoryForge};
 pub use journal::MemoryJournal;
-pub use places::{ScriptedNotifier, ScriptedProcesses, ScriptedWorkflow, ScriptedWorkspaces, TranscriptMemory};
+pub use places::{ScriptedInspector, ScriptedNotifier, ScriptedProcesses, ScriptedWorkflow, ScriptedWorkspaces, TranscriptMemory};
 pub use reads::MemoryReads;
 pub use record::{Call, Record};
 pub use script::{Act, Script};
@@ -51,6 +51,8 @@ pub struct Stage {
     pub agents: Arc<ScriptedAgents>,
     /// Processes.
     pub processes: Arc<ScriptedProcesses>,
+    /// What is outside the journal.
+    pub inspector: Arc<ScriptedInspector>,
     /// Who tells people outside.
     pub notifier: Arc<ScriptedNotifier>,
     /// Transcripts.
@@ -81,6 +83,7 @@ impl Stage {
             workspaces: Arc::new(ScriptedWorkspaces::new(Arc::clone(&record))),
             agents: Arc::new(ScriptedAgents::new(Arc::clone(&record))),
             processes: Arc::new(ScriptedProcesses::new(Arc::clone(&record))),
+            inspector: Arc::new(ScriptedInspector::new(Arc::clone(&record))),
             notifier: Arc::new(ScriptedNotifier::new(Arc::clone(&record))),
             transcripts: Arc::default(),
             workflow: Arc::new(ScriptedWorkflow::new(policy)),
@@ -105,6 +108,7 @@ impl Stage {
             workflow: self.workflow.clone(),
             trackers: self.trackers.clone(),
             forges: self.forges.clone(),
+            inspector: self.inspector.clone(),
             notifier: self.notifier.clone(),
             workspaces: self.workspaces.clone(),
             agents: self.agents.clone(),
