@@ -623,13 +623,14 @@ impl Machine {
             && matches!(database, Soundness::Sound | Soundness::Damaged(_));
         let wait = if whole { LOOK_EVERY_MS } else { LOOK_AGAIN_MS };
         let held = self.holds_dispatch();
-        let Outside { asked, saw_processes, .. } = &self.outside;
+        let Outside { asked, saw_processes, tries, .. } = &self.outside;
         if let Ok(processes) = &mut seen.processes {
             // Whose run or effect ended since the look is being ended anyway; between runs, only what a dead daemon left is known
             // to be nobody's.
             processes.retain(|process| {
                 let between = process.owner.starts_with(NOTICE) || process.owner.starts_with(ISSUE);
-                let known = asked.marks.contains(&process.owner) || (between && *saw_processes);
+                let nobodys = || tries.contains_key(&format!("{}/{}", Surface::AgentProcess.as_str(), process.owner));
+                let known = asked.marks.contains(&process.owner) || (between && *saw_processes && !nobodys());
                 !known && stray(&self.state, process).is_some()
             });
             self.outside.saw_processes = true;
