@@ -65,7 +65,7 @@ pub use notify::{Notice, NotifyPolicy, Outbox, Queue, Receiver, Topic};
 pub use operate::{ActionRef, Order, Stop, StopWish};
 pub use outside::{
     DiskUse, FoundProcess, FoundTranscript, FoundWorkspace, Inspection, LookFor, MIN_FREE_BYTES, Mend, NO_ROOM,
-    Soundness, Standing as WorkspaceStanding, USES_TOLD, WorkspaceUse, inspect_outside,
+    Soundness, Standing as WorkspaceStanding, USES_TOLD, WorkspaceUse, inspect_outside, mends,
 };
 pub use policy::{
     AgentKind, AgentPolicy, AutoApprove, BreakerPolicy, BudgetPolicy, CodexPolicy, CommitMode, ForgePolicy,

@@ -369,6 +369,12 @@ pub fn inspect_outside(state: &State, seen: &Inspection) -> Vec<Finding> {
     judge(state, seen).into_iter().map(|judged| judged.finding).collect()
 }
 
+/// What can be done about it without a decision of somebody's.
+#[must_use]
+pub fn mends(state: &State, seen: &Inspection) -> Vec<Mend> {
+    judge(state, seen).into_iter().filter_map(|judged| judged.mend).collect()
+}
+
 fn judge(state: &State, seen: &Inspection) -> Vec<Judged> {
     let mut found = Vec::new();
     let plain = |finding| Judged { finding, mend: None };

@@ -197,12 +197,6 @@ impl Store {
         self.pool.with(sound)
     }
 
-    /// Identity of the journal.
-    #[must_use]
-    pub fn journal_id(&self) -> &str {
-        &self.journal_id
-    }
-
     /// The newest good snapshot and every event after it, as they are now.
     ///
     /// # Errors
