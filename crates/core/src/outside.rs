@@ -20,7 +20,7 @@ use crate::time::Timestamp;
 
 /// How long after a look the next one is due.
 const LOOK_EVERY_MS: u64 = 300_000;
-/// The same where something could not be looked at, or is not looked through yet.
+/// The same where something could not be looked at, is not looked through yet, or has no room.
 const LOOK_AGAIN_MS: u64 = 30_000;
 /// A look that is asked for comes no sooner than this after the last one.
 const LOOK_PAUSE_MS: u64 = 5_000;
@@ -627,7 +627,8 @@ impl Machine {
             && transcripts.is_ok()
             && free_bytes.is_ok()
             && matches!(database, Soundness::Sound | Soundness::Damaged(_));
-        let wait = if whole { LOOK_EVERY_MS } else { LOOK_AGAIN_MS };
+        let room = Room::of(&seen).is_none_or(|room| room.lacking(limit_of(&self.state)).is_none());
+        let wait = if whole && room { LOOK_EVERY_MS } else { LOOK_AGAIN_MS };
         let held = self.holds_dispatch();
         let Outside { asked, saw_processes, tries, .. } = &self.outside;
         if let Ok(processes) = &mut seen.processes {
