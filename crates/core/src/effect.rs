@@ -5,10 +5,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{CommitId, EffectId, IssueId, RunId, SessionId};
+use crate::inspection::{Inspection, LookFor, Mend};
 use crate::issue::{Issue, Workspace};
 use crate::notify::{Notice, Receiver};
 use crate::operate::{ActionRef, Order};
-use crate::outside::{Inspection, LookFor, Mend};
 use crate::policy::{Hook, Policy};
 use crate::question::{Message, Wants};
 use crate::run::SagaStep;

@@ -20,6 +20,7 @@ mod fold;
 mod guard;
 mod handoff;
 mod ids;
+mod inspection;
 mod issue;
 mod ledger;
 mod machine;
@@ -56,6 +57,10 @@ pub use explain::{Explanation, Rule};
 pub use fold::{apply_with_views, views};
 pub use guard::HELD as WORKFLOW_HELD;
 pub use ids::{CommitId, EffectId, IssueId, PolicyHash, RunId, SessionId};
+pub use inspection::{
+    DiskUse, FoundProcess, FoundTranscript, FoundWorkspace, Inspection, LookFor, MIN_FREE_BYTES, Mend, Soundness,
+    Standing as WorkspaceStanding, USES_TOLD, WorkspaceUse,
+};
 pub use issue::{
     BlockerRef, Fingerprint, Issue, IssueEntry, IssueStatus, Parking, Workspace, normalized_state, state_in,
 };
@@ -63,10 +68,7 @@ pub use ledger::{ByModel, Cost, TurnLedger, UsageRow, day_of, next_day};
 pub use machine::{Batch, Committed, CorruptJournal, Input, Machine, Output, QueryId, SNAPSHOT_EVERY, Signal};
 pub use notify::{Notice, NotifyPolicy, Outbox, Queue, Receiver, Topic};
 pub use operate::{ActionRef, Order, Stop, StopWish};
-pub use outside::{
-    DiskUse, FoundProcess, FoundTranscript, FoundWorkspace, Inspection, LookFor, MIN_FREE_BYTES, Mend, NO_ROOM,
-    Soundness, Standing as WorkspaceStanding, USES_TOLD, WorkspaceUse, inspect_outside, mends,
-};
+pub use outside::{NO_ROOM, inspect_outside, mends};
 pub use policy::{
     AgentKind, AgentPolicy, AutoApprove, BreakerPolicy, BudgetPolicy, CodexPolicy, CommitMode, ForgePolicy,
     HandoffPolicy, Hook, HooksPolicy, Limits, Policy, Price, QuestionPolicy, QuotaPolicy, Sandbox, SandboxNetwork,

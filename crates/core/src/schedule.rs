@@ -65,10 +65,7 @@ impl Machine {
         self.look_outside();
         self.mend_outside();
         // Nothing is dispatched before this daemon knows what is outside.
-        if self.has_looked_outside()
-            && self.poll.in_flight.is_none()
-            && self.now >= self.poll.due_at
-            && !self.draining
+        if self.has_looked_outside() && self.poll.in_flight.is_none() && self.now >= self.poll.due_at && !self.draining
         {
             self.ask_tracker();
         }

@@ -15,9 +15,10 @@ use serde::{Deserialize, Serialize};
 use crate::effect::{Effect, InDoubtPolicy};
 use crate::event::Event;
 use crate::ids::{EffectId, IssueId, RunId};
+use crate::inspection::{DiskUse, Inspection};
 use crate::issue::IssueStatus;
 use crate::machine::Machine;
-use crate::outside::{DiskUse, Inspection, inspect_outside};
+use crate::outside::inspect_outside;
 use crate::run::{Phase, StepState};
 use crate::state::{OpenEffect, State};
 use crate::time::Timestamp;
@@ -465,10 +466,9 @@ pub fn readiness(mut steps: Vec<Step>, recovering: bool) -> Readiness {
     let open = |step: &&Step| step.action != Remedy::None;
     let remaining = steps.iter().filter(open).count();
     // What is set aside once, content kept, holds up nobody; what a newer version wrote does.
-    let blocks = |step: &Step| match step.action {
-        Remedy::Block | Remedy::RestoreBackup => true,
-        Remedy::Quarantine => step.reason == "future_schema",
-        _ => false,
+    let blocks = |step: &Step| {
+        matches!(step.action, Remedy::Block | Remedy::RestoreBackup)
+            || (step.action == Remedy::Quarantine && step.reason == "future_schema")
     };
     let (state, reason) = if recovering {
         (ReadyState::Recovering, RECOVERY_REQUIRED)
@@ -558,11 +558,8 @@ fn other_agents(state: &State) -> Vec<Finding> {
     let held = state.issues.values().filter_map(|entry| {
         let held = entry.held.as_ref().filter(|held| held.agent != kind)?;
         let detail = format!("its session is one of {}, and agent.kind is {}", held.agent.as_str(), kind.as_str());
-        let verdict = Verdict {
-            action: Remedy::RediscoverCapability,
-            reason: "stale capability snapshot",
-            scope: Scope::Run,
-        };
+        let verdict =
+            Verdict { action: Remedy::RediscoverCapability, reason: "stale capability snapshot", scope: Scope::Run };
         let member = entry.issue.identifier.clone();
         Some(Finding::of(Surface::Capability, Condition::StaleCapability, member, detail).with(verdict))
     });
@@ -597,7 +594,8 @@ fn open_effect(state: &State, id: EffectId, open: &OpenEffect) -> Option<Finding
         Effect::Mend { mend } => mend.surface(),
     };
     let found = Finding::of(surface, condition, member, format!("the outcome of {kind} is not known"));
-    let stopping = open.run.as_ref().and_then(|run| state.runs.get(run)).is_some_and(|run| run.phase == Phase::Stopping);
+    let stopping =
+        open.run.as_ref().and_then(|run| state.runs.get(run)).is_some_and(|run| run.phase == Phase::Stopping);
     // An agent is started anew, and of a run that is ending nothing is done again: what was intended is taken back.
     let voided = matches!(open.effect, Effect::StartSession { .. }) || stopping;
     let verdict = Verdict { action: Remedy::VoidIntent, reason: "open intent", scope: Scope::Run };

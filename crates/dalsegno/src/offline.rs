@@ -9,8 +9,8 @@ use dalsegno_adapters::workflow::WorkflowFile;
 use dalsegno_adapters::workspace::LocalWorkspaces;
 use dalsegno_api::{Client, ClientError, Method, Reply, Request, Transport, code};
 use dalsegno_core::{
-    ActionRequest, BudgetLine, Explanation, Failure, Inspection, LookFor, Machine, PolicyHash, Readiness, Receipt, Rule,
-    inspect, plan, readiness, readiness_of,
+    ActionRequest, BudgetLine, Explanation, Failure, Inspection, LookFor, Machine, PolicyHash, Readiness, Receipt,
+    Rule, inspect, plan, readiness, readiness_of,
 };
 use dalsegno_engine::{Change, ChangeWanted, Clock, Inspector as _, RateLimits, Reads};
 use dalsegno_gateway::{Access, App, Control, Inside, LiveRun, RefreshAnswer};
@@ -166,9 +166,7 @@ impl Control for Asleep {
         let wanted = LookFor::of(state);
         // On a thread of its own: the routes answer on a runtime that waits for this.
         let looked = std::thread::scope(|scope| {
-            let look = || {
-                verbs::runtime().map(|runtime| runtime.block_on(inspector.inspect(&wanted, &policy)))
-            };
+            let look = || verbs::runtime().map(|runtime| runtime.block_on(inspector.inspect(&wanted, &policy)));
             scope.spawn(look).join()
         });
         let failed = || Inspection::failed(&Failure::retryable("inspection_failed", "the look ended badly"));

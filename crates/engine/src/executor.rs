@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dalsegno_core::{
-    Answer, CommitId, Effect, EffectOutput, EffectRequest, Failure, Inspection, Issue, IssueId, Mend, Message, Notice, Order, Outcome,
-    Policy, ProbeAnswer, PromptSpec, Query, Receiver, RunId, SessionId, TrackerPolicy, normalized_state, state_in,
+    Answer, CommitId, Effect, EffectOutput, EffectRequest, Failure, Inspection, Issue, IssueId, Mend, Message, Notice,
+    Order, Outcome, Policy, ProbeAnswer, PromptSpec, Query, Receiver, RunId, SessionId, TrackerPolicy,
+    normalized_state, state_in,
 };
 use dalsegno_durable::StoredHost;
 use dalsegno_durable::attempt::{Ended, attempt};
@@ -21,8 +22,8 @@ use crate::forge::Forges;
 use crate::handoff::Tell;
 use crate::live::{Live, Sink};
 use crate::ports::{
-    AgentSession, Agents, Clock, Context, Inspector, Launch, Notification, Notifier, Processes, START_PATIENCE, Steering, Tracker,
-    Trackers, Transcripts, TurnEnd, Workflow, Workspaces,
+    AgentSession, Agents, Clock, Context, Inspector, Launch, Notification, Notifier, Processes, START_PATIENCE,
+    Steering, Tracker, Trackers, Transcripts, TurnEnd, Workflow, Workspaces,
 };
 use crate::reads::{TranscriptEntry, TranscriptKind};
 use crate::toolbox::{DaemonTools, Writes};

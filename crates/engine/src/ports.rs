@@ -7,7 +7,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use dalsegno_core::{
     AgentPolicy, Batch, CommitId, Committed, EffectRequest, Failure, Hook, Inspection, Issue, IssueId, LookFor, Mend,
-    Notice, Policy, ProbeAnswer, Receiver, Reply, RunId, SessionId, SessionStart, Snapshot, Timestamp, TurnOutcome, Usage, Wants, Work, Workspace,
+    Notice, Policy, ProbeAnswer, Receiver, Reply, RunId, SessionId, SessionStart, Snapshot, Timestamp, TurnOutcome,
+    Usage, Wants, Work, Workspace,
 };
 use dalsegno_durable::Entry;
 use futures::FutureExt as _;

@@ -103,12 +103,13 @@ impl Store {
         let in_use = InUse::of(&path);
         let mut db = connect(&path)?;
         set_up(&db, &path, options.max_pages)?;
-        schema::create(&mut db, &path, &DAEMON)?;
-        schema::migrate(&mut db, &path, &DAEMON)?;
         let read_through = is_small(&path);
         if read_through {
+            // Before anything is written into it.
             sound(&db)?;
         }
+        schema::create(&mut db, &path, &DAEMON)?;
+        schema::migrate(&mut db, &path, &DAEMON)?;
         let (journal_id, secret) = identity(&db)?;
         let loaded = load::load(&db)?;
 
@@ -238,7 +239,11 @@ fn is_small(path: &Path) -> bool {
 /// SQLite's own check of every page, index and constraint.
 fn sound(db: &Connection) -> Result<(), StoreError> {
     let said: String = db.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
-    if said == "ok" { Ok(()) } else { Err(StoreError::Corrupt(format!("the database's pages do not fit together: {said}"))) }
+    if said == "ok" {
+        Ok(())
+    } else {
+        Err(StoreError::Corrupt(format!("the database's pages do not fit together: {said}")))
+    }
 }
 
 fn identity(db: &Connection) -> Result<(String, Secret), StoreError> {

@@ -46,7 +46,8 @@ impl TranscriptCheck {
     pub fn look(&self, first: &[RunId]) -> Result<Vec<FoundTranscript>, Failure> {
         let unreadable = |error: io::Error| {
             let why = format!("{}: {error}", self.directory.display());
-            Failure::retryable("transcripts_unreadable", why).hint("see to the permissions and the disk of the state directory")
+            Failure::retryable("transcripts_unreadable", why)
+                .hint("see to the permissions and the disk of the state directory")
         };
         let entries = match fs::read_dir(&self.directory) {
             Ok(entries) => entries,
@@ -97,7 +98,8 @@ impl TranscriptCheck {
     /// `transcript_unmoved`.
     pub fn set_aside(&self, run: &RunId) -> Result<String, Failure> {
         let failed = |why: String| {
-            Failure::retryable("transcript_unmoved", why).hint("see to the permissions and the disk of the state directory")
+            Failure::retryable("transcript_unmoved", why)
+                .hint("see to the permissions and the disk of the state directory")
         };
         self.whole.lock().unwrap_or_else(PoisonError::into_inner).remove(run.as_str());
         self.move_aside(run).map_err(|error| failed(error.to_string()))

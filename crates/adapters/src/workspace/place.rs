@@ -48,7 +48,14 @@ pub(super) struct Marker {
 
 impl Marker {
     pub(super) fn new(identifier: &str, branch: Option<String>, base_commit: Option<CommitId>) -> Self {
-        Self { format: MARKER_FORMAT, identifier: identifier.to_owned(), branch, base_commit, made_by: None, owner: None }
+        Self {
+            format: MARKER_FORMAT,
+            identifier: identifier.to_owned(),
+            branch,
+            base_commit,
+            made_by: None,
+            owner: None,
+        }
     }
 }
 

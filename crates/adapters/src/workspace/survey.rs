@@ -177,7 +177,10 @@ fn list(root: &Path, known: &BTreeSet<PathBuf>, journals: &[String], budget: &mu
             continue;
         }
         if paths.len() >= DIRECTORIES {
-            return Err(io::Error::other(format!("there are more than {DIRECTORIES} directories in {}", root.display())));
+            return Err(io::Error::other(format!(
+                "there are more than {DIRECTORIES} directories in {}",
+                root.display()
+            )));
         }
         paths.push(entry.path());
     }

@@ -91,7 +91,8 @@ fn what_could_not_be_looked_at_is_no_none_and_holds_up_what_hangs_on_it() {
 fn a_workspace_that_cannot_be_read_holds_up_its_own_issue_alone() {
     let mut desk = Desk::new(policy());
     desk.reach_turn();
-    let unreadable = found("/w/i", None, WorkspaceStanding::Unreadable(Failure::permanent("workspace_unreadable", "EIO")));
+    let unreadable =
+        found("/w/i", None, WorkspaceStanding::Unreadable(Failure::permanent("workspace_unreadable", "EIO")));
     desk.fail("prompt", Failure::retryable("model_error", "no"));
     desk.done("stop_agent", EffectOutput::Swept { killed: 0 });
     desk.outside = Some(Inspection { workspaces: Ok(vec![unreadable]), ..clear() });
@@ -196,10 +197,7 @@ fn a_workspace_that_is_gone_is_made_anew_and_a_run_that_lost_it_is_fenced() {
     let mut desk = Desk::new(policy());
     desk.reach_turn();
     look_again(&mut desk, gone());
-    assert_eq!(
-        recovered(&desk),
-        [(Surface::Workspace, Remedy::FenceRun, "missing".to_owned(), "DS-1".to_owned())]
-    );
+    assert_eq!(recovered(&desk), [(Surface::Workspace, Remedy::FenceRun, "missing".to_owned(), "DS-1".to_owned())]);
     assert_eq!(desk.phase(), Some(Phase::Stopping));
     assert!(desk.entry(1).workspace.is_none());
     // The same between runs: it is forgotten, and nothing more.

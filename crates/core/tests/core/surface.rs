@@ -151,7 +151,7 @@ fn told(desk: &Desk) -> Vec<(ReadyState, Vec<Surface>)> {
 }
 
 #[test]
-fn line_8_a_restart_is_recovering_until_it_is_swept_and_recovering_twice_is_recovering_once() {
+fn a_restart_is_recovering_until_it_is_swept_and_a_second_one_finds_the_same() {
     let mut desk = Desk::new(policy());
     desk.poll(&[issue(1)]);
     desk.done("prepare_workspace", workspace_ready(true));

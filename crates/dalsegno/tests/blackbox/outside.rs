@@ -7,6 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use dalsegno_engine::Reads as _;
 use dalsegno_store::Store;
+use dalsegno_testkit::crash::{Kill, Ran};
 use serde_json::Value;
 
 use super::judge;
@@ -70,7 +71,8 @@ fn said(output: &Output, check: &str) -> (String, String) {
     let value: Value = serde_json::from_slice(&output.stdout).unwrap();
     let findings: Vec<&Value> =
         value["findings"].as_array().unwrap().iter().filter(|finding| finding["check"] == check).collect();
-    let worst = ["error", "warning", "note", "ok"].into_iter().find(|word| findings.iter().any(|f| f["severity"] == *word));
+    let worst =
+        ["error", "warning", "note", "ok"].into_iter().find(|word| findings.iter().any(|f| f["severity"] == *word));
     let text: Vec<&str> = findings.iter().map(|finding| finding["finding"].as_str().unwrap()).collect();
     (worst.unwrap_or("").to_owned(), text.join("\n"))
 }
@@ -111,7 +113,9 @@ fn what_is_nobodys_is_named_and_without_a_daemon_mended_by_the_doctor() {
     assert_eq!(found.status.code(), Some(6), "{}", String::from_utf8_lossy(&found.stdout));
     let (worst, text) = said(&found, "recovery");
     assert_eq!(worst, "warning");
-    for words in ["X-1, and nothing would be lost", "X-2, and it holds 1 uncommitted paths: precious.txt", "run-999", "run-77"] {
+    for words in
+        ["X-1, and nothing would be lost", "X-2, and it holds 1 uncommitted paths: precious.txt", "run-999", "run-77"]
+    {
         assert!(text.contains(words), "{words}: {text}");
     }
     assert!(said(&found, "disk").1.contains("DS-1"), "the use of the disk is shown by workspace");
@@ -135,7 +139,11 @@ fn a_running_daemon_is_asked_and_journals_what_it_did() {
     project.wait_for("DS-1", "handed_off");
     let mut planted = plant(&project);
     let output = doctor(&project, &["--fix"]);
-    assert!(said(&output, "mended").1.contains("did what could be done"), "{}", String::from_utf8_lossy(&output.stdout));
+    assert!(
+        said(&output, "mended").1.contains("did what could be done"),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
     mended(&project, &mut planted);
     let mut steps = recovered(&project);
     steps.sort();
@@ -243,4 +251,31 @@ fn databases_that_are_damaged_newer_empty_or_half_written_are_named() {
     named("is empty, and runs have left transcripts beside it");
     fs::write(&database, &whole).unwrap();
     assert_eq!(said(&doctor(&project, &[]), "state").0, "ok");
+}
+
+/// Contract line 8: old or new, never torn, never blocked for good.
+#[test]
+fn a_kill_at_any_point_of_a_recovery_leaves_what_the_next_one_finishes() {
+    let project = Project::new(FRONT, AGENT);
+    project.issue("DS-1", "state: Todo");
+    assert!(project.once(&[]).wait().success());
+    let mut point = 0;
+    loop {
+        point += 1;
+        let mut planted = plant(&project);
+        let ended = project.run_with_kill(Kill::At(point)) != Ran::Killed;
+        let precious = |copy: &str| project.workspace(copy).join("precious.txt").exists();
+        assert!(precious("X-2") != precious("X-2.kept-1"), "killed at {point}: work is here or there, and once");
+        if !ended {
+            assert!(matches!(project.run_with_kill(Kill::Never), Ran::ToItsEnd { .. }));
+        }
+        mended(&project, &mut planted);
+        assert_eq!(said(&doctor(&project, &[]), "recovery").1, "everything is in line", "killed at {point}");
+        fs::remove_dir_all(project.workspace("X-2.kept-1")).unwrap();
+        fs::remove_dir_all(project.state_dir().join("transcripts/aside")).unwrap();
+        if ended {
+            break;
+        }
+    }
+    assert!(point > 20, "{point} points were met: the walk does not walk");
 }

@@ -41,7 +41,12 @@ fn plan_step(step: Step, caller: Caller) -> api::PlanStep {
         surface: surface.as_str().to_owned(),
         action: action.as_str().to_owned(),
         reason: reason.to_owned(),
-        member,
+        // Where a directory is tells of the machine.
+        member: if caller.reads() || !member.starts_with('/') {
+            member
+        } else {
+            member.rsplit('/').next().unwrap_or_default().to_owned()
+        },
         scope: scope.as_str().to_owned(),
         detail: Some(detail).filter(|detail| caller.reads() && !detail.is_empty()),
     }

@@ -29,7 +29,9 @@ pub use agents::ScriptedAgents;
 pub use clock::TokioClock;
 pub use forge::{DoubleForges, ForgeCall, ForgeFault, MemoryForge};
 pub use journal::MemoryJournal;
-pub use places::{ScriptedInspector, ScriptedNotifier, ScriptedProcesses, ScriptedWorkflow, ScriptedWorkspaces, TranscriptMemory};
+pub use places::{
+    ScriptedInspector, ScriptedNotifier, ScriptedProcesses, ScriptedWorkflow, ScriptedWorkspaces, TranscriptMemory,
+};
 pub use reads::MemoryReads;
 pub use record::{Call, Record};
 pub use script::{Act, Script};

@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use dalsegno_core::{
-    CommitId, EffectOutput, Failure, Hook, Inspection, Issue, LookFor, Mend, Policy, ProbeAnswer, Receiver, RunId, Work, Workspace,
+    CommitId, EffectOutput, Failure, Hook, Inspection, Issue, LookFor, Mend, Policy, ProbeAnswer, Receiver, RunId,
+    Work, Workspace,
 };
 use dalsegno_engine::{
-    Change, ChangeWanted, Changes, Context, Inspector, Notification, Notifier, Processes, TranscriptEntry, Transcripts, Workflow,
-    Workspaces,
+    Change, ChangeWanted, Changes, Context, Inspector, Notification, Notifier, Processes, TranscriptEntry, Transcripts,
+    Workflow, Workspaces,
 };
 
 use super::record::Record;

@@ -69,7 +69,8 @@ impl World {
             .chain(orphans)
             .map(|(path, identifier, standing)| FoundWorkspace { path, identifier, standing, bytes: Some(1) })
             .collect();
-        if unkind && dice.permille(30)
+        if unkind
+            && dice.permille(30)
             && let Some(found) = found.first_mut()
         {
             found.standing = WorkspaceStanding::Unreadable(refused());
@@ -113,7 +114,8 @@ impl World {
                 "kept".to_owned()
             }
             Mend::EndProcesses { owner } => {
-                if self.processes.iter().any(|process| process.alive && !process.stray && process.run.as_str() == owner) {
+                if self.processes.iter().any(|process| process.alive && !process.stray && process.run.as_str() == owner)
+                {
                     self.object("owner_keeps", format!("{owner} has a live agent, and is ended as an orphan"));
                 }
                 self.astray.strays.remove(owner);
@@ -137,9 +139,9 @@ impl World {
         }
         let outside =
             [Surface::Database, Surface::Workspace, Surface::AgentProcess, Surface::Transcripts, Surface::Disk];
-        let open = steps.iter().find(|step| {
-            outside.contains(&step.surface) && !matches!(step.action, Remedy::None | Remedy::Block)
-        });
+        let open = steps
+            .iter()
+            .find(|step| outside.contains(&step.surface) && !matches!(step.action, Remedy::None | Remedy::Block));
         match open {
             Some(step) => Err(Violation { rule: "plan_ends", detail: format!("{step:?} is still to be done") }),
             None => Ok(()),
