@@ -200,7 +200,7 @@ mod tests {
         let (check, run) = (TranscriptCheck::new(temp.path()), RunId::from("run-1"));
         assert!(check.set_aside(&run).unwrap().starts_with("moved to"));
         assert_eq!(check.set_aside(&run).unwrap(), "it is not there any more");
-        assert_eq!(check.look(&[run.clone()]).unwrap(), []);
+        assert_eq!(check.look(std::slice::from_ref(&run)).unwrap(), []);
         let aside = temp.path().join(DIRECTORY).join(ASIDE);
         assert_eq!(fs::read(aside.join("run-1.1.jsonl")).unwrap(), text);
         // A good one is left alone, and a second bad one is another copy.

@@ -53,6 +53,12 @@ fn orphan(project: &Project, identifier: &str, dirty: bool) {
 fn plant(project: &Project) -> Planted {
     orphan(project, "X-1", false);
     orphan(project, "X-2", true);
+    // Another project's, in the same root.
+    orphan(project, "Y-1", false);
+    let others = project.dir.join("workspaces/.dalsegno/Y-1.json");
+    let mut marker: Value = serde_json::from_slice(&fs::read(&others).unwrap()).unwrap();
+    marker["owner"] = "0123456789abcdef0123456789abcdef".into();
+    fs::write(others, marker.to_string()).unwrap();
     let transcript = project.state_dir().join("transcripts/run-77.jsonl");
     fs::write(&transcript, "words that are no entry\n").unwrap();
     let journal = Store::open_read_only(&project.state_dir()).unwrap().journal_id().to_owned();
@@ -87,6 +93,7 @@ fn mended(project: &Project, planted: &mut Planted) {
     let kept = project.workspace("X-2.kept-1").join("precious.txt");
     assert_eq!(fs::read_to_string(kept).unwrap(), "not committed", "work is kept");
     assert!(project.workspace("DS-1").exists(), "what an issue owns is left alone");
+    assert!(project.workspace("Y-1").exists(), "what is another project's is left alone");
     assert!(planted.stray.try_wait().unwrap().is_some(), "the stray process is ended");
     let aside = project.state_dir().join("transcripts/aside/run-77.1.jsonl");
     assert_eq!(fs::read_to_string(aside).unwrap(), "words that are no entry\n");
@@ -271,7 +278,9 @@ fn a_kill_at_any_point_of_a_recovery_leaves_what_the_next_one_finishes() {
         }
         mended(&project, &mut planted);
         assert_eq!(said(&doctor(&project, &[]), "recovery").1, "everything is in line", "killed at {point}");
-        fs::remove_dir_all(project.workspace("X-2.kept-1")).unwrap();
+        for used in ["X-2.kept-1", "Y-1"] {
+            fs::remove_dir_all(project.workspace(used)).unwrap();
+        }
         fs::remove_dir_all(project.state_dir().join("transcripts/aside")).unwrap();
         if ended {
             break;
