@@ -81,7 +81,7 @@ struct Asleep {
 
 /// What looks outside for a state directory without a daemon. Branches are named by nobody in it.
 pub(crate) fn inspector(state_dir: &Path, store: Arc<Store>) -> LocalInspector {
-    let workflow = Arc::new(WorkflowFile::new(&state_dir.with_file_name("WORKFLOW.md")));
+    let workflow = Arc::new(WorkflowFile::new(state_dir.with_file_name("WORKFLOW.md")));
     LocalInspector::new(state_dir, store, Arc::new(LocalWorkspaces::new(state_dir, workflow)))
 }
 
