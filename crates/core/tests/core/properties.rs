@@ -155,11 +155,11 @@ fn seen(wanted: &LookFor, how: u8) -> Inspection {
     let orphans = [orphan(1, WorkspaceStanding::Clean), orphan(2, WorkspaceStanding::Holds("work".into()))];
     let process = |owner: &str| FoundProcess { owner: owner.to_owned(), pids: vec![7] };
     Inspection {
-        workspaces: if how % 7 == 0 { Err(retryable()) } else { Ok(known.chain(orphans).collect()) },
+        workspaces: if how.is_multiple_of(7) { Err(retryable()) } else { Ok(known.chain(orphans).collect()) },
         processes: Ok(vec![process("run-1"), process("run-900"), process("issue-i1"), process("notice-n1")]),
         transcripts: Ok(vec![FoundTranscript { run: "run-1".into(), wrong: Ok("garbage".into()) }]),
-        database: if how % 5 == 0 { Soundness::Checking } else { Soundness::Sound },
-        free_bytes: Ok(if how % 9 == 0 { 0 } else { u64::MAX }),
+        database: if how.is_multiple_of(5) { Soundness::Checking } else { Soundness::Sound },
+        free_bytes: Ok(if how.is_multiple_of(9) { 0 } else { u64::MAX }),
     }
 }
 
