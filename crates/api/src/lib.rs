@@ -29,7 +29,7 @@ pub use daemon::{DAEMON_FILE, Daemon, LOCK_FILE, STATE_DIR, TOKEN_FILE};
 pub use diff::{FileDiff, RunDiff};
 pub use error::{ErrorBody, ErrorDetail, code};
 pub use http::HttpTransport;
-pub use readiness::{PlanStep, Readiness, Surface};
+pub use readiness::{DiskUse, PlanStep, Readiness, Surface, WorkspaceUse};
 pub use saga::{Approval, Saga, SagaStep};
 pub use sse::{EventStream, Frame, FrameReader};
 pub use types::{

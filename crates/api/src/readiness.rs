@@ -19,6 +19,36 @@ pub struct Readiness {
     pub plan: Vec<PlanStep>,
     /// Everything that is inspected.
     pub surfaces: Vec<Surface>,
+    /// When what is outside the journal was looked at last; none before the first look, and without a daemon.
+    #[serde(default)]
+    pub looked_at: Option<String>,
+    /// How the disk is used, as the last look found it.
+    #[serde(default)]
+    pub disk: Option<DiskUse>,
+}
+
+/// How the disk is used by workspaces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DiskUse {
+    /// Bytes that are free where workspaces and the state directory are: the lower figure.
+    pub free_bytes: u64,
+    /// Bytes that all workspaces take, as far as they were measured.
+    pub used_bytes: u64,
+    /// Bytes that they may take (`workspace.disk_limit_gb`).
+    pub limit_bytes: Option<u64>,
+    /// The workspaces, the largest first, at most 200.
+    pub workspaces: Vec<WorkspaceUse>,
+}
+
+/// What a workspace takes on the disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WorkspaceUse {
+    /// Identifier of the issue that owns it; none: nobody does.
+    pub issue: Option<String>,
+    /// Where it is; withheld from callers without a token.
+    pub path: Option<String>,
+    /// What it takes.
+    pub bytes: u64,
 }
 
 /// A step of a recovery plan.

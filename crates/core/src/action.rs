@@ -367,6 +367,7 @@ impl Machine {
             Deed::Order(id, order) => self.order(&id, order, action),
             Deed::Reply { issue, reply, by } => self.reply_to_question(&issue, reply, by, action),
             Deed::Refresh => {
+                self.look_outside_soon();
                 self.poll_soon();
                 self.completed(action, None);
             }

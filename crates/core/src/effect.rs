@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{CommitId, EffectId, IssueId, RunId, SessionId};
+use crate::inspection::{Inspection, LookFor, Mend};
 use crate::issue::{Issue, Workspace};
 use crate::notify::{Notice, Receiver};
 use crate::operate::{ActionRef, Order};
@@ -140,6 +141,11 @@ pub enum Effect {
         /// Notices that were not kept since the last message.
         missed: u64,
     },
+    /// Something outside that no issue owns is put right. Belongs to no issue.
+    Mend {
+        /// What.
+        mend: Mend,
+    },
 }
 
 /// How an effect whose outcome is unknown is settled.
@@ -158,7 +164,7 @@ pub enum InDoubtPolicy {
 
 impl Effect {
     /// The words of all kinds, as [`Effect::kind`] says them.
-    pub const KINDS: [&str; 22] = [
+    pub const KINDS: [&str; 23] = [
         "prepare_workspace",
         "run_hook",
         "move_issue",
@@ -181,6 +187,7 @@ impl Effect {
         "comment",
         "remove_workspace",
         "notify",
+        "mend",
     ];
 
     /// The word on the wire.
@@ -205,6 +212,7 @@ impl Effect {
             Self::Comment { .. } => "comment",
             Self::RemoveWorkspace { .. } => "remove_workspace",
             Self::Notify { .. } => "notify",
+            Self::Mend { .. } => "mend",
         }
     }
 
@@ -227,6 +235,7 @@ impl Effect {
             | Self::CarryOut { .. }
             | Self::BringRemote
             | Self::Notify { .. }
+            | Self::Mend { .. }
             | Self::RemoveWorkspace { .. } => InDoubtPolicy::Rerun,
         }
     }
@@ -486,6 +495,11 @@ pub enum EffectOutput {
     WorkspaceRemoved,
     /// Of [`Effect::Notify`].
     Notified,
+    /// Of [`Effect::Mend`].
+    Mended {
+        /// What was done, in words.
+        done: String,
+    },
     /// The directory stays, because work would be lost with it.
     WorkspaceKept {
         /// What would be lost.
@@ -594,6 +608,13 @@ pub enum Query {
         /// The policy that names the tracker.
         policy: Arc<Policy>,
     },
+    /// What is outside the journal: workspaces, processes, transcripts, the database's pages, the disk?
+    Inspect {
+        /// What the fold knows.
+        wanted: LookFor,
+        /// The policy that says where workspaces are.
+        policy: Arc<Policy>,
+    },
     /// Where is the branch of an issue on the remote, after a restore?
     LostWork {
         /// The issue, in the form of what would be done for it first.
@@ -628,6 +649,8 @@ pub enum Answer {
     },
     /// To [`Query::Look`]; `None` when it is not visible any more.
     Look(Result<Option<Issue>, Failure>),
+    /// To [`Query::Inspect`].
+    Inspect(Box<Inspection>),
     /// To [`Query::LostWork`]: the commit, if the branch is there.
     LostWork(Result<Option<CommitId>, Failure>),
     /// To [`Query::Probe`].

@@ -13,7 +13,7 @@ use crate::operate::StopWish;
 use crate::policy::{AgentKind, Hook, Policy};
 use crate::question::{Message, Reply, Start, Wants};
 use crate::run::{Ending, Phase, PullRequest, RunOutcome, SagaStep, StepState};
-use crate::surface::Told;
+use crate::surface::{Remedy, Surface, Told};
 use crate::time::Timestamp;
 use crate::usage::Usage;
 
@@ -259,6 +259,18 @@ pub enum Event {
         told: Told,
         remaining: u64,
     },
+    /// A step of a recovery plan about something outside the journal was carried out, or could not be.
+    Recovered {
+        surface: Surface,
+        action: Remedy,
+        /// Why, in stable words.
+        reason: String,
+        /// About which path, run or issue.
+        member: String,
+        /// What was done, in words.
+        done: String,
+        failure: Option<Failure>,
+    },
     /// So many writes were refused to their callers since the last such event, by code; at most one event a minute.
     WritesRefused { counts: BTreeMap<String, u64> },
     /// The journal was restored from a backup of `journal`, under a new identity. What was done since `backup_at` is unknown, and so many
@@ -332,6 +344,7 @@ impl Event {
             Self::NoticeQueued { .. } => "notice_queued",
             Self::NoticesDropped { .. } => "notices_dropped",
             Self::Readiness { .. } => "readiness",
+            Self::Recovered { .. } => "recovered",
             Self::WritesRefused { .. } => "writes_refused",
             Self::JournalRestored { .. } => "journal_restored",
             Self::RestoreProbed { .. } => "restore_probed",
@@ -362,7 +375,7 @@ impl Event {
             | Self::StartPlanned { issue, .. }
             | Self::NoticeQueued { notice: Notice { issue, .. }, .. }
             | Self::Parked { issue, .. }
-            | Self::RestoreProbed { issue, .. } => Some(issue),
+            | Self::RestoreProbed { issue, .. } => Some(issue).filter(|issue| !issue.is_nobodys()),
             Self::ActionAccepted { issue, .. }
             | Self::ActionCompleted { issue, .. }
             | Self::ActionFailed { issue, .. }
@@ -401,6 +414,7 @@ impl Event {
             | Self::BranchDiverged { .. }
             | Self::NoticesDropped { .. }
             | Self::Readiness { .. }
+            | Self::Recovered { .. }
             | Self::SagaEnded { .. }
             | Self::JournalRestored { .. } => None,
         }
@@ -469,6 +483,7 @@ impl Event {
             | Self::NoticeQueued { .. }
             | Self::NoticesDropped { .. }
             | Self::Readiness { .. }
+            | Self::Recovered { .. }
             | Self::WorkspaceKept { .. }
             | Self::JournalRestored { .. }
             | Self::RestoreProbed { .. } => None,

@@ -51,6 +51,8 @@ pub(crate) enum Check {
     BudgetLeft,
     WorkspaceFree,
     RetryDue,
+    OutsideSeen,
+    DiskRoom,
     Proved,
     DayBudget,
     AgentAvailable,
@@ -71,7 +73,7 @@ pub(crate) enum Failing {
 
 impl Check {
     /// In the order in which they are asked.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::WorkflowValid,
         Self::NotDrained,
         Self::StatusAllows,
@@ -82,6 +84,8 @@ impl Check {
         Self::BudgetLeft,
         Self::WorkspaceFree,
         Self::RetryDue,
+        Self::OutsideSeen,
+        Self::DiskRoom,
         Self::Proved,
         Self::DayBudget,
         Self::AgentAvailable,
@@ -102,6 +106,8 @@ impl Check {
             Self::BudgetLeft => ("issue_budget", Failing::Exhausted),
             Self::WorkspaceFree => ("workspace_free", Failing::Ineligible),
             Self::RetryDue => ("retry_due", Failing::Ineligible),
+            Self::OutsideSeen => ("outside_seen", Failing::Waits("what is outside the journal could not be looked at")),
+            Self::DiskRoom => ("disk_room", Failing::Waits("there is no room for workspaces on the disk")),
             Self::Proved => ("restore_probed", Failing::Waits(UNPROVED)),
             Self::DayBudget => ("day_budget", Failing::Waits("the budget of this UTC day is used up")),
             Self::AgentAvailable => ("agent_available", Failing::Waits("the agent's quota is used up")),
@@ -175,7 +181,9 @@ impl Machine {
             Check::Proved => entry.unproved.is_none(),
             Check::DayBudget => !slots.day_is_spent,
             Check::AgentAvailable => self.suspended_until(policy.agent.kind).is_none(),
-            Check::WorkspaceFree => !slots.being_removed.contains(&entry.issue.id),
+            Check::WorkspaceFree => !slots.being_removed.contains(&entry.issue.id) && !self.is_being_mended(entry),
+            Check::OutsideSeen => self.unseen_outside(entry).is_none(),
+            Check::DiskRoom => self.without_room().is_none(),
             Check::RetryDue => !matches!(entry.status, IssueStatus::WaitingRetry | IssueStatus::WaitingQuota),
             Check::Slot => slots.taken < policy.agent.max_concurrent_agents as usize,
             Check::StateSlot if policy.agent.max_concurrent_agents_by_state.is_empty() => true,
@@ -264,6 +272,14 @@ impl Machine {
                 self.spent(entry, policy).map_or("within its budget".to_owned(), |excess| excess.detail),
                 "raise budget.issue, or `dalsegno budget ISSUE`".to_owned(),
             ),
+            Check::OutsideSeen => (
+                self.unseen_outside(entry).unwrap_or_else(|| "what is outside the journal was looked at".to_owned()),
+                "`dalsegno doctor`; it is looked at again by itself".to_owned(),
+            ),
+            Check::DiskRoom => (
+                self.without_room().unwrap_or_else(|| "there is room".to_owned()),
+                "remove workspaces that nobody needs, free some space, or raise workspace.disk_limit_gb".to_owned(),
+            ),
             Check::Proved => (
                 match &entry.unproved {
                     None => "nothing was restored since it was last looked at".to_owned(),
@@ -288,7 +304,7 @@ impl Machine {
                 )
             }
             Check::WorkspaceFree => (
-                if self.is_being_removed(&issue.id) {
+                if self.is_being_removed(&issue.id) || self.is_being_mended(entry) {
                     "its workspace is being removed"
                 } else {
                     "nothing is done to its workspace"

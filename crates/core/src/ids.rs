@@ -37,6 +37,20 @@ string_id! {
     /// The tracker's stable identity of an issue; opaque (Symphony §4.1.1 `id`).
     IssueId
 }
+impl IssueId {
+    /// Of what is done for no issue.
+    #[must_use]
+    pub fn nobodys() -> Self {
+        Self(String::new())
+    }
+
+    /// Whether it names none.
+    #[must_use]
+    pub fn is_nobodys(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 string_id! {
     /// One attempt to work on an issue: `run-<number>`, numbered by the journal.
     RunId

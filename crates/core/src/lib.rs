@@ -21,11 +21,13 @@ mod guard;
 mod handoff;
 mod ids;
 mod index;
+mod inspection;
 mod issue;
 mod ledger;
 mod machine;
 mod notify;
 mod operate;
+mod outside;
 mod policy;
 mod question;
 mod quota;
@@ -57,6 +59,10 @@ pub use explain::{Explanation, Rule};
 pub use fold::{apply_with_views, views};
 pub use guard::HELD as WORKFLOW_HELD;
 pub use ids::{CommitId, EffectId, IssueId, PolicyHash, RunId, SessionId};
+pub use inspection::{
+    DiskUse, FoundProcess, FoundTranscript, FoundWorkspace, Inspection, LookFor, MIN_FREE_BYTES, Mend, Soundness,
+    Standing as WorkspaceStanding, USES_TOLD, WorkspaceUse,
+};
 pub use issue::{
     BlockerRef, Fingerprint, Issue, IssueEntry, IssueStatus, Parking, Workspace, normalized_state, state_in,
 };
@@ -64,6 +70,7 @@ pub use ledger::{ByModel, Cost, TurnLedger, UsageRow, day_of, next_day};
 pub use machine::{Batch, Committed, CorruptJournal, Input, Machine, Output, QueryId, SNAPSHOT_EVERY, Signal};
 pub use notify::{Notice, NotifyPolicy, Outbox, Queue, Receiver, Topic};
 pub use operate::{ActionRef, Order, Stop, StopWish};
+pub use outside::{NO_ROOM, inspect_outside, mends};
 pub use policy::{
     AgentKind, AgentPolicy, AutoApprove, BreakerPolicy, BudgetPolicy, CodexPolicy, CommitMode, ForgePolicy,
     HandoffPolicy, Hook, HooksPolicy, Limits, Policy, Price, QuestionPolicy, QuotaPolicy, Sandbox, SandboxNetwork,
@@ -77,7 +84,7 @@ pub use settle::{SagaWord, SettleVerb};
 pub use state::{IllegalEvent, OpenEffect, SNAPSHOT_FORMAT, Snapshot, State};
 pub use surface::{
     Condition, Criticality, Descriptor, Finding, MANIFEST_VALID, REBUILDING, RECOVERY_REQUIRED, Readiness, ReadyState,
-    Remedy, STEPS, Scope, Step, Surface, Told, inspect, plan, readiness, violations,
+    Remedy, STEPS, Scope, Step, Surface, Told, Verdict, inspect, plan, readiness, readiness_of, violations,
 };
 pub use time::{Timestamp, span_ms};
 pub use usage::{Report, Usage};

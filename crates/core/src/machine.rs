@@ -10,6 +10,7 @@ use crate::handoff::CANCELED;
 use crate::ids::{EffectId, IssueId, PolicyHash, RunId};
 use crate::index::Index;
 use crate::issue::IssueEntry;
+use crate::outside::Outside;
 use crate::policy::Policy;
 use crate::question::Wants;
 use crate::run::{Phase, SagaProgress};
@@ -207,6 +208,7 @@ pub(crate) enum Purpose {
     Probe { effect: EffectId },
     LostWork { issue: IssueId },
     Look,
+    Inspect,
 }
 
 /// A look that is due again, because the last one told nothing.
@@ -245,6 +247,8 @@ pub struct Machine {
     /// WORKFLOW.md was looked at in this process.
     pub(crate) looked_at_workflow: bool,
     pub(crate) draining: bool,
+    /// What was seen outside the journal.
+    pub(crate) outside: Outside,
     /// How ready the daemon is, as of the last look at the surfaces.
     pub(crate) readiness: Readiness,
     /// Something changed that the surfaces may show.
@@ -306,6 +310,7 @@ impl Machine {
             held_policy: None,
             looked_at_workflow: false,
             draining: false,
+            outside: Outside::default(),
             readiness: readiness(Vec::new(), true),
             surfaces_stale: true,
             recovers_until: 0,
@@ -366,7 +371,10 @@ impl Machine {
                 }
             }
             Input::Signal { run, signal } => self.signal(&run, &signal),
-            Input::Refresh => self.poll_soon(),
+            Input::Refresh => {
+                self.poll_soon();
+                self.look_outside_soon();
+            }
             Input::Webhook { names } => self.webhook(&names),
             Input::WritesRefused(counts) => self.note_refused_writes(counts),
             Input::ClockJumped => {
@@ -504,6 +512,11 @@ impl Machine {
             Some(run) => format!("{run}/{name}"),
             None => format!("issue/{issue}/{name}"),
         };
+        self.intend_under(key, issue, run, effect);
+    }
+
+    /// The same under this key.
+    pub(crate) fn intend_under(&mut self, key: String, issue: &IssueId, run: Option<&RunId>, effect: Effect) {
         self.emit(Event::EffectIntended {
             effect_id: EffectId(self.state.effect_count + 1),
             issue: issue.clone(),
@@ -579,6 +592,9 @@ impl Machine {
         if let Effect::Notify { notices, .. } = &open.effect {
             return self.notify_request(id, open, notices.first()?);
         }
+        if let Effect::Mend { mend } = &open.effect {
+            return self.mend_request(id, open, mend);
+        }
         let entry = self.state.issues.get(&open.issue)?;
         Some(EffectRequest {
             id,
@@ -632,10 +648,12 @@ impl Machine {
             (Purpose::Probe { effect }, Answer::Probe(answer)) => self.probed(effect, answer),
             (Purpose::LostWork { issue }, Answer::LostWork(tip)) => self.looked_for_lost_work(&issue, tip),
             (Purpose::Look, Answer::Look(seen)) => self.looked(seen),
+            (Purpose::Inspect, Answer::Inspect(seen)) => self.looked_outside(*seen),
             // An answer of another kind than its question tells nothing; the question's own timer asks again.
             (Purpose::Poll { .. }, _) => self.poll.failed(self.now),
             (Purpose::Assess { run, .. }, _) => self.assess_later(&run),
             (Purpose::Probe { effect }, _) => self.probe_later(effect),
+            (Purpose::Inspect, _) => self.look_outside_later(),
             (Purpose::LostWork { issue }, _) => drop(self.looking.remove(&issue)),
             (Purpose::Look, _) => self.look_failed(),
         }

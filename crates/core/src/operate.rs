@@ -247,6 +247,8 @@ impl Machine {
                     self.note_own_move(id, state);
                     self.begin_again(id, *start, action);
                 }
+                // What was read before it may be a move of our own that nobody was sure of, and is nobody else's change.
+                self.own_write(id);
                 self.completed(action, Some(id));
             }
             (Order::Followup { .. }, Ok(EffectOutput::IssueMade { identifier })) => {

@@ -120,6 +120,9 @@ pub struct WorkspacePolicy {
     pub base: Option<String>,
     /// Liquid template of the branch name.
     pub branch: String,
+    /// Bytes that all workspaces together may take before no new run starts; `None`: as much as the disk has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_limit_bytes: Option<u64>,
 }
 
 impl WorkspacePolicy {
@@ -132,6 +135,7 @@ impl WorkspacePolicy {
             repo: repo.into(),
             base: None,
             branch: "dalsegno/{{ issue.identifier }}".to_owned(),
+            disk_limit_bytes: None,
         }
     }
 }

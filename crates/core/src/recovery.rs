@@ -88,6 +88,9 @@ impl Machine {
                     self.after_notify(&open.effect, Some(Failure::retryable(IN_DOUBT, reason)));
                 }
                 Effect::CarryOut { order, action } => self.after_order(&open.issue, order, action, unknown(reason)),
+                Effect::Mend { mend } => {
+                    self.after_mend(mend, unknown(reason));
+                }
                 Effect::RunHook { .. } | Effect::RemoveWorkspace { .. } => {
                     self.emit(Event::WorkspaceKept { issue: open.issue.clone(), reason });
                 }

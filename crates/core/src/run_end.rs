@@ -153,6 +153,7 @@ impl Machine {
             | Effect::BringRemote
             | Effect::Comment { .. }
             | Effect::Notify { .. }
+            | Effect::Mend { .. }
             | Effect::RemoveWorkspace { .. } => {}
         }
         let busy = self.state.open_effects.values().any(|open| open.run.as_ref() == Some(&run.id));

@@ -144,6 +144,7 @@ impl Machine {
             | Effect::PushBranch { .. }
             | Effect::Comment { .. }
             | Effect::Notify { .. }
+            | Effect::Mend { .. }
             | Effect::RemoveWorkspace { .. } => {}
         }
         self.fail_run(&run.id, &wrong_output(effect));
@@ -172,6 +173,7 @@ impl Machine {
             | Effect::BringRemote
             | Effect::Comment { .. }
             | Effect::Notify { .. }
+            | Effect::Mend { .. }
             | Effect::RemoveWorkspace { .. } => self.fail_run(&run.id, &failure),
         }
     }
@@ -409,6 +411,7 @@ impl Machine {
                 self.after_telling(issue, (action_id, correlation_id), result);
             }
             (Effect::CarryOut { order, action }, result) => self.after_order(issue, order, action, result),
+            (Effect::Mend { mend }, result) => return self.after_mend(mend, result),
             (Effect::Notify { .. }, result) => return self.after_notify(effect, result.err()),
             (Effect::RunHook { hook }, result) => {
                 let failure = result.err();

@@ -64,8 +64,14 @@ impl Machine {
         self.stalls();
         self.look_again();
         self.send_notices();
-        self.look_at_named();
-        if self.poll.in_flight.is_none() && self.now >= self.poll.due_at && !self.draining {
+        self.look_outside();
+        self.mend_outside();
+        // Nothing is dispatched before this daemon knows what is outside.
+        if self.has_looked_outside() {
+            self.look_at_named();
+        }
+        if self.has_looked_outside() && self.poll.in_flight.is_none() && self.now >= self.poll.due_at && !self.draining
+        {
             self.ask_tracker();
         }
     }
@@ -82,8 +88,8 @@ impl Machine {
 
     /// The next time at which something is due.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
-        let poll = (self.poll.in_flight.is_none() && self.state.policy.is_some() && !self.draining)
-            .then_some(self.poll.due_at);
+        let polls = self.has_looked_outside() && self.poll.in_flight.is_none();
+        let poll = (polls && self.state.policy.is_some() && !self.draining).then_some(self.poll.due_at);
         let again = self.assess_again.values().chain(self.probe_again.values()).map(|again| again.due_at);
         let day = self.held_day.map(|_| next_day(self.now));
         let governed = [
@@ -92,7 +98,8 @@ impl Machine {
             self.suspensions_due(),
             self.budget_due(),
             self.notices_due(),
-            self.looks_due(),
+            self.looks_due().filter(|_| self.has_looked_outside()),
+            self.outside_due(),
             day,
         ];
         let dues = poll.into_iter().chain(again).chain(self.stall_due());

@@ -216,7 +216,7 @@ impl State {
                 self.fold_action(event, at);
             }
             // For whoever reads the journal.
-            Event::WritesRefused { counts: _ } => {}
+            Event::WritesRefused { counts: _ } | Event::Recovered { .. } => {}
             Event::BudgetSet { issue: Some(issue), day: _, limits, action_id: _ } => {
                 let entry = self.entry(issue)?;
                 entry.limits = entry.limits.and(*limits);

@@ -15,10 +15,13 @@ use serde::{Deserialize, Serialize};
 use crate::effect::{Effect, InDoubtPolicy};
 use crate::event::Event;
 use crate::ids::{EffectId, IssueId, RunId};
+use crate::inspection::{DiskUse, Inspection};
 use crate::issue::IssueStatus;
 use crate::machine::Machine;
-use crate::run::StepState;
+use crate::outside::inspect_outside;
+use crate::run::{Phase, StepState};
 use crate::state::{OpenEffect, State};
+use crate::time::Timestamp;
 
 /// Something that holds state and can be inspected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -51,6 +54,10 @@ pub enum Surface {
     Policy,
     /// Who owns the journal.
     Leases,
+    /// What agents can do.
+    Capability,
+    /// Room for workspaces and for the state directory.
+    Disk,
 }
 
 /// Whose business a surface, or a block, is.
@@ -119,7 +126,7 @@ pub struct Descriptor {
 
 impl Surface {
     /// All of them, in the order in which they are told.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Database,
         Self::Journal,
         Self::Leases,
@@ -132,7 +139,9 @@ impl Surface {
         Self::Workspace,
         Self::VcsRef,
         Self::Tracker,
+        Self::Capability,
         Self::Transcripts,
+        Self::Disk,
     ];
 
     /// The word on the wire.
@@ -152,7 +161,14 @@ impl Surface {
             Self::Tracker => "tracker",
             Self::Policy => "policy",
             Self::Leases => "leases",
+            Self::Capability => "capability",
+            Self::Disk => "disk",
         }
+    }
+
+    /// What hangs on it stands still while nobody can look at it.
+    pub(crate) fn stands_still(self) -> bool {
+        self.descriptor().criticality == Criticality::ReadinessBlocking
     }
 
     /// What is to be known of it.
@@ -179,7 +195,16 @@ impl Surface {
                 of(Scope::Run, "the remote", C::RebuildableFromDestination, "looked at before it is written")
             }
             Self::Tracker => of(Scope::Project, "the tracker", C::RebuildableFromProvider, "read again"),
-            Self::Transcripts => of(Scope::Run, "themselves", C::DiagnosticOnly, "cut at the last whole entry"),
+            Self::Capability => {
+                of(Scope::Run, "the agent", C::RebuildableFromProvider, "a new session is told of the old one")
+            }
+            Self::Transcripts => of(
+                Scope::Run,
+                "the agent's own session",
+                C::RebuildableFromProvider,
+                "cut at the last whole entry; what cannot be read is set aside",
+            ),
+            Self::Disk => of(Scope::Project, "the disk", C::ReadinessBlocking, "waited for, until there is room"),
         }
     }
 }
@@ -273,6 +298,33 @@ pub struct Finding {
     pub member: String,
     /// In words.
     pub detail: String,
+    /// What follows, where surface and condition alone do not say it.
+    pub verdict: Option<Verdict>,
+}
+
+/// What follows from a finding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// What is done.
+    pub action: Remedy,
+    /// Why: stable words.
+    pub reason: &'static str,
+    /// What stands still meanwhile.
+    pub scope: Scope,
+}
+
+impl Finding {
+    /// A finding from which follows what its surface and condition say.
+    #[must_use]
+    pub fn of(surface: Surface, condition: Condition, member: impl Into<String>, detail: String) -> Self {
+        Self { surface, condition, member: member.into(), detail, verdict: None }
+    }
+
+    /// The same, and this follows.
+    #[must_use]
+    pub fn with(self, verdict: Verdict) -> Self {
+        Self { verdict: Some(verdict), ..self }
+    }
 }
 
 /// One step of a plan.
@@ -331,6 +383,10 @@ pub struct Readiness {
     pub steps: Vec<Step>,
     /// Steps that are to be done, those beyond the limit among them.
     pub remaining: usize,
+    /// When what is outside was looked at last; `None`: not yet.
+    pub looked_at: Option<Timestamp>,
+    /// How the disk is used, as far as that is known.
+    pub disk: Option<DiskUse>,
 }
 
 /// Steps of a plan that are told.
@@ -368,7 +424,7 @@ impl Step {
 
 fn step(found: &Finding) -> Step {
     use Condition as C;
-    let Finding { surface, condition, member, detail } = found;
+    let Finding { surface, condition, member, detail, verdict } = found;
     let Descriptor { scope, criticality, .. } = surface.descriptor();
     let lost = match criticality {
         Criticality::ReadinessBlocking => Remedy::Block,
@@ -385,6 +441,7 @@ fn step(found: &Finding) -> Step {
         (C::Orphan, _) => (Remedy::Adopt, "orphan"),
         (C::Drifted, Surface::Policy) => (Remedy::Adopt, "drifted"),
         (C::Drifted, _) => (Remedy::Block, "drifted"),
+        (C::Missing, Surface::Workspace) => (Remedy::RecreateWorkspace, "missing"),
         (C::Missing, _) => (lost, "missing"),
         (C::Corrupt, Surface::Database | Surface::Journal) => (Remedy::RestoreBackup, "corrupt_database"),
         (C::Corrupt, _) => (lost, "corrupt"),
@@ -399,6 +456,7 @@ fn step(found: &Finding) -> Step {
     // What a run was started under is the run's own, whosever the surface is.
     let stale = matches!(condition, C::StaleRun | C::StaleCapability | C::StalePolicy);
     let scope = if stale { Scope::Run } else { scope };
+    let Verdict { action, reason, scope } = verdict.unwrap_or(Verdict { action, reason, scope });
     Step { surface: *surface, action, reason, member: member.clone(), scope, detail: detail.clone() }
 }
 
@@ -407,7 +465,11 @@ fn step(found: &Finding) -> Step {
 pub fn readiness(mut steps: Vec<Step>, recovering: bool) -> Readiness {
     let open = |step: &&Step| step.action != Remedy::None;
     let remaining = steps.iter().filter(open).count();
-    let blocks = |step: &Step| matches!(step.action, Remedy::Block | Remedy::Quarantine | Remedy::RestoreBackup);
+    // What is set aside once, content kept, holds up nobody; what a newer version wrote does.
+    let blocks = |step: &Step| {
+        matches!(step.action, Remedy::Block | Remedy::RestoreBackup)
+            || (step.action == Remedy::Quarantine && step.reason == "future_schema")
+    };
     let (state, reason) = if recovering {
         (ReadyState::Recovering, RECOVERY_REQUIRED)
     } else if steps.iter().any(blocks) {
@@ -422,7 +484,15 @@ pub fn readiness(mut steps: Vec<Step>, recovering: bool) -> Readiness {
         told += usize::from(step.action != Remedy::None);
         step.action == Remedy::None || told <= STEPS
     });
-    Readiness { state, reason, steps, remaining }
+    Readiness { state, reason, steps, remaining, looked_at: None, disk: None }
+}
+
+/// How ready the next daemon will find itself: the fold, and what is outside as somebody saw it.
+#[must_use]
+pub fn readiness_of(state: &State, seen: &Inspection) -> Readiness {
+    let mut found = inspect(state);
+    found.extend(inspect_outside(state, seen));
+    Readiness { disk: DiskUse::of(state, seen), ..readiness(plan(&found), true) }
 }
 
 impl Readiness {
@@ -461,32 +531,47 @@ pub struct Told {
 pub fn inspect(state: &State) -> Vec<Finding> {
     let mut found = Vec::new();
     for (id, open) in &state.open_effects {
-        found.extend(open_effect(*id, open));
+        found.extend(open_effect(state, *id, open));
     }
     found.extend(state.issues.iter().filter_map(|(id, entry)| {
         let parked = entry.parked.as_ref().filter(|_| entry.status == IssueStatus::Parked)?;
         let surface = of_parking(&parked.code)?;
         let detail = entry.reason.clone().unwrap_or_else(|| parked.code.clone());
-        Some(Finding { surface, condition: Condition::Drifted, member: name(state, id), detail })
+        Some(Finding::of(surface, Condition::Drifted, name(state, id), detail))
     }));
     if let Some(failure) = &state.tracker_failure {
-        let (condition, detail) = (Condition::Unreachable, failure.to_string());
-        found.push(Finding { surface: Surface::Tracker, condition, member: "tracker".to_owned(), detail });
+        found.push(Finding::of(Surface::Tracker, Condition::Unreachable, "tracker", failure.to_string()));
     }
     if let Some(failure) = &state.workflow_failure {
-        let (condition, detail) = (Condition::Drifted, failure.to_string());
-        found.push(Finding { surface: Surface::Policy, condition, member: "WORKFLOW.md".to_owned(), detail });
+        found.push(Finding::of(Surface::Policy, Condition::Drifted, "WORKFLOW.md", failure.to_string()));
     }
+    found.extend(other_agents(state));
     found.extend(violations(state));
     found
 }
 
-fn open_effect(id: EffectId, open: &OpenEffect) -> Option<Finding> {
+/// Sessions that are held for a next run, of another kind of agent than the policy in force has: what the one could do, the other
+/// has to be asked anew.
+fn other_agents(state: &State) -> Vec<Finding> {
+    let Some(policy) = state.policy() else { return Vec::new() };
+    let kind = policy.agent.kind;
+    let held = state.issues.values().filter_map(|entry| {
+        let held = entry.held.as_ref().filter(|held| held.agent != kind)?;
+        let detail = format!("its session is one of {}, and agent.kind is {}", held.agent.as_str(), kind.as_str());
+        let verdict =
+            Verdict { action: Remedy::RediscoverCapability, reason: "stale capability snapshot", scope: Scope::Run };
+        let member = entry.issue.identifier.clone();
+        Some(Finding::of(Surface::Capability, Condition::StaleCapability, member, detail).with(verdict))
+    });
+    held.collect()
+}
+
+fn open_effect(state: &State, id: EffectId, open: &OpenEffect) -> Option<Finding> {
     let kind = open.effect.kind();
     let member = open.run.as_ref().map_or_else(|| format!("{id}"), |run| format!("{run}/{id}"));
     if matches!(open.effect, Effect::Sweep) {
         let detail = "what the run left running is looked for and ended".to_owned();
-        return Some(Finding { surface: Surface::AgentProcess, condition: Condition::Orphan, member, detail });
+        return Some(Finding::of(Surface::AgentProcess, Condition::Orphan, member, detail));
     }
     if !open.in_doubt {
         return None;
@@ -506,8 +591,15 @@ fn open_effect(id: EffectId, open: &OpenEffect) -> Option<Finding> {
         Effect::HandOff { .. } | Effect::TellSaga { .. } => Surface::Sagas,
         Effect::MoveIssue { .. } | Effect::Comment { .. } => Surface::Tracker,
         Effect::RunCheck { .. } | Effect::CarryOut { .. } | Effect::Notify { .. } => Surface::Effects,
+        Effect::Mend { mend } => mend.surface(),
     };
-    Some(Finding { surface, condition, member, detail: format!("the outcome of {kind} is not known") })
+    let found = Finding::of(surface, condition, member, format!("the outcome of {kind} is not known"));
+    let stopping =
+        open.run.as_ref().and_then(|run| state.runs.get(run)).is_some_and(|run| run.phase == Phase::Stopping);
+    // An agent is started anew, and of a run that is ending nothing is done again: what was intended is taken back.
+    let voided = matches!(open.effect, Effect::StartSession { .. }) || stopping;
+    let verdict = Verdict { action: Remedy::VoidIntent, reason: "open intent", scope: Scope::Run };
+    Some(if voided { found.with(verdict) } else { found })
 }
 
 /// The surface that an operator has to look at for an issue that is parked with this code; `None`: it waits for something
@@ -532,7 +624,7 @@ fn name(state: &State, issue: &IssueId) -> String {
 pub fn violations(state: &State) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut tell = |surface, condition, member: String, detail: String| {
-        found.push(Finding { surface, condition, member, detail });
+        found.push(Finding::of(surface, condition, member, detail));
     };
     for run in state.runs.values() {
         if run.turn_open && run.session.is_none() {
@@ -599,7 +691,8 @@ impl Machine {
     /// Whether the surfaces may look different after the event. What ordinary work emits most is not among them.
     pub(crate) fn shows_on_surfaces(&self, event: &Event) -> bool {
         if let Event::EffectEnded { effect_id, .. } | Event::EffectIntended { effect_id, .. } = event {
-            return self.state.open_effects.get(effect_id).is_some_and(|open| open_effect(*effect_id, open).is_some());
+            let open = self.state.open_effects.get(effect_id);
+            return open.is_some_and(|open| open_effect(&self.state, *effect_id, open).is_some());
         }
         matches!(
             event,
@@ -614,6 +707,9 @@ impl Machine {
                 | Event::IssueGone { .. }
                 | Event::IssueStatus { from: IssueStatus::Parked, .. }
                 | Event::IssueStatus { to: IssueStatus::Parked, .. }
+                | Event::IssueStatus { from: IssueStatus::Paused, .. }
+                | Event::IssueStatus { to: IssueStatus::Paused, .. }
+                | Event::RunStarted { .. }
                 | Event::RunEnded { .. }
         )
     }
@@ -625,7 +721,18 @@ impl Machine {
         // Other doubts hold up no more than their run, and may last as long as a remote is away.
         let sweeps = |(id, open): (&EffectId, &OpenEffect)| id.0 <= begun && matches!(open.effect, Effect::Sweep);
         let recovering = self.state.open_effects.iter().any(sweeps);
-        self.readiness = readiness(plan(&inspect(&self.state)), recovering);
+        let mut found = inspect(&self.state);
+        found.extend(self.found_outside());
+        let looked = self.has_looked_outside();
+        self.readiness = Readiness {
+            looked_at: self.looked_outside_at(),
+            disk: self.disk_use(),
+            ..readiness(plan(&found), recovering || !looked)
+        };
+        if !looked && !recovering {
+            // A start with nothing to recover says nothing before it has looked.
+            return;
+        }
         let told = Told { state: self.readiness.state, surfaces: self.readiness.surfaces() };
         if told != self.state.told {
             let remaining = u64::try_from(self.readiness.remaining).unwrap_or(u64::MAX);

@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::control::DriverControl;
 use crate::error::CliError;
+use crate::inspector::LocalInspector;
 use crate::presence;
 use crate::tokens::TokenFile;
 use crate::unread::ToldWorkflow;
@@ -93,6 +94,7 @@ pub(crate) async fn run(options: DaemonOptions) -> Result<DriverEnd, CliError> {
         workspaces: workspaces.clone(),
         agents: Arc::new(LocalAgents::new(program)),
         processes: Arc::new(Sweeper),
+        inspector: Arc::new(LocalInspector::new(&options.state_dir, opened.store.clone(), workspaces.clone())),
         transcripts: transcripts.clone(),
         clock: Arc::clone(&clock),
         state_dir: options.state_dir.clone(),

@@ -49,6 +49,12 @@ impl CliError {
         self
     }
 
+    /// Code and words in one line.
+    pub(crate) fn line(&self) -> String {
+        let ErrorDetail { code, message, .. } = &self.0.detail;
+        format!("{code}: {message}")
+    }
+
     /// The code that the program ends with.
     pub(crate) fn exit_code(&self) -> u8 {
         self.0.exit

@@ -5,6 +5,7 @@ mod control;
 mod crash;
 mod daemon;
 mod error;
+mod inspector;
 mod logging;
 mod offline;
 mod out;

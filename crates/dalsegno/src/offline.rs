@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::io::BufRead;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use dalsegno_adapters::workflow::WorkflowFile;
+use dalsegno_adapters::workspace::LocalWorkspaces;
 use dalsegno_api::{Client, ClientError, Method, Reply, Request, Transport, code};
 use dalsegno_core::{
-    ActionRequest, BudgetLine, Explanation, Failure, Machine, PolicyHash, Readiness, Receipt, Rule, Timestamp, inspect,
-    plan, readiness,
+    ActionRequest, BudgetLine, Explanation, Failure, Inspection, LookFor, Machine, PolicyHash, Readiness, Receipt,
+    Rule, Timestamp, inspect, plan, readiness, readiness_of,
 };
-use dalsegno_engine::{Change, ChangeWanted, Clock, Delivery, Heard, RateLimits, Reads};
+use dalsegno_engine::{Change, ChangeWanted, Clock, Delivery, Heard, Inspector as _, RateLimits, Reads};
 use dalsegno_gateway::{Access, App, Control, Inside, LiveRun, RefreshAnswer};
 use dalsegno_store::{Store, StoreError};
 use futures::future::BoxFuture;
@@ -18,6 +20,7 @@ use tokio::sync::watch;
 
 use crate::daemon::SystemClock;
 use crate::error::CliError;
+use crate::inspector::LocalInspector;
 use crate::verbs;
 
 /// A client of the store in the state directory.
@@ -26,7 +29,7 @@ use crate::verbs;
 /// `daemon_not_running` when no daemon ever ran here.
 pub(crate) fn client(state_dir: &Path) -> Result<Client, CliError> {
     let store = open(state_dir)?;
-    let asleep = Asleep { store: Arc::clone(&store) };
+    let asleep = Asleep { store: Arc::clone(&store), state_dir: state_dir.to_owned() };
     Ok(Client::over(InProcess::new(store, Arc::new(asleep))?))
 }
 
@@ -73,6 +76,13 @@ impl Transport for InProcess {
 /// What answers where a live daemon would have to: the machine as the journal left it, and nothing that acts.
 struct Asleep {
     store: Arc<Store>,
+    state_dir: PathBuf,
+}
+
+/// What looks outside for a state directory without a daemon. Branches are named by nobody in it.
+pub(crate) fn inspector(state_dir: &Path, store: Arc<Store>) -> LocalInspector {
+    let workflow = Arc::new(WorkflowFile::new(state_dir.with_file_name("WORKFLOW.md")));
+    LocalInspector::new(state_dir, store, Arc::new(LocalWorkspaces::new(state_dir, workflow)))
 }
 
 impl Asleep {
@@ -158,7 +168,18 @@ impl Control for Asleep {
     /// What the next daemon will find to do.
     fn readiness(&self) -> Option<Readiness> {
         let machine = Self::machine(&self.store).ok()?;
-        Some(readiness(plan(&inspect(machine.state())), true))
+        let state = machine.state();
+        let Some(policy) = state.policy() else { return Some(readiness(plan(&inspect(state)), true)) };
+        let inspector = inspector(&self.state_dir, Arc::clone(&self.store));
+        let wanted = LookFor::of(state);
+        // On a thread of its own: the routes answer on a runtime that waits for this.
+        let looked = std::thread::scope(|scope| {
+            let look = || verbs::runtime().map(|runtime| runtime.block_on(inspector.inspect(&wanted, &policy)));
+            scope.spawn(look).join()
+        });
+        let failed = || Inspection::failed(&Failure::retryable("inspection_failed", "the look ended badly"));
+        let seen = looked.ok().and_then(Result::ok).unwrap_or_else(failed);
+        Some(readiness_of(state, &seen))
     }
 }
 

@@ -142,6 +142,10 @@ pub(crate) fn tell(event: &Event) -> Option<(Tone, String)> {
         ),
         "saga_ended" if !facts.flag("committed") => (Bad, "the handoff was given up".to_owned()),
         "effect_in_doubt" => (Odd, facts.with_reason("nobody knows whether an effect took place")),
+        "recovered" => {
+            let what = format!("{} of {}: {}", facts.word("surface"), facts.word("member"), facts.word("done"));
+            (Odd, what)
+        }
         "recovery_step" => (Odd, "what the dead daemon left running is swept".to_owned()),
         "parked" => (Bad, facts.with_reason("PARKED")),
         "released" => (Plain, "an operator released it: it may run again".to_owned()),

@@ -186,7 +186,7 @@ impl DriverHandle {
         self.head.clone()
     }
 
-    /// How ready the daemon is, as of the last batch; `None`: the loop has ended.
+    /// How ready the daemon is, as of the last batch, or the last look outside that changed nothing in the journal; `None`: the loop has ended.
     #[must_use]
     pub fn readiness(&self) -> Option<Readiness> {
         self.readiness.has_changed().is_ok().then(|| self.readiness.borrow().clone())
@@ -397,6 +397,11 @@ impl Driver {
                 let _ = answer.send(receipt);
             }
         }
+        self.tell_readiness();
+        Ok(())
+    }
+
+    fn tell_readiness(&self) {
         self.readiness.send_if_modified(|told| {
             let changed = *told != *self.machine.readiness();
             if changed {
@@ -404,7 +409,6 @@ impl Driver {
             }
             changed
         });
-        Ok(())
     }
 
     fn take(&mut self, inward: Inward) -> Result<(), DriverError> {
@@ -420,7 +424,13 @@ impl Driver {
                 if matches!(*input, Input::Answered { answer: Answer::Poll { .. }, .. }) {
                     self.refreshing = false;
                 }
-                self.feed(*input)
+                let looked = matches!(*input, Input::Answered { answer: Answer::Inspect(_), .. });
+                self.feed(*input)?;
+                if looked && self.machine.durable() == self.machine.state().seq {
+                    // Nothing of it is journaled, so no batch tells it.
+                    self.tell_readiness();
+                }
+                Ok(())
             }
             Inward::Reload { read, caller, request } => {
                 self.workflow_read(read)?;

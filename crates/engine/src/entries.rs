@@ -169,6 +169,7 @@ fn command(effect: &Effect) -> Command {
         | Effect::CommitLeftovers
         | Effect::FetchCommit
         | Effect::BringRemote
+        | Effect::Mend { .. }
         | Effect::RemoveWorkspace { .. } => Command::Direct { name, input: request },
     }
 }

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dalsegno_core::{
-    Answer, CommitId, Effect, EffectOutput, EffectRequest, Failure, Issue, IssueId, Message, Notice, Order, Outcome,
-    Policy, ProbeAnswer, PromptSpec, Query, Receiver, RunId, SessionId, TrackerPolicy, normalized_state, state_in,
+    Answer, CommitId, Effect, EffectOutput, EffectRequest, Failure, Inspection, Issue, IssueId, Mend, Message, Notice,
+    Order, Outcome, Policy, ProbeAnswer, PromptSpec, Query, Receiver, RunId, SessionId, TrackerPolicy,
+    normalized_state, state_in,
 };
 use dalsegno_durable::StoredHost;
 use dalsegno_durable::attempt::{Ended, attempt};
@@ -21,9 +22,10 @@ use crate::forge::Forges;
 use crate::handoff::Tell;
 use crate::live::{Live, Sink};
 use crate::ports::{
-    AgentSession, Agents, Clock, Context, Launch, Notification, Notifier, Processes, START_PATIENCE, Steering, Tracker,
-    Trackers, Transcripts, TurnEnd, Webhooks, Workflow, Workspaces,
+    AgentSession, Agents, Clock, Context, Inspector, Launch, Notification, Notifier, Processes, START_PATIENCE,
+    Steering, Tracker, Trackers, Transcripts, TurnEnd, Webhooks, Workflow, Workspaces,
 };
+use crate::reads::{TranscriptEntry, TranscriptKind};
 use crate::toolbox::{DaemonTools, Writes};
 use crate::{crash, prompt};
 
@@ -33,6 +35,8 @@ const TRACKERS_KEPT: usize = 8;
 const KNOWN_KEPT: usize = 20_000;
 /// Longest wait for one answer of a tracker or a look at a workspace.
 const QUERY_LIMIT: Duration = Duration::from_secs(120);
+/// Longest wait for a look at everything outside.
+const INSPECT_LIMIT: Duration = Duration::from_secs(300);
 /// Longest wait for all that one poll asks of a tracker.
 const POLL_LIMIT: Duration = Duration::from_secs(240);
 /// Answers of an agent's start for which an adapter may be patient: its own start, the session, the session's history.
@@ -63,6 +67,8 @@ pub struct World {
     pub agents: Arc<dyn Agents>,
     /// Processes by mark.
     pub processes: Arc<dyn Processes>,
+    /// What is outside the journal.
+    pub inspector: Arc<dyn Inspector>,
     /// Transcripts of runs.
     pub transcripts: Arc<dyn Transcripts>,
     /// Time.
@@ -223,6 +229,16 @@ impl Executor {
                 self.world.notifier.notify(&context, receiver, &message).await?;
                 Ok(EffectOutput::Notified)
             }
+            Effect::Mend { mend } => {
+                let done = self.world.inspector.mend(&context, mend).await?;
+                if let Mend::SetTranscriptAside { run } = mend {
+                    let text = format!("what was here could not be read: {done}");
+                    let at = self.world.clock.now();
+                    let note = TranscriptEntry { at, turn: 0, kind: TranscriptKind::Note, text };
+                    self.world.transcripts.append(run, note);
+                }
+                Ok(EffectOutput::Mended { done })
+            }
             Effect::HandOff { .. } | Effect::PushBranch { .. } | Effect::Comment { .. } => {
                 Err(Failure::permanent("not_performed", format!("{} is not performed here", request.effect.kind())))
             }
@@ -238,6 +254,7 @@ impl Executor {
             (Some(run), _) => run.to_string(),
             // Nothing that is done for the issue meanwhile is swept with it.
             (None, Effect::Notify { notices, .. }) => format!("notice-{}", message_name(notices)),
+            (None, Effect::Mend { .. }) => "mend".to_owned(),
             (None, _) => format!("issue-{}", request.issue.id),
         };
         // Agents must be ended even if the tracker's settings hold no more; that starts no child.
@@ -246,6 +263,7 @@ impl Executor {
             | Effect::Sweep
             | Effect::TellSaga { .. }
             | Effect::CarryOut { .. }
+            | Effect::Mend { .. }
             | Effect::Notify { receiver: Receiver::Webhook { .. } | Receiver::Slack { .. }, .. } => Vec::new(),
             Effect::PrepareWorkspace { .. }
             | Effect::RunHook { .. }
@@ -545,6 +563,11 @@ impl Executor {
                 let now = self.look("tracker_request", now).await;
                 Answer::Look(now.map(|issues| issues.into_iter().next()))
             }
+            Query::Inspect { wanted, policy } => {
+                let looked = async { Ok(self.world.inspector.inspect(&wanted, &policy).await) };
+                let seen = within(INSPECT_LIMIT, "inspection_failed", looked).await;
+                Answer::Inspect(Box::new(seen.unwrap_or_else(|failure| Inspection::failed(&failure))))
+            }
             Query::LostWork { request } => {
                 let context = self.context(&Arc::from(request), &CancellationToken::new());
                 let looked = async { self.world.workspaces.branch_tip(&context?).await };
@@ -589,6 +612,7 @@ impl Executor {
             | Effect::BringRemote
             | Effect::Comment { .. }
             | Effect::Notify { .. }
+            | Effect::Mend { .. }
             | Effect::RemoveWorkspace { .. } => {
                 Err(Failure::permanent("no_probe", format!("{} cannot be probed", request.effect.kind())))
             }
@@ -724,6 +748,7 @@ fn deadline(request: &EffectRequest) -> Option<Duration> {
         | Effect::Comment { .. }
         | Effect::CarryOut { .. }
         | Effect::Notify { .. }
+        | Effect::Mend { .. }
         | Effect::StopAgent
         | Effect::Sweep => 2 * MINUTE,
         Effect::PrepareWorkspace { .. }

@@ -266,6 +266,13 @@ fn say(event: &Event, at: Timestamp) -> Said {
         Event::Drained { on: true, .. } => Said::info("an operator wants no new work to be taken").outcome("drained"),
         Event::Drained { on: false, .. } => Said::info("new work is taken again").outcome("undrained"),
         Event::Readiness { told, remaining } => readiness(told, *remaining),
+        Event::Recovered { surface, action, member, done, failure, .. } => {
+            let what = format!("{} of {member}: {} ({done})", surface.as_str(), action.as_str());
+            match failure {
+                None => Said::info(what).outcome("recovered"),
+                Some(failure) => Said::warn(what).outcome("failed").failure(failure),
+            }
+        }
         Event::NoticeQueued { receiver, notice } => {
             Said::debug(format!("{} hears of it ({})", receiver.kind(), notice.topic.as_str())).outcome("queued")
         }
@@ -436,6 +443,7 @@ fn say_of_run(event: &Event, at: Timestamp) -> Said {
         | Event::NoticeQueued { .. }
         | Event::NoticesDropped { .. }
         | Event::Readiness { .. }
+        | Event::Recovered { .. }
         | Event::Parked { .. } => Said::debug(event.kind()),
     }
 }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use dalsegno_core::{
-    AgentPolicy, Batch, CommitId, Committed, EffectRequest, Failure, Hook, Issue, IssueId, Notice, Policy, ProbeAnswer,
-    Receiver, Reply, RunId, SessionId, SessionStart, Snapshot, Timestamp, TurnOutcome, Usage, Wants, Work, Workspace,
+    AgentPolicy, Batch, CommitId, Committed, EffectRequest, Failure, Hook, Inspection, Issue, IssueId, LookFor, Mend,
+    Notice, Policy, ProbeAnswer, Receiver, Reply, RunId, SessionId, SessionStart, Snapshot, Timestamp, TurnOutcome,
+    Usage, Wants, Work, Workspace,
 };
 use dalsegno_durable::Entry;
 use futures::FutureExt as _;
@@ -512,6 +513,20 @@ pub trait Processes: Send + Sync + 'static {
     /// # Errors
     /// `sweep_failed` when some outlived it.
     async fn sweep(&self, mark: &str) -> Result<u32, Failure>;
+}
+
+/// Looks at what lies outside the journal, and puts right what the machine says of it.
+#[async_trait]
+pub trait Inspector: Send + Sync + 'static {
+    /// Looks at everything. Changes nothing; bounded in what it reads. What cannot be looked at is told as that, in its place.
+    async fn inspect(&self, wanted: &LookFor, policy: &Policy) -> Inspection;
+
+    /// Does it, and answers in words what was done. Looks before it acts: what is not as it was any more is left alone. Nothing that
+    /// holds somebody's work is removed.
+    ///
+    /// # Errors
+    /// `sweep_failed`, `workspace_*`, `transcript_unmoved`.
+    async fn mend(&self, context: &Context, mend: &Mend) -> Result<String, Failure>;
 }
 
 /// Wall-clock time.

@@ -57,10 +57,11 @@ const OPEN: [&str; 48] = [
 
 /// Rules of dispatch whose findings are words and figures of ours, and states and labels of the tracker. What any other
 /// rule found may quote a program or a person.
-const OPEN_RULES: [&str; 13] = [
+const OPEN_RULES: [&str; 14] = [
     "agent_available",
     "daemon_running",
     "day_budget",
+    "disk_room",
     "issue_budget",
     "not_drained",
     "required_labels",

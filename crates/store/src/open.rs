@@ -29,6 +29,9 @@ const STATEMENTS: usize = 64;
 /// The log is cut back to this size when it begins anew.
 const LOG_BYTES: u32 = 64 << 20;
 
+/// A database up to this size is read through before it is used; a larger one meanwhile.
+const READ_THROUGH_BYTES: u64 = 64 << 20;
+
 /// How a store is kept.
 #[derive(Debug, Clone)]
 pub struct OpenOptions {
@@ -79,6 +82,8 @@ pub struct Store {
     pub(crate) journal_id: String,
     pub(crate) pool: Pool,
     pub(crate) kept: Kept,
+    /// Its pages were read through when it was opened.
+    read_through: bool,
     /// The hold on the directory; none when it was opened for a look.
     _lock: Option<Arc<DirLock>>,
 }
@@ -98,6 +103,11 @@ impl Store {
         let in_use = InUse::of(&path);
         let mut db = connect(&path)?;
         set_up(&db, &path, options.max_pages)?;
+        let read_through = is_small(&path);
+        if read_through {
+            // Before anything is written into it.
+            sound(&db)?;
+        }
         schema::create(&mut db, &path, &DAEMON)?;
         schema::migrate(&mut db, &path, &DAEMON)?;
         let (journal_id, secret) = identity(&db)?;
@@ -135,6 +145,7 @@ impl Store {
             journal_id: journal_id.clone(),
             pool: Pool::new(path, false),
             kept: options.kept(),
+            read_through,
             _lock: Some(lock),
         };
         Ok(Opened {
@@ -164,7 +175,27 @@ impl Store {
         })?;
         // What a daemon would keep: it has no other options.
         let kept = OpenOptions::default().kept();
-        Ok(Arc::new(Self { state_dir: state_dir.to_owned(), journal_id, pool, kept, _lock: None }))
+        Ok(Arc::new(Self { state_dir: state_dir.to_owned(), journal_id, pool, kept, read_through: false, _lock: None }))
+    }
+
+    /// Whether its pages were read through when it was opened; a large database is left for later.
+    #[must_use]
+    pub fn was_read_through(&self) -> bool {
+        self.read_through
+    }
+
+    /// Whether its database is so small that it is read through at once.
+    #[must_use]
+    pub fn is_small(&self) -> bool {
+        is_small(&dir::database(&self.state_dir))
+    }
+
+    /// Reads every page of the database, which takes a while.
+    ///
+    /// # Errors
+    /// `corrupt_database` when something is wrong with them.
+    pub fn read_through(&self) -> Result<(), StoreError> {
+        self.pool.with(sound)
     }
 
     /// The newest good snapshot and every event after it, as they are now.
@@ -199,6 +230,20 @@ pub(crate) fn connect(path: &Path) -> Result<Connection, StoreError> {
     let db = Connection::open_with_flags(path, flags)?;
     db.busy_timeout(BUSY)?;
     Ok(db)
+}
+
+fn is_small(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|file| file.len() < READ_THROUGH_BYTES)
+}
+
+/// SQLite's own check of every page, index and constraint.
+fn sound(db: &Connection) -> Result<(), StoreError> {
+    let said: String = db.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+    if said == "ok" {
+        Ok(())
+    } else {
+        Err(StoreError::Corrupt(format!("the database's pages do not fit together: {said}")))
+    }
 }
 
 fn identity(db: &Connection) -> Result<(String, Secret), StoreError> {

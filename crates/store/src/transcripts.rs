@@ -1,6 +1,7 @@
 //! Transcripts: what was said in a run, one JSON line per entry, in a file of its own.
 //!
-//! Not journaled: a crash may cost the last lines, and may tear one. Readers skip what is no entry.
+//! Not journaled: a crash may cost the last lines, and may tear one, which is cut off before the next is written. Readers skip
+//! what is no entry.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -18,6 +19,8 @@ use crate::error::StoreError;
 
 /// Directory of the transcripts in the state directory.
 pub(crate) const DIRECTORY: &str = "transcripts";
+/// Directory in it of those that could not be read.
+pub(crate) const ASIDE: &str = "aside";
 /// Entries that may wait to be written; a further one makes its caller wait.
 const QUEUE: usize = 1024;
 /// Most entries that are written at once.
@@ -129,7 +132,7 @@ fn cut(text: &mut String) {
 }
 
 /// The file of a run, if that is a name and no path.
-fn file_of(directory: &Path, run: &str) -> Result<PathBuf, StoreError> {
+pub(crate) fn file_of(directory: &Path, run: &str) -> Result<PathBuf, StoreError> {
     let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     if run.is_empty() || run.len() > NAME_LETTERS || !run.bytes().all(letter) {
         return Err(StoreError::Missing("that is no name of a run".to_owned()));
@@ -192,9 +195,10 @@ impl Files {
             return Ok(());
         }
         let mut lines = Vec::new();
-        if is_torn(&file, size)? {
-            lines.push(b'\n');
-            size += 1;
+        let whole = whole_lines(&file, size)?;
+        if whole < size {
+            file.set_len(whole)?;
+            size = whole;
         }
         for entry in entries {
             let start = lines.len();
@@ -212,13 +216,20 @@ impl Files {
     }
 }
 
-/// A crash cut the last line.
-fn is_torn(file: &File, size: u64) -> io::Result<bool> {
+/// Where the last whole line ends: what a crash cut of the next is no entry. One that is longer than any of ours stays.
+fn whole_lines(file: &File, size: u64) -> io::Result<u64> {
     let mut last = [b'\n'];
     if let Some(end) = size.checked_sub(1) {
         file.read_exact_at(&mut last, end)?;
     }
-    Ok(last != [b'\n'])
+    if last == [b'\n'] {
+        return Ok(size);
+    }
+    let start = size.saturating_sub(LINE_BYTES);
+    let mut tail = vec![0; usize::try_from(size - start).unwrap_or(0)];
+    file.read_exact_at(&mut tail, start)?;
+    let end = tail.iter().rposition(|byte| *byte == b'\n').map(|at| start + at as u64 + 1);
+    Ok(end.unwrap_or(if start == 0 { 0 } else { size }))
 }
 
 /// The last line says that nothing more is written.

@@ -31,4 +31,4 @@ pub use probe::{Probe, probe, ready};
 pub use sandbox::{Cell, Inmate};
 pub(crate) use spawn::command_with_credentials;
 pub use spawn::{CALL_VARIABLE, Child, RUN_VARIABLE, Surroundings, command, shell, spawn};
-pub use sweep::Sweeper;
+pub use sweep::{Sweeper, marked};

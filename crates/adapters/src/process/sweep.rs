@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use dalsegno_engine::Processes;
-use dalsegno_engine::core::Failure;
+use dalsegno_engine::core::{Failure, FoundProcess};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -144,6 +144,33 @@ pub struct Sweeper;
 impl Processes for Sweeper {
     async fn sweep(&self, mark: &str) -> Result<u32, Failure> {
         hunt(Prey::run(mark)).await
+    }
+}
+
+/// Everything that carries a mark of this journal, by what follows its identity in the mark.
+///
+/// # Errors
+/// `processes_unreadable` when the process table cannot be read.
+pub async fn marked(journal: &str) -> Result<Vec<FoundProcess>, Failure> {
+    let beginning = format!("{RUN_VARIABLE}={journal}/");
+    let look = move || -> io::Result<BTreeMap<String, Vec<i32>>> {
+        let own = i32::try_from(std::process::id()).unwrap_or(0);
+        let mut found: BTreeMap<String, Vec<i32>> = BTreeMap::new();
+        for entry in table::snapshot()?.into_iter().filter(|entry| !entry.zombie && entry.pid != own) {
+            if let Some(owner) = table::rest_of(entry.pid, beginning.as_bytes()) {
+                found.entry(owner).or_default().push(entry.pid);
+            }
+        }
+        Ok(found)
+    };
+    let unreadable = |why: String| {
+        Failure::retryable("processes_unreadable", format!("/proc cannot be read: {why}"))
+            .hint("the daemon needs a mounted /proc that shows its own processes")
+    };
+    match tokio::task::spawn_blocking(look).await {
+        Ok(Ok(found)) => Ok(found.into_iter().map(|(owner, pids)| FoundProcess { owner, pids }).collect()),
+        Ok(Err(error)) => Err(unreadable(error.to_string())),
+        Err(error) => Err(unreadable(error.to_string())),
     }
 }
 

@@ -52,11 +52,23 @@ fn parse(pid: i32, text: &str) -> Option<Entry> {
 ///
 /// A process whose environment may not be read is another user's, and not ours to end.
 pub(super) fn carries(pid: i32, variable: &[u8]) -> bool {
-    let Ok(file) = fs::File::open(format!("/proc/{pid}/environ")) else { return false };
+    environment(pid).split(|byte| *byte == 0).any(|entry| entry == variable)
+}
+
+/// What follows this beginning of an entry in the environment that the process was started with.
+pub(super) fn rest_of(pid: i32, beginning: &[u8]) -> Option<String> {
+    let environment = environment(pid);
+    let rest = environment.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(beginning))?;
+    String::from_utf8(rest.to_vec()).ok()
+}
+
+fn environment(pid: i32) -> Vec<u8> {
     let mut environment = Vec::new();
-    // A read that breaks off (the process goes) still leaves what was read so far.
-    let _ = file.take(MAX_ENVIRONMENT_BYTES).read_to_end(&mut environment);
-    environment.split(|byte| *byte == 0).any(|entry| entry == variable)
+    if let Ok(file) = fs::File::open(format!("/proc/{pid}/environ")) {
+        // A read that breaks off (the process goes) still leaves what was read so far.
+        let _ = file.take(MAX_ENVIRONMENT_BYTES).read_to_end(&mut environment);
+    }
+    environment
 }
 
 #[cfg(test)]

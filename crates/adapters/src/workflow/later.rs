@@ -21,7 +21,7 @@ fn refuse(key: &str, value: &Value, instead: &str) -> Failure {
 /// Refuses what the front matter asks for and this version does not do.
 pub(super) fn refuse_unavailable(config: &Map<String, Value>) -> Result<(), Failure> {
     agent(&Section::of(config, "agent")?)?;
-    workspace_and_handoff(config)?;
+    handoff(config)?;
     let store = Section::of(config, "store")?;
     other_than(&store, "url", &["sqlite".into()], "Remove store.url: the journal is the SQLite file in .dalsegno/.")?;
     let worker = Section::of(config, "worker")?;
@@ -55,10 +55,7 @@ fn agent(agent: &Section<'_>) -> Result<(), Failure> {
     set(agent, "model", "Remove agent.model and choose the model in the agent's own configuration or command.")
 }
 
-fn workspace_and_handoff(config: &Map<String, Value>) -> Result<(), Failure> {
-    let workspace = Section::of(config, "workspace")?;
-    workspace.integer("disk_limit_gb", 1, i64::MAX)?;
-    set(&workspace, "disk_limit_gb", "Remove workspace.disk_limit_gb: the disk is not watched yet.")?;
+fn handoff(config: &Map<String, Value>) -> Result<(), Failure> {
     if !matches!(config.get("handoff"), Some(Value::Object(_))) {
         return Ok(());
     }

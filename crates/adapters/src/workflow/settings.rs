@@ -165,8 +165,19 @@ fn workspace(config: &Map<String, Value>, place: &Place<'_>) -> Result<Workspace
         strategy: strategy.unwrap_or(if found || wants_repo { defaults.strategy } else { WorkspaceStrategy::Empty }),
         base: section.text("base")?.map(|base| base.trim().to_owned()),
         branch: section.text("branch")?.unwrap_or(defaults.branch),
+        disk_limit_bytes: gigabytes(&section, "disk_limit_gb")?,
         ..defaults
     })
+}
+
+/// Bytes of a number of gigabytes (10⁹ bytes), fractions included.
+fn gigabytes(section: &Section<'_>, key: &str) -> Result<Option<u64>, Failure> {
+    let Some(value) = section.get(key) else { return Ok(None) };
+    let bytes = value.as_f64().map(|gigabytes| gigabytes * 1e9).filter(|bytes| *bytes >= 1.0 && *bytes < 1e18);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is positive and below 10^18")]
+    let bytes = bytes.map(|bytes| bytes as u64);
+    let allowed = || invalid(&section.path_of(key), &shown(value), "a number of gigabytes above 0");
+    Ok(Some(bytes.ok_or_else(allowed)?))
 }
 
 fn utf8(key: &str, path: &Path) -> Result<String, Failure> {

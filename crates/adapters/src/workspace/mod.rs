@@ -24,6 +24,7 @@ mod patch;
 mod place;
 mod prepare;
 mod repository;
+mod survey;
 mod upkeep;
 mod work;
 

@@ -41,11 +41,21 @@ pub(super) struct Marker {
     /// Key of the effect that made it: when it is performed again, because nobody knows how it ended, it made it still.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) made_by: Option<String>,
+    /// Identity of the journal that it belongs to; none on markers of older versions. Only what is ours is ever put away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) owner: Option<String>,
 }
 
 impl Marker {
     pub(super) fn new(identifier: &str, branch: Option<String>, base_commit: Option<CommitId>) -> Self {
-        Self { format: MARKER_FORMAT, identifier: identifier.to_owned(), branch, base_commit, made_by: None }
+        Self {
+            format: MARKER_FORMAT,
+            identifier: identifier.to_owned(),
+            branch,
+            base_commit,
+            made_by: None,
+            owner: None,
+        }
     }
 }
 
@@ -339,7 +349,7 @@ fn look(path: &Path) -> Result<Found, Failure> {
 }
 
 fn missing(path: &Path) -> Failure {
-    Failure::permanent("workspace_missing", format!("there is no workspace at {}", path.display()))
+    Failure::retryable("workspace_missing", format!("there is no workspace at {}", path.display()))
         .hint("somebody removed it; a new run makes it anew")
 }
 

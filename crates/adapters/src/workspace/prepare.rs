@@ -16,6 +16,11 @@ use super::work::{Identity, Work};
 /// Used when neither the user nor the repository says who commits.
 const FALLBACK_IDENTITY: (&str, &str) = ("Dalsegno", "dalsegno@localhost");
 
+/// The journal that a mark begins with.
+fn owner(context: &Context) -> Option<String> {
+    context.mark.split_once('/').map(|(journal, _)| journal.to_owned())
+}
+
 /// What a new clone is made from.
 struct Source {
     branch: String,
@@ -39,7 +44,8 @@ impl LocalWorkspaces {
         if found != Found::Nothing && !fresh {
             let known = request.workspace.as_ref().filter(|known| same_path(&known.path, &place.path()));
             if let Some(whole) = whole(policy, &place, marker.as_ref(), known, identifier)? {
-                if marker.is_none() {
+                let whole = Marker { owner: owner(context), ..whole };
+                if marker.as_ref() != Some(&whole) {
                     place.write_marker(&whole).await?;
                 }
                 // Made by this very effect, which was cut before it could say so: what follows a making is still to come.
@@ -62,13 +68,14 @@ impl LocalWorkspaces {
             }
         };
         marker.made_by = Some(request.key.clone());
+        marker.owner = owner(context);
         place.finish(&marker).await?;
         Ok((workspace(&place, &marker), true))
     }
 
     /// Gets a directory that is no whole workspace, or is not wanted any more, out of the way; work in it is kept. Answers
     /// the commit that a kept worktree holds on to.
-    async fn make_room(
+    pub(super) async fn make_room(
         &self,
         caller: &Caller,
         policy: &Policy,

@@ -13,6 +13,7 @@ mod ledger;
 mod names;
 mod notify;
 mod operate;
+mod outside;
 mod properties;
 mod quota;
 mod recovery;

@@ -87,7 +87,8 @@ fn after(effect: Option<&Effect>) -> Option<Effect> {
             let receiver = Receiver::Slack { address: String::new() };
             Some(Effect::Notify { receiver, notices: Vec::new(), missed: 0 })
         }
-        Effect::Notify { .. } => None,
+        Effect::Notify { .. } => Some(Effect::Mend { mend: Mend::EndProcesses { owner: String::new() } }),
+        Effect::Mend { .. } => None,
     }
 }
 

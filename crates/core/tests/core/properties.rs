@@ -120,6 +120,7 @@ fn output(effect: Option<&Effect>, how: u8) -> EffectOutput {
         Some(Effect::Comment { .. }) => EffectOutput::Commented,
         Some(Effect::RemoveWorkspace { .. }) if small % 2 == 0 => EffectOutput::WorkspaceRemoved,
         Some(Effect::Notify { .. }) => EffectOutput::Notified,
+        Some(Effect::Mend { .. }) => EffectOutput::Mended { done: "ended".into() },
         Some(Effect::RemoveWorkspace { .. }) => EffectOutput::WorkspaceKept { reason: "dirty".into() },
     }
 }
@@ -133,6 +134,36 @@ fn outcome(effect: Option<&Effect>, how: u8) -> Outcome {
         1 => Outcome::Failed { failure: Failure::permanent("for_good", "no") },
         2 => Outcome::InDoubt { reason: "?".into() },
         _ => Outcome::Done { output: output(effect, how) },
+    }
+}
+
+/// What may be found outside: orphans of all kinds, what is missing, what cannot be looked at.
+fn seen(wanted: &LookFor, how: u8) -> Inspection {
+    let standing = |number: usize| match (usize::from(how) + number) % 6 {
+        0 => WorkspaceStanding::Missing,
+        1 => WorkspaceStanding::Unreadable(retryable()),
+        _ => WorkspaceStanding::Known,
+    };
+    let known = wanted.workspaces.iter().enumerate().map(|(number, path)| FoundWorkspace {
+        path: path.clone(),
+        identifier: None,
+        standing: standing(number),
+        bytes: Some(1),
+    });
+    let orphan = |number: u32, standing| FoundWorkspace {
+        path: format!("/w/X-{number}"),
+        identifier: Some(format!("X-{number}")),
+        standing,
+        bytes: None,
+    };
+    let orphans = [orphan(1, WorkspaceStanding::Clean), orphan(2, WorkspaceStanding::Holds("work".into()))];
+    let process = |owner: &str| FoundProcess { owner: owner.to_owned(), pids: vec![7] };
+    Inspection {
+        workspaces: if how.is_multiple_of(7) { Err(retryable()) } else { Ok(known.chain(orphans).collect()) },
+        processes: Ok(vec![process("run-1"), process("run-900"), process("issue-i1"), process("notice-n1")]),
+        transcripts: Ok(vec![FoundTranscript { run: "run-1".into(), wrong: Ok("garbage".into()) }]),
+        database: if how.is_multiple_of(5) { Soundness::Checking } else { Soundness::Sound },
+        free_bytes: Ok(if how.is_multiple_of(9) { 0 } else { u64::MAX }),
     }
 }
 
@@ -166,6 +197,7 @@ fn answer(query: Option<&Query>, issues: &[Issue], how: u8) -> Answer {
         (Some(Query::Look { issue, .. }), _) => {
             Answer::Look(Ok(issues.iter().find(|known| known.id == *issue).cloned()))
         }
+        (Some(Query::Inspect { wanted, .. }), _) => Answer::Inspect(Box::new(seen(wanted, how))),
         (Some(Query::LostWork { .. }), 0) => Answer::LostWork(Err(retryable())),
         (Some(Query::LostWork { .. }), 1..=3) => Answer::LostWork(Ok(Some(CommitId("lost".to_owned())))),
         (Some(Query::LostWork { request }), _) => {

@@ -89,7 +89,7 @@ fn live(desk: &mut Desk, steps: usize) {
 /// Effects and looks under way, polls left out.
 pub(crate) fn under_way(desk: &Desk) -> Vec<&'static str> {
     let looks = desk.asks.iter().filter_map(|(_, query)| match query {
-        Query::Poll { .. } => None,
+        Query::Poll { .. } | Query::Inspect { .. } => None,
         Query::Assess { .. } => Some("assess"),
         Query::LostWork { .. } => Some("lost_work"),
         Query::Probe { .. } => Some("probe"),

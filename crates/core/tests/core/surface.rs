@@ -5,7 +5,7 @@ use crate::desk::*;
 use dalsegno_core::*;
 
 fn finding(surface: Surface, condition: Condition) -> Finding {
-    Finding { surface, condition, member: "m".to_owned(), detail: "words".to_owned() }
+    Finding::of(surface, condition, "m", "words".to_owned())
 }
 
 /// What a single finding leads to.
@@ -19,7 +19,11 @@ fn leads_to(surface: Surface, condition: Condition) -> (Remedy, &'static str, Re
 #[test]
 fn line_2_what_is_missing_blocks_or_is_rebuilt_by_its_criticality() {
     use Condition::Missing;
-    assert_eq!(leads_to(Surface::Workspace, Missing), (Remedy::Block, "missing", ReadyState::Blocked, true));
+    assert_eq!(leads_to(Surface::Permissions, Missing), (Remedy::Block, "missing", ReadyState::Blocked, true));
+    assert_eq!(
+        leads_to(Surface::Workspace, Missing),
+        (Remedy::RecreateWorkspace, "missing", ReadyState::Degraded, true)
+    );
     assert_eq!(
         leads_to(Surface::AgentSession, Missing),
         (Remedy::RebuildFromProvider, "missing", ReadyState::Degraded, true)
@@ -147,7 +151,7 @@ fn told(desk: &Desk) -> Vec<(ReadyState, Vec<Surface>)> {
 }
 
 #[test]
-fn line_8_a_restart_is_recovering_until_it_is_swept_and_recovering_twice_is_recovering_once() {
+fn a_restart_is_recovering_until_it_is_swept_and_a_second_one_finds_the_same() {
     let mut desk = Desk::new(policy());
     desk.poll(&[issue(1)]);
     desk.done("prepare_workspace", workspace_ready(true));

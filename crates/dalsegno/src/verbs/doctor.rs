@@ -27,8 +27,10 @@ pub(crate) struct Args {
     /// Ask no remote: nothing leaves this machine
     #[arg(long)]
     offline: bool,
-    /// Mend what needs no decision of yours, then look: who may read the state directory, and the address of a daemon that
-    /// is gone. What is shown is proved and made anew by `dalsegno fsck`
+    /// Mend what needs no decision of yours, then look: who may read the state directory, the address of a daemon that is gone,
+    /// files that were begun and never finished, processes and workspaces that nobody owns (what holds work is set aside, never
+    /// removed), transcripts that cannot be read. A running daemon is asked to do it. What is shown is proved and made anew by
+    /// `dalsegno fsck`
     #[arg(long)]
     fix: bool,
 }

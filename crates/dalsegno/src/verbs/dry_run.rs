@@ -7,12 +7,13 @@ use std::sync::Arc;
 use dalsegno_adapters::tracker::LocalTrackers;
 use dalsegno_adapters::workflow::WorkflowFile;
 use dalsegno_adapters::workspace::LocalWorkspaces;
-use dalsegno_core::{Answer, Effect, Event, Input, Machine, Output, Query};
-use dalsegno_engine::{Clock, Trackers, policy_hash};
+use dalsegno_core::{Answer, Effect, Event, Input, Inspection, Machine, Output, Query};
+use dalsegno_engine::{Clock, Inspector as _, Trackers, policy_hash};
 use dalsegno_store::{Store, StoreError};
 
 use crate::daemon::{SystemClock, preflight};
 use crate::error::CliError;
+use crate::inspector::LocalInspector;
 use crate::out;
 
 pub(crate) async fn run(workflow: &Path, state_dir: &Path) -> Result<(), CliError> {
@@ -54,6 +55,13 @@ pub(crate) async fn run(workflow: &Path, state_dir: &Path) -> Result<(), CliErro
                     now,
                 );
             }
+            Output::Ask(id, Query::Inspect { wanted, policy }) => {
+                let seen = match inspector(workflow, state_dir)? {
+                    Some(inspector) => inspector.inspect(&wanted, &policy).await,
+                    None => Inspection::clear(u64::MAX),
+                };
+                machine.handle(Input::Answered { id, answer: Answer::Inspect(Box::new(seen)) }, now);
+            }
             Output::Ask(..) | Output::Perform(_) | Output::Cancel(_) | Output::Reply { .. } => {}
             Output::Wait(_) => break,
         }
@@ -67,6 +75,16 @@ pub(crate) async fn run(workflow: &Path, state_dir: &Path) -> Result<(), CliErro
         out::line("Nothing would start now.");
     }
     Ok(())
+}
+
+/// What looks outside; nothing where no daemon ever ran, and so nothing is ours.
+fn inspector(workflow: &Path, state_dir: &Path) -> Result<Option<LocalInspector>, CliError> {
+    let workspaces = Arc::new(LocalWorkspaces::new(state_dir, Arc::new(WorkflowFile::new(workflow))));
+    match Store::open_read_only(state_dir) {
+        Ok(store) => Ok(Some(LocalInspector::new(state_dir, store, workspaces))),
+        Err(StoreError::Missing(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn machine(state_dir: &Path) -> Result<Machine, CliError> {

@@ -55,8 +55,8 @@ fn broken_front_matter_is_refused_with_its_code() {
             "invalid_config",
         ),
         (
-            "---\ntracker: {kind: local}\nagent: {kind: scripted, script: agent.yaml}\nworkspace: {disk_limit_gb: 5}\n---\nx",
-            "not_available",
+            "---\ntracker: {kind: local}\nagent: {kind: scripted, script: agent.yaml}\nworkspace: {disk_limit_gb: 0}\n---\nx",
+            "invalid_config",
         ),
         ("---\ntracker: {kind: local}\nagent: {kind: acp}\n---\nx", "invalid_config"),
     ] {

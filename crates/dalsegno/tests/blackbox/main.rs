@@ -17,6 +17,7 @@ mod life;
 mod lifeboat;
 mod notify;
 mod operate;
+mod outside;
 mod project;
 mod reads;
 mod restored;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dalsegno_engine::DriverEnd;
-use dalsegno_engine::core::{Event, Failure, IssueStatus, TurnOutcome};
+use dalsegno_engine::core::{Event, Failure, IssueStatus, ReadyState, TurnOutcome};
 use dalsegno_testkit::doubles::{Act, Stage, issue, policy};
 
 use crate::support::{Life, called, event, had_status, pass, start, status};
@@ -221,4 +221,20 @@ async fn a_webhook_has_its_issue_looked_at_alone_and_others_the_whole_tracker() 
     assert_eq!(life.handle.webhook(vec!["B".to_owned()]).await, Some(None));
     status(&stage, "B", IssueStatus::HandedOff).await;
     assert_eq!(life.stop().await.unwrap(), DriverEnd::Stopped);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_outside_that_hangs_or_panics_holds_up_what_is_new_and_is_made_again() {
+    for hurt in [Act::Hang, Act::Panic] {
+        let stage = Stage::default();
+        stage.tracker().put(issue("A"));
+        stage.inspector.inspect.next(hurt);
+        let life = start(&stage, false);
+        event(&stage, |event| matches!(event, Event::Readiness { told, .. } if told.state == ReadyState::Blocked))
+            .await;
+        assert_eq!(stage.record.count("prepare_workspace"), 0, "it fails closed");
+        status(&stage, "A", IssueStatus::HandedOff).await;
+        assert!(stage.record.count("inspector.inspect") > 1);
+        assert_eq!(life.stop().await.unwrap(), DriverEnd::Stopped);
+    }
 }

@@ -20,9 +20,10 @@ use crate::routes::{readiness, state, usage};
 /// Newest events of a kind that are shown.
 const KEPT: usize = 40;
 /// Kinds that tell of starts, of recovery and of the policy.
-const KINDS: [&str; 8] = [
+const KINDS: [&str; 9] = [
     "daemon_started",
     "recovery_step",
+    "recovered",
     "readiness",
     "workflow_loaded",
     "workflow_rejected",

@@ -3,9 +3,10 @@
 use axum::extract::State;
 use axum::{Extension, Json};
 use dalsegno_api as api;
-use dalsegno_core::{Descriptor, Failure, Readiness, Step, Surface};
+use dalsegno_core::{Descriptor, DiskUse, Failure, Readiness, Step, Surface, WorkspaceUse};
 
 use crate::app::App;
+use crate::convert;
 use crate::guard::Caller;
 use crate::params::Params;
 use crate::problem::Problem;
@@ -21,7 +22,7 @@ pub(crate) async fn readiness(
         return Err(Problem::engine(ending.hint("start it again, and ask again")));
     };
     let takes_work = found.takes_work();
-    let Readiness { state, reason, steps, remaining } = found;
+    let Readiness { state, reason, steps, remaining, looked_at, disk } = found;
     Ok(Json(api::Readiness {
         status: state.as_str().to_owned(),
         reason: reason.to_owned(),
@@ -29,6 +30,8 @@ pub(crate) async fn readiness(
         remaining: u64::try_from(remaining).unwrap_or(u64::MAX),
         plan: steps.into_iter().map(|step| plan_step(step, caller)).collect(),
         surfaces: Surface::ALL.into_iter().map(surface).collect(),
+        looked_at: looked_at.map(convert::time),
+        disk: disk.map(|disk| disk_use(disk, caller)),
     }))
 }
 
@@ -38,10 +41,25 @@ fn plan_step(step: Step, caller: Caller) -> api::PlanStep {
         surface: surface.as_str().to_owned(),
         action: action.as_str().to_owned(),
         reason: reason.to_owned(),
-        member,
+        // Where a directory is tells of the machine.
+        member: if caller.reads() || !member.starts_with('/') {
+            member
+        } else {
+            member.rsplit('/').next().unwrap_or_default().to_owned()
+        },
         scope: scope.as_str().to_owned(),
         detail: Some(detail).filter(|detail| caller.reads() && !detail.is_empty()),
     }
+}
+
+fn disk_use(disk: DiskUse, caller: Caller) -> api::DiskUse {
+    let DiskUse { free, used, limit, workspaces } = disk;
+    let workspaces = workspaces.into_iter().map(|WorkspaceUse { path, issue, bytes }| api::WorkspaceUse {
+        issue,
+        path: Some(path).filter(|_| caller.reads()),
+        bytes,
+    });
+    api::DiskUse { free_bytes: free, used_bytes: used, limit_bytes: limit, workspaces: workspaces.collect() }
 }
 
 fn surface(surface: Surface) -> api::Surface {

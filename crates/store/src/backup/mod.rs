@@ -28,7 +28,7 @@ pub use restore::{Restored, Source};
 /// Directories of the state directory that are part of a backup. Tokens, locks, logs and where the daemon is are not.
 const PARTS: [&str; 2] = [crate::transcripts::DIRECTORY, "repos"];
 /// In a directory of ours that is not whole yet: it may be removed.
-const UNFINISHED: &str = "unfinished";
+pub(crate) const UNFINISHED: &str = "unfinished";
 
 /// The name under which something is made.
 fn beside(path: &Path, ending: &str) -> PathBuf {

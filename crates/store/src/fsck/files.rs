@@ -9,7 +9,7 @@ use dalsegno_engine::{Reads as _, TranscriptEntry};
 use super::{Checked, Cure};
 use crate::error::StoreError;
 use crate::open::Store;
-use crate::transcripts::{DIRECTORY, LINE_BYTES};
+use crate::transcripts::{ASIDE, DIRECTORY, LINE_BYTES};
 
 pub(super) fn transcripts(state_dir: &Path, store: &Store, checked: &mut Checked) -> Result<(), StoreError> {
     let directory = state_dir.join(DIRECTORY);
@@ -21,6 +21,9 @@ pub(super) fn transcripts(state_dir: &Path, store: &Store, checked: &mut Checked
     for entry in entries {
         let entry = entry.map_err(|error| StoreError::io(&directory, &error))?;
         let name = entry.file_name().to_string_lossy().into_owned();
+        if name == ASIDE {
+            continue;
+        }
         let Some(run) = name.strip_suffix(".jsonl").filter(|_| entry.path().is_file()) else {
             checked.fault("transcripts", Cure::Look, format!("{name} is no transcript"));
             continue;

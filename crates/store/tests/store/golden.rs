@@ -14,6 +14,7 @@ use dalsegno_store::format::{decode_event, decode_snapshot, encode_event, encode
 use crate::samples::{KINDS, added, foldable, number, sagas, samples};
 use crate::samples_audited::audited;
 use crate::samples_operated::operated;
+use crate::samples_outside::outside;
 use crate::samples_restored::restored;
 use crate::support::recorded;
 
@@ -49,10 +50,11 @@ fn golden_events_of_every_kind_are_read_and_written_as_they_are() {
     let lines = |events: &[Event]| events.iter().map(|event| written(event) + "\n").collect();
     let text = read_or_write("events-v3.jsonl", || lines(&now));
     let later = read_or_write("events-v3-restored.jsonl", || lines(&restored()));
-    let now: Vec<Event> = now.into_iter().chain(restored()).collect();
+    let latest = read_or_write("events-v3-outside.jsonl", || lines(&outside()));
+    let now: Vec<Event> = now.into_iter().chain(restored()).chain(outside()).collect();
     let mut kinds = BTreeSet::new();
     let mut read = Vec::new();
-    for line in text.lines().chain(later.lines()) {
+    for line in text.lines().chain(later.lines()).chain(latest.lines()) {
         let event = decode_event(3, line).unwrap();
         assert_eq!(written(&event), line);
         kinds.insert(number(&event));

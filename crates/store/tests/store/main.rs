@@ -23,6 +23,7 @@ mod reads;
 mod samples;
 mod samples_audited;
 mod samples_operated;
+mod samples_outside;
 mod samples_restored;
 mod support;
 mod transcripts;

@@ -12,7 +12,7 @@ use dalsegno_core::{
 use crate::support::issue;
 
 /// How many kinds of events there are.
-pub(crate) const KINDS: usize = 62;
+pub(crate) const KINDS: usize = 63;
 
 /// The number of an event's kind. A new kind does not compile until it has one here, [`KINDS`] counts it,
 /// and the golden file has a line of it.
@@ -80,6 +80,7 @@ pub(crate) fn number(event: &Event) -> usize {
         Event::WritesRefused { .. } => 59,
         Event::JournalRestored { .. } => 60,
         Event::RestoreProbed { .. } => 61,
+        Event::Recovered { .. } => 62,
     }
 }
 

@@ -30,7 +30,8 @@ pub use clock::TokioClock;
 pub use forge::{DoubleForges, ForgeCall, ForgeFault, MemoryForge};
 pub use journal::MemoryJournal;
 pub use places::{
-    NoWebhooks, ScriptedNotifier, ScriptedProcesses, ScriptedWorkflow, ScriptedWorkspaces, TranscriptMemory,
+    NoWebhooks, ScriptedInspector, ScriptedNotifier, ScriptedProcesses, ScriptedWorkflow, ScriptedWorkspaces,
+    TranscriptMemory,
 };
 pub use reads::MemoryReads;
 pub use record::{Call, Record};
@@ -53,6 +54,8 @@ pub struct Stage {
     pub agents: Arc<ScriptedAgents>,
     /// Processes.
     pub processes: Arc<ScriptedProcesses>,
+    /// What is outside the journal.
+    pub inspector: Arc<ScriptedInspector>,
     /// Who tells people outside.
     pub notifier: Arc<ScriptedNotifier>,
     /// Transcripts.
@@ -83,6 +86,7 @@ impl Stage {
             workspaces: Arc::new(ScriptedWorkspaces::new(Arc::clone(&record))),
             agents: Arc::new(ScriptedAgents::new(Arc::clone(&record))),
             processes: Arc::new(ScriptedProcesses::new(Arc::clone(&record))),
+            inspector: Arc::new(ScriptedInspector::new(Arc::clone(&record))),
             notifier: Arc::new(ScriptedNotifier::new(Arc::clone(&record))),
             transcripts: Arc::default(),
             workflow: Arc::new(ScriptedWorkflow::new(policy)),
@@ -107,6 +111,7 @@ impl Stage {
             workflow: self.workflow.clone(),
             trackers: self.trackers.clone(),
             forges: self.forges.clone(),
+            inspector: self.inspector.clone(),
             notifier: self.notifier.clone(),
             webhooks: Arc::new(NoWebhooks),
             workspaces: self.workspaces.clone(),

@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use dalsegno_core::{
-    CommitId, EffectOutput, Failure, Hook, Issue, Policy, ProbeAnswer, Receiver, RunId, Timestamp, Work, Workspace,
+    CommitId, EffectOutput, Failure, Hook, Inspection, Issue, LookFor, Mend, Policy, ProbeAnswer, Receiver, RunId,
+    Timestamp, Work, Workspace,
 };
 use dalsegno_engine::{
-    Change, ChangeWanted, Changes, Context, Delivery, Heard, Notification, Notifier, Processes, TranscriptEntry,
-    Transcripts, Webhooks, Workflow, Workspaces,
+    Change, ChangeWanted, Changes, Context, Delivery, Heard, Inspector, Notification, Notifier, Processes,
+    TranscriptEntry, Transcripts, Webhooks, Workflow, Workspaces,
 };
 
 use super::record::Record;
@@ -221,6 +222,36 @@ impl Processes for ScriptedProcesses {
     async fn sweep(&self, mark: &str) -> Result<u32, Failure> {
         self.record.look("processes.sweep", mark);
         self.sweep.play(mark, || Ok(0)).await
+    }
+}
+
+/// A world in which nothing is astray.
+#[derive(Debug)]
+pub struct ScriptedInspector {
+    record: Arc<Record>,
+    /// What a look sees.
+    pub inspect: Script<Inspection>,
+    /// What a mend does, by its member.
+    pub mend: Script<String>,
+}
+
+impl ScriptedInspector {
+    pub(super) fn new(record: Arc<Record>) -> Self {
+        Self { record, inspect: Script::default(), mend: Script::default() }
+    }
+}
+
+#[async_trait]
+impl Inspector for ScriptedInspector {
+    async fn inspect(&self, _wanted: &LookFor, _policy: &Policy) -> Inspection {
+        self.record.look("inspector.inspect", "");
+        let clear = || Ok(Inspection::clear(u64::MAX));
+        self.inspect.play("", clear).await.unwrap_or_else(|failure| Inspection::failed(&failure))
+    }
+
+    async fn mend(&self, context: &Context, mend: &Mend) -> Result<String, Failure> {
+        self.record.effect("mend", &context.request.issue.id);
+        self.mend.play(mend.member(), || Ok("mended".to_owned())).await
     }
 }
 

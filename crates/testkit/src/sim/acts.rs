@@ -70,6 +70,9 @@ impl World {
             Effect::RunHook { hook: Hook::BeforeRemove } if !self.trees.contains_key(id) => {
                 Err(Failure::retryable("hook_failed", "there is no directory"))
             }
+            Effect::RunHook { .. } | Effect::StartSession { .. } if self.astray.by_hand.contains(id) => {
+                Err(Failure::retryable("workspace_missing", "somebody removed it"))
+            }
             Effect::RunHook { hook } => {
                 self.hook(request, *hook);
                 Ok(EffectOutput::HookEnded { output_tail: String::new() })
@@ -120,6 +123,7 @@ impl World {
                 }
             }
             Effect::RemoveWorkspace { handed_off } => Ok(self.remove(request, handed_off.as_ref())),
+            Effect::Mend { mend } => Ok(EffectOutput::Mended { done: self.mend(mend) }),
             Effect::Notify { notices, .. } => {
                 self.told(notices);
                 Ok(EffectOutput::Notified)
@@ -146,6 +150,7 @@ impl World {
         }
         let created = fresh || !self.trees.contains_key(id);
         if created {
+            self.astray.by_hand.remove(id);
             let mut commits = vec![CommitId::from("base")];
             if let Some(there) = self.remote.get(&branch) {
                 let known = request.known_branch.as_ref().and_then(|known| known.commit.as_ref());
@@ -333,6 +338,7 @@ impl World {
             | Effect::Comment { .. }
             | Effect::BringRemote
             | Effect::Notify { .. }
+            | Effect::Mend { .. }
             | Effect::RemoveWorkspace { .. } => None,
         };
         applied.map_or(ProbeAnswer::NotApplied, ProbeAnswer::Applied)

@@ -82,6 +82,10 @@ pub(crate) struct Sim {
     pub(super) operators: Dice,
     pub(super) service: Dice,
     pub(super) told: Told,
+    /// What goes astray.
+    pub(super) outside: Dice,
+    /// Looks outside since the world is kind.
+    pub(super) looks: u32,
     pub(super) wishes: Vec<Wish>,
     /// What agents asked in their turns, by number, until it is answered: the turn, and how it ends then.
     pub(super) asked: Vec<Option<(EffectId, Outcome)>>,
@@ -134,6 +138,8 @@ impl Sim {
             operators: Dice::new(seed, 6),
             service: Dice::new(seed, 10),
             told: Told::new(),
+            outside: Dice::new(seed, 9),
+            looks: 0,
             wishes: Vec::new(),
             asked: Vec::new(),
             clock: 83_000_000,
@@ -160,6 +166,9 @@ impl Sim {
             traced,
             trace: Vec::new(),
         };
+        if sim.plan.astray {
+            sim.world.go_astray(&mut sim.outside);
+        }
         sim.schedule(0, Item::Restart { lost: false });
         let mut at = 0;
         for _ in 0..sim.plan.rates.edits {
@@ -272,6 +281,7 @@ impl Sim {
         // The first may have been asked before.
         self.machine.as_ref().is_some_and(|machine| !machine.state().drained)
             && self.calm_polls >= 2
+            && self.looks >= 2
             && self.machine.as_ref().is_some_and(Machine::is_quiet)
             && self
                 .agenda
@@ -292,6 +302,7 @@ impl Sim {
             }
         }
         self.judge.end(machine, &self.store, &self.world)?;
+        self.world.still_astray(machine)?;
         self.judge_wishes()?;
         let (snapshot, tail) = self.store.load();
         let again = Machine::replay(snapshot, tail)
@@ -637,6 +648,7 @@ fn told(answer: &Answer) -> String {
             "look {:?}",
             seen.as_ref().map(|seen| seen.as_ref().map(|issue| (issue.state.clone(), issue.updated_at)))
         ),
+        Answer::Inspect(seen) => format!("outside {seen:?}"),
         Answer::LostWork(tip) => format!("lost work {tip:?}"),
         Answer::Probe(answer) => format!("probe {answer:?}"),
     }

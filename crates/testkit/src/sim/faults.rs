@@ -128,6 +128,9 @@ impl Sim {
         }
         self.drop_sagas();
         self.world.orphan(&mut self.crashes);
+        if self.plan.astray {
+            self.world.go_astray(&mut self.outside);
+        }
         let down = self.crashes.pick([10, 1_000, 60_000, 600_000]);
         let old = self.machine.take();
         // One that has outputs left has not noticed yet, and nobody can hold it back.

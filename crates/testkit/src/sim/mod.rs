@@ -16,6 +16,7 @@ mod handoff;
 mod judge;
 mod operator;
 mod orders;
+mod outside;
 mod plan;
 mod store;
 mod turns;
@@ -123,11 +124,13 @@ pub enum Mutation {
     UndoForgotten,
     /// An undo of a push puts the branch back whatever is on it now.
     BlindUndo,
+    /// A workspace that nobody owns and that holds work is removed instead of kept.
+    OrphanThrownAway,
 }
 
 impl Mutation {
     /// All of them that have to be caught.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::PerformedBeforeCommit,
         Self::AcknowledgedBeforeSync,
         Self::EpochUnchecked,
@@ -148,6 +151,7 @@ impl Mutation {
         Self::KeyForgets,
         Self::UndoForgotten,
         Self::BlindUndo,
+        Self::OrphanThrownAway,
     ];
 
     /// The journal is kept, and what the machine makes of it after a restart is not: only what it does shows that.

@@ -63,6 +63,8 @@ pub(crate) struct Plan {
     pub(crate) rates: Rates,
     /// Sessions know what they used in all, and say so when they are resumed.
     pub(crate) totals: bool,
+    /// Things go astray outside the journal.
+    pub(crate) astray: bool,
 }
 
 impl Plan {
@@ -119,7 +121,9 @@ impl Plan {
                 NotifyPolicy { receiver: slack, on: Topic::NEEDS_SOMEBODY.to_vec() },
             ];
         }
-        Self { policy, issues, rates, totals }
+        let aimed = rates.target == Some("mend");
+        let astray = knobs.faults && (aimed || Dice::new(seed, 10).permille(300));
+        Self { policy, issues, rates, totals, astray }
     }
 }
 

@@ -357,6 +357,11 @@ impl Sim {
             }
             Query::Look { .. } if fails => Answer::Look(Err(failure())),
             Query::Look { issue, policy } => Answer::Look(Ok(self.world.read(issue, policy))),
+            Query::Inspect { wanted, .. } => {
+                let unkind = !self.calm && self.plan.rates.query_fail > 0;
+                self.looks += u32::from(self.calm);
+                Answer::Inspect(Box::new(self.world.look_outside(wanted, &mut self.outside, unkind)))
+            }
             // Nothing is restored in the simulation.
             Query::LostWork { .. } => Answer::LostWork(if fails { Err(failure()) } else { Ok(None) }),
             Query::Probe { .. } if fails => Answer::Probe(ProbeAnswer::Inconclusive(failure())),

@@ -7,6 +7,7 @@ use dalsegno_core::{CommitId, Issue, IssueId, Policy, RunId, Work, state_in};
 
 use super::deed::{Pull, PullState};
 use super::dice::Dice;
+use super::outside::Astray;
 use super::plan::{ACTIVE, LABEL, RESTING, TERMINAL, issue as new_issue};
 use super::{Mutation, Violation};
 
@@ -89,6 +90,8 @@ pub(crate) struct World {
     pub(crate) moved_on: BTreeSet<IssueId>,
     /// Verdicts of checks, by commit and position.
     pub(crate) verdicts: BTreeMap<(CommitId, u32), bool>,
+    /// What is outside and nobody's.
+    pub(crate) astray: Astray,
     pub(crate) mutation: Option<Mutation>,
     /// The first thing that must never be done and was done.
     pub(crate) objection: Option<Violation>,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use dalsegno_testkit::sim::{Knobs, Mutation, run, shrink, walk};
 
 /// As many as take a few seconds without optimisation; `--example sim` walks further.
-const HISTORIES: u64 = 5_000;
+const HISTORIES: u64 = 7_000;
 /// From here on so many are enough for a crash before and after everything.
 const FIRST: u64 = 2_001;
 /// No limit of time: the number of histories is fixed.

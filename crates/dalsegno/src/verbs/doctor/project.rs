@@ -1,12 +1,14 @@
 //! The project: its file, its repository, its tracker, its state directory.
 
+use std::sync::Arc;
+
 use dalsegno_adapters::tracker::LocalTrackers;
 use dalsegno_adapters::workflow::WorkflowFile;
 use dalsegno_adapters::workspace::LocalWorkspaces;
 use dalsegno_api::Client;
 use dalsegno_core::{Failure, WorkspaceStrategy};
 use dalsegno_engine::{Trackers as _, Workspaces as _};
-use dalsegno_store::{Store, StoreError};
+use dalsegno_store::{DATABASE_FILE, Store, StoreError, half_written};
 
 use super::{Finding, Patient, mend};
 use crate::survey;
@@ -133,6 +135,14 @@ pub(super) fn tracker(patient: &Patient) -> Vec<Finding> {
     }
 }
 
+/// A small database is read through, as a daemon does before it uses one.
+fn read_through(store: Arc<Store>) -> Result<Arc<Store>, StoreError> {
+    if store.is_small() {
+        store.read_through()?;
+    }
+    Ok(store)
+}
+
 pub(super) fn state(patient: &Patient) -> Vec<Finding> {
     let dir = &patient.state_dir;
     let meta = match std::fs::symlink_metadata(dir) {
@@ -158,7 +168,23 @@ pub(super) fn state(patient: &Patient) -> Vec<Finding> {
             format!("dalsegno doctor --fix, or chmod {mode:o} {}", path.display()),
         )
     }));
-    findings.push(match Store::open_read_only(dir) {
+    findings.extend(half_written(dir).into_iter().map(|path| {
+        Finding::warning(
+            "state",
+            format!("{} was begun and never finished", path.display()),
+            "it counts for nothing, and takes room",
+            "dalsegno doctor --fix",
+        )
+    }));
+    if dir.join(DATABASE_FILE).metadata().is_ok_and(|file| file.len() == 0) && dir.join("transcripts").is_dir() {
+        findings.push(Finding::error(
+            "state",
+            format!("{} is empty, and runs have left transcripts beside it", dir.join(DATABASE_FILE).display()),
+            "the next daemon begins with nothing, and knows none of what was done",
+            "`dalsegno restore` a backup",
+        ));
+    }
+    findings.push(match Store::open_read_only(dir).and_then(read_through) {
         Ok(store) => match dalsegno_engine::Reads::bounds(store.as_ref()) {
             Ok((oldest, newest)) => Finding::ok("state", format!("the journal holds the events {oldest} to {newest}")),
             Err(error) => Finding::error("state", error.to_string(), "no daemon can start", "see docs/recovery.md"),

@@ -1,19 +1,39 @@
 //! What is left to recover, as a daemon tells it, or as the next one will find it.
 
-use dalsegno_api::{PlanStep, Readiness};
+use dalsegno_api::{DiskUse, PlanStep, Readiness};
 
 use super::{Finding, Patient};
 use crate::reader;
 
 const CHECK: &str = "recovery";
+const FIX: &str = "dalsegno doctor --fix, or let a daemon do it: dalsegno run";
+/// Workspaces whose use of the disk is named.
+const NAMED: usize = 5;
 
 pub(super) fn examine(patient: &Patient) -> Vec<Finding> {
     // Whatever keeps the store from being read, `state` has said.
     let Ok((client, daemon)) = reader::find(&patient.state_dir) else { return Vec::new() };
     match client.readiness() {
-        Ok(found) => findings(found, daemon.is_some()),
+        Ok(found) => {
+            let used = found.disk.as_ref().map(disk);
+            used.into_iter().chain(findings(found, daemon.is_some())).collect()
+        }
         Err(error) => vec![Finding::note(CHECK, format!("what is left to recover cannot be told: {error}"))],
     }
+}
+
+/// What workspaces take.
+fn disk(disk: &DiskUse) -> Finding {
+    let mib = |bytes: u64| format!("{} MiB", bytes / (1024 * 1024));
+    let DiskUse { free_bytes: _, used_bytes, limit_bytes, workspaces } = disk;
+    let largest = workspaces.iter().take(NAMED).map(|workspace| {
+        let name = workspace.issue.as_ref().or(workspace.path.as_ref()).map_or("?", String::as_str);
+        format!("{name} {}", mib(workspace.bytes))
+    });
+    let largest: Vec<String> = largest.collect();
+    let of = limit_bytes.map_or_else(String::new, |limit| format!(" of {}", mib(limit)));
+    let each = if largest.is_empty() { String::new() } else { format!(": {}", largest.join(", ")) };
+    Finding::ok("disk", format!("{} workspaces take {}{of}{each}", workspaces.len(), mib(*used_bytes)))
 }
 
 fn findings(found: Readiness, running: bool) -> Vec<Finding> {
@@ -30,7 +50,7 @@ fn finding(step: &PlanStep, running: bool) -> Finding {
     let words = detail.as_deref().unwrap_or(reason);
     let found = format!("{surface} of {member}: {words}");
     match action.as_str() {
-        "block" => {
+        "block" if reason != "disk_limit" && reason != "io_error" => {
             let remedy = format!("dalsegno show {member}; then `dalsegno settle` or `dalsegno release {member}`");
             Finding::warning(CHECK, found, "it stands still, and nothing else does", remedy)
         }
@@ -40,6 +60,33 @@ fn finding(step: &PlanStep, running: bool) -> Finding {
             "the last good one stays in force, and nothing new starts",
             "mend WORKFLOW.md",
         ),
+        "restore_backup" => Finding::error(
+            CHECK,
+            found,
+            "what is read from it may be wrong, and no work is taken",
+            "stop the daemon and `dalsegno restore` a backup",
+        ),
+        "block" if reason == "disk_limit" => Finding::warning(
+            CHECK,
+            found,
+            "no new run starts; those under way go on",
+            "remove workspaces that nobody needs, free some space, or raise workspace.disk_limit_gb",
+        ),
+        "block" if reason == "io_error" => {
+            let remedy = "see to permissions, disk and mounts; it is looked at again by itself";
+            Finding::warning(CHECK, found, "what hangs on it stands still, and nothing of it is touched", remedy)
+        }
+        "reap" | "quarantine" if !running && reason == "orphan" => {
+            Finding::warning(CHECK, found, "it is nobody's, and stays until somebody sees to it", FIX)
+        }
+        "rebuild_from_provider" if !running && surface == "transcripts" => {
+            let consequence = "what was said in that run cannot all be shown; its agent has its own record";
+            Finding::warning(CHECK, found, consequence, FIX)
+        }
+        "recreate_workspace" | "fence_run" if !running && reason == "missing" => {
+            let consequence = "what was not pushed from it is lost";
+            Finding::warning(CHECK, found, consequence, "dalsegno run: the next run of the issue makes it anew")
+        }
         action if running => Finding::note(CHECK, format!("{found}; the daemon is at it ({action})")),
         action => Finding::note(CHECK, format!("{found}; the next daemon sees to it ({action})")),
     }
@@ -66,6 +113,8 @@ mod tests {
             remaining: 0,
             plan: steps.iter().map(step).collect(),
             surfaces: Vec::new(),
+            looked_at: None,
+            disk: None,
         }
     }
 
