@@ -129,8 +129,13 @@ impl World {
 
     /// A receiver knows a message by its first notice.
     fn told(&mut self, notices: &[Notice]) {
-        let numbers: Vec<u64> = notices.iter().map(|notice| notice.number).collect();
-        let Some(id) = numbers.first().copied() else { return };
+        let mut numbers: Vec<u64> = notices.iter().map(|notice| notice.number).collect();
+        let (Some(id), Some(last)) = (numbers.first().copied(), numbers.last().copied()) else { return };
+        match self.mutation {
+            Some(Mutation::NoticeSwallowed) => return,
+            Some(Mutation::MessageGrows) if self.messages.contains_key(&id) => numbers.push(last + 1),
+            Some(_) | None => {}
+        }
         if let Some(before) = self.messages.insert(id, numbers.clone())
             && before != numbers
         {

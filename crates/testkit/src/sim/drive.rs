@@ -396,7 +396,8 @@ impl Sim {
                     return Err(Violation { rule: "no_spin", detail });
                 }
                 Output::Wait(due) => {
-                    self.wake = due.map(|due| due.0.saturating_sub(self.offset));
+                    let lost = self.mutation == Some(Mutation::WakeUpLost) && self.fates.permille(200);
+                    self.wake = due.filter(|_| !lost).map(|due| due.0.saturating_sub(self.offset));
                     return Ok(());
                 }
             }
@@ -439,7 +440,7 @@ impl Sim {
             self.early.insert((request.id, request.attempt));
             self.perform(request)?;
         }
-        Ok(())
+        if self.mutation == Some(Mutation::AnsweredBeforeReceipt) { self.answer_early() } else { Ok(()) }
     }
 
     /// What is handed over lies there for a person to look at.

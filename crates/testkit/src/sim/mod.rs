@@ -122,11 +122,19 @@ pub enum Mutation {
     UndoForgotten,
     /// An undo of a push puts the branch back whatever is on it now.
     BlindUndo,
+    /// An operator is answered before the receipt is on disk.
+    AnsweredBeforeReceipt,
+    /// The driver forgets when the machine wants to be woken.
+    WakeUpLost,
+    /// A message to a receiver is said to be told, and went nowhere.
+    NoticeSwallowed,
+    /// A message that is told once more has under its old id what else waits by then.
+    MessageGrows,
 }
 
 impl Mutation {
     /// All of them that have to be caught.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 24] = [
         Self::PerformedBeforeCommit,
         Self::AcknowledgedBeforeSync,
         Self::EpochUnchecked,
@@ -147,6 +155,10 @@ impl Mutation {
         Self::KeyForgets,
         Self::UndoForgotten,
         Self::BlindUndo,
+        Self::AnsweredBeforeReceipt,
+        Self::WakeUpLost,
+        Self::NoticeSwallowed,
+        Self::MessageGrows,
     ];
 
     /// The journal is kept, and what the machine makes of it after a restart is not: only what it does shows that.

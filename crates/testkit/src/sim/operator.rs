@@ -225,6 +225,22 @@ impl Sim {
         Ok(())
     }
 
+    /// The bug [`Mutation::AnsweredBeforeReceipt`]: who waits is told what is decided, and not on disk yet.
+    pub(super) fn answer_early(&mut self) -> Result<(), Violation> {
+        let Some(batch) = &self.store.unsynced else { return Ok(()) };
+        let decided = batch.events.iter().find_map(|recorded| match &recorded.event {
+            Event::ActionAccepted { action_id, correlation_id, .. } => Some((action_id.clone(), correlation_id.clone())),
+            _ => None,
+        });
+        let Some((action, wanted)) = decided else { return Ok(()) };
+        let caller = self.wishes.iter().position(|wish| wish.request.correlation_id.as_ref() == Some(&wanted));
+        let receipt = self.machine.as_ref().and_then(|machine| machine.receipt(&action));
+        match (caller, receipt) {
+            (Some(caller), Some(receipt)) => self.replied(caller as u64, receipt),
+            (Some(_) | None, _) => Ok(()),
+        }
+    }
+
     fn kind_of(&self, wish: usize) -> Option<&str> {
         self.wishes.get(wish).map(|wish| wish.request.kind.as_str())
     }
