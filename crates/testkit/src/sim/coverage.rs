@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use dalsegno_core::{Effect, Phase};
 
 use super::deed::Deed;
+use super::disk::Disk;
 
 /// Crashes around one kind of effect.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub struct Coverage {
     pub crashes: u64,
     /// Batches that were lost with a crash.
     pub lost_batches: u64,
+    /// Batches of which only a part had reached the disk: they count for nothing, too.
+    pub torn_batches: u64,
     /// Batches that were on disk although nobody heard so.
     pub unacknowledged_batches: u64,
     /// Old daemons that went on for a while.
@@ -44,8 +47,16 @@ pub struct Coverage {
     pub snapshots: u64,
     /// Handoffs that were taken up from their logs.
     pub sagas_resumed: u64,
-    /// Times that the clock jumped.
+    /// Times that the clock jumped forwards.
     pub clock_jumps: u64,
+    /// Times that the clock was set back.
+    pub clock_set_back: u64,
+    /// What went wrong with the disk.
+    pub disk: BTreeMap<&'static str, u64>,
+    /// Appends that failed, each the last of its daemon.
+    pub failed_appends: u64,
+    /// Daemons that did not start, because the store may not be written.
+    pub failed_starts: u64,
     /// Agents that died in a turn while the daemon lived.
     pub deaths: u64,
     /// Prompts that an agent had taken and that its session lost with its death.
@@ -84,12 +95,19 @@ impl Coverage {
         self.events += other.events;
         self.crashes += other.crashes;
         self.lost_batches += other.lost_batches;
+        self.torn_batches += other.torn_batches;
         self.unacknowledged_batches += other.unacknowledged_batches;
         self.zombies += other.zombies;
         self.refused_appends += other.refused_appends;
         self.snapshots += other.snapshots;
         self.sagas_resumed += other.sagas_resumed;
         self.clock_jumps += other.clock_jumps;
+        self.clock_set_back += other.clock_set_back;
+        self.failed_appends += other.failed_appends;
+        self.failed_starts += other.failed_starts;
+        for (what, count) in &other.disk {
+            *self.disk.entry(what).or_default() += count;
+        }
         self.deaths += other.deaths;
         self.lost_prompts += other.lost_prompts;
         self.edits += other.edits;
@@ -127,6 +145,18 @@ impl Coverage {
         if self.lost_prompts == 0 {
             unmet.push("no session lost a prompt".to_owned());
         }
+        let times = [
+            (self.clock_jumps, "the clock never jumped"),
+            (self.clock_set_back, "the clock was never set back"),
+            (self.lost_batches, "no batch was lost"),
+            (self.torn_batches, "no batch was torn"),
+            (self.unacknowledged_batches, "no batch was there that nobody had heard of"),
+            (self.failed_appends, "no append failed"),
+            (self.failed_starts, "no daemon found a store that it may not write"),
+        ];
+        unmet.extend(times.into_iter().filter(|(times, _)| *times == 0).map(|(_, never)| never.to_owned()));
+        let well = Disk::WORDS.into_iter().filter(|what| !self.disk.contains_key(what));
+        unmet.extend(well.map(|what| format!("no disk was {what}")));
         for answer in
             ["release accepted", "release refused", "release replayed", "set_budget accepted", "set_budget replayed"]
         {

@@ -154,6 +154,9 @@ impl Sim {
 
     /// A batch of the saga is on disk: its calls may be made.
     pub(super) fn saga_synced(&mut self, effect: EffectId) -> Result<(), Violation> {
+        if self.disk_refuses_saga(effect) {
+            return Ok(());
+        }
         let Some(delivery) = self.deliveries.get_mut(&effect) else { return Ok(()) };
         let Some(batch) = delivery.saving.take() else { return Ok(()) };
         let id = delivery.machine.id().to_owned();
@@ -380,6 +383,16 @@ impl Sim {
         self.note(|_| format!("cancel {effect}: its saga turns back: {back:?}"));
         self.schedule(0, Item::SagaWake { effect });
         true
+    }
+
+    /// The runner of a handoff gives up, because the store failed; what it was saving is kept or not. Answers its effect.
+    pub(super) fn drop_saga(&mut self, effect: EffectId, kept: bool) -> Option<Box<EffectRequest>> {
+        let mut delivery = self.deliveries.remove(&effect)?;
+        let id = delivery.machine.id().to_owned();
+        if let Some(batch) = delivery.saving.take().filter(|batch| kept && !batch.entry().events.is_empty()) {
+            self.sagas.entry(id).or_default().push(batch.entry().clone());
+        }
+        Some(delivery.request)
     }
 
     /// The daemon died: of its sagas there is what is in their logs, and perhaps what was being written.

@@ -9,6 +9,7 @@ mod box_time;
 mod coverage;
 mod deed;
 mod dice;
+mod disk;
 mod drive;
 mod faults;
 mod governed;
@@ -54,6 +55,8 @@ pub struct Knobs {
     pub slow: bool,
     /// The clock jumps.
     pub clock: bool,
+    /// The disk fills up, fails, or may not be written.
+    pub disk: bool,
 }
 
 impl Knobs {
@@ -67,6 +70,7 @@ impl Knobs {
             (self.faults, "faults"),
             (self.slow, "slow"),
             (self.clock, "clock"),
+            (self.disk, "disk"),
         ];
         let on: Vec<&str> = names.into_iter().filter(|(on, _)| *on).map(|(_, name)| name).collect();
         if on.is_empty() { "nothing".to_owned() } else { on.join(", ") }
@@ -75,7 +79,7 @@ impl Knobs {
 
 impl Default for Knobs {
     fn default() -> Self {
-        Self { crashes: true, zombies: true, human: true, faults: true, slow: true, clock: true }
+        Self { crashes: true, zombies: true, human: true, faults: true, slow: true, clock: true, disk: true }
     }
 }
 
@@ -130,11 +134,13 @@ pub enum Mutation {
     NoticeSwallowed,
     /// A message that is told once more has under its old id what else waits by then.
     MessageGrows,
+    /// The driver takes an append that failed for one that was synced.
+    FailedAppendIgnored,
 }
 
 impl Mutation {
     /// All of them that have to be caught.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::PerformedBeforeCommit,
         Self::AcknowledgedBeforeSync,
         Self::EpochUnchecked,
@@ -159,6 +165,7 @@ impl Mutation {
         Self::WakeUpLost,
         Self::NoticeSwallowed,
         Self::MessageGrows,
+        Self::FailedAppendIgnored,
     ];
 
     /// The journal is kept, and what the machine makes of it after a restart is not: only what it does shows that.

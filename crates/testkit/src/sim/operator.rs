@@ -229,7 +229,9 @@ impl Sim {
     pub(super) fn answer_early(&mut self) -> Result<(), Violation> {
         let Some(batch) = &self.store.unsynced else { return Ok(()) };
         let decided = batch.events.iter().find_map(|recorded| match &recorded.event {
-            Event::ActionAccepted { action_id, correlation_id, .. } => Some((action_id.clone(), correlation_id.clone())),
+            Event::ActionAccepted { action_id, correlation_id, .. } => {
+                Some((action_id.clone(), correlation_id.clone()))
+            }
             _ => None,
         });
         let Some((action, wanted)) = decided else { return Ok(()) };

@@ -39,6 +39,10 @@ pub(crate) struct Rates {
     pub(crate) crashes: u32,
     pub(crate) zombie: u64,
     pub(crate) clock: u64,
+    /// Appends that the disk refuses.
+    pub(crate) disk: u64,
+    /// Times that something goes wrong with the disk, at most.
+    pub(crate) disk_faults: u32,
     /// Edits by the human in all.
     pub(crate) edits: u32,
     /// What is handed over is looked at by the human, who goes on with it on the branch and sends it back.
@@ -82,6 +86,8 @@ impl Plan {
             crashes: if knobs.crashes { u32::try_from(dice.below(9)).unwrap_or(0) } else { 0 },
             zombie: if knobs.zombies { dice.pick([0, 150]) } else { 0 },
             clock: if knobs.clock { dice.pick([0, 0, 5]) } else { 0 },
+            disk: if knobs.disk { Dice::new(seed, 9).pick([0, 0, 0, 30]) } else { 0 },
+            disk_faults: 2,
             edits: if knobs.human { dice.pick([0, 0, 2, 6]) } else { 0 },
             reviews: if knobs.human { dice.pick([0, 0, 500, 900]) } else { 0 },
             refuse: 0,

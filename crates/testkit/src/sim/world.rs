@@ -247,6 +247,11 @@ impl World {
         killed
     }
 
+    /// The daemon ends its agents, and itself.
+    pub(crate) fn end_agents(&mut self) {
+        self.processes.retain(|process| process.stray);
+    }
+
     /// The daemon died: its agents die with their pipe, or not.
     pub(crate) fn orphan(&mut self, dice: &mut Dice) {
         for process in &mut self.processes {
