@@ -128,6 +128,10 @@ fn summary(found: &Found) {
         c.edits,
         c.failed_queries
     );
+    println!(
+        "backups restored {}, events lost {}; looks {}, of which found lost work {}",
+        c.restores, c.events_lost, c.looks, c.lost_work
+    );
     println!("disks: {:?}; failed appends {}, failed starts {}", c.disk, c.failed_appends, c.failed_starts);
     println!(
         "{:<18} {:>10} {:>14} {:>13} {:>9} {:>9}",

@@ -64,7 +64,8 @@ pub fn walk(
 #[must_use]
 pub fn shrink(seed: u64, rule: &str, mutation: Option<Mutation>) -> Knobs {
     let mut knobs = Knobs::default();
-    let without: [fn(&mut Knobs); 7] = [
+    let without: [fn(&mut Knobs); 8] = [
+        |knobs| knobs.restore = false,
         |knobs| knobs.disk = false,
         |knobs| knobs.clock = false,
         |knobs| knobs.zombies = false,

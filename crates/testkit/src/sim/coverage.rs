@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dalsegno_core::{Effect, Phase};
+use dalsegno_core::{Batch, Effect, Event, Phase};
 
 use super::deed::Deed;
 use super::disk::Disk;
@@ -51,6 +51,14 @@ pub struct Coverage {
     pub clock_jumps: u64,
     /// Times that the clock was set back.
     pub clock_set_back: u64,
+    /// Backups that were restored.
+    pub restores: u64,
+    /// Events that were lost with what they were made of.
+    pub events_lost: u64,
+    /// Looks for lost work that were answered, and those that found some.
+    pub looks: u64,
+    /// The latter.
+    pub lost_work: u64,
     /// What went wrong with the disk.
     pub disk: BTreeMap<&'static str, u64>,
     /// Appends that failed, each the last of its daemon.
@@ -84,6 +92,16 @@ impl Coverage {
         self.effects.entry(kind).or_default()
     }
 
+    /// What was found of lost work, if somebody looked.
+    pub(crate) fn note_looks(&mut self, batch: &Batch) {
+        for recorded in &batch.events {
+            if let Event::RestoreProbed { found, .. } = &recorded.event {
+                self.looks += 1;
+                self.lost_work += u64::from(found.is_some());
+            }
+        }
+    }
+
     pub(crate) fn recovered(&mut self, phase: Phase) {
         *self.recovered.entry(phase.as_str()).or_default() += 1;
     }
@@ -104,6 +122,10 @@ impl Coverage {
         self.clock_jumps += other.clock_jumps;
         self.clock_set_back += other.clock_set_back;
         self.failed_appends += other.failed_appends;
+        self.restores += other.restores;
+        self.events_lost += other.events_lost;
+        self.looks += other.looks;
+        self.lost_work += other.lost_work;
         self.failed_starts += other.failed_starts;
         for (what, count) in &other.disk {
             *self.disk.entry(what).or_default() += count;
@@ -152,6 +174,9 @@ impl Coverage {
             (self.torn_batches, "no batch was torn"),
             (self.unacknowledged_batches, "no batch was there that nobody had heard of"),
             (self.failed_appends, "no append failed"),
+            (self.restores, "no backup was restored"),
+            (self.looks, "nobody looked for lost work"),
+            (self.lost_work, "no lost work was found"),
             (self.failed_starts, "no daemon found a store that it may not write"),
         ];
         unmet.extend(times.into_iter().filter(|(times, _)| *times == 0).map(|(_, never)| never.to_owned()));

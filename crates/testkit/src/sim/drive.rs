@@ -18,6 +18,7 @@ use super::handoff::{Call, Delivery, Reply};
 use super::judge::Judge;
 use super::operator::Wish;
 use super::plan::Plan;
+use super::restore::Backup;
 use super::store::{Refused, Store};
 use super::turns::FORGETS;
 use super::world::World;
@@ -91,6 +92,7 @@ pub(crate) struct Sim {
     /// The same of the daemon's time, which is never set back while it lives.
     pub(super) ahead: i64,
     pub(super) trouble: Trouble,
+    pub(super) backup: Option<Backup>,
     pub(super) agenda: BTreeMap<(i64, u64), Item>,
     order: u64,
     /// When the daemon wants to be woken, in its own time.
@@ -143,6 +145,7 @@ impl Sim {
             wall: 0,
             ahead: 0,
             trouble,
+            backup: None,
             agenda: BTreeMap::new(),
             order: 0,
             wake: None,
@@ -217,6 +220,9 @@ impl Sim {
             self.step()?;
             if let Some(objection) = self.world.objection.take() {
                 return Err(objection);
+            }
+            if !self.calm {
+                self.back_up_or_restore()?;
             }
             self.maybe_crash(true);
         }
@@ -433,6 +439,7 @@ impl Sim {
             }
         }
         self.judge.append(&batch, machine.state(), &self.world)?;
+        self.coverage.note_looks(&batch);
         let early = match self.mutation {
             Some(Mutation::PerformedBeforeCommit) => intended(&batch, machine),
             _ => Vec::new(),

@@ -18,6 +18,7 @@ mod judge;
 mod operator;
 mod orders;
 mod plan;
+mod restore;
 mod store;
 mod turns;
 mod world;
@@ -57,6 +58,8 @@ pub struct Knobs {
     pub clock: bool,
     /// The disk fills up, fails, or may not be written.
     pub disk: bool,
+    /// The store is lost, and a backup of it restored.
+    pub restore: bool,
 }
 
 impl Knobs {
@@ -71,6 +74,7 @@ impl Knobs {
             (self.slow, "slow"),
             (self.clock, "clock"),
             (self.disk, "disk"),
+            (self.restore, "restore"),
         ];
         let on: Vec<&str> = names.into_iter().filter(|(on, _)| *on).map(|(_, name)| name).collect();
         if on.is_empty() { "nothing".to_owned() } else { on.join(", ") }
@@ -79,7 +83,16 @@ impl Knobs {
 
 impl Default for Knobs {
     fn default() -> Self {
-        Self { crashes: true, zombies: true, human: true, faults: true, slow: true, clock: true, disk: true }
+        Self {
+            crashes: true,
+            zombies: true,
+            human: true,
+            faults: true,
+            slow: true,
+            clock: true,
+            disk: true,
+            restore: true,
+        }
     }
 }
 
@@ -136,11 +149,15 @@ pub enum Mutation {
     MessageGrows,
     /// The driver takes an append that failed for one that was synced.
     FailedAppendIgnored,
+    /// Whoever looks for lost work after a restore says that the branch is where the backup knows it.
+    LostWorkUnseen,
+    /// A backup is copied back, and its journal goes on as if nothing had been lost.
+    CopiedBack,
 }
 
 impl Mutation {
     /// All of them that have to be caught.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 27] = [
         Self::PerformedBeforeCommit,
         Self::AcknowledgedBeforeSync,
         Self::EpochUnchecked,
@@ -166,6 +183,8 @@ impl Mutation {
         Self::NoticeSwallowed,
         Self::MessageGrows,
         Self::FailedAppendIgnored,
+        Self::LostWorkUnseen,
+        Self::CopiedBack,
     ];
 
     /// The journal is kept, and what the machine makes of it after a restart is not: only what it does shows that.

@@ -1,6 +1,8 @@
 //! Operators: what they want of the daemon. They send it again until they have an answer, and sometimes once more.
 #![allow(clippy::wildcard_enum_match_arm, reason = "a simulation looks at the cases that it needs")]
 
+use std::collections::BTreeSet;
+
 use dalsegno_core::{ActionRequest, Event, Input, IssueStatus, Machine, Receipt, Run, StepState, Wants};
 use serde_json::{Value, json};
 
@@ -27,6 +29,14 @@ fn parked_steps(machine: &Machine) -> Vec<(String, &'static str)> {
         parked.filter_map(|(step, _)| Some((handoff.saga.clone()?, step.as_str())))
     });
     steps.collect()
+}
+
+/// The action that an event accepts.
+fn accepted(event: &Event) -> Option<&String> {
+    match event {
+        Event::ActionAccepted { action_id, .. } => Some(action_id),
+        _ => None,
+    }
 }
 
 impl Sim {
@@ -240,6 +250,22 @@ impl Sim {
         match (caller, receipt) {
             (Some(caller), Some(receipt)) => self.replied(caller as u64, receipt),
             (Some(_) | None, _) => Ok(()),
+        }
+    }
+
+    /// What was answered since the backup is not known any more; who sent it sends it again.
+    pub(super) fn forget_wishes(&mut self) {
+        let known: BTreeSet<&String> =
+            self.store.events.iter().filter_map(|recorded| accepted(&recorded.event)).collect();
+        let mut again = Vec::new();
+        for (number, wish) in self.wishes.iter_mut().enumerate() {
+            if wish.answer.take_if(|answer| !known.contains(&answer.action_id)).is_some() {
+                again.push(number);
+            }
+        }
+        for wish in again {
+            let after = self.operators.between(500, 60_000);
+            self.schedule(after, Item::Send { wish });
         }
     }
 

@@ -16,6 +16,10 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
+    pub(crate) fn put_all(&mut self, views: Vec<View>) {
+        views.into_iter().for_each(|view| self.put(view));
+    }
+
     fn put(&mut self, view: View) {
         match &view {
             View::Issue(issue) => {

@@ -355,8 +355,8 @@ impl Sim {
                 let work = if fails { Err(failure()) } else { work };
                 Answer::Assess { issue: Ok(self.world.read(&issue.id, policy)), work }
             }
-            // Nothing is restored in the simulation.
-            Query::LostWork { .. } => Answer::LostWork(if fails { Err(failure()) } else { Ok(None) }),
+            Query::LostWork { .. } if fails => Answer::LostWork(Err(failure())),
+            Query::LostWork { request } => Answer::LostWork(Ok(self.world.look_for_lost_work(request))),
             Query::Probe { .. } if fails => Answer::Probe(ProbeAnswer::Inconclusive(failure())),
             Query::Probe { request } => Answer::Probe(self.world.probe(request)),
         };
