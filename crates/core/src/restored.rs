@@ -11,6 +11,8 @@
 //!   and dispatched. Anywhere else, or when the tracker shows a change of an issue that was being worked on: it parks. What cannot be told is asked
 //!   again with the next poll.
 //!
+//! - Where the backup knows no workspace, one that is there may be without `after_create`: the script runs in it, rather once too often.
+//!
 //! # Invariants
 //! - No number of a run, an effect or an action comes again: what the lost life wrote under one is never taken for ours.
 
@@ -73,6 +75,8 @@ impl State {
             );
             let worked_on = entry.current_run.is_some() || waits;
             entry.unproved = Some(Unproved { worked_on, updated_at: entry.issue.updated_at });
+            // The lost life may have made one and not come to the end of it.
+            entry.workspace_unsure |= entry.workspace.is_none();
         }
     }
 

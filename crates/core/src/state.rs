@@ -265,6 +265,7 @@ impl State {
             Event::RestoreProbed { issue, tip: _, found: _ } => self.entry(issue)?.unproved = None,
             Event::IssueSeen { issue } => {
                 let unproved = self.unproved_if_older(issue.created_at);
+                let workspace_unsure = unproved.is_some();
                 let new = IssueEntry {
                     issue: (**issue).clone(),
                     status: IssueStatus::Idle,
@@ -276,7 +277,7 @@ impl State {
                     due_at: None,
                     workspace: None,
                     workspace_whole: false,
-                    workspace_unsure: false,
+                    workspace_unsure,
                     removal_unsure: false,
                     unsure_move: None,
                     workspace_kept: false,

@@ -114,19 +114,26 @@ fn summary(found: &Found) {
     println!("{histories} histories in {seconds:.1} s: {rate:.0}/s, {steps} steps, {events} events, {crashes} crashes");
     let c = &found.coverage;
     println!(
-        "batches lost {}, unacknowledged {}; snapshots {}; zombies {} with {} refused appends; clock jumps {}; agents that died {}, prompts lost {}; edits {}; webhooks {}; failed queries {}",
+        "batches lost {}, torn {}, unacknowledged {}; snapshots {}; zombies {} with {} refused appends; clock jumps {} and {} back; agents that died {}, prompts lost {}; edits {}; webhooks {}; failed queries {}",
         c.lost_batches,
+        c.torn_batches,
         c.unacknowledged_batches,
         c.snapshots,
         c.zombies,
         c.refused_appends,
         c.clock_jumps,
+        c.clock_set_back,
         c.deaths,
         c.lost_prompts,
         c.edits,
         c.named_webhooks + c.other_webhooks,
         c.failed_queries
     );
+    println!(
+        "backups restored {}, events lost {}; looks {}, of which found lost work {}",
+        c.restores, c.events_lost, c.looks, c.lost_work
+    );
+    println!("disks: {:?}; failed appends {}, failed starts {}", c.disk, c.failed_appends, c.failed_starts);
     println!(
         "{:<18} {:>10} {:>14} {:>13} {:>9} {:>9}",
         "effect", "performed", "crash before", "crash after", "in doubt", "failed"

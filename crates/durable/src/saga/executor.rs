@@ -4,9 +4,12 @@ use async_trait::async_trait;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::event::{Failure, Found};
+use super::event::{Failure, Found, Role};
+use super::host::key;
 use super::machine::StepAnswer;
 use crate::clock::Timestamp;
+use crate::key::Secret;
+use crate::scope::ExecutionScope;
 
 /// What an executor is told.
 #[derive(Debug, Clone)]
@@ -30,6 +33,14 @@ pub struct StepCall {
     pub epoch: u64,
     /// Fires when the call is given up, the saga turns backward, or the saga is lost.
     pub cancel: CancellationToken,
+}
+
+impl StepCall {
+    /// The key that the calls of another generation of this step have that do it. `secret`: that of the saga's store.
+    #[must_use]
+    pub fn key_of_generation(&self, secret: &Secret, generation: u32) -> String {
+        key(secret, &ExecutionScope::saga(self.saga.as_str()).key(), &self.step, Role::Do, generation)
+    }
 }
 
 /// Does the steps of a saga. A panic and a call past its limit are answers, too: *unknown*.

@@ -14,6 +14,10 @@ use crate::executor::Executor;
 use crate::forge::{Draft, Forge, ForgeError, Pull, PullState};
 use crate::ports::Context;
 
+/// Generations of a step that a lost life may have been ahead of its backup, at most: each was shown not to have taken place,
+/// which seldom happens once.
+const LATER_GENERATIONS: u32 = 4;
+
 /// Does the steps of one handoff.
 pub(super) struct Steps {
     executor: Arc<Executor>,
@@ -191,9 +195,13 @@ impl Steps {
                 self.executor.world().workspaces.probe_push(&self.context(call)?, &commit).await
             }
             SagaStep::Open => {
-                let found = self.forge(call).await?.find(self.head()?, &self.mark(call)).await?;
-                let opened = |pull: Pull| json!(Opened { pull_request: pull.id, opened: true });
-                return Ok(found.map_or(Found::NotApplied, |pull| Found::Applied { output: opened(pull) }));
+                let forge = self.forge(call).await?;
+                for mark in self.marks(call) {
+                    if let Some(pull) = forge.find(self.head()?, &mark).await? {
+                        return Ok(Found::Applied { output: json!(Opened { pull_request: pull.id, opened: true }) });
+                    }
+                }
+                return Ok(Found::NotApplied);
             }
             SagaStep::Ready => {
                 let Ready { number } = args_of(call)?;
@@ -205,10 +213,12 @@ impl Steps {
             }
             SagaStep::Comment => {
                 let tracker = self.executor.tracker(&self.request.policy)?;
-                match tracker.has_comment(&self.request.issue.id, &self.mark(call)).await? {
-                    true => return Ok(Found::Applied { output: Value::Null }),
-                    false => ProbeAnswer::NotApplied,
+                for mark in self.marks(call) {
+                    if tracker.has_comment(&self.request.issue.id, &mark).await? {
+                        return Ok(Found::Applied { output: Value::Null });
+                    }
                 }
+                ProbeAnswer::NotApplied
             }
             SagaStep::Move => {
                 let Move { to, from } = args_of(call)?;
@@ -235,6 +245,15 @@ impl Steps {
     /// What the remote finds what this call wrote by.
     fn mark(&self, call: &StepCall) -> String {
         marker(&self.executor.world().secret, &call.idempotency_key)
+    }
+
+    /// The marks that the step may have left: in a handoff of a backup, the lost life may have done it under a later generation.
+    fn marks(&self, call: &StepCall) -> Vec<String> {
+        let secret = &self.executor.world().secret;
+        let more = if self.request.restored { LATER_GENERATIONS } else { 0 };
+        let later = (1..=more).map(|later| call.key_of_generation(secret, call.generation.saturating_add(later)));
+        let later = later.map(|key| marker(secret, &key));
+        std::iter::once(self.mark(call)).chain(later).collect()
     }
 
     fn head(&self) -> Result<&str, Failure> {

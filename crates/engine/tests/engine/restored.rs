@@ -1,7 +1,9 @@
 //! A handoff of a backup that was restored: each step may have been done since, and none may have to be undone.
 
-use dalsegno_engine::core::{Batch, Event, IssueStatus, Recorded, Timestamp};
-use dalsegno_engine::{DriverEnd, Journal as _};
+use dalsegno_durable::ExecutionScope;
+use dalsegno_durable::key::{Secret, idempotency_key, marker};
+use dalsegno_engine::core::{Batch, Event, IssueId, IssueStatus, Recorded, Timestamp};
+use dalsegno_engine::{DriverEnd, Journal as _, Tracker as _};
 use dalsegno_testkit::doubles::{Act, Stage, issue, policy};
 use serde_json::json;
 
@@ -43,6 +45,24 @@ async fn a_step_that_was_done_since_is_found_and_one_that_was_not_is_done() {
     status(&stage, "A", IssueStatus::HandedOff).await;
     assert_eq!(stage.record.count_of("push", "A"), 0, "the branch is there");
     assert_eq!((stage.record.count_of("comment", "A"), stage.record.count_of("move_issue", "A")), (1, 1));
+    assert_eq!(life.stop().await.unwrap(), DriverEnd::Stopped);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_that_was_done_since_under_a_later_generation_is_found() {
+    let stage = asked().await;
+    let secret = Secret::new([7; 32]);
+    // The lost life was shown that its first call had not arrived, and called again.
+    let scope = ExecutionScope::saga("run-1.handoff").key();
+    let key = idempotency_key(&secret, &scope, "comment/do", 2);
+    let mark = marker(&secret, &key);
+    stage.tracker().comment(&IssueId::from("A"), "done", &mark).await.unwrap();
+    let life = start(&stage, false);
+    event(&stage, |event| matches!(event, Event::DaemonStarted { epoch, .. } if *epoch > 1_000)).await;
+    let (receipt, end) = say(&stage, &life, "approve", json!({"by": "ada"})).await;
+    assert!(receipt.accepted && completed(end.as_ref()), "{receipt:?} {end:?}");
+    status(&stage, "A", IssueStatus::HandedOff).await;
+    assert_eq!(stage.tracker().comments("A"), ["done"]);
     assert_eq!(life.stop().await.unwrap(), DriverEnd::Stopped);
 }
 

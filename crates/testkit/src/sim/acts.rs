@@ -73,6 +73,9 @@ impl World {
             Effect::RunHook { .. } | Effect::StartSession { .. } if self.astray.by_hand.contains(id) => {
                 Err(Failure::retryable("workspace_missing", "somebody removed it"))
             }
+            Effect::RunHook { .. } if self.aftermath.workspaces.contains(id) && !self.trees.contains_key(id) => {
+                Err(Failure::retryable("hook_failed", "there is no directory"))
+            }
             Effect::RunHook { hook } => {
                 self.hook(request, *hook);
                 Ok(EffectOutput::HookEnded { output_tail: String::new() })
@@ -133,8 +136,13 @@ impl World {
 
     /// A receiver knows a message by its first notice.
     fn told(&mut self, notices: &[Notice]) {
-        let numbers: Vec<u64> = notices.iter().map(|notice| notice.number).collect();
-        let Some(id) = numbers.first().copied() else { return };
+        let mut numbers: Vec<u64> = notices.iter().map(|notice| notice.number).collect();
+        let (Some(id), Some(last)) = (numbers.first().copied(), numbers.last().copied()) else { return };
+        match self.mutation {
+            Some(Mutation::NoticeSwallowed) => return,
+            Some(Mutation::MessageGrows) if self.messages.contains_key(&id) => numbers.push(last + 1),
+            Some(_) | None => {}
+        }
         if let Some(before) = self.messages.insert(id, numbers.clone())
             && before != numbers
         {
@@ -145,7 +153,12 @@ impl World {
     fn prepare(&mut self, request: &EffectRequest, fresh: bool) -> Result<EffectOutput, Failure> {
         let id = &request.issue.id;
         let branch = format!("dalsegno/{}", request.issue.identifier);
-        if fresh && let Some(lost) = self.unsaved(id) {
+        // What the lost life left there is moved aside, and not lost.
+        let kept = self.aftermath.restored;
+        if fresh
+            && !kept
+            && let Some(lost) = self.unsaved(id)
+        {
             self.object("nothing_lost", format!("the workspace of {id} is made anew over {lost}"));
         }
         let created = fresh || !self.trees.contains_key(id);
@@ -205,7 +218,7 @@ impl World {
         let raw = request.policy.hooks.after_create.is_some();
         match self.trees.get(&id).map(|tree| tree.created) {
             None => self.object("workspace_first", format!("{run} starts an agent without a workspace")),
-            Some(Created::Raw | Created::Begun) if raw => {
+            Some(Created::Raw | Created::Begun) if raw && !self.aftermath.workspaces.contains(&id) => {
                 self.object("after_create_first", format!("{run} starts an agent before after_create was through"));
             }
             Some(Created::Raw | Created::Begun | Created::Done) => {}

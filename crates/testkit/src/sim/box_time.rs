@@ -64,7 +64,9 @@ pub fn walk(
 #[must_use]
 pub fn shrink(seed: u64, rule: &str, mutation: Option<Mutation>) -> Knobs {
     let mut knobs = Knobs::default();
-    let without: [fn(&mut Knobs); 6] = [
+    let without: [fn(&mut Knobs); 8] = [
+        |knobs| knobs.restore = false,
+        |knobs| knobs.disk = false,
         |knobs| knobs.clock = false,
         |knobs| knobs.zombies = false,
         |knobs| knobs.human = false,

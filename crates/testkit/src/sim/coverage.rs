@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use dalsegno_core::{Effect, Phase};
+use dalsegno_core::{Batch, Effect, Event, Phase};
 
 use super::deed::Deed;
+use super::disk::Disk;
 
 /// Crashes around one kind of effect.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub struct Coverage {
     pub crashes: u64,
     /// Batches that were lost with a crash.
     pub lost_batches: u64,
+    /// Batches of which only a part had reached the disk: they count for nothing, too.
+    pub torn_batches: u64,
     /// Batches that were on disk although nobody heard so.
     pub unacknowledged_batches: u64,
     /// Old daemons that went on for a while.
@@ -44,8 +47,24 @@ pub struct Coverage {
     pub snapshots: u64,
     /// Handoffs that were taken up from their logs.
     pub sagas_resumed: u64,
-    /// Times that the clock jumped.
+    /// Times that the clock jumped forwards.
     pub clock_jumps: u64,
+    /// Times that the clock was set back.
+    pub clock_set_back: u64,
+    /// Backups that were restored.
+    pub restores: u64,
+    /// Events that were lost with what they were made of.
+    pub events_lost: u64,
+    /// Looks for lost work that were answered, and those that found some.
+    pub looks: u64,
+    /// The latter.
+    pub lost_work: u64,
+    /// What went wrong with the disk.
+    pub disk: BTreeMap<&'static str, u64>,
+    /// Appends that failed, each the last of its daemon.
+    pub failed_appends: u64,
+    /// Daemons that did not start, because the store may not be written.
+    pub failed_starts: u64,
     /// Agents that died in a turn while the daemon lived.
     pub deaths: u64,
     /// Prompts that an agent had taken and that its session lost with its death.
@@ -77,6 +96,16 @@ impl Coverage {
         self.effects.entry(kind).or_default()
     }
 
+    /// What was found of lost work, if somebody looked.
+    pub(crate) fn note_looks(&mut self, batch: &Batch) {
+        for recorded in &batch.events {
+            if let Event::RestoreProbed { found, .. } = &recorded.event {
+                self.looks += 1;
+                self.lost_work += u64::from(found.is_some());
+            }
+        }
+    }
+
     pub(crate) fn recovered(&mut self, phase: Phase) {
         *self.recovered.entry(phase.as_str()).or_default() += 1;
     }
@@ -88,12 +117,23 @@ impl Coverage {
         self.events += other.events;
         self.crashes += other.crashes;
         self.lost_batches += other.lost_batches;
+        self.torn_batches += other.torn_batches;
         self.unacknowledged_batches += other.unacknowledged_batches;
         self.zombies += other.zombies;
         self.refused_appends += other.refused_appends;
         self.snapshots += other.snapshots;
         self.sagas_resumed += other.sagas_resumed;
         self.clock_jumps += other.clock_jumps;
+        self.clock_set_back += other.clock_set_back;
+        self.failed_appends += other.failed_appends;
+        self.restores += other.restores;
+        self.events_lost += other.events_lost;
+        self.looks += other.looks;
+        self.lost_work += other.lost_work;
+        self.failed_starts += other.failed_starts;
+        for (what, count) in &other.disk {
+            *self.disk.entry(what).or_default() += count;
+        }
         self.deaths += other.deaths;
         self.lost_prompts += other.lost_prompts;
         self.edits += other.edits;
@@ -136,6 +176,21 @@ impl Coverage {
         if self.named_webhooks == 0 || self.other_webhooks == 0 {
             unmet.push("no webhook named an issue that is known, or none that is not".to_owned());
         }
+        let times = [
+            (self.clock_jumps, "the clock never jumped"),
+            (self.clock_set_back, "the clock was never set back"),
+            (self.lost_batches, "no batch was lost"),
+            (self.torn_batches, "no batch was torn"),
+            (self.unacknowledged_batches, "no batch was there that nobody had heard of"),
+            (self.failed_appends, "no append failed"),
+            (self.restores, "no backup was restored"),
+            (self.looks, "nobody looked for lost work"),
+            (self.lost_work, "no lost work was found"),
+            (self.failed_starts, "no daemon found a store that it may not write"),
+        ];
+        unmet.extend(times.into_iter().filter(|(times, _)| *times == 0).map(|(_, never)| never.to_owned()));
+        let well = Disk::WORDS.into_iter().filter(|what| !self.disk.contains_key(what));
+        unmet.extend(well.map(|what| format!("no disk was {what}")));
         for answer in
             ["release accepted", "release refused", "release replayed", "set_budget accepted", "set_budget replayed"]
         {

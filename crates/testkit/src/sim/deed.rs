@@ -119,6 +119,16 @@ fn told(failure: &Failure) -> saga::Failure {
     saga::Failure::new(failure.code.clone(), failure.message.clone())
 }
 
+/// The keys under which a step may have been done: of a handoff of a backup, later generations too.
+fn keys_of(request: &EffectRequest) -> Vec<String> {
+    let mut keys = vec![request.key.clone()];
+    if let Some((step, generation)) = request.key.rsplit_once('/').filter(|_| request.restored) {
+        let generation: u32 = generation.parse().unwrap_or(0);
+        keys.extend((1..=4).map(|later| format!("{step}/{}", generation + later)));
+    }
+    keys
+}
+
 fn branch_of(request: &EffectRequest) -> String {
     format!("dalsegno/{}", request.issue.identifier)
 }
@@ -187,14 +197,16 @@ impl World {
                 applied(there.is_some_and(|there| self.holds(there, commit)))
             }
             Deed::Open { .. } => {
-                let found = self.pulls.iter().rev().find(|pull| pull.key == request.key);
+                let keys = keys_of(request);
+                let found = self.pulls.iter().rev().find(|pull| keys.contains(&pull.key));
                 found.map_or(Found::NotApplied, |pull| Found::Applied { output: opened(pull.number, true) })
             }
             Deed::Ready { number } => applied(self.pull(*number).is_some_and(|pull| pull.state == PullState::Ready)),
             Deed::Comment => {
                 let there = self.tracked.get(&request.issue.id);
                 let blind = self.mutation == Some(Mutation::CommentWithoutMarker);
-                applied(!blind && there.is_some_and(|tracked| tracked.comments.contains(&request.key)))
+                let keys = keys_of(request);
+                applied(!blind && there.is_some_and(|tracked| tracked.comments.iter().any(|key| keys.contains(key))))
             }
             Deed::Look | Deed::TakeBack { .. } | Deed::Close { .. } | Deed::Move { .. } => Found::NotApplied,
         }

@@ -13,10 +13,12 @@ use dalsegno_durable::saga::event::Entry;
 use super::acts::Fate;
 use super::coverage::Coverage;
 use super::dice::Dice;
+use super::disk::Trouble;
 use super::handoff::{Call, Delivery, Reply};
 use super::judge::Judge;
 use super::operator::Wish;
 use super::plan::Plan;
+use super::restore::Backup;
 use super::store::{Refused, Store};
 use super::turns::FORGETS;
 use super::webhooks::Told;
@@ -86,15 +88,22 @@ pub(crate) struct Sim {
     pub(super) outside: Dice,
     /// Looks outside since the world is kind.
     pub(super) looks: u32,
+    /// Disks and clocks.
+    pub(super) hardware: Dice,
     pub(super) wishes: Vec<Wish>,
     /// What agents asked in their turns, by number, until it is answered: the turn, and how it ends then.
     pub(super) asked: Vec<Option<(EffectId, Outcome)>>,
     /// Simulated milliseconds since the beginning.
     pub(super) clock: i64,
     /// What the wall clock says beyond that.
-    pub(super) offset: i64,
+    pub(super) wall: i64,
+    /// The same of the daemon's time, which is never set back while it lives.
+    pub(super) ahead: i64,
+    pub(super) trouble: Trouble,
+    pub(super) backup: Option<Backup>,
     pub(super) agenda: BTreeMap<(i64, u64), Item>,
     order: u64,
+    /// When the daemon wants to be woken, in its own time.
     wake: Option<i64>,
     pub(super) machine: Option<Machine>,
     pub(super) zombie: Option<(Machine, Vec<(EffectId, Outcome)>)>,
@@ -127,6 +136,7 @@ impl Sim {
         world.totals = plan.totals;
         let store = Store { mutation, ..Store::default() };
         let crashes_left = plan.rates.crashes;
+        let trouble = Trouble::new(plan.rates.disk_faults);
         let mut sim = Self {
             plan,
             hash: 1,
@@ -140,10 +150,14 @@ impl Sim {
             told: Told::new(),
             outside: Dice::new(seed, 9),
             looks: 0,
+            hardware: Dice::new(seed, 11),
             wishes: Vec::new(),
             asked: Vec::new(),
             clock: 83_000_000,
-            offset: 0,
+            wall: 0,
+            ahead: 0,
+            trouble,
+            backup: None,
             agenda: BTreeMap::new(),
             order: 0,
             wake: None,
@@ -200,7 +214,7 @@ impl Sim {
     }
 
     pub(super) fn now(&self) -> Timestamp {
-        Timestamp(self.clock + self.offset)
+        Timestamp(self.clock + self.ahead)
     }
 
     /// Runs to the end of the history, or to the first broken rule.
@@ -223,13 +237,16 @@ impl Sim {
             if let Some(objection) = self.world.objection.take() {
                 return Err(objection);
             }
+            if !self.calm {
+                self.back_up_or_restore()?;
+            }
             self.maybe_crash(true);
         }
     }
 
     fn step(&mut self) -> Result<(), Violation> {
         let next = self.agenda.keys().next().copied();
-        let wake = self.wake.filter(|_| self.machine.is_some());
+        let wake = self.wake.filter(|_| self.machine.is_some()).map(|due| due.saturating_sub(self.ahead));
         let Some(at) = next.map(|(at, _)| at).into_iter().chain(wake).min() else {
             if !self.calm {
                 self.calm_down();
@@ -274,6 +291,7 @@ impl Sim {
         let rates = &mut self.plan.rates;
         (rates.fail, rates.permanent, rates.doubt, rates.query_fail) = (0, 0, 0, 0);
         (rates.slow, rates.bad_turn, rates.crash, rates.clock, rates.refuse) = (0, 0, 0, 0, 0);
+        self.trouble.end();
         self.undrain();
     }
 
@@ -328,6 +346,9 @@ impl Sim {
                 self.hand_in_with(Input::Answered { id, answer }, fresh)?;
             }
             Item::Sync { committed } => {
+                if self.disk_refuses(committed) {
+                    return Ok(());
+                }
                 self.store.sync();
                 if let Some(machine) = self.machine.as_ref().filter(|_| self.sampled)
                     && machine.state().seq == self.store.synced()
@@ -415,7 +436,8 @@ impl Sim {
                     return Err(Violation { rule: "no_spin", detail });
                 }
                 Output::Wait(due) => {
-                    self.wake = due.map(|due| due.0.saturating_sub(self.offset));
+                    let lost = self.mutation == Some(Mutation::WakeUpLost) && self.fates.permille(200);
+                    self.wake = due.filter(|_| !lost).map(|due| due.0);
                     return Ok(());
                 }
             }
@@ -436,6 +458,7 @@ impl Sim {
             }
         }
         self.judge.append(&batch, machine.state(), &self.world)?;
+        self.coverage.note_looks(&batch);
         let early = match self.mutation {
             Some(Mutation::PerformedBeforeCommit) => intended(&batch, machine),
             _ => Vec::new(),
@@ -458,7 +481,7 @@ impl Sim {
             self.early.insert((request.id, request.attempt));
             self.perform(request)?;
         }
-        Ok(())
+        if self.mutation == Some(Mutation::AnsweredBeforeReceipt) { self.answer_early() } else { Ok(()) }
     }
 
     /// What is handed over lies there for a person to look at.

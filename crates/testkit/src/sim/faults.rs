@@ -2,7 +2,8 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "a simulation looks at the cases that it needs")]
 
 use dalsegno_core::{
-    Effect, Event, Input, IssueStatus, Machine, Recorded, RunOutcome, SNAPSHOT_FORMAT, Snapshot, Timestamp,
+    Effect, EffectId, Event, Input, IssueStatus, Machine, Outcome, Recorded, RunOutcome, SNAPSHOT_FORMAT, Snapshot,
+    Timestamp,
 };
 
 use super::acts::Fate;
@@ -16,16 +17,14 @@ impl Sim {
         if self.calm || self.machine.is_none() {
             return;
         }
-        if self.crashes.permille(self.plan.rates.clock) {
-            self.offset += self.crashes.between(-1_200_000, 1_200_000);
-            self.coverage.clock_jumps += 1;
-            let offset = self.offset;
-            self.note(|_| format!("the clock jumps by {offset}"));
-            if self.crashes.coin()
-                && let Some(machine) = &mut self.machine
-            {
-                machine.handle(Input::ClockJumped, dalsegno_core::Timestamp(self.clock + self.offset));
-            }
+        let before = self.wall;
+        self.maybe_jump();
+        let now = self.now();
+        if self.wall != before
+            && self.crashes.coin()
+            && let Some(machine) = &mut self.machine
+        {
+            machine.handle(Input::ClockJumped, now);
         }
         if self.crashes_left == 0 {
             return;
@@ -51,13 +50,35 @@ impl Sim {
     fn crash(&mut self, drained: bool) {
         self.coverage.crashes += 1;
         let lost = self.crashes.coin();
-        let lost = self.store.lose_unsynced(lost);
-        match lost {
-            Some(true) => self.coverage.lost_batches += 1,
-            Some(false) => self.coverage.unacknowledged_batches += 1,
-            None => {}
+        let lost = self.lose_unsynced(lost);
+        self.note(|_| format!("---- crash (written batch lost: {lost})"));
+        let outcomes = self.lose_memory();
+        self.world.orphan(&mut self.crashes);
+        if self.plan.astray {
+            self.world.go_astray(&mut self.outside);
         }
-        self.note(|_| format!("---- crash (written batch lost: {lost:?})"));
+        let down = self.crashes.pick([10, 1_000, 60_000, 600_000]);
+        let old = self.machine.take();
+        // One that has outputs left has not noticed yet, and nobody can hold it back.
+        if drained && self.crashes.permille(self.plan.rates.zombie) {
+            self.coverage.zombies += 1;
+            self.zombie = old.map(|machine| (machine, outcomes));
+            let after = self.crashes.between(0, 2_000);
+            self.schedule(down + 1 + after, Item::Zombie);
+        }
+        self.schedule(down, Item::Restart { lost });
+    }
+
+    /// The daemon ends by itself before it does anything unrecorded; it is started again later. Its agents end with it.
+    pub(super) fn stop_short(&mut self, lost: bool, down: i64) {
+        drop(self.lose_memory());
+        self.machine = None;
+        self.world.end_agents();
+        self.schedule(down, Item::Restart { lost });
+    }
+
+    /// What the daemon had in memory is lost, what it was doing is done or not. Answers how its effects ended.
+    pub(super) fn lose_memory(&mut self) -> Vec<(EffectId, Outcome)> {
         let mut outcomes = Vec::new();
         for (key, item) in std::mem::take(&mut self.agenda) {
             match item {
@@ -127,24 +148,15 @@ impl Sim {
             }
         }
         self.drop_sagas();
-        self.world.orphan(&mut self.crashes);
-        if self.plan.astray {
-            self.world.go_astray(&mut self.outside);
-        }
-        let down = self.crashes.pick([10, 1_000, 60_000, 600_000]);
-        let old = self.machine.take();
-        // One that has outputs left has not noticed yet, and nobody can hold it back.
-        if drained && self.crashes.permille(self.plan.rates.zombie) {
-            self.coverage.zombies += 1;
-            self.zombie = old.map(|machine| (machine, outcomes));
-            let after = self.crashes.between(0, 2_000);
-            self.schedule(down + 1 + after, Item::Zombie);
-        }
-        self.schedule(down, Item::Restart { lost: lost == Some(true) });
+        outcomes
     }
 
     /// A new daemon takes the journal and goes on.
     pub(super) fn restart(&mut self, lost: bool) -> Result<(), Violation> {
+        if self.store_stays_shut(lost) {
+            return Ok(());
+        }
+        self.trouble.opened();
         let epoch = self.store.take_over();
         let (snapshot, tail) = self.store.load();
         self.coverage.snapshots += u64::from(snapshot.is_some());
@@ -155,6 +167,8 @@ impl Sim {
         let machine = Machine::replay(snapshot, tail)
             .map_err(|corrupt| Violation { rule: "replayable", detail: corrupt.to_string() })?;
         self.judge.replayed(&self.store, &machine, lost)?;
+        // Its time goes on from its last event, or from the wall clock, whichever is later.
+        self.ahead = self.wall.max(machine.state().at.0.saturating_sub(self.clock));
         for run in machine.state().runs.values() {
             self.coverage.recovered(run.phase);
         }

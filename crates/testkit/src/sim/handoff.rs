@@ -106,7 +106,10 @@ impl Sim {
             saga::SagaEnd::Compensated => SagaEnd::Compensated,
             saga::SagaEnd::Abandoned => SagaEnd::Abandoned,
         };
+        let restored = self.deliveries.get(&effect).is_some_and(|delivery| delivery.request.restored);
+        // What the lost life of a backup did is not taken back.
         if end == SagaEnd::Compensated
+            && !restored
             && let Some(left) = self.left_behind(effect)
         {
             self.world.object("undone", format!("a handoff that was undone left {left}"));
@@ -154,6 +157,9 @@ impl Sim {
 
     /// A batch of the saga is on disk: its calls may be made.
     pub(super) fn saga_synced(&mut self, effect: EffectId) -> Result<(), Violation> {
+        if self.disk_refuses_saga(effect) {
+            return Ok(());
+        }
         let Some(delivery) = self.deliveries.get_mut(&effect) else { return Ok(()) };
         let Some(batch) = delivery.saving.take() else { return Ok(()) };
         let id = delivery.machine.id().to_owned();
@@ -259,8 +265,11 @@ impl Sim {
     pub(super) fn saga_called(&mut self, call: Call) {
         let Call { effect, step, act, deed, request, fate } = call;
         let reply = match act {
-            Act::Call(_) => {
-                let answer = self.world.perform(&request, &deed, fate);
+            Act::Call(role) => {
+                let answer = match self.done_before(&request, &deed, role) {
+                    Some(answer) => answer,
+                    None => self.world.perform(&request, &deed, fate),
+                };
                 let pushed = matches!(deed, Deed::Push { .. }) && fate.applies();
                 if pushed && !self.calm && self.fates.permille(self.plan.rates.built_on) {
                     let words = self.world.push_by_hand(&request.issue.id);
@@ -286,6 +295,26 @@ impl Sim {
         let slow = if self.times.permille(self.plan.rates.slow) { 100 } else { 1 };
         let after = slow * self.times.between(0, 100);
         self.schedule(after, Item::SagaReply { effect, step, act, reply });
+    }
+
+    /// In a handoff of a backup each step is looked for before it is done, and none is taken back.
+    fn done_before(&mut self, request: &EffectRequest, deed: &Deed, role: Role) -> Option<StepAnswer> {
+        if !request.restored {
+            return None;
+        }
+        if role == Role::Undo {
+            let failure = saga::Failure::new("restored_undo", "it may have been handed over since");
+            return Some(StepAnswer::NotApplied { failure, retryable: false });
+        }
+        let found = match deed {
+            Deed::Move { to, from } => self.where_it_is(Box::new(request.clone()), to.clone(), from.clone()),
+            deed => self.world.found(request, deed),
+        };
+        match found {
+            Found::Applied { output } => Some(StepAnswer::Done(output)),
+            Found::NotApplied => None,
+            Found::Inconclusive { failure } => Some(StepAnswer::Unknown(failure)),
+        }
     }
 
     /// Whether a move took place.
@@ -380,6 +409,16 @@ impl Sim {
         self.note(|_| format!("cancel {effect}: its saga turns back: {back:?}"));
         self.schedule(0, Item::SagaWake { effect });
         true
+    }
+
+    /// The runner of a handoff gives up, because the store failed; what it was saving is kept or not. Answers its effect.
+    pub(super) fn drop_saga(&mut self, effect: EffectId, kept: bool) -> Option<Box<EffectRequest>> {
+        let mut delivery = self.deliveries.remove(&effect)?;
+        let id = delivery.machine.id().to_owned();
+        if let Some(batch) = delivery.saving.take().filter(|batch| kept && !batch.entry().events.is_empty()) {
+            self.sagas.entry(id).or_default().push(batch.entry().clone());
+        }
+        Some(delivery.request)
     }
 
     /// The daemon died: of its sagas there is what is in their logs, and perhaps what was being written.

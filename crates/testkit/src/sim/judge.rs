@@ -34,6 +34,8 @@ struct Facts {
     told: BTreeSet<IssueId>,
     /// An operator let it go on.
     let_go: BTreeSet<IssueId>,
+    /// Nobody has looked since the restore what became of it.
+    unproved: BTreeSet<IssueId>,
 }
 
 impl Facts {
@@ -66,6 +68,8 @@ impl Facts {
                 let newest = self.adopted.entry(issue.id.clone()).or_default();
                 *newest = version.max(*newest);
             }
+            Event::JournalRestored { .. } => self.unproved = self.adopted.keys().cloned().collect(),
+            Event::RestoreProbed { issue, .. } => drop(self.unproved.remove(issue)),
             Event::IssueGone { issue } => {
                 self.adopted.remove(issue);
                 self.settled.remove(issue);
@@ -143,6 +147,7 @@ impl Judge {
                 let wrong = [
                     (entry.current_run.is_some(), "a run is live on the issue"),
                     (entry.status.is_sticky(), "the issue is settled"),
+                    (self.facts.unproved.contains(issue), "nobody looked what was done since the backup"),
                     (busy.count() >= policy.agent.max_concurrent_agents as usize, "no slot is free"),
                     (limit.is_some_and(|limit| beside >= *limit as usize), "no slot of the state is free"),
                     (!state_in(&state, &policy.tracker.active_states), "the state is not active"),
@@ -158,6 +163,20 @@ impl Judge {
                     None => Ok(()),
                 }
             }
+            Event::RestoreProbed { issue, tip, found } => {
+                let there = world.aftermath.looks.get(issue);
+                let known = self.fold.issues.get(issue).and_then(|entry| entry.handed_off.as_ref());
+                if there != Some(tip) {
+                    return broken("lost_work", format!("{issue} is said to be at {tip:?}, and is at {there:?}"));
+                }
+                if tip.as_ref() != known && found.is_none() {
+                    return broken(
+                        "lost_work",
+                        format!("{issue} is at {tip:?}, not at {known:?}, and nothing is found"),
+                    );
+                }
+                Ok(())
+            }
             // Its handoff rested, and moves again: an operator said so.
             Event::IssueStatus { issue, from: IssueStatus::Parked, to: IssueStatus::HandingOff, .. } => {
                 let run = self.fold.issues.get(issue).and_then(|entry| entry.current_run.as_ref());
@@ -171,7 +190,10 @@ impl Judge {
                 let version = self.fold.issues.get(issue).and_then(|entry| entry.issue.updated_at).map_or(0, |at| at.0);
                 let settled = self.facts.settled.get(issue).copied().unwrap_or(0);
                 let moved_on = self.facts.moved_on.contains(issue) || world.moved_on.contains(issue);
-                if version > settled || moved_on || self.facts.let_go.contains(issue) {
+                // After a restore nobody can tell whether the lost life moved it.
+                let unknown = world.aftermath.restored
+                    && world.tracked.get(issue).is_some_and(|tracked| !tracked.moves.is_empty());
+                if version > settled || moved_on || unknown || self.facts.let_go.contains(issue) {
                     return Ok(());
                 }
                 // A person may move the issue between our move and the word that it was done: what the machine took
@@ -405,7 +427,7 @@ impl Judge {
 
 /// Each notice was heard, was given up with an event, or waits for its next try.
 fn told_or_given_up(store: &Store, state: &State, world: &World) -> Result<(), Violation> {
-    let heard: BTreeSet<u64> = world.messages.values().flatten().copied().collect();
+    let heard: BTreeSet<u64> = world.messages.values().flatten().chain(&world.heard).copied().collect();
     let waiting = state.outbox.queues.iter().flat_map(|queue| queue.waiting.iter().map(|notice| notice.number));
     let waiting: BTreeSet<u64> = waiting.collect();
     let mut fold = State::default();

@@ -9,6 +9,7 @@ mod box_time;
 mod coverage;
 mod deed;
 mod dice;
+mod disk;
 mod drive;
 mod faults;
 mod governed;
@@ -18,6 +19,7 @@ mod operator;
 mod orders;
 mod outside;
 mod plan;
+mod restore;
 mod store;
 mod turns;
 mod webhooks;
@@ -56,6 +58,10 @@ pub struct Knobs {
     pub slow: bool,
     /// The clock jumps.
     pub clock: bool,
+    /// The disk fills up, fails, or may not be written.
+    pub disk: bool,
+    /// The store is lost, and a backup of it restored.
+    pub restore: bool,
 }
 
 impl Knobs {
@@ -69,6 +75,8 @@ impl Knobs {
             (self.faults, "faults"),
             (self.slow, "slow"),
             (self.clock, "clock"),
+            (self.disk, "disk"),
+            (self.restore, "restore"),
         ];
         let on: Vec<&str> = names.into_iter().filter(|(on, _)| *on).map(|(_, name)| name).collect();
         if on.is_empty() { "nothing".to_owned() } else { on.join(", ") }
@@ -77,7 +85,16 @@ impl Knobs {
 
 impl Default for Knobs {
     fn default() -> Self {
-        Self { crashes: true, zombies: true, human: true, faults: true, slow: true, clock: true }
+        Self {
+            crashes: true,
+            zombies: true,
+            human: true,
+            faults: true,
+            slow: true,
+            clock: true,
+            disk: true,
+            restore: true,
+        }
     }
 }
 
@@ -126,11 +143,25 @@ pub enum Mutation {
     BlindUndo,
     /// A workspace that nobody owns and that holds work is removed instead of kept.
     OrphanThrownAway,
+    /// An operator is answered before the receipt is on disk.
+    AnsweredBeforeReceipt,
+    /// The driver forgets when the machine wants to be woken.
+    WakeUpLost,
+    /// A message to a receiver is said to be told, and went nowhere.
+    NoticeSwallowed,
+    /// A message that is told once more has under its old id what else waits by then.
+    MessageGrows,
+    /// The driver takes an append that failed for one that was synced.
+    FailedAppendIgnored,
+    /// Whoever looks for lost work after a restore says that the branch is where the backup knows it.
+    LostWorkUnseen,
+    /// A backup is copied back, and its journal goes on as if nothing had been lost.
+    CopiedBack,
 }
 
 impl Mutation {
     /// All of them that have to be caught.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 28] = [
         Self::PerformedBeforeCommit,
         Self::AcknowledgedBeforeSync,
         Self::EpochUnchecked,
@@ -152,6 +183,13 @@ impl Mutation {
         Self::UndoForgotten,
         Self::BlindUndo,
         Self::OrphanThrownAway,
+        Self::AnsweredBeforeReceipt,
+        Self::WakeUpLost,
+        Self::NoticeSwallowed,
+        Self::MessageGrows,
+        Self::FailedAppendIgnored,
+        Self::LostWorkUnseen,
+        Self::CopiedBack,
     ];
 
     /// The journal is kept, and what the machine makes of it after a restart is not: only what it does shows that.

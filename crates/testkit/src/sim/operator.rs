@@ -1,6 +1,8 @@
 //! Operators: what they want of the daemon. They send it again until they have an answer, and sometimes once more.
 #![allow(clippy::wildcard_enum_match_arm, reason = "a simulation looks at the cases that it needs")]
 
+use std::collections::BTreeSet;
+
 use dalsegno_core::{ActionRequest, Event, Input, IssueStatus, Machine, Receipt, Run, StepState, Wants};
 use serde_json::{Value, json};
 
@@ -27,6 +29,14 @@ fn parked_steps(machine: &Machine) -> Vec<(String, &'static str)> {
         parked.filter_map(|(step, _)| Some((handoff.saga.clone()?, step.as_str())))
     });
     steps.collect()
+}
+
+/// The action that an event accepts.
+fn accepted(event: &Event) -> Option<&String> {
+    match event {
+        Event::ActionAccepted { action_id, .. } => Some(action_id),
+        _ => None,
+    }
 }
 
 impl Sim {
@@ -223,6 +233,40 @@ impl Sim {
             self.schedule(after, Item::Send { wish });
         }
         Ok(())
+    }
+
+    /// The bug [`Mutation::AnsweredBeforeReceipt`]: who waits is told what is decided, and not on disk yet.
+    pub(super) fn answer_early(&mut self) -> Result<(), Violation> {
+        let Some(batch) = &self.store.unsynced else { return Ok(()) };
+        let decided = batch.events.iter().find_map(|recorded| match &recorded.event {
+            Event::ActionAccepted { action_id, correlation_id, .. } => {
+                Some((action_id.clone(), correlation_id.clone()))
+            }
+            _ => None,
+        });
+        let Some((action, wanted)) = decided else { return Ok(()) };
+        let caller = self.wishes.iter().position(|wish| wish.request.correlation_id.as_ref() == Some(&wanted));
+        let receipt = self.machine.as_ref().and_then(|machine| machine.receipt(&action));
+        match (caller, receipt) {
+            (Some(caller), Some(receipt)) => self.replied(caller as u64, receipt),
+            (Some(_) | None, _) => Ok(()),
+        }
+    }
+
+    /// What was answered since the backup is not known any more; who sent it sends it again.
+    pub(super) fn forget_wishes(&mut self) {
+        let known: BTreeSet<&String> =
+            self.store.events.iter().filter_map(|recorded| accepted(&recorded.event)).collect();
+        let mut again = Vec::new();
+        for (number, wish) in self.wishes.iter_mut().enumerate() {
+            if wish.answer.take_if(|answer| !known.contains(&answer.action_id)).is_some() {
+                again.push(number);
+            }
+        }
+        for wish in again {
+            let after = self.operators.between(500, 60_000);
+            self.schedule(after, Item::Send { wish });
+        }
     }
 
     fn kind_of(&self, wish: usize) -> Option<&str> {

@@ -39,6 +39,12 @@ pub(crate) struct Rates {
     pub(crate) crashes: u32,
     pub(crate) zombie: u64,
     pub(crate) clock: u64,
+    /// Appends that the disk refuses.
+    pub(crate) disk: u64,
+    /// Times that something goes wrong with the disk, at most.
+    pub(crate) disk_faults: u32,
+    /// The step at which a backup is made, and that at which it is all that is left.
+    pub(crate) restore: Option<(u64, u64)>,
     /// Edits by the human in all.
     pub(crate) edits: u32,
     /// What is handed over is looked at by the human, who goes on with it on the branch and sends it back.
@@ -86,6 +92,9 @@ impl Plan {
             crashes: if knobs.crashes { u32::try_from(dice.below(9)).unwrap_or(0) } else { 0 },
             zombie: if knobs.zombies { dice.pick([0, 150]) } else { 0 },
             clock: if knobs.clock { dice.pick([0, 0, 5]) } else { 0 },
+            disk: if knobs.disk { Dice::new(seed, 9).pick([0, 0, 0, 30]) } else { 0 },
+            disk_faults: 2,
+            restore: None,
             edits: if knobs.human { dice.pick([0, 0, 2, 6]) } else { 0 },
             reviews: if knobs.human { dice.pick([0, 0, 500, 900]) } else { 0 },
             refuse: 0,
@@ -96,7 +105,7 @@ impl Plan {
         };
         if rates.target == Some(Effect::BringRemote.kind()) && knobs.human {
             // It takes a whole handoff and a second run before there is anything to aim at.
-            (rates.reviews, rates.steps, rates.crash) = (1_000, 600, 0);
+            (rates.reviews, rates.steps, rates.crash, rates.disk) = (1_000, 600, 0, 0);
         }
         if rates.target == Some("tell_saga") && knobs.human {
             // The same, with a tracker that refuses, and operators who see it.
@@ -112,6 +121,11 @@ impl Plan {
             (rates.steps, rates.crash) = (400, 0);
             (rates.permanent, rates.refuse) = (faults * 100, faults * 200);
             rates.built_on = if knobs.human { 150 } else { 0 };
+        }
+        let mut fortune = Dice::new(seed, 10);
+        if knobs.restore && rates.target != Some(Effect::BringRemote.kind()) && fortune.permille(80) {
+            let made = 10 + fortune.below(rates.steps / 2);
+            rates.restore = Some((made, made + 1 + fortune.below(rates.steps - made)));
         }
         let totals = dice.coin();
         if Dice::new(seed, 8).permille(300) {

@@ -16,6 +16,10 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
+    pub(crate) fn put_all(&mut self, views: Vec<View>) {
+        views.into_iter().for_each(|view| self.put(view));
+    }
+
     fn put(&mut self, view: View) {
         match &view {
             View::Issue(issue) => {
@@ -94,17 +98,20 @@ impl Store {
         }
     }
 
-    /// The machine stopped: what was not synced is there or not, as a whole. Answers whether it was lost.
-    pub(crate) fn lose_unsynced(&mut self, lost: bool) -> Option<bool> {
+    /// The machine stopped: of what was not synced so many frames reached the disk, one for each event, and then the word
+    /// that the batch is whole. Without that word it counts for nothing. Answers whether it is there, if there was one.
+    pub(crate) fn lose_unsynced(&mut self, reached: u64) -> Option<bool> {
         let mut batch = self.unsynced.take()?;
-        if lost {
-            return Some(true);
+        let frames = batch.events.len();
+        let reached = usize::try_from(reached).unwrap_or(usize::MAX);
+        let whole = reached > frames;
+        if whole {
+            self.keep(batch);
+        } else if self.mutation == Some(Mutation::TornBatch) {
+            batch.events.truncate(reached);
+            self.keep(batch);
         }
-        if self.mutation == Some(Mutation::TornBatch) {
-            batch.events.truncate(batch.events.len() / 2);
-        }
-        self.keep(batch);
-        Some(false)
+        Some(whole)
     }
 
     fn keep(&mut self, batch: Batch) {

@@ -362,8 +362,8 @@ impl Sim {
                 self.looks += u32::from(self.calm);
                 Answer::Inspect(Box::new(self.world.look_outside(wanted, &mut self.outside, unkind)))
             }
-            // Nothing is restored in the simulation.
-            Query::LostWork { .. } => Answer::LostWork(if fails { Err(failure()) } else { Ok(None) }),
+            Query::LostWork { .. } if fails => Answer::LostWork(Err(failure())),
+            Query::LostWork { request } => Answer::LostWork(Ok(self.world.look_for_lost_work(request))),
             Query::Probe { .. } if fails => Answer::Probe(ProbeAnswer::Inconclusive(failure())),
             Query::Probe { request } => Answer::Probe(self.world.probe(request)),
         };

@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dalsegno_core::{CommitId, Issue, IssueId, Policy, RunId, Work, state_in};
+use dalsegno_core::{CommitId, EffectRequest, Issue, IssueId, Policy, RunId, Work, state_in};
 
 use super::deed::{Pull, PullState};
 use super::dice::Dice;
 use super::outside::Astray;
 use super::plan::{ACTIVE, LABEL, RESTING, TERMINAL, issue as new_issue};
+use super::restore::Aftermath;
 use super::{Mutation, Violation};
 
 /// An issue as the tracker has it.
@@ -64,6 +65,8 @@ impl Tree {
 /// Everything outside the daemon.
 #[derive(Debug, Default)]
 pub(crate) struct World {
+    /// Numbers of notices that were heard of a journal that was restored since.
+    pub(crate) heard: BTreeSet<u64>,
     /// Numbers of the notices in each message that somebody heard, by the first.
     pub(crate) messages: BTreeMap<u64, Vec<u64>>,
     pub(crate) tracked: BTreeMap<IssueId, Tracked>,
@@ -93,6 +96,7 @@ pub(crate) struct World {
     /// What is outside and nobody's.
     pub(crate) astray: Astray,
     pub(crate) mutation: Option<Mutation>,
+    pub(crate) aftermath: Aftermath,
     /// The first thing that must never be done and was done.
     pub(crate) objection: Option<Violation>,
     commit_count: u64,
@@ -248,6 +252,31 @@ impl World {
         }
         self.processes.retain(|process| process.alive);
         killed
+    }
+
+    /// A journal with so many notices takes the place of the one that was lost. Its messages have ids of their own.
+    pub(crate) fn restored(&mut self, notices: u64, workspaces: BTreeSet<IssueId>) {
+        (self.aftermath.restored, self.aftermath.workspaces) = (true, workspaces);
+        // Nobody can tell what was run in them.
+        self.half_removed.extend(self.trees.keys().cloned());
+        self.heard.extend(std::mem::take(&mut self.messages).into_values().flatten());
+        self.heard.retain(|number| *number <= notices);
+        self.aftermath.sessions.extend(self.sessions.keys().cloned());
+    }
+
+    /// Where the branch of an issue is, for whoever looks for lost work.
+    pub(crate) fn look_for_lost_work(&mut self, request: &EffectRequest) -> Option<CommitId> {
+        let tip = self.remote.get(&format!("dalsegno/{}", request.issue.identifier)).cloned();
+        self.aftermath.looks.insert(request.issue.id.clone(), tip.clone());
+        match (self.mutation, &request.known_branch) {
+            (Some(Mutation::LostWorkUnseen), known) => known.as_ref().and_then(|known| known.commit.clone()),
+            (Some(_) | None, _) => tip,
+        }
+    }
+
+    /// The daemon ends its agents, and itself.
+    pub(crate) fn end_agents(&mut self) {
+        self.processes.retain(|process| process.stray);
     }
 
     /// The daemon died: its agents die with their pipe, or not.
