@@ -178,7 +178,7 @@ fn walk(deed: Deed, moment: Moment) {
     project.wait_until("the kill", || project.dir.join("killed").exists() || moment.line().is_none());
     wait_dead(project, &mut daemon, &who);
     let accepted = accepted(project, deed);
-    assert_eq!(accepted.len(), 1, "{who}: no receipt is on disk");
+    assert_eq!(accepted.len(), 1, "{who}: no receipt is on disk, and {sent:?} was said; {}", daemon.log_tail());
     let ends = ends(project, &accepted[0]).len();
     assert!(ends == 0 || !matches!(deed, Cancel | Pause | Steer), "{who}: it had ended when the daemon was killed");
     if let Ok(receipt) = sent {
@@ -220,8 +220,7 @@ fn judge(scene: &Scene, deed: Deed, who: &str) {
         Resume => goes_on(scene, who),
         Steer => {
             goes_on(scene, who);
-            let heard: Vec<String> =
-                said(scene).into_iter().filter(|text| text.contains(STEERED)).collect();
+            let heard: Vec<String> = said(scene).into_iter().filter(|text| text.contains(STEERED)).collect();
             let unsure = heard.iter().filter(|text| text.contains("you may have heard this already")).count();
             assert!(!heard.is_empty(), "{who}: nobody told the model");
             assert!(heard.len() - unsure <= 1 && unsure <= 1, "{who}: told again as if for the first time: {heard:?}");
@@ -293,12 +292,14 @@ fn client(project: &Project) -> Client {
 
 fn ended(project: &Project, receipt: &Receipt) {
     assert_eq!(receipt.status, "accepted", "{receipt:?}");
-    project.wait_until(&format!("the end of {}", receipt.action_kind), || !ends(project, &receipt.action_id).is_empty());
+    project
+        .wait_until(&format!("the end of {}", receipt.action_kind), || !ends(project, &receipt.action_id).is_empty());
 }
 
 fn accepted(project: &Project, deed: Deed) -> Vec<String> {
     let events = project.events();
-    let of_it = events.iter().filter(|event| event.kind == "action_accepted" && event.data["action_kind"] == deed.kind());
+    let of_it =
+        events.iter().filter(|event| event.kind == "action_accepted" && event.data["action_kind"] == deed.kind());
     of_it.map(|event| event.data["action_id"].as_str().unwrap().to_owned()).collect()
 }
 
