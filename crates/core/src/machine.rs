@@ -138,7 +138,7 @@ pub enum Output {
     Append(Batch),
     /// Perform the effect; answer with [`Input::EffectEnded`]. Its intent is on disk.
     Perform(Box<EffectRequest>),
-    /// Give up the effect as soon as possible; it still ends with [`Input::EffectEnded`].
+    /// Give up the effect as soon as possible; why is on disk. It still ends with [`Input::EffectEnded`].
     Cancel(EffectId),
     /// Look something up; answer with [`Input::Answered`].
     Ask(QueryId, Query),
@@ -262,6 +262,9 @@ pub struct Machine {
     held: VecDeque<(u64, EffectId)>,
     /// Answers that wait for what they tell to be durable, by the last event that it hangs on.
     replies: VecDeque<(u64, u64, Receipt)>,
+    /// Effects under way that are to be given up once the reason is durable, by the last event that it hangs on: also a word to an agent that
+    /// it should stop is a touch of the world.
+    giving_up: VecDeque<(u64, EffectId)>,
     performing: BTreeSet<EffectId>,
     unwanted: BTreeSet<EffectId>,
     in_flight: Option<u64>,
@@ -319,6 +322,7 @@ impl Machine {
             touched: Touched::default(),
             held: VecDeque::new(),
             replies: VecDeque::new(),
+            giving_up: VecDeque::new(),
             performing: BTreeSet::new(),
             unwanted: BTreeSet::new(),
             in_flight: None,
@@ -411,6 +415,15 @@ impl Machine {
             && let Some((_, caller, receipt)) = self.replies.pop_front()
         {
             return Output::Reply { caller, receipt: Box::new(receipt) };
+        }
+        while let Some((seq, id)) = self.giving_up.front().copied() {
+            if seq > self.durable {
+                break;
+            }
+            self.giving_up.pop_front();
+            if self.performing.contains(&id) {
+                return Output::Cancel(id);
+            }
         }
         while let Some((seq, id)) = self.held.front().copied() {
             if seq > self.durable {
@@ -552,7 +565,7 @@ impl Machine {
             .collect();
         for id in ids {
             if self.performing.contains(&id) {
-                self.outputs.push_back(Output::Cancel(id));
+                self.giving_up.push_back((self.state.seq, id));
             } else if self.held.iter().any(|(_, held)| *held == id) {
                 self.unwanted.insert(id);
             }
@@ -609,7 +622,7 @@ impl Machine {
                 .run
                 .as_ref()
                 .and_then(|run| self.state.runs.get(run))
-                .map_or_else(Vec::new, |run| run.grants.clone()),
+                .map_or_else(Vec::new, |run| [run.grants.as_slice(), &run.grants_of_turn].concat()),
             unwanted: self.is_unwanted(open),
             restored: open.run.as_ref().and_then(|run| self.state.runs.get(run)).is_some_and(|run| run.restored),
             effect: open.effect.clone(),

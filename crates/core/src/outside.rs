@@ -423,6 +423,9 @@ impl Machine {
             && let Some(seen) = &mut self.outside.seen
         {
             forget(seen, mend);
+        } else {
+            // One that a dead daemon began counts as tried in this life, too, and is known to be nobody's.
+            self.outside.tries.entry(tried(mend)).or_insert(1);
         }
         self.surfaces_stale = true;
         self.emit(Event::Recovered {

@@ -134,15 +134,11 @@ pub struct Held {
 /// Permissions that are remembered for a session.
 const GRANTS: usize = 50;
 
-impl IssueEntry {
-    /// The permission holds in the session that is held.
-    pub(crate) fn grant(&mut self, permission: String) {
-        if let Some(held) = &mut self.held {
-            held.grants.push(permission);
-            let over = held.grants.len().saturating_sub(GRANTS);
-            held.grants.drain(..over);
-        }
-    }
+/// Remembers a permission that a person gave, and no more of them than are kept.
+pub(crate) fn grant(grants: &mut Vec<String>, permission: String) {
+    grants.push(permission);
+    let over = grants.len().saturating_sub(GRANTS);
+    grants.drain(..over);
 }
 
 /// How the next run of an issue begins.

@@ -50,6 +50,9 @@ pub struct Run {
     /// Permissions that operators gave in its session, in the words in which they were asked for.
     #[serde(default)]
     pub grants: Vec<String>,
+    /// Permissions that operators gave in its open turn. They go with the turn; one that was cut is asked for them again, and an operator is not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grants_of_turn: Vec<String>,
     /// Words of operators that the agent took in its open turn.
     #[serde(default)]
     pub heard: Vec<Message>,
@@ -110,6 +113,7 @@ impl Run {
             next_prompt: None,
             taken_over: 0,
             grants: Vec::new(),
+            grants_of_turn: Vec::new(),
             heard: Vec::new(),
             stops: Vec::new(),
             cut_turns: 0,

@@ -16,7 +16,7 @@ use crate::issue::{IssueEntry, IssueStatus, Parking, normalized_state};
 use crate::ledger::{Booked, ByModel, book, day_of};
 use crate::notify::Outbox;
 use crate::policy::{AgentKind, Hook, Policy};
-use crate::question::{Question, Reply, Start};
+use crate::question::{Question, Reply, Start, grant};
 use crate::restored::Restored;
 use crate::run::{Handoff, Phase, Run, RunOutcome, SagaStep, StepState, Then};
 use crate::surface::Told;
@@ -177,12 +177,17 @@ impl State {
             }
             Event::QuestionExpired { issue } => self.entry(issue)?.question = None,
             Event::QuestionAnswered { issue, reply, by: _, action_id: _ } => {
-                let entry = self.entry(issue)?;
-                let Some(question) = entry.question.take() else {
+                let entry = self.issues.get_mut(issue);
+                let Some((question, entry)) = entry.and_then(|entry| Some((entry.question.take()?, entry))) else {
                     return Err(format!("issue {issue} has no question"));
                 };
-                if *reply == Reply::Granted && question.live.is_none() {
-                    entry.grant(question.text);
+                let live = question.live.and(entry.current_run.as_ref());
+                let grants = match live.and_then(|run| self.runs.get_mut(run)) {
+                    Some(run) => Some(&mut run.grants_of_turn),
+                    None => entry.held.as_mut().map(|held| &mut held.grants),
+                };
+                if let Some(grants) = grants.filter(|_| *reply == Reply::Granted) {
+                    grant(grants, question.text);
                 }
             }
             Event::MessageQueued { issue, message } => self.entry(issue)?.messages.push(message.clone()),
@@ -409,6 +414,9 @@ impl State {
                 let run = self.run(run)?;
                 run.turn_open = false;
                 run.heard.clear();
+                if !*cut {
+                    run.grants_of_turn.clear();
+                }
                 let whole = match turn_outcome {
                     TurnOutcome::Completed | TurnOutcome::RateLimited { .. } | TurnOutcome::Asked { .. } => true,
                     TurnOutcome::Failed { .. } | TurnOutcome::Interrupted => false,

@@ -231,6 +231,7 @@ impl RunView {
             next_prompt: _,
             taken_over: _,
             grants: _,
+            grants_of_turn: _,
             heard: _,
             stops: _,
             cut_turns,

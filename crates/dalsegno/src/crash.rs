@@ -1,4 +1,4 @@
-//! Lets a test kill this process with SIGKILL at a numbered point. Debug builds only.
+//! Lets a test kill this process with SIGKILL at a point with a number or a name. Debug builds only.
 
 #[cfg(debug_assertions)]
 mod armed {
@@ -9,8 +9,8 @@ mod armed {
 
     /// Arms the point that the environment names.
     pub(crate) fn arm() {
-        if let Some(at) = std::env::var(env::CRASH_AT).ok().and_then(|text| text.parse().ok()) {
-            dalsegno_engine::crash::arm(at, |name, number| {
+        if let Some(at) = std::env::var(env::CRASH_AT).ok() {
+            dalsegno_engine::crash::arm(at.as_str(), |name, number| {
                 tracing::warn!(name, number, "killed at a crash point");
                 // SIGKILL cannot be refused: nothing after this line runs.
                 let _ = kill(getpid(), Signal::SIGKILL);

@@ -21,7 +21,7 @@ pub(crate) mod env {
     /// What the daemon logs: a level, or `target=level` pairs.
     pub(crate) const LOG: &str = "DALSEGNO_LOG";
 
-    /// Kills this process with SIGKILL when it passes the crash point of this number; debug builds only, for tests.
+    /// Kills this process with SIGKILL when it passes the crash point of this number or name; debug builds only, for tests.
     #[cfg(debug_assertions)]
     pub(crate) const CRASH_AT: &str = "DALSEGNO_CRASH_AT";
     /// File that gets the number of crash points passed; debug builds only, for tests.

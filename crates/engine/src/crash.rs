@@ -1,4 +1,4 @@
-//! Numbered points at which a test may kill the process: each journal append, each boundary of an effect.
+//! Points with a name and a number at which a test may kill the process: each journal append, each boundary of an effect.
 //! Only debug builds have them; a release build compiles them to nothing.
 
 #[cfg(debug_assertions)]
@@ -7,16 +7,37 @@ mod armed {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     struct Armed {
-        at: u64,
+        at: At,
         reached: fn(&str, u64),
+    }
+
+    /// Which point.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub enum At {
+        /// The one with this number, from 1.
+        Number(u64),
+        /// Each with this name.
+        Named(String),
+    }
+
+    impl From<&str> for At {
+        fn from(text: &str) -> Self {
+            text.parse().map_or_else(|_| Self::Named(text.to_owned()), Self::Number)
+        }
+    }
+
+    impl From<u64> for At {
+        fn from(number: u64) -> Self {
+            Self::Number(number)
+        }
     }
 
     static ARMED: OnceLock<Armed> = OnceLock::new();
     static PASSED: AtomicU64 = AtomicU64::new(0);
 
-    /// Calls `reached` with the name and number of the point when the `at`-th one (from 1) is passed. Once per process.
-    pub fn arm(at: u64, reached: fn(&str, u64)) {
-        let _ = ARMED.set(Armed { at, reached });
+    /// Calls `reached` with the name and number of the point when it is passed. Takes effect once per process.
+    pub fn arm(at: impl Into<At>, reached: fn(&str, u64)) {
+        let _ = ARMED.set(Armed { at: at.into(), reached });
     }
 
     /// Points that were passed so far; zero unless armed.
@@ -29,7 +50,11 @@ mod armed {
     pub fn point(name: &str) {
         if let Some(armed) = ARMED.get() {
             let number = PASSED.fetch_add(1, Ordering::SeqCst) + 1;
-            if number == armed.at {
+            let is_it = match &armed.at {
+                At::Number(at) => *at == number,
+                At::Named(at) => at == name,
+            };
+            if is_it {
                 (armed.reached)(name, number);
             }
         }
@@ -37,7 +62,7 @@ mod armed {
 }
 
 #[cfg(debug_assertions)]
-pub use armed::{arm, passed, point};
+pub use armed::{At, arm, passed, point};
 
 /// Passes a point; a release build has none.
 #[cfg(not(debug_assertions))]

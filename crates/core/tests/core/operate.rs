@@ -66,6 +66,38 @@ fn a_paused_issue_frees_its_slot_and_goes_on_in_its_session_as_the_same_attempt(
 }
 
 #[test]
+fn an_agent_is_not_told_to_stop_before_the_wish_is_on_disk() {
+    let mut desk = Desk::new(policy());
+    desk.reach_turn();
+    let at = Timestamp(desk.now);
+    let wish = request("pause", ("issue", "DS-1"), json!({}));
+    desk.machine.handle(Input::Action { caller: 7, request: Box::new(wish) }, at);
+    let Output::Append(batch) = desk.machine.poll_output() else { panic!("the wish is written down first") };
+    let next = desk.machine.poll_output();
+    assert!(matches!(next, Output::Wait(_)), "before the batch is on disk: {next:?}");
+    desk.hand(Input::Committed(batch.committed()));
+    assert_eq!((desk.cancels.len(), desk.replies.len()), (1, 1));
+}
+
+#[test]
+fn a_permission_given_in_a_turn_that_was_cut_is_given_to_whoever_goes_on_with_it_and_to_no_later_turn() {
+    let mut desk = Desk::new(policy());
+    desk.reach_turn();
+    let run = desk.run().id.clone();
+    let signal = Signal::Asked { ask: 1, question: "May I?".into(), wants: Wants::Permission };
+    desk.hand(Input::Signal { run, signal });
+    let given = on_issue(&mut desk, "approve", json!({}));
+    desk.done("answer_agent", EffectOutput::AgentTold);
+    assert_eq!(ends(&desk, &given), (1, 0));
+    desk.restart();
+    desk.done("sweep", swept());
+    let started = desk.done("start_session", session(SessionStart::Resumed));
+    assert_eq!(started.grants, ["May I?"]);
+    desk.turn(TurnOutcome::Completed);
+    assert_eq!(desk.run().grants_of_turn, Vec::<String>::new());
+}
+
+#[test]
 fn a_pause_survives_a_restart_in_the_middle_of_it() {
     let mut desk = Desk::new(policy());
     desk.reach_turn();

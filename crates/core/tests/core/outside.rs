@@ -273,6 +273,19 @@ fn a_mend_that_a_dead_daemon_began_is_done_again_under_its_key() {
 }
 
 #[test]
+fn a_mend_that_a_dead_daemon_began_and_that_fails_is_tried_again() {
+    let process = FoundProcess { owner: "notice-n4".to_owned(), pids: vec![7] };
+    let seen = || Inspection { processes: Ok(vec![process.clone()]), ..clear() };
+    let mut desk = seeing(seen());
+    desk.restart();
+    // Seen once more while it is being ended: of this life's look only the first knows what a dead daemon left.
+    look_again(&mut desk, seen());
+    desk.fail("mend", Failure::retryable("sweep_failed", "it lives on"));
+    look_again(&mut desk, seen());
+    assert_eq!(mends(&desk), [Mend::EndProcesses { owner: "notice-n4".to_owned() }]);
+}
+
+#[test]
 fn a_held_session_of_another_kind_of_agent_is_rediscovered() {
     let mut state = Desk::new(policy()).machine.state().clone();
     let mut desk = Desk::new(policy());

@@ -458,7 +458,10 @@ impl Model {
 
     /// The action with its key: whatever becomes of its sending, it is one.
     fn made(&mut self, kind: &str, mut payload: Map<String, Value>) -> Vec<Ask> {
-        payload.insert("by".to_owned(), self.by.clone().into());
+        // Limits are all that a budget takes.
+        if kind != "set_budget" {
+            payload.insert("by".to_owned(), self.by.clone().into());
+        }
         let of_daemon = OF_DAEMON.contains(&kind);
         let target = match (of_daemon, self.chosen.clone()) {
             (false, Some(id)) => Target { kind: "issue".to_owned(), id },

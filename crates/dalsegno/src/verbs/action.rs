@@ -31,7 +31,7 @@ pub(super) fn act(
     Ok(())
 }
 
-/// Sends an action to the daemon and waits until it is carried out; `done` says that it was.
+/// Sends an action to the daemon and waits until it is carried out; `done` says that it was, and what came of it follows.
 pub(super) fn act_through(
     kind: &str,
     target: Target,
@@ -47,9 +47,9 @@ pub(super) fn act_through(
             Some(Completion { code: Some(code), reason, .. }) => {
                 return Err(CliError::new(&code, clean(&reason.unwrap_or_default())));
             }
-            Some(_) => {
+            Some(Completion { result, .. }) => {
                 if !settings.json {
-                    out::line(done);
+                    out::line(&result.map_or_else(|| done.to_owned(), |result| format!("{done} {}", clean(&result))));
                 }
                 return Ok(());
             }

@@ -7,6 +7,7 @@ pub(crate) mod approve;
 pub(crate) mod backup;
 pub(crate) mod budget;
 pub(crate) mod cancel;
+pub(crate) mod comment;
 pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod diff;
@@ -16,6 +17,7 @@ mod dry_run;
 pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod export;
+pub(crate) mod followup;
 pub(crate) mod fsck;
 pub(crate) mod init;
 pub(crate) mod issue;
@@ -38,6 +40,7 @@ pub(crate) mod show;
 pub(crate) mod status;
 pub(crate) mod steer;
 pub(crate) mod token;
+pub(crate) mod transition;
 pub(crate) mod tui;
 pub(crate) mod undrain;
 pub(crate) mod validate;
@@ -78,6 +81,9 @@ pub(crate) fn dispatch(cli: Cli) -> Result<(), CliError> {
         Verb::Retry(args) => retry::run(args, &settings()?),
         Verb::Rehydrate(args) => rehydrate::run(args, &settings()?),
         Verb::Steer(args) => steer::run(args, &settings()?),
+        Verb::Comment(args) => comment::run(args, &settings()?),
+        Verb::Transition(args) => transition::run(args, &settings()?),
+        Verb::Followup(args) => followup::run(args, &settings()?),
         Verb::Answer(args) => answer::run(args, &settings()?),
         Verb::Release(args) => release::run(args, &settings()?),
         Verb::Drain(args) => drain::run(args, &settings()?),

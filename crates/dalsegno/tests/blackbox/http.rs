@@ -1,12 +1,12 @@
 //! The API of the real daemon, over real sockets.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
 use dalsegno_api::{Client, Cursor, EventQuery, FrameReader};
+use dalsegno_testkit::crash::Random;
 use serde_json::{Value, json};
 
 use super::project::{Daemon, PATIENCE, Project};
@@ -222,15 +222,34 @@ fn attacks_by_host_origin_and_junk_are_refused_and_the_daemon_lives_on() {
     daemon.stop();
 }
 
+/// What of an event may not differ between the ways to read it: all that the wire has.
+fn read_by_pages(api: &Api) -> Vec<Value> {
+    let (mut events, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = api.open("GET", &format!("/api/v1/events?limit=7{after}")).body;
+        let found = page["events"].as_array().unwrap();
+        if found.is_empty() {
+            return events;
+        }
+        after = format!("&after={}", page["next"].as_str().unwrap());
+        events.extend(found.iter().cloned());
+    }
+}
+
 #[test]
-fn a_stream_goes_on_after_sigkill_without_gap_or_repeat() {
+fn a_reader_of_the_stream_over_five_sigkills_sees_every_event_once_in_order() {
+    const KILLS: u32 = 5;
+    let seed = u64::from(std::process::id());
+    println!("kills at random moments, seed {seed}");
+    let mut random = Random::new(seed);
     let project = Project::new(FRONT, AGENT);
-    let identifiers = ["DS-1", "DS-2", "DS-3"];
+    let identifiers = ["DS-1", "DS-2", "DS-3", "DS-4"];
     for identifier in identifiers {
         project.issue(identifier, "state: Todo");
     }
     let mut daemon = project.daemon();
-    let api = Api::of(&project, &daemon);
+    let mut api = Api::of(&project, &daemon);
+    let port = api.port();
     // One client that resumes by hand, and one that does it by itself.
     let client = Client::discover(&project.state_dir()).unwrap();
     let (sender, seen_by_client) = std::sync::mpsc::sync_channel(100_000);
@@ -241,47 +260,59 @@ fn a_stream_goes_on_after_sigkill_without_gap_or_repeat() {
             }
         }
     });
-    let mut seen: Vec<(u64, String)> = Vec::new();
-    let mut last: Option<String> = None;
-    let mut handed_off = BTreeSet::new();
-    for life in 0..3 {
+    let (mut seen, mut last): (Vec<Value>, Option<String>) = (Vec::new(), None);
+    let mut read = |api: &Api, enough: &mut dyn FnMut(&Value) -> bool| {
         let mut frames = api.stream(last.as_deref());
-        let wanted = seen.len() + 25;
-        let mut killed = false;
-        // What had left before the kill is still read; then the stream breaks off.
+        // What had left before a kill is still read; then the stream breaks off.
         while let Ok(Some(frame)) = frames.next_frame() {
             let event: Value = serde_json::from_str(&frame.data).unwrap();
             assert_eq!(event["cursor"], json!(frame.id));
             last = frame.id;
-            let kind = event["kind"].as_str().unwrap().to_owned();
-            if kind == "issue_status" && event["data"]["to"] == "handed_off" {
-                handed_off.insert(event["issue"].as_str().unwrap().to_owned());
+            let enough = enough(&event);
+            seen.push(event);
+            if enough {
+                return;
             }
-            seen.push((event["seq"].as_u64().unwrap(), kind));
-            if life < 2 && seen.len() >= wanted && !killed {
+        }
+    };
+    for _ in 0..KILLS {
+        let mut left = 4 + random.below(20);
+        read(&api, &mut |_| {
+            left = left.saturating_sub(1);
+            if left == 1 {
                 daemon.kill();
-                killed = true;
             }
-            if handed_off.len() == identifiers.len() {
-                break;
-            }
-        }
-        if handed_off.len() == identifiers.len() {
-            break;
-        }
-        assert!(killed, "the stream broke off by itself: {}", daemon.log_tail());
-        daemon = project.daemon_at(api.port());
-        assert_eq!(Api::of(&project, &daemon).port(), api.port());
+            false
+        });
+        assert!(!daemon.is_alive(), "the stream broke off by itself: {}", daemon.log_tail());
+        daemon = project.daemon_at(port);
+        api = Api::of(&project, &daemon);
     }
-    assert_eq!(handed_off.len(), identifiers.len(), "{handed_off:?}");
+    let handed_off = || identifiers.iter().all(|id| project.status(id).is_some_and(|(now, _)| now == "handed_off"));
+    project.wait_until("all are handed off", handed_off);
+    project.wait_until("rest", || project.strays().is_empty());
+    let pages = read_by_pages(&api);
+    let end = pages.last().unwrap()["seq"].clone();
+    read(&api, &mut |event| event["seq"] == end);
+    assert_eq!(seen.len(), pages.len(), "the stream by hand has other events than the pages");
+    seen.iter().zip(&pages).for_each(|(seen, page)| assert_eq!(seen, page));
     daemon.stop();
-    let journal: Vec<(u64, String)> = project.events().into_iter().map(|event| (event.seq, event.kind)).collect();
-    assert_eq!(seen, journal[..seen.len()], "the stream by hand");
-    let kills = journal.iter().filter(|(_, kind)| kind == "daemon_started").count();
-    assert_eq!(kills, 3, "three daemons wrote");
-    for (number, (seq, kind)) in journal.iter().take(seen.len()).enumerate() {
+    let export = project.output(&["export"]);
+    assert!(export.status.success());
+    let lines = String::from_utf8(export.stdout).unwrap();
+    let exported = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let exported: Vec<Value> = exported
+        .filter(|line| line["event"].is_object())
+        .map(|line| json!([line["seq"], line["event"]["kind"]]))
+        .collect();
+    let of = |events: &[Value]| events.iter().map(|event| json!([event["seq"], event["kind"]])).collect::<Vec<_>>();
+    assert_eq!(of(&seen), exported[..seen.len()], "the export has other events");
+    assert!((1..).zip(&seen).all(|(number, event)| event["seq"] == json!(number)), "a gap in the journal");
+    let lives = seen.iter().filter(|event| event["kind"] == "daemon_started").count();
+    assert_eq!(lives, 1 + KILLS as usize, "as many daemons wrote");
+    for (number, expected) in seen.iter().enumerate() {
         let event = seen_by_client.recv_timeout(Duration::from_secs(30));
         let event = event.unwrap_or_else(|_| panic!("the client's stream ended after {number} events")).unwrap();
-        assert_eq!((event.seq, &event.kind), (*seq, kind), "the client's stream");
+        assert_eq!((json!(event.seq), json!(event.kind)), (expected["seq"].clone(), expected["kind"].clone()));
     }
 }

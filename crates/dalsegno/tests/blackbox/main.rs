@@ -9,6 +9,7 @@ mod codex;
 mod commands;
 mod crash;
 mod forge;
+mod four_ways;
 mod governed;
 mod handoff;
 mod http;

@@ -181,7 +181,12 @@ impl Project {
 
     /// A daemon that goes on until it is asked to end.
     pub(crate) fn daemon(&self) -> Daemon {
-        self.spawn(&["run", "--port", "0"], &[])
+        self.daemon_with(&[])
+    }
+
+    /// The same with this in its environment.
+    pub(crate) fn daemon_with(&self, environment: &[(&str, &str)]) -> Daemon {
+        self.spawn(&["run", "--port", "0"], environment)
     }
 
     /// The same, with its API on this port.

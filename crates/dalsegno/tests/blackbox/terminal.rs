@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use crate::project::{Project, program};
 
 /// A terminal of its own, ended when dropped.
-struct Terminal<'a> {
+pub(crate) struct Terminal<'a> {
     tmux: std::path::PathBuf,
     /// Of the socket: the path of one has a hundred letters at most, and that of a project may have more.
     _place: tempfile::TempDir,
@@ -18,7 +18,7 @@ struct Terminal<'a> {
 
 impl<'a> Terminal<'a> {
     /// With `dalsegno tui` in it. `None`: there is no tmux here.
-    fn start(project: &'a Project) -> Option<Self> {
+    pub(crate) fn start(project: &'a Project) -> Option<Self> {
         let tmux = parts::tmux()?.program;
         let place = tempfile::tempdir_in("/tmp").unwrap();
         let socket = place.path().join("tmux").display().to_string();
@@ -38,15 +38,28 @@ impl<'a> Terminal<'a> {
         String::from_utf8_lossy(&done.stdout).into_owned()
     }
 
-    fn press(&self, keys: &[&str]) {
+    pub(crate) fn press(&self, keys: &[&str]) {
         self.tmux(&[&["send-keys"], keys].concat());
     }
 
-    fn screen(&self) -> String {
+    pub(crate) fn screen(&self) -> String {
         self.tmux(&["capture-pane", "-p"])
     }
 
-    fn shows(&self, words: &str) {
+    /// Opens the actions, and chooses this one.
+    pub(crate) fn choose(&self, kind: &str) {
+        self.press(&["a"]);
+        self.shows("Enter: choose");
+        let screen = self.screen();
+        let words = screen.lines().filter_map(|line| line.split(['│', '|']).nth(1));
+        let kinds: Vec<&str> = words.map(|kind| kind.trim_start_matches(['>', ' ']).trim()).collect();
+        let at = kinds.iter().position(|known| *known == kind).unwrap_or_else(|| panic!("no {kind} in {kinds:?}"));
+        self.press(&vec!["Down"; at]);
+        self.shows(&format!("> {kind}"));
+        self.press(&["Enter"]);
+    }
+
+    pub(crate) fn shows(&self, words: &str) {
         let seen = std::cell::RefCell::new(String::new());
         self.project.wait_until(&format!("{words:?} in the terminal"), || {
             let screen = self.screen();
@@ -88,19 +101,7 @@ fn an_issue_is_watched_paused_and_resumed_in_a_terminal_also_over_a_sigkill_of_t
     terminal.press(&["Escape"]);
 
     // Actions are those that the issue would take; `pause` is among them.
-    terminal.press(&["a"]);
-    terminal.shows("Enter: choose");
-    let kinds: Vec<String> = terminal
-        .screen()
-        .lines()
-        .filter_map(|line| {
-            line.split(['│', '|']).nth(1).map(|kind| kind.trim_start_matches(['>', ' ']).trim().to_owned())
-        })
-        .collect();
-    let at = kinds.iter().position(|kind| kind == "pause").unwrap_or_else(|| panic!("no pause in {kinds:?}"));
-    terminal.press(&vec!["Down"; at]);
-    terminal.shows("> pause");
-    terminal.press(&["Enter"]);
+    terminal.choose("pause");
     terminal.shows("pause DS-1: done");
     project.wait_for("DS-1", "paused");
     terminal.shows("‖ paused");
@@ -109,13 +110,7 @@ fn an_issue_is_watched_paused_and_resumed_in_a_terminal_also_over_a_sigkill_of_t
     terminal.shows("NO DAEMON");
     let mut daemon = project.daemon();
     terminal.shows("1 paused");
-    terminal.press(&["a"]);
-    terminal.shows("resume");
-    let kinds = terminal.screen();
-    let before = kinds.lines().take_while(|line| !line.contains("resume")).filter(|line| line.contains('│')).count();
-    terminal.press(&vec!["Down"; before]);
-    terminal.shows("> resume");
-    terminal.press(&["Enter"]);
+    terminal.choose("resume");
     project.wait_for("DS-1", "handed_off");
     terminal.shows("✓ handed_off");
     let resumed = project.events().iter().filter(|row| row.kind == "action_completed").count();

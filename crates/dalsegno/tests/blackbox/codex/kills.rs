@@ -6,26 +6,18 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dalsegno_engine::EventRow;
-use dalsegno_testkit::crash::Random;
 use dalsegno_testkit::parts;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::super::project::Project;
 use super::proxy::{self, At, To, Victim};
-use super::scene::Scene;
+use super::scene::{Scene, chosen, side_by_side};
 
-/// `all`, or `sample:<rows>:<seed>`.
-const ROWS_VARIABLE: &str = "DALSEGNO_REAL";
 /// File that gets the table.
 const TABLE_VARIABLE: &str = "DALSEGNO_REAL_TABLE";
-/// Rows that `cargo test` walks, and how they are chosen.
-const SAMPLE: (usize, u64) = (3, 7);
-/// Scenes side by side.
-const THREADS: usize = 2;
 
 const FRONT: &str = r#"polling: {interval_ms: 100}
 agent: {kind: codex, command: '@CODEX@', max_retry_backoff_ms: 200}
@@ -154,19 +146,13 @@ fn whoever_is_killed_whenever_the_issue_is_handed_off_once() {
     if parts::codex().is_none() {
         return;
     }
-    let chosen = chosen();
+    let chosen = chosen(&MATRIX);
     println!("kills with the real Codex: {chosen:?}");
-    let (next, rows) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..THREADS {
-            scope.spawn(|| {
-                while let Some((moment, victim)) = chosen.get(next.fetch_add(1, Ordering::SeqCst)) {
-                    let row = walk(*moment, *victim);
-                    println!("{}", line(&row));
-                    rows.lock().unwrap().push(row);
-                }
-            });
-        }
+    let rows = Mutex::new(Vec::new());
+    side_by_side(&chosen, |(moment, victim)| {
+        let row = walk(moment, victim);
+        println!("{}", line(&row));
+        rows.lock().unwrap().push(row);
     });
     let mut rows = rows.into_inner().unwrap();
     rows.sort_by_key(|row| MATRIX.iter().position(|known| *known == (row.moment, row.victim)));
@@ -175,22 +161,6 @@ fn whoever_is_killed_whenever_the_issue_is_handed_off_once() {
     if let Some(file) = std::env::var_os(TABLE_VARIABLE) {
         fs::write(file, table).unwrap();
     }
-}
-
-fn chosen() -> Vec<(Moment, Victim)> {
-    let text = std::env::var(ROWS_VARIABLE).unwrap_or_default();
-    let parts: Vec<&str> = text.split(':').collect();
-    let (count, seed) = match parts.as_slice() {
-        [""] => SAMPLE,
-        ["all"] => return MATRIX.to_vec(),
-        ["sample", count, seed] => (count.parse().unwrap(), seed.parse().unwrap()),
-        _ => panic!("{ROWS_VARIABLE}={text}: expected `all` or `sample:<rows>:<seed>`"),
-    };
-    let (mut random, mut left, mut taken) = (Random::new(seed), MATRIX.to_vec(), Vec::new());
-    while taken.len() < count && !left.is_empty() {
-        taken.push(left.swap_remove(usize::try_from(random.below(left.len() as u64)).unwrap()));
-    }
-    taken
 }
 
 /// One scene: kill, restart, rest, judgement.

@@ -2,6 +2,7 @@
 
 mod handoff;
 mod kills;
+mod kills_of_actions;
 mod limits;
 mod loopback;
 mod proxy;

@@ -153,7 +153,7 @@ fn passes_lines_and_kills_once() {
     let mut out = fs::File::options().write(true).open("/proc/self/fd/3").unwrap();
     // Codex must not have the daemon's pipe but through us.
     let mut codex = Command::new("sh")
-        .args(["-c", "exec \"$0\" --disable plugins app-server 3>&-"])
+        .args(["-c", "exec \"$0\" --disable plugins --enable default_mode_request_user_input app-server 3>&-"])
         .arg(path("codex"))
         .env_remove(PLAN_VARIABLE)
         .stdin(Stdio::piped())

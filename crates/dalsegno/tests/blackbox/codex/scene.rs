@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use dalsegno_testkit::crash::Random;
 use dalsegno_testkit::model::{ModelServer, Script, Tokens};
 use dalsegno_testkit::parts::{self, Part};
 
@@ -19,6 +21,44 @@ handoff: {checks: ["./test"], claim_state: In Progress, state: Human Review, com
 
 /// Writes a file and commits it, as often as it is asked to.
 pub(crate) const WORK: &str = "echo work > work.txt; git add -A; git commit -qm work; git log -1 --format=%s";
+
+/// `all`, or `sample:<rows>:<seed>`.
+const ROWS_VARIABLE: &str = "DALSEGNO_REAL";
+/// Rows of a table that `cargo test` walks, and how they are chosen.
+const SAMPLE: (usize, u64) = (3, 7);
+/// Scenes side by side.
+const THREADS: usize = 2;
+
+/// The rows that are walked.
+pub(crate) fn chosen<Row: Copy>(all: &[Row]) -> Vec<Row> {
+    let text = std::env::var(ROWS_VARIABLE).unwrap_or_default();
+    let parts: Vec<&str> = text.split(':').collect();
+    let (count, seed) = match parts.as_slice() {
+        [""] => SAMPLE,
+        ["all"] => return all.to_vec(),
+        ["sample", count, seed] => (count.parse().unwrap(), seed.parse().unwrap()),
+        _ => panic!("{ROWS_VARIABLE}={text}: expected `all` or `sample:<rows>:<seed>`"),
+    };
+    let (mut random, mut left, mut taken) = (Random::new(seed), all.to_vec(), Vec::new());
+    while taken.len() < count && !left.is_empty() {
+        taken.push(left.swap_remove(usize::try_from(random.below(left.len() as u64)).unwrap()));
+    }
+    taken
+}
+
+/// Walks all rows, some at a time.
+pub(crate) fn side_by_side<Row: Copy + Sync>(rows: &[Row], walk: impl Fn(Row) + Sync) {
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                while let Some(row) = rows.get(next.fetch_add(1, Ordering::SeqCst)) {
+                    walk(*row);
+                }
+            });
+        }
+    });
+}
 
 pub(crate) struct Scene {
     pub(crate) project: Project,

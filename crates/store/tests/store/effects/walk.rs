@@ -19,7 +19,7 @@ const STEPS: u64 = 3;
 async fn steps_until_a_point() {
     let dir = std::env::var_os(DIRECTORY).unwrap();
     let dir = Path::new(&dir);
-    dalsegno_engine::crash::arm(std::env::var(AT).unwrap().parse().unwrap(), |_, _| std::process::abort());
+    dalsegno_engine::crash::arm(std::env::var(AT).unwrap().parse::<u64>().unwrap(), |_, _| std::process::abort());
     take_steps(dir).await;
 }
 
