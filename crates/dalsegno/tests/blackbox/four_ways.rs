@@ -239,8 +239,8 @@ impl<'a> Scene<'a> {
                 && (issue.is_none() || event.issue == begin.issue)
         };
         let events = all.iter().filter(of_it).map(|event| json!([event.kind, plain(&event.data)])).collect();
-        let moves = all.iter().filter(|event| event.seq <= end.seq && event.kind == "issue_status");
-        let last = moves.filter(|event| event.issue == begin.issue).last();
+        let mut moves = all.iter().filter(|event| event.seq <= end.seq && event.kind == "issue_status");
+        let last = moves.rfind(|event| event.issue == begin.issue);
         let status = last.filter(|_| issue.is_some()).map_or_else(String::new, |event| event.data["to"].to_string());
         Told { receipt, events, status }
     }
