@@ -9,7 +9,7 @@ mod armed {
 
     /// Arms the point that the environment names.
     pub(crate) fn arm() {
-        if let Some(at) = std::env::var(env::CRASH_AT).ok() {
+        if let Ok(at) = std::env::var(env::CRASH_AT) {
             dalsegno_engine::crash::arm(at.as_str(), |name, number| {
                 tracing::warn!(name, number, "killed at a crash point");
                 // SIGKILL cannot be refused: nothing after this line runs.
