@@ -233,14 +233,17 @@ impl<'a> Scene<'a> {
         let is = |kind: &str, event: &dalsegno_engine::EventRow| event.kind == kind && event.data["action_id"] == id;
         let begin = all.iter().find(|event| is("action_accepted", event)).unwrap();
         let end = all.iter().find(|event| is("action_completed", event) || is("action_failed", event)).unwrap();
+        // A poll that falls between the effect and its completion may have read what it did: nothing that was decided.
+        let polled = |event: &dalsegno_engine::EventRow| event.data["reason"] == "changed by somebody else";
         let of_it = |event: &&dalsegno_engine::EventRow| {
             (begin.seq..=end.seq).contains(&event.seq)
                 && DECIDED.contains(&&*event.kind)
+                && !polled(event)
                 && (issue.is_none() || event.issue == begin.issue)
         };
         let events = all.iter().filter(of_it).map(|event| json!([event.kind, plain(&event.data)])).collect();
         let mut moves = all.iter().filter(|event| event.seq <= end.seq && event.kind == "issue_status");
-        let last = moves.rfind(|event| event.issue == begin.issue);
+        let last = moves.rfind(|event| event.issue == begin.issue && !polled(event));
         let status = last.filter(|_| issue.is_some()).map_or_else(String::new, |event| event.data["to"].to_string());
         Told { receipt, events, status }
     }
