@@ -21,5 +21,6 @@ mod restored;
 mod retry;
 mod sticky;
 mod surface;
+mod table;
 mod turns;
 mod webhook;

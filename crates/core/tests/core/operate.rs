@@ -502,30 +502,37 @@ fn a_drained_daemon_takes_no_new_work_also_after_a_restart() {
     assert_eq!(desk.dispatched(), ["i1"]);
 }
 
-/// The table, walked: each kind in each status, as it is told (`allowed_actions`) and as it is decided.
+/// The table of docs/actions.md, walked: each kind in each status, as it is told (`allowed_actions`) and as it is decided.
 #[test]
 fn what_is_told_to_be_allowed_is_accepted_and_nothing_else() {
-    let payload = |kind: ActionKind| match kind {
-        ActionKind::Steer | ActionKind::Answer => json!({"text": "x"}),
-        ActionKind::Comment => json!({"body": "x"}),
-        ActionKind::TransitionIssue => json!({"state": "Todo"}),
-        ActionKind::CreateFollowup => json!({"title": "x"}),
-        ActionKind::SetBudget => json!({"tokens": 1}),
-        ActionKind::Settle => json!({"step": "push", "verb": "retry"}),
+    let payload = |kind: &str| match kind {
+        "steer" | "answer" => json!({"text": "x"}),
+        "comment" => json!({"body": "x"}),
+        "transition_issue" => json!({"state": "Todo"}),
+        "create_followup" => json!({"title": "x"}),
+        "set_budget" => json!({"tokens": 1}),
+        "settle" => json!({"step": "comment", "verb": "retry"}),
         _ => json!({}),
     };
+    let rows = crate::table::rows();
+    let written: std::collections::BTreeSet<&str> = rows.iter().flat_map(|row| row.kinds.clone()).collect();
+    let of_issues = ActionKind::ALL.into_iter().filter(|kind| kind.targets().contains(&"issue"));
+    assert_eq!(written, of_issues.map(ActionKind::as_str).collect(), "a row for each kind");
     let mut seen = std::collections::BTreeSet::new();
     for (name, reach) in situations() {
         let mut first = Desk::new(policy());
         reach(&mut first);
-        let status = first.status(1);
-        seen.insert(status);
+        seen.insert(first.status(1));
         let told = Standing::of(first.machine.state(), first.entry(1), Timestamp(first.now)).allowed();
-        for kind in ActionKind::ALL.into_iter().filter(|kind| kind.targets().contains(&"issue")) {
+        for (row, kind) in rows.iter().flat_map(|row| row.kinds.iter().map(move |kind| (row, *kind))) {
             let mut desk = Desk::new(policy());
             reach(&mut desk);
-            let receipt = on_issue(&mut desk, kind.as_str(), payload(kind));
-            assert_eq!(receipt.accepted, told.contains(&kind), "{name}: {} {receipt:?}", kind.as_str());
+            let receipt = on_issue(&mut desk, kind, payload(kind));
+            let refused = row.refused(name);
+            assert_eq!(receipt.code.as_deref(), refused.map(|(code, _)| code), "{name}: {kind} {receipt:?}");
+            let reason = receipt.reason.clone().unwrap_or_default();
+            assert!(reason.contains(refused.map_or("", |(_, words)| words)), "{name}: {kind} {receipt:?}");
+            assert_eq!((receipt.accepted, told.iter().any(|it| it.as_str() == kind)), (refused.is_none(), refused.is_none()), "{name}: {kind}");
         }
     }
     // Nothing fails for good by itself.
@@ -536,7 +543,8 @@ fn what_is_told_to_be_allowed_is_accepted_and_nothing_else() {
 
 type Reach = fn(&mut Desk);
 
-fn situations() -> [(&'static str, Reach); 14] {
+/// By the names of the table.
+fn situations() -> [(&'static str, Reach); 16] {
     [
         ("idle", |desk| desk.poll(&[blocked()])),
         ("queued", |desk| {
@@ -564,7 +572,7 @@ fn situations() -> [(&'static str, Reach); 14] {
             desk.turn(TurnOutcome::RateLimited { reset_at });
             desk.done("stop_agent", swept());
         }),
-        ("input", |desk| {
+        ("question", |desk| {
             desk.reach_turn();
             desk.turn(TurnOutcome::Asked { question: "?".into(), wants: Wants::Input });
             desk.done("stop_agent", swept());
@@ -579,7 +587,23 @@ fn situations() -> [(&'static str, Reach); 14] {
             let expires_at = Timestamp(desk.now + 60_000);
             desk.steps(&[(SagaStep::Push, StepState::AwaitingApproval { fingerprint: "f".into(), expires_at })]);
         }),
-        ("handing_off", Desk::reach_delivery),
+        ("handing_off", |desk| {
+            desk.reach_checks();
+            desk.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new() });
+        }),
+        ("past_pivot", Desk::reach_delivery),
+        ("parked", |desk| {
+            desk.reach_turn();
+            on_issue(desk, "set_budget", json!({"tokens": 1}));
+            desk.report(Usage::new(1_000, 0), None);
+            desk.stop();
+        }),
+        ("parked_step", |desk| {
+            desk.reach_delivery();
+            desk.pushed();
+            let parked = StepState::Parked { reason: "no".into() };
+            desk.steps(&[(SagaStep::Comment, parked), (SagaStep::Move, StepState::Done)]);
+        }),
         ("handed_off", Desk::hand_off),
         ("completed", |desk| {
             desk.hand_off();
@@ -590,10 +614,6 @@ fn situations() -> [(&'static str, Reach); 14] {
             on_issue(desk, "cancel", json!({}));
             desk.turn(TurnOutcome::Interrupted);
             desk.done("stop_agent", swept());
-        }),
-        ("parked step", |desk| {
-            desk.reach_delivery();
-            desk.steps(&[(SagaStep::Push, StepState::Parked { reason: "no".into() })]);
         }),
     ]
 }

@@ -85,6 +85,12 @@ impl Api {
         self.raw(method, target, &[("host", &self.address), ("authorization", &bearer)], "")
     }
 
+    pub(crate) fn post(&self, target: &str, body: &str) -> Answer {
+        let (bearer, length) = (format!("Bearer {}", self.token), body.len().to_string());
+        let headers = [("host", self.address.as_str()), ("authorization", &bearer), ("content-length", &length)];
+        self.raw("POST", target, &headers, body)
+    }
+
     /// Opens the event stream, in HTTP/1.0, whose bodies are not cut into chunks.
     fn stream(&self, last_event_id: Option<&str>) -> FrameReader<BufReader<TcpStream>> {
         let mut socket = self.socket();
@@ -291,10 +297,22 @@ fn a_reader_of_the_stream_over_five_sigkills_sees_every_event_once_in_order() {
     let handed_off = || identifiers.iter().all(|id| project.status(id).is_some_and(|(now, _)| now == "handed_off"));
     project.wait_until("all are handed off", handed_off);
     project.wait_until("rest", || project.strays().is_empty());
-    let pages = read_by_pages(&api);
-    let end = pages.last().unwrap()["seq"].clone();
+    let end = project.events().last().unwrap().seq;
     read(&api, &mut |event| event["seq"] == end);
-    assert_eq!(seen.len(), pages.len(), "the stream by hand has other events than the pages");
+    as_everywhere(&project, &api, &mut daemon, &seen);
+    let lives = seen.iter().filter(|event| event["kind"] == "daemon_started").count();
+    assert_eq!(lives, 1 + KILLS as usize, "as many daemons wrote");
+    for (number, expected) in seen.iter().enumerate() {
+        let event = seen_by_client.recv_timeout(Duration::from_secs(30));
+        let event = event.unwrap_or_else(|_| panic!("the client's stream ended after {number} events")).unwrap();
+        assert_eq!((json!(event.seq), json!(event.kind)), (expected["seq"].clone(), expected["kind"].clone()));
+    }
+}
+
+/// What the stream gave is what the pages and the export have, without a gap.
+fn as_everywhere(project: &Project, api: &Api, daemon: &mut Daemon, seen: &[Value]) {
+    let pages = read_by_pages(api);
+    assert_eq!(seen.len(), pages.len(), "the stream has other events than the pages");
     seen.iter().zip(&pages).for_each(|(seen, page)| assert_eq!(seen, page));
     daemon.stop();
     let export = project.output(&["export"]);
@@ -306,13 +324,47 @@ fn a_reader_of_the_stream_over_five_sigkills_sees_every_event_once_in_order() {
         .map(|line| json!([line["seq"], line["event"]["kind"]]))
         .collect();
     let of = |events: &[Value]| events.iter().map(|event| json!([event["seq"], event["kind"]])).collect::<Vec<_>>();
-    assert_eq!(of(&seen), exported[..seen.len()], "the export has other events");
-    assert!((1..).zip(&seen).all(|(number, event)| event["seq"] == json!(number)), "a gap in the journal");
-    let lives = seen.iter().filter(|event| event["kind"] == "daemon_started").count();
-    assert_eq!(lives, 1 + KILLS as usize, "as many daemons wrote");
-    for (number, expected) in seen.iter().enumerate() {
-        let event = seen_by_client.recv_timeout(Duration::from_secs(30));
-        let event = event.unwrap_or_else(|_| panic!("the client's stream ended after {number} events")).unwrap();
-        assert_eq!((json!(event.seq), json!(event.kind)), (expected["seq"].clone(), expected["kind"].clone()));
+    assert_eq!(of(seen), exported[..seen.len()], "the export has other events");
+    assert!((1..).zip(seen).all(|(number, event)| event["seq"] == json!(number)), "a gap in the journal");
+}
+
+#[test]
+fn a_slow_reader_over_five_sigkills_sees_every_event_once_in_order() {
+    const KILLS: u32 = 5;
+    let project = Project::new(FRONT, AGENT);
+    let mut daemon = project.daemon();
+    let mut api = Api::of(&project, &daemon);
+    let port = api.port();
+    let (mut seen, mut last): (Vec<Value>, Option<String>) = (Vec::new(), None);
+    for life in 0..=KILLS {
+        let mut frames = api.stream(last.as_deref());
+        let mut read = |frames: &mut FrameReader<BufReader<TcpStream>>| {
+            // Cut off by the kill, it ends in the midst of a frame or with an error.
+            let Ok(Some(frame)) = frames.next_frame() else { return None };
+            let event: Value = serde_json::from_str(&frame.data).unwrap();
+            assert_eq!(event["cursor"], json!(frame.id));
+            last = frame.id;
+            seen.push(event);
+            seen.last().map(|event| event["seq"].clone())
+        };
+        assert!(read(&mut frames).is_some(), "the stream broke off by itself: {}", daemon.log_tail());
+        // It reads nothing while agents work, and what piles up is far more than what it reads after that.
+        let at = project.events().len();
+        project.issue(&format!("DS-{life}"), "state: Todo");
+        project.wait_until("much that it has not read", || project.events().len() > at + 25);
+        if life == KILLS {
+            project.wait_for(&format!("DS-{life}"), "handed_off");
+            project.wait_until("rest", || project.strays().is_empty());
+            let end = json!(project.events().last().unwrap().seq);
+            while read(&mut frames).is_some_and(|seq| seq != end) {}
+            break;
+        }
+        daemon.kill();
+        for _ in 0..=life {
+            let _ = read(&mut frames);
+        }
+        daemon = project.daemon_at(port);
+        api = Api::of(&project, &daemon);
     }
+    as_everywhere(&project, &api, &mut daemon, &seen);
 }

@@ -8,6 +8,7 @@ mod browser;
 mod codex;
 mod commands;
 mod crash;
+mod every_action;
 mod forge;
 mod four_ways;
 mod governed;
@@ -28,5 +29,7 @@ mod setup;
 mod symphony_agent;
 mod symphony_dispatch;
 mod symphony_workflow;
+#[path = "../../../core/tests/core/table.rs"]
+mod table;
 mod terminal;
 mod webhooks;

@@ -8,12 +8,12 @@ use tower::ServiceExt as _;
 
 use crate::world::{TOKEN, World, request};
 
-async fn document(router: &axum::Router) -> Value {
+pub(crate) async fn document(router: &axum::Router) -> Value {
     crate::world::get(router, "/api/v1/openapi.json").await.body
 }
 
 /// Holds a value against a shape; fields that the shape does not name are an error here, though clients would ignore them.
-fn check(document: &Value, shape: &Value, value: &Value, at: &str) -> Result<(), String> {
+pub(crate) fn check(document: &Value, shape: &Value, value: &Value, at: &str) -> Result<(), String> {
     if let Some(name) = shape["$ref"].as_str() {
         return check(document, document.pointer(name.trim_start_matches('#')).unwrap(), value, at);
     }
@@ -65,7 +65,7 @@ fn check(document: &Value, shape: &Value, value: &Value, at: &str) -> Result<(),
 }
 
 /// All properties of a shape, those that it takes from others among them, and the names of those that are required.
-fn object(document: &Value, shape: &Value) -> (Vec<(String, Value)>, Vec<String>) {
+pub(crate) fn object(document: &Value, shape: &Value) -> (Vec<(String, Value)>, Vec<String>) {
     let mut properties: Vec<(String, Value)> = Vec::new();
     let mut required: Vec<String> = Vec::new();
     for part in shape["allOf"].as_array().into_iter().flatten() {
@@ -82,7 +82,7 @@ fn object(document: &Value, shape: &Value) -> (Vec<(String, Value)>, Vec<String>
 }
 
 /// The shape of an answer of this status: by the status itself, else by its range.
-fn shape<'a>(document: &'a Value, path: &str, method: &str, status: StatusCode) -> Option<&'a Value> {
+pub(crate) fn shape<'a>(document: &'a Value, path: &str, method: &str, status: StatusCode) -> Option<&'a Value> {
     let responses = &document["paths"][path][method]["responses"];
     let range = format!("{}XX", status.as_u16() / 100);
     let response = [status.as_str(), &range].into_iter().map(|key| &responses[key]).find(|found| found.is_object())?;

@@ -5,6 +5,7 @@ mod access;
 mod changes;
 mod cursors;
 mod document;
+mod made_up;
 mod pages;
 mod routes;
 mod streams;

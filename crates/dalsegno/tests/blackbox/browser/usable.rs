@@ -7,6 +7,7 @@ use super::Scene;
 use super::chromium::Look;
 use super::pictures::morning;
 
+/// Every kind of page, and the board as it is narrowed down.
 const PAGES: [&str; 9] = [
     "/",
     "/?find=parser",
@@ -24,7 +25,7 @@ fn axe_finds_nothing_on_any_page_in_light_and_dark_and_on_a_phone() {
     let (Some(axe), Some(mut scene)) = (parts::axe(), morning()) else { return };
     let axe = std::fs::read_to_string(axe.program).unwrap();
     let mut found = Vec::new();
-    for (look, dark) in [(Look::Desk, false), (Look::Desk, true), (Look::Phone, false)] {
+    for (look, dark) in [(Look::Desk, false), (Look::Desk, true), (Look::Phone, false), (Look::Phone, true)] {
         scene.browser.look(look, dark);
         for page in PAGES {
             scene.open(page);

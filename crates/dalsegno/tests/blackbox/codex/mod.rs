@@ -8,3 +8,5 @@ mod loopback;
 mod proxy;
 mod restarts;
 mod scene;
+
+pub(crate) use scene::side_by_side;
