@@ -53,6 +53,9 @@ pub struct Capabilities {
 pub struct Retention {
     /// The newest so many events; older ones go in portions, and only when nothing needs them for a recovery.
     pub events: u64,
+    /// Days that events are kept, counted back from the newest; older ones go in the same way.
+    #[serde(default)]
+    pub event_days: u32,
     /// Cursor before the oldest event that is there now. One from before it is answered with `cursor_gone`.
     pub oldest: String,
     /// The newest so many ended runs, with their transcripts and what they used.

@@ -42,11 +42,13 @@ pub trait Reads: Send + Sync + 'static {
     fn transcript(&self, run: &str, offset: u64, limit: usize) -> Result<TranscriptPage, ReadError>;
 }
 
-/// How much a store keeps. By count alone: no age makes anything go.
+/// How much a store keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kept {
     /// The newest so many events; older ones go in portions, and only when a snapshot covers them.
     pub events: u64,
+    /// Days that events are kept, counted back from the newest; what is older goes in the same way.
+    pub event_days: u32,
     /// The newest so many ended runs, with their transcripts and their rows of the ledger.
     pub ended_runs: u64,
 }

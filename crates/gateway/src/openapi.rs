@@ -307,6 +307,8 @@ pub(crate) fn document() -> Value {
     let mut shapes = serde_json::to_value(Shapes::openapi()).unwrap_or_default();
     let mut schemas = shapes["components"]["schemas"].take();
     schemas["Action"]["properties"]["action_kind"]["enum"] = ActionKind::ALL.iter().map(|kind| kind.as_str()).collect();
+    schemas["Action"]["properties"]["schema_version"]["enum"] = json!([1]);
+    schemas["Action"]["properties"]["on_duplicate"]["enum"] = json!(["replay", "reject", null]);
     let mut paths = Map::new();
     for operation in operations() {
         let methods = paths.entry(operation.path).or_insert_with(|| json!({}));

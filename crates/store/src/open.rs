@@ -37,6 +37,8 @@ const READ_THROUGH_BYTES: u64 = 64 << 20;
 pub struct OpenOptions {
     /// Newest events that are kept; older ones go when a snapshot covers them.
     pub keep_events: u64,
+    /// Days that events are kept, counted back from the newest; older ones go when a snapshot covers them.
+    pub keep_event_days: u32,
     /// Newest ended runs whose rows and transcripts are kept.
     pub keep_ended_runs: u64,
     /// Copy the log into the database on a connection of its own, beside the writer: the slowest of many appends
@@ -48,13 +50,19 @@ pub struct OpenOptions {
 
 impl OpenOptions {
     fn kept(&self) -> Kept {
-        Kept { events: self.keep_events, ended_runs: self.keep_ended_runs }
+        Kept { events: self.keep_events, event_days: self.keep_event_days, ended_runs: self.keep_ended_runs }
     }
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { keep_events: 1_000_000, keep_ended_runs: 100_000, apart_checkpoints: false, max_pages: None }
+        Self {
+            keep_events: 1_000_000,
+            keep_event_days: 90,
+            keep_ended_runs: 100_000,
+            apart_checkpoints: false,
+            max_pages: None,
+        }
     }
 }
 

@@ -7,12 +7,15 @@ use crate::insert::{integer, key};
 
 /// Events and rows go in portions of at least this many.
 const PORTION: u64 = 256;
+const DAY_MS: i64 = 86_400_000;
 
 /// The writer's account of what may go.
 pub(crate) struct Pruning {
     kept: Kept,
     /// The oldest event that is there.
     first: u64,
+    /// Events that came since the age of the oldest was looked at.
+    unlooked: u64,
     /// Ended runs that came since they were last counted.
     ended: u64,
 }
@@ -20,18 +23,20 @@ pub(crate) struct Pruning {
 impl Pruning {
     pub(crate) fn new(db: &Connection, kept: Kept) -> rusqlite::Result<Self> {
         let first: i64 = db.query_row("SELECT coalesce(min(seq), 1) FROM events", [], |row| row.get(0))?;
-        Ok(Self { kept, first: first.unsigned_abs(), ended: PORTION })
+        Ok(Self { kept, first: first.unsigned_abs(), unlooked: PORTION, ended: PORTION })
     }
 
     /// Removes a portion of old events, never one that comes after the oldest kept snapshot, and never the last.
     pub(crate) fn events(&mut self, db: &Connection, last: u64, inserted: u64) -> rusqlite::Result<()> {
-        let too_old = last.saturating_sub(self.kept.events.max(1));
+        let aged = self.aged(db, last, inserted)?;
+        let too_old = last.saturating_sub(self.kept.events.max(1)).max(aged);
         if too_old < self.first.saturating_add(PORTION - 1) {
             return Ok(());
         }
         let snapshot: Option<i64> = db.query_row("SELECT min(seq) FROM snapshots", [], |row| row.get(0))?;
         let Some(snapshot) = snapshot else { return Ok(()) };
         let portion = self.first + PORTION.max(inserted.saturating_mul(2)) - 1;
+        let portion = portion.max(aged);
         let through = too_old.min(snapshot.unsigned_abs()).min(portion);
         if through < self.first {
             return Ok(());
@@ -53,6 +58,24 @@ impl Pruning {
         }
         self.first = through + 1;
         Ok(())
+    }
+
+    /// The last event of a portion of the oldest, when all of it is older than what is kept; else 0. The store has no clock: the age of
+    /// an event is counted to the newest one. The portion is twice what came since the last look, so that old ones run out.
+    fn aged(&mut self, db: &Connection, last: u64, inserted: u64) -> rusqlite::Result<u64> {
+        self.unlooked += inserted;
+        if self.unlooked < PORTION {
+            return Ok(0);
+        }
+        let through = self.first + self.unlooked.saturating_mul(2) - 1;
+        self.unlooked = 0;
+        let age = i64::from(self.kept.event_days).saturating_mul(DAY_MS);
+        let old: bool = db
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM events WHERE seq = ?1 AND at < (SELECT at FROM events WHERE seq = ?2) - ?3)",
+            )?
+            .query_row((integer(through), integer(last), age), |row| row.get(0))?;
+        Ok(if old { through } else { 0 })
     }
 
     /// Removes the oldest rows of ended runs beyond those that are kept, with theirs of the ledger; answers whose.

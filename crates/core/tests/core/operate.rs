@@ -532,7 +532,11 @@ fn what_is_told_to_be_allowed_is_accepted_and_nothing_else() {
             assert_eq!(receipt.code.as_deref(), refused.map(|(code, _)| code), "{name}: {kind} {receipt:?}");
             let reason = receipt.reason.clone().unwrap_or_default();
             assert!(reason.contains(refused.map_or("", |(_, words)| words)), "{name}: {kind} {receipt:?}");
-            assert_eq!((receipt.accepted, told.iter().any(|it| it.as_str() == kind)), (refused.is_none(), refused.is_none()), "{name}: {kind}");
+            assert_eq!(
+                (receipt.accepted, told.iter().any(|it| it.as_str() == kind)),
+                (refused.is_none(), refused.is_none()),
+                "{name}: {kind}"
+            );
         }
     }
     // Nothing fails for good by itself.

@@ -22,10 +22,13 @@ const FRONT: &str =
     "polling: {interval_ms: 200}\nagent: {kind: scripted, script: agent.yaml, max_concurrent_agents: 20, AGENT}\n";
 const HANGS: &str = "default:\n  - [ {say: \"I look around\"}, {sh: \"sleep 300\"} ]\n  - [ {sh: \"sleep 300\"} ]\n";
 const WORKS: &str = "default:\n  - [ {sh: \"echo work >> work.txt && git add -A && git commit -qm work\"} ]\n";
-const ASKS: &str = "default:\n  - [ {ask: {text: \"Which colour?\"}}, {sh: \"sleep 300\"} ]\n  - [ {sh: \"sleep 300\"} ]\n";
-const WANTS: &str = "default:\n  - [ {permission: \"rm -rf build\"}, {sh: \"sleep 300\"} ]\n  - [ {sh: \"sleep 300\"} ]\n";
+const ASKS: &str =
+    "default:\n  - [ {ask: {text: \"Which colour?\"}}, {sh: \"sleep 300\"} ]\n  - [ {sh: \"sleep 300\"} ]\n";
+const WANTS: &str =
+    "default:\n  - [ {permission: \"rm -rf build\"}, {sh: \"sleep 300\"} ]\n  - [ {sh: \"sleep 300\"} ]\n";
 /// They begin together, as what one of them hears of its provider holds up whoever has not begun.
-const LIMITED: &str = "default:\n  - [ {sh: \"while [ ! -e ../../go ]; do sleep 0.1; done\"}, {rate_limit: {reset_in: 60m}} ]\n";
+const LIMITED: &str =
+    "default:\n  - [ {sh: \"while [ ! -e ../../go ]; do sleep 0.1; done\"}, {rate_limit: {reset_in: 60m}} ]\n";
 const HANDOFF: &str = "handoff: {state: Human Review}\n";
 /// A step that is past the pivot and cannot be done.
 const BAD_COMMENT: &str = "handoff: {state: Human Review, comment: '{{ nothing.like.this }}'}\n";
@@ -64,9 +67,11 @@ impl Stage {
             "waiting_quota" => (plain, LIMITED),
             "question" => (plain, ASKS),
             "permission" => (plain, WANTS),
-            "approval" => {
-                (format!("{FRONT}handoff: {{state: Human Review, approval: required}}\n").replace("AGENT", "sandbox: command env"), WORKS)
-            }
+            "approval" => (
+                format!("{FRONT}handoff: {{state: Human Review, approval: required}}\n")
+                    .replace("AGENT", "sandbox: command env"),
+                WORKS,
+            ),
             "waiting_retry" => (format!("{plain}hooks: {{before_run: 'exit 3'}}\n"), WORKS),
             "parked" => (format!("{plain}hooks: {{before_run: 'exit 3'}}\nbreaker: {{same_failure: 1}}\n"), WORKS),
             "parked_step" => (format!("{FRONT}{BAD_COMMENT}"), WORKS),
@@ -184,7 +189,8 @@ impl Stage {
         self.project.wait_until(&what, || state().is_some_and(|state| state.completion.is_some()));
         let events = self.project.events();
         let of_it = events.iter().filter(|event| event.data["action_id"] == *receipt.action_id);
-        let ends: Vec<_> = of_it.filter(|event| event.kind == "action_completed" || event.kind == "action_failed").collect();
+        let ends: Vec<_> =
+            of_it.filter(|event| event.kind == "action_completed" || event.kind == "action_failed").collect();
         assert_eq!(ends.len(), 1, "{receipt:?}: {ends:?}");
         assert_eq!(ends[0].data["correlation_id"], *receipt.correlation_id);
         ends[0].kind.clone()
@@ -346,6 +352,45 @@ fn race(kind: &str, place: &str) {
     judge::no_gap(&stage.project);
     println!("{who}: {} of 32 were answered before the kill", receipts.len());
     stage.daemon.kill();
+}
+
+/// What carries an action out, at whose beginning and end the daemon is killed. Those of live agents are walked with the real Codex.
+#[rustfmt::skip]
+const POINTS: [(&str, &str, &str); 14] = [
+    ("comment", "idle", "comment_issue.before"), ("comment", "idle", "comment_issue.after"),
+    ("create_followup", "idle", "create_issue.before"), ("create_followup", "idle", "create_issue.after"),
+    ("transition_issue", "idle", "transition_issue.before"), ("transition_issue", "idle", "transition_issue.after"),
+    ("retry", "handed_off", "transition_issue.before"), ("retry", "handed_off", "transition_issue.after"),
+    ("approve", "approval", "tell_saga.before"), ("approve", "approval", "tell_saga.after"),
+    ("deny", "approval", "tell_saga.before"), ("deny", "approval", "tell_saga.after"),
+    ("settle", "parked_step", "tell_saga.before"), ("settle", "parked_step", "tell_saga.after"),
+];
+
+#[test]
+fn what_is_carried_out_is_carried_out_once_when_the_daemon_is_killed_before_or_after_it() {
+    side_by_side(&POINTS, |(kind, place, point)| {
+        let who = format!("{kind} in {place}, killed at {point}");
+        let mut stage = Stage::at(place, &["DS-1".to_owned()]);
+        stage.daemon.kill();
+        let point = format!("effect.{point}");
+        stage.daemon = stage.project.daemon_with(&[("DALSEGNO_CRASH_AT", &point)]);
+        Api::of(&stage.project, &stage.daemon);
+        let wanted = action(kind, "DS-1", "k");
+        // The answer may die with the daemon; what was accepted does not.
+        let sent = stage.client().act(&wanted);
+        stage.daemon.wait();
+        stage.daemon = stage.project.daemon();
+        Api::of(&stage.project, &stage.daemon);
+        let again = stage.client().act(&wanted).unwrap();
+        assert!(again.replayed, "{who}: {sent:?} was forgotten");
+        assert_eq!(stage.done(&again), "action_completed", "{who}");
+        match kind {
+            "deny" => stage.project.wait_for("DS-1", "parked"),
+            kind => seen(&stage, kind, &who),
+        }
+        judge::no_gap(&stage.project);
+        stage.daemon.kill();
+    });
 }
 
 /// What is seen of it outside the action's own events, once.

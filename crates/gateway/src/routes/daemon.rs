@@ -51,7 +51,7 @@ pub(crate) async fn capabilities(State(app): State<App>, params: Params) -> Resu
             Ok((reads.kept(), oldest))
         })
         .await?;
-    let Kept { events, ended_runs } = kept;
+    let Kept { events, event_days, ended_runs } = kept;
     let actions_kept = u64::try_from(ACTIONS_KEPT).unwrap_or(u64::MAX);
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     Ok(Json(api::Capabilities {
@@ -68,6 +68,7 @@ pub(crate) async fn capabilities(State(app): State<App>, params: Params) -> Resu
             .collect(),
         retention: api::Retention {
             events,
+            event_days,
             oldest,
             ended_runs,
             receipts: actions_kept,

@@ -126,7 +126,7 @@ async fn capabilities_and_readiness_are_told() {
     let (newest, oldest) = (dalsegno_core::ACTIONS_KEPT, dalsegno_api::Cursor::event("journal-a", 0).to_string());
     assert_eq!(
         told["retention"],
-        json!({"events": 1_000, "oldest": oldest, "ended_runs": 100, "receipts": newest, "idempotency_keys": newest})
+        json!({"events": 1_000, "event_days": 90, "oldest": oldest, "ended_runs": 100, "receipts": newest, "idempotency_keys": newest})
     );
     let ready = page(&router, "/readyz", false).await;
     assert_eq!((ready.status, ready.text.as_str()), (StatusCode::OK, "{\"status\":\"ready\"}"));

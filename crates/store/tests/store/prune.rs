@@ -46,7 +46,34 @@ async fn the_number_of_events_stays_bounded_with_snapshots() {
     let (first, last) = opened.store.bounds().unwrap();
     assert_eq!(last, 10_000);
     assert!(first > 8_000 && first <= 9_501, "{first}");
-    assert_eq!(opened.store.kept(), Kept { events: 500, ended_runs: 10 }, "and clients are told so");
+    assert_eq!(opened.store.kept(), Kept { events: 500, event_days: 90, ended_runs: 10 }, "and clients are told so");
+}
+
+#[tokio::test]
+async fn events_that_are_too_old_go_however_few_there_are_and_only_as_far_as_a_snapshot_covers_them() {
+    const DAY: i64 = 86_400_000;
+    let dir = tempfile::tempdir().unwrap();
+    let opened = Store::open(dir.path(), OpenOptions { keep_event_days: 3, ..OpenOptions::default() }).unwrap();
+    // A hundred events a day.
+    for day in 0..40_u64 {
+        let (first, last) = (day * 100 + 1, day * 100 + 100);
+        let mut next = plain_batch(1, first, last);
+        next.events.iter_mut().for_each(|event| event.at.0 = day as i64 * DAY);
+        // The last snapshot covers thirty days.
+        next.snapshot = (day < 30 && day % 5 == 4).then(|| plain_snapshot(last));
+        opened.journal.append(next, Vec::new()).await.unwrap();
+        let (oldest, _) = opened.store.bounds().unwrap();
+        assert!(
+            oldest <= (day.saturating_sub(3)) * 100 + 1,
+            "what is younger than three days went on day {day}: {oldest}"
+        );
+    }
+    let (oldest, newest) = opened.store.bounds().unwrap();
+    assert_eq!(newest, 4_000);
+    assert!(
+        (2_001..=2_501).contains(&oldest),
+        "all but a portion of what the older of two snapshots covers is gone: {oldest}"
+    );
 }
 
 #[tokio::test]

@@ -190,7 +190,7 @@ impl Inner {
 
 impl Reads for MemoryReads {
     fn kept(&self) -> Kept {
-        Kept { events: 1_000, ended_runs: 100 }
+        Kept { events: 1_000, event_days: 90, ended_runs: 100 }
     }
 
     fn journal_id(&self) -> &str {
