@@ -63,10 +63,11 @@ const FRONT: &str = "polling: {interval_ms: 100}
 agent: {kind: scripted, script: agent.yaml}
 handoff: {state: Human Review}
 ";
-/// Works only when it is let.
+/// Works only when it is let; what its cut turn did not do is done in the next.
 const AGENT: &str = r#"
 default:
   - [ {say: "I wait"}, {sh: "while [ ! -e ../../go ]; do sleep 0.05; done; echo work > work.txt && git add -A && git commit -qm work"} ]
+  - [ {sh: "[ -e work.txt ] || { echo work > work.txt && git add -A && git commit -qm work; }"} ]
 "#;
 
 /// A project on a disk of its own with two issues.
