@@ -6,6 +6,10 @@ use std::time::Duration;
 
 use dalsegno_testkit::sim::{Coverage, Found, Knobs, Mutation, Violation, run, shrink, walk};
 
+/// A history is some ten thousand small allocations, and the system's allocator took half of its time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 struct Arguments {
     seed: u64,
     limit: Option<Duration>,

@@ -204,7 +204,12 @@ impl<'a> Scene<'a> {
         }
         if let Some(issue) = issue {
             terminal.press(&["Escape"]);
+            // Keys that come at once after it would be read with it, as one with Alt.
+            let filtered = || terminal.screen().lines().any(|line| line.starts_with('/'));
+            self.project.wait_until("the whole list", || !filtered());
+            std::thread::sleep(std::time::Duration::from_millis(100));
             terminal.press(&["/"]);
+            terminal.shows("/▏");
             terminal.press(&[issue]);
             terminal.press(&["Enter"]);
             self.project.wait_until("the issue", || {
@@ -229,19 +234,29 @@ impl<'a> Scene<'a> {
     }
 
     fn told(&self, id: &str, receipt: Value, issue: Option<&str>) -> Told {
+        // A handoff that was settled goes on by itself, before its completion is told or after.
+        let settled = issue.filter(|_| receipt["action_kind"] == "settle");
+        if let Some(issue) = settled {
+            self.project.wait_for(issue, "handed_off");
+        }
         let all = self.project.events();
         let is = |kind: &str, event: &dalsegno_engine::EventRow| event.kind == kind && event.data["action_id"] == id;
         let begin = all.iter().find(|event| is("action_accepted", event)).unwrap();
         let end = all.iter().find(|event| is("action_completed", event) || is("action_failed", event)).unwrap();
         // A poll that falls between the effect and its completion may have read what it did: nothing that was decided.
         let polled = |event: &dalsegno_engine::EventRow| event.data["reason"] == "changed by somebody else";
+        let end = if settled.is_some() { all.last().unwrap() } else { end };
         let of_it = |event: &&dalsegno_engine::EventRow| {
             (begin.seq..=end.seq).contains(&event.seq)
                 && DECIDED.contains(&&*event.kind)
                 && !polled(event)
                 && (issue.is_none() || event.issue == begin.issue)
         };
-        let events = all.iter().filter(of_it).map(|event| json!([event.kind, plain(&event.data)])).collect();
+        let told = all.iter().filter(of_it).map(|event| json!([event.kind, plain(&event.data)]));
+        let mut events: Vec<Value> = told.collect();
+        if settled.is_some() {
+            events.sort_by_key(ToString::to_string);
+        }
         let mut moves = all.iter().filter(|event| event.seq <= end.seq && event.kind == "issue_status");
         let last = moves.rfind(|event| event.issue == begin.issue && !polled(event));
         let status = last.filter(|_| issue.is_some()).map_or_else(String::new, |event| event.data["to"].to_string());

@@ -8,6 +8,7 @@ mod browser;
 mod codex;
 mod commands;
 mod crash;
+mod disks;
 mod every_action;
 mod forge;
 mod four_ways;

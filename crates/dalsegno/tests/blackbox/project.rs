@@ -14,6 +14,8 @@ use dalsegno_testkit::crash::{Kill, Ran};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::disks::Disk;
+
 static COUNT: AtomicU32 = AtomicU32::new(0);
 /// Longest wait for anything in these tests.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
@@ -29,6 +31,8 @@ pub(crate) fn program() -> PathBuf {
 /// A project with its remote, its issues and its workspaces.
 pub(crate) struct Project {
     pub(crate) dir: PathBuf,
+    /// The state directory lies on it, if it has one of its own.
+    pub(crate) disk: Option<Disk>,
     keep: bool,
 }
 
@@ -40,7 +44,7 @@ impl Project {
         let name = format!("project-{}-{number}", std::process::id());
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         let _ = fs::remove_dir_all(&dir);
-        let project = Self { dir, keep: false };
+        let project = Self { dir, disk: None, keep: false };
         fs::create_dir_all(project.root()).unwrap();
         fs::create_dir_all(project.dir.join("issues")).unwrap();
         fs::create_dir_all(project.dir.join("home")).unwrap();
@@ -78,7 +82,8 @@ impl Project {
     }
 
     pub(crate) fn state_dir(&self) -> PathBuf {
-        self.root().join(".dalsegno")
+        let place = self.root().join(".dalsegno");
+        self.disk.as_ref().map_or(place.clone(), |disk| disk.copy(&place))
     }
 
     pub(crate) fn workspace(&self, identifier: &str) -> PathBuf {
@@ -152,7 +157,10 @@ impl Project {
 
     /// The program with this project's home and current directory.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(program());
+        let mut command = match &self.disk {
+            Some(disk) => disk.command(&program(), &self.root()),
+            None => Command::new(program()),
+        };
         command.args(arguments).current_dir(self.root()).env("HOME", self.dir.join("home")).stdin(Stdio::null());
         command.env_remove("DALSEGNO_LOG").env("NO_COLOR", "1");
         // For projects whose handoff goes to a forge.

@@ -409,7 +409,7 @@ impl Sim {
         machine.handle(input, now);
         if fresh {
             self.calm_polls += u32::from(self.calm);
-            if self.sampled || self.coverage.steps.is_multiple_of(4) {
+            if self.sampled || self.coverage.steps.is_multiple_of(16) {
                 self.judge.explained(machine)?;
             }
         }

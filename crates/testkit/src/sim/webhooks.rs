@@ -8,6 +8,7 @@ use dalsegno_core::{Input, Issue, IssueId};
 use super::Violation;
 use super::dice::Dice;
 use super::drive::{Item, Sim};
+use super::world::Tracked;
 
 /// What the service last told of each issue; none for one that is deleted.
 pub(super) type Told = BTreeMap<IssueId, Option<Issue>>;
@@ -18,12 +19,14 @@ impl Sim {
         if self.plan.rates.webhooks == 0 {
             return;
         }
-        let now = |tracked: &super::world::Tracked| (!tracked.deleted).then(|| tracked.issue.clone());
-        let now: Told = self.world.tracked.iter().map(|(id, tracked)| (id.clone(), now(tracked))).collect();
-        let changed: Vec<IssueId> =
-            now.iter().filter(|(id, issue)| self.told.get(*id) != Some(*issue)).map(|(id, _)| id.clone()).collect();
-        self.told = now;
+        let tracked = self.world.tracked.iter();
+        let changed: Vec<IssueId> = tracked
+            .filter(|(id, tracked)| self.told.get(*id).map(Option::as_ref) != Some(shown(tracked)))
+            .map(|(id, _)| id.clone())
+            .collect();
         for id in changed {
+            let told = self.world.tracked.get(&id).and_then(shown).cloned();
+            self.told.insert(id.clone(), told);
             if !self.service.permille(self.plan.rates.webhooks) {
                 continue;
             }
@@ -46,6 +49,11 @@ impl Sim {
         }
         self.hand_in(Input::Webhook { names })
     }
+}
+
+/// What the service has to tell of an issue; nothing of one that is deleted.
+fn shown(tracked: &Tracked) -> Option<&Issue> {
+    (!tracked.deleted).then_some(&tracked.issue)
 }
 
 fn names(id: &IssueId, dice: &mut Dice) -> Vec<String> {
