@@ -225,7 +225,7 @@ fn action(kind: &str, issue: &str, key: &str) -> Action {
 
 #[test]
 fn every_kind_in_every_status_is_answered_as_the_table_says_and_ends_once_over_a_kill() {
-    side_by_side(&PLACES, |place| walk(place));
+    side_by_side(&PLACES, walk);
 }
 
 /// All kinds in one status, each on an issue of its own; then the daemon is killed, and the next one ends what was accepted.

@@ -18,8 +18,8 @@ const SEED: u64 = 7;
 const EACH: u32 = 300;
 /// A token may ask so often of one router before it is told to wait.
 const FRESH: u32 = 50;
-/// What only somebody with a secret gets into.
-const CLOSED: [&str; 2] = ["/login", "/api/v1/webhooks/{tracker}"];
+/// What only somebody with a secret gets into, and what there is none of here.
+const CLOSED: [&str; 3] = ["/login", "/api/v1/webhooks/{tracker}", "/api/v1/sagas/{id}"];
 const WORDS: [&str; 24] = [
     "",
     "DS-1",

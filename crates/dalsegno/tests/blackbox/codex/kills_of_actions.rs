@@ -28,11 +28,9 @@ enum Deed {
     Rehydrate,
     Approve,
     Answer,
-    /// To a question that an earlier daemon left open.
-    AnswerLater,
 }
 
-use Deed::{Answer, AnswerLater, Approve, Cancel, Pause, Rehydrate, Resume, Steer};
+use Deed::{Answer, Approve, Cancel, Pause, Rehydrate, Resume, Steer};
 
 /// Where the daemon is killed.
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +50,7 @@ enum Moment {
 use Moment::{Point, Unanswered, Unheard, Unsaid, Untold};
 
 #[rustfmt::skip]
-const MOMENTS: [(Deed, Moment); 29] = [
+const MOMENTS: [(Deed, Moment); 25] = [
     (Cancel, Unsaid("turn/interrupt")), (Cancel, Untold("turn/completed")),
     (Cancel, Point("effect.stop_agent.before")), (Cancel, Point("effect.stop_agent.after")),
     (Pause, Unsaid("turn/interrupt")), (Pause, Untold("turn/completed")),
@@ -66,8 +64,6 @@ const MOMENTS: [(Deed, Moment); 29] = [
     (Approve, Unanswered("item/commandExecution/requestApproval")), (Approve, Point("effect.answer_agent.before")),
     (Approve, Point("effect.answer_agent.after")),
     (Answer, Unanswered("item/tool/requestUserInput")), (Answer, Point("effect.answer_agent.before")),
-    (AnswerLater, Unsaid("thread/resume")), (AnswerLater, Unheard("thread/resume")),
-    (AnswerLater, Unsaid("turn/start")), (AnswerLater, Unheard("turn/start")),
 ];
 
 impl Moment {
@@ -92,7 +88,7 @@ impl Deed {
             Steer => "steer",
             Rehydrate => "rehydrate",
             Approve => "approve",
-            Answer | AnswerLater => "answer",
+            Answer => "answer",
         }
     }
 
@@ -109,7 +105,7 @@ impl Deed {
                 let ask = "{answer: [{escalate: {command: \"echo C >> .git/did\", justification: \"it has to be\"}}]}";
                 format!("{ask}, {ask}")
             }
-            Answer | AnswerLater => {
+            Answer => {
                 let options = "[{label: red, description: r}, {label: blue, description: b}]";
                 let question = format!("{{id: q, header: Colour, question: \"Which colour?\", options: {options}}}");
                 format!("{{answer: [{{call: {{tool: request_user_input, arguments: {{questions: [{question}]}}}}}}]}}")
@@ -121,7 +117,7 @@ impl Deed {
     fn action(self, key: &str) -> Action {
         let payload = match self {
             Steer => Map::from_iter([("text".to_owned(), Value::from(STEERED))]),
-            Answer | AnswerLater => Map::from_iter([("text".to_owned(), Value::from(ANSWER))]),
+            Answer => Map::from_iter([("text".to_owned(), Value::from(ANSWER))]),
             Cancel | Pause | Resume | Rehydrate | Approve => Map::new(),
         };
         Action {
@@ -160,7 +156,7 @@ fn walk(deed: Deed, moment: Moment) {
         proxy::command(&project.dir, &scene.codex, rule)
     };
     // Whatever comes before the action passes the same lines with these two.
-    let later = matches!(deed, Resume | Rehydrate | AnswerLater);
+    let later = matches!(deed, Resume | Rehydrate);
     scene.front(&front, &arm(!later));
     let gate = (deed == Steer).then(|| scene.model.hold("issue", 0));
     let point = if let Point(name) = moment { name } else { "" };
@@ -168,15 +164,9 @@ fn walk(deed: Deed, moment: Moment) {
     match deed {
         Cancel | Pause | Resume | Rehydrate => project.wait_until("the long command", || long_command(project)),
         Steer => gate.as_ref().unwrap().wait_arrived(1),
-        Approve | Answer | AnswerLater => project.wait_for("DS-1", "waiting_question"),
+        Approve | Answer => project.wait_for("DS-1", "waiting_question"),
     }
-    if deed == AnswerLater {
-        daemon.kill();
-        daemon = project.daemon();
-        Api::of(project, &daemon);
-        project.wait_until("the question without its agent", || scene.count("run_ended") > 0);
-        arm(true);
-    } else if later {
+    if later {
         let before = if deed == Resume { Pause } else { Cancel };
         let receipt = client(project).act(&before.action("before")).unwrap();
         ended(project, &receipt);
@@ -254,7 +244,7 @@ fn judge(scene: &Scene, deed: Deed, who: &str) {
             assert_eq!(scene.count("question_asked"), 1, "{who}: it is permitted once, by a person");
             settled(scene);
         }
-        Answer | AnswerLater => {
+        Answer => {
             goes_on(scene, who);
             let last = scene.model.requests().last().unwrap().body.to_string();
             assert!(last.contains(ANSWER), "{who}: the answer did not reach the model");
