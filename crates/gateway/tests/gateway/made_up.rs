@@ -18,8 +18,8 @@ const SEED: u64 = 7;
 const EACH: u32 = 300;
 /// A token may ask so often of one router before it is told to wait.
 const FRESH: u32 = 50;
-/// What only somebody with a secret gets into, and what there is none of here.
-const CLOSED: [&str; 3] = ["/login", "/api/v1/webhooks/{tracker}", "/api/v1/sagas/{id}"];
+/// What only an admin or somebody with a secret gets into, and what there is none of here.
+const CLOSED: [&str; 4] = ["/login", "/api/v1/tokens", "/api/v1/webhooks/{tracker}", "/api/v1/sagas/{id}"];
 const WORDS: [&str; 24] = [
     "",
     "DS-1",
