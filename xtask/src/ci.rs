@@ -2,7 +2,7 @@
 
 use crate::shell::{self, Done, cargo};
 use crate::steps::Steps;
-use crate::{compare, licences, purity, test, tidy};
+use crate::{compare, fuzz, licences, purity, test, tidy};
 
 /// Run everything that must hold before a change lands: format, lints, licences, tidiness, documentation, tests.
 #[derive(clap::Args)]
@@ -19,6 +19,7 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
         // What is outside the workspace looks the same.
         compare::MANIFESTS
             .iter()
+            .chain(&[fuzz::MANIFEST])
             .try_for_each(|manifest| shell::run(&mut cargo(&["fmt", "--all", "--check", "--manifest-path", manifest])))
     });
     steps.take("tidy", || tidy::run(&tidy::Arguments::default()));

@@ -8,11 +8,13 @@ mod bench;
 mod ci;
 mod compare;
 mod crash;
+mod fuzz;
 mod kill;
 mod layers;
 mod licences;
 mod load;
 mod metadata;
+mod mutants;
 mod newcomer;
 mod openapi;
 mod parts;
@@ -25,6 +27,7 @@ mod steps;
 mod tally;
 mod test;
 mod tidy;
+mod tool;
 
 use std::process::ExitCode;
 
@@ -55,6 +58,8 @@ enum Verb {
     Kill(kill::Arguments),
     Real(real::Arguments),
     Sim(sim::Arguments),
+    Fuzz(fuzz::Arguments),
+    Mutants(mutants::Arguments),
     Parts(parts::Arguments),
     Newcomer(newcomer::Arguments),
     Openapi(openapi::Arguments),
@@ -75,6 +80,8 @@ fn main() -> ExitCode {
         Verb::Kill(arguments) => kill::run(&arguments),
         Verb::Real(arguments) => real::run(&arguments),
         Verb::Parts(arguments) => parts::run(&arguments),
+        Verb::Fuzz(arguments) => fuzz::run(&arguments),
+        Verb::Mutants(arguments) => mutants::run(&arguments),
         Verb::Sim(arguments) => sim::run(&arguments),
         Verb::Newcomer(arguments) => newcomer::run(&arguments),
         Verb::Openapi(arguments) => openapi::run_verb(&arguments),

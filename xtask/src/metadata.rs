@@ -52,7 +52,13 @@ pub(crate) struct Node {
 impl Metadata {
     /// Asks cargo, which must not change the lock file for it.
     pub(crate) fn load() -> Result<Self, String> {
-        let answer = output(&mut cargo(&["metadata", "--format-version", "1", "--locked"]))?;
+        Self::load_of("Cargo.toml")
+    }
+
+    /// The same of another workspace in the checkout.
+    pub(crate) fn load_of(manifest: &str) -> Result<Self, String> {
+        let answer =
+            output(&mut cargo(&["metadata", "--format-version", "1", "--locked", "--manifest-path", manifest]))?;
         serde_json::from_str(&answer).map_err(|error| format!("cargo metadata cannot be read: {error}"))
     }
 

@@ -39,7 +39,7 @@ pub(crate) fn simulate(command: &mut Command, seed: u64, task: &[String]) -> Don
 }
 
 /// Whole seconds of `30s`, `5m` or a plain number.
-fn seconds(text: &str) -> Result<u64, String> {
+pub(crate) fn seconds(text: &str) -> Result<u64, String> {
     let (number, unit) = match (text.strip_suffix('s'), text.strip_suffix('m')) {
         (Some(number), _) => (number, 1),
         (None, Some(number)) => (number, 60),

@@ -1,6 +1,7 @@
 //! Adapters: everything that touches the outside world, behind the ports of the engine.
 
 pub mod agent;
+pub mod foreign;
 pub mod forge;
 mod http;
 mod marker;

@@ -16,6 +16,7 @@ mod daemon;
 mod diff;
 mod error;
 pub mod exit;
+pub mod foreign;
 mod http;
 mod readiness;
 mod saga;

@@ -48,6 +48,7 @@ pub mod canonical;
 pub mod clock;
 pub mod envelope;
 mod error;
+pub mod foreign;
 pub mod host;
 pub mod key;
 mod memory;

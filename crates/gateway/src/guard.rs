@@ -242,6 +242,18 @@ fn identify(gate: &Gate, headers: &HeaderMap) -> Result<Option<(Owner, bool)>, P
     Err(Problem::new(StatusCode::UNAUTHORIZED, code::TOKEN_INVALID, message, hint))
 }
 
+/// Reads what passes for the headers that say who asks and from where: `Host`, `Origin`, `Cookie` and `Authorization`, a line each.
+pub(crate) fn foreign(bytes: &[u8]) {
+    let gate = Gate::new("token").hosts(vec!["dash.example".to_owned()]);
+    let lines = bytes.split(|byte| *byte == b'\n').map(HeaderValue::from_bytes);
+    let named = [HOST, ORIGIN, COOKIE, AUTHORIZATION].into_iter().zip(lines);
+    let headers: HeaderMap = named.filter_map(|(name, value)| Some((name, value.ok()?))).collect();
+    drop(check_host(&gate, &headers, None));
+    drop(check_origin(&gate, &headers));
+    drop(cookie_name(&headers));
+    drop(identify(&gate, &headers));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

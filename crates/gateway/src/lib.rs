@@ -14,6 +14,7 @@ mod access;
 mod app;
 mod convert;
 mod costs;
+pub mod foreign;
 mod guard;
 mod hooks;
 mod inside;

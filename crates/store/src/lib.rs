@@ -17,6 +17,7 @@ mod checkpoints;
 mod dir;
 mod durable;
 mod error;
+pub mod foreign;
 pub mod format;
 mod fsck;
 mod half_written;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufRead as _, BufReader, ErrorKind, Read as _, Seek as _, SeekFrom};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
@@ -129,7 +129,12 @@ impl TranscriptCheck {
 fn read_through(path: &Path, from: u64) -> io::Result<Result<u64, String>> {
     let mut file = File::open(path)?;
     file.seek(SeekFrom::Start(from))?;
-    let mut reader = BufReader::with_capacity(64 << 10, file);
+    let read = whole_entries(BufReader::with_capacity(64 << 10, file), from)?;
+    Ok(read.map_err(|at| format!("what begins at byte {at} of {} is no entry", path.display())))
+}
+
+/// Reads entries on from byte `from`: up to where there are whole lines, or where what is no entry begins.
+pub(crate) fn whole_entries(mut reader: impl BufRead, from: u64) -> io::Result<Result<u64, u64>> {
     let (mut line, mut at) = (Vec::new(), from);
     loop {
         line.clear();
@@ -138,7 +143,7 @@ fn read_through(path: &Path, from: u64) -> io::Result<Result<u64, String>> {
             return Ok(Ok(at));
         }
         if !is_entry_or_torn(&line) {
-            return Ok(Err(format!("what begins at byte {at} of {} is no entry", path.display())));
+            return Ok(Err(at));
         }
         at += length;
     }

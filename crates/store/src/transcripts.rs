@@ -254,13 +254,14 @@ pub(crate) fn read(state_dir: &Path, run: &str, offset: u64, limit: usize) -> Re
     let path = file_of(&state_dir.join(DIRECTORY), run)?;
     let nothing = TranscriptPage { entries: Vec::new(), next: offset };
     match File::open(&path) {
-        Ok(file) => read_file(file, offset, limit).map_err(|error| StoreError::io(&path, &error)),
+        Ok(file) => page(file, offset, limit).map_err(|error| StoreError::io(&path, &error)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(nothing),
         Err(error) => Err(StoreError::io(&path, &error)),
     }
 }
 
-fn read_file(mut file: File, offset: u64, limit: usize) -> io::Result<TranscriptPage> {
+/// The same of an open file.
+pub(crate) fn page(mut file: impl Read + Seek, offset: u64, limit: usize) -> io::Result<TranscriptPage> {
     file.seek(SeekFrom::Start(offset))?;
     let mut reader = BufReader::with_capacity(64 << 10, file.take(PAGE_BYTES));
     let mut page = TranscriptPage { entries: Vec::new(), next: offset };

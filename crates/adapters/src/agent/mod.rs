@@ -15,6 +15,9 @@ pub use acp::AcpAgents;
 pub use codex::CodexAgents;
 pub use local::LocalAgents;
 
+pub(crate) use acp::foreign as foreign_acp;
+pub(crate) use codex::foreign as foreign_codex;
+
 use dalsegno_engine::core::SessionStart;
 
 /// How a session came about, for the transcript.

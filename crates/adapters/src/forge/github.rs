@@ -448,3 +448,15 @@ fn unseen(what: &str, number: u64) -> ForgeError {
     let why = format!("the forge says that it {what} (number {number}), and it does not show");
     ForgeError::Unknown(Failure::retryable("forge_response", why).hint("Look at the pull request on the forge."))
 }
+
+/// Reads what passes for an answer of the forge: its status in two bytes, and its body.
+pub(crate) fn foreign(bytes: &[u8]) {
+    let Some((status, body)) = bytes.split_first_chunk::<2>() else { return };
+    let status = 200 + u16::from_be_bytes(*status) % 400;
+    let Some(answer) = Secret::new("secret").map(|secret| Answer::of(status, body, secret)) else { return };
+    drop(read::<Raw>(&answer));
+    drop(read::<Vec<Raw>>(&answer));
+    drop(read::<Account>(&answer));
+    drop(open_refused(refused(&answer), "head", "base"));
+    drop(graphql_refused(&answer));
+}

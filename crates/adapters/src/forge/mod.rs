@@ -4,6 +4,8 @@ mod github;
 mod remote;
 mod settings;
 
+pub(crate) use github::foreign;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -142,6 +142,11 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// An answer that no server gave.
+    pub(crate) fn of(status: u16, body: &[u8], secret: Secret) -> Self {
+        Self { status, headers: HeaderMap::new(), body: Ok(body.to_vec()), secret }
+    }
+
     /// What the status says of a call that writes.
     ///
     /// A redirect was not followed, and a status from 400 on says that the server did not take the call, 429 among them: it is given

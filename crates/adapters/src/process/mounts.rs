@@ -92,6 +92,11 @@ fn unescape(field: &[u8]) -> PathBuf {
     PathBuf::from(OsString::from_vec(plain))
 }
 
+/// Reads what passes for the table of mounts.
+pub(super) fn foreign(bytes: &[u8]) {
+    drop(candidates(&parse(bytes), Path::new("/srv/p")));
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::ffi::OsStrExt as _;

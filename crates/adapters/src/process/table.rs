@@ -71,6 +71,11 @@ fn environment(pid: i32) -> Vec<u8> {
     environment
 }
 
+/// Reads what passes for a process's line in the table. Its own name is in it, and that may be anything.
+pub(super) fn foreign(bytes: &[u8]) {
+    let _ = parse(1, &String::from_utf8_lossy(bytes));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,12 +5,15 @@
 //! - Nothing of a webhook is believed but that it came and whom it names: what the issue is now, the tracker says.
 //! - A header that comes twice is none. No secret is in any failure.
 
+mod foreign;
 mod forgejo;
 mod github;
 mod gitlab;
 mod jira;
 mod linear;
 mod sign;
+
+pub(crate) use foreign::foreign;
 
 use dalsegno_core::{Failure, Policy, Timestamp};
 use dalsegno_engine::{Delivery, Heard, Webhooks};

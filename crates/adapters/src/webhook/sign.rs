@@ -17,6 +17,11 @@ pub(super) fn is_signed(key: &[u8], parts: &[&[u8]], tag: &[u8]) -> Result<bool,
     Ok(mac(key, parts)?.verify_slice(tag).is_ok())
 }
 
+/// The hexadecimal signature of a body.
+pub(super) fn hex_of(secret: &str, body: &[u8]) -> Result<String, Refused> {
+    Ok(hex::encode(mac(secret.as_bytes(), &[body])?.finalize().into_bytes()))
+}
+
 /// Checks a hexadecimal signature of a body.
 pub(super) fn check_hex(secret: &str, body: &[u8], shown: Option<&str>) -> Result<(), Refused> {
     let shown = shown.ok_or(Refused::Signature("it has no signature, or several"))?;

@@ -236,3 +236,22 @@ fn parse_error(path: &Path, line: Option<u64>, why: &str) -> Failure {
     Failure::permanent("workflow_parse_error", format!("{}{place}: {why}", path.display()))
         .hint("Correct the file; until then the last good version stays in force.")
 }
+
+/// Reads what passes for a WORKFLOW.md, and renders its template.
+pub(crate) fn foreign(bytes: &[u8]) {
+    let file = WorkflowFile::with_environment("/WORKFLOW.md", std::sync::Arc::new(|_| None));
+    if let Ok(loaded) = file.interpret(bytes) {
+        foreign_template(loaded.policy.prompt_template.as_bytes());
+    }
+}
+
+/// Renders what passes for a template.
+pub(crate) fn foreign_template(bytes: &[u8]) {
+    let Ok(template) = std::str::from_utf8(bytes) else { return };
+    let issue = dalsegno_engine::core::Issue {
+        priority: Some(2),
+        labels: vec!["bug".to_owned(), "ui".to_owned()],
+        ..dalsegno_engine::core::Issue::new("i1", "DS-1", "A title", "Todo")
+    };
+    drop(template::render(template, &issue, Some(2)));
+}

@@ -14,6 +14,10 @@ use liquid_core::model::{DisplayCow, KStringCow, State};
 
 /// Bytes that a template may make.
 const OUTPUT_LIMIT: usize = 1024 * 1024;
+/// Rounds that the ranges of a template may make, one within the other.
+const ROUNDS_LIMIT: u128 = 1_000_000;
+/// Blocks, or brackets of a variable, that may be open at once: the engine takes a part of the stack for each.
+const OPEN_LIMIT: usize = 50;
 
 /// Why a template is no template; `Ok` when it can be rendered as far as its syntax goes.
 pub(super) fn check(template: &str) -> Result<(), Failure> {
@@ -46,6 +50,7 @@ pub(super) fn render(template: &str, issue: &Issue, attempt: Option<u32>) -> Res
 }
 
 fn parse(template: &str) -> Result<liquid::Template, Failure> {
+    bounded(template)?;
     let parsed =
         catch_unwind(|| liquid::ParserBuilder::with_stdlib().build().and_then(|parser| parser.parse(template)))
             .unwrap_or_else(|_panic| liquid::Error::with_msg("The template engine gave up").into_err());
@@ -58,6 +63,61 @@ fn parse(template: &str) -> Result<liquid::Template, Failure> {
             Failure::permanent("template_parse_error", text).hint("Correct the Liquid template in WORKFLOW.md.")
         }
     })
+}
+
+/// The engine makes a list of every number of a range before it begins, and calls itself for all that is nested. Neither may take
+/// the daemon along.
+fn bounded(template: &str) -> Result<(), Failure> {
+    let refused = |why: String| {
+        Err(Failure::permanent("template_parse_error", why).hint("Correct the Liquid template in WORKFLOW.md."))
+    };
+    let (mut rounds, mut blocks) = (1_u128, 0_usize);
+    for tag in template.split("{%").skip(1).map(|tag| tag.trim_start_matches('-').trim_start()) {
+        if tag.starts_with("end") {
+            blocks = blocks.saturating_sub(1);
+        } else if ["if", "unless", "for", "case", "capture", "tablerow", "ifchanged"]
+            .iter()
+            .any(|begin| tag.starts_with(begin))
+        {
+            blocks += 1;
+        }
+        match range(tag) {
+            None => {}
+            Some(Some(length)) => rounds = rounds.saturating_mul(length),
+            Some(None) => {
+                return refused("a range in the template has whole numbers at both ends, as (1..5)".to_owned());
+            }
+        }
+        if rounds > ROUNDS_LIMIT {
+            return refused(format!("the ranges of the template make more than {ROUNDS_LIMIT} rounds"));
+        }
+        if blocks > OPEN_LIMIT {
+            return refused(format!("more than {OPEN_LIMIT} blocks of the template are open at once"));
+        }
+    }
+    for part in template.split("{{").flat_map(|part| part.split("{%")) {
+        let mut open = 0_usize;
+        for byte in part.bytes().filter(|byte| matches!(byte, b'[' | b']')) {
+            open = if byte == b'[' { open + 1 } else { open.saturating_sub(1) };
+            if open > OPEN_LIMIT {
+                return refused(format!("more than {OPEN_LIMIT} brackets of the template are open at once"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How many numbers are in the range that a tag loops over: `for name in (first..last)`. The inner `None`: that is not known before
+/// it is rendered.
+fn range(tag: &str) -> Option<Option<u128>> {
+    let rest = tag.strip_prefix("for").or_else(|| tag.strip_prefix("tablerow"))?;
+    let name = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-');
+    let rest = rest.trim_start().trim_start_matches(name).trim_start().strip_prefix("in")?;
+    let (first, rest) = rest.trim_start().strip_prefix('(')?.split_once("..")?;
+    let (last, _) = rest.split_once(')')?;
+    let number = |text: &str| text.trim().parse::<i64>().ok().map(i128::from);
+    let (Some(first), Some(last)) = (number(first), number(last)) else { return Some(None) };
+    Some(Some(u128::try_from(last - first + 1).unwrap_or(0).max(1)))
 }
 
 fn render_error(message: String) -> Failure {

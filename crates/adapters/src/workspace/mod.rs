@@ -28,6 +28,9 @@ mod survey;
 mod upkeep;
 mod work;
 
+pub(crate) use patch::foreign;
+pub(crate) use repository::foreign as foreign_refs;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

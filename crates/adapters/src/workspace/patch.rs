@@ -200,6 +200,15 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// Reads what passes for git's list of changed files, up to a byte that is in no UTF-8, and behind it the patch.
+pub(crate) fn foreign(bytes: &[u8]) {
+    let mut parts = bytes.splitn(2, |byte| *byte == 0xff);
+    let (listed, patch) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    drop(named(listed));
+    drop(files(listed, patch, false));
+    drop(files(listed, patch, true));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -420,6 +420,12 @@ fn unreachable(remote: &Remote, failure: &Failure) -> Failure {
         .hint("see that the URL is right and that git can reach it without asking for a password")
 }
 
+/// Reads what passes for the refs of a remote.
+pub(crate) fn foreign(bytes: &[u8]) {
+    let refs = RemoteRefs::parse(&String::from_utf8_lossy(bytes));
+    let _ = (refs.get("refs/heads/main"), refs.below("refs/heads/"));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

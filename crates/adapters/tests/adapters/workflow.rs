@@ -463,6 +463,32 @@ fn output_is_bounded() {
 }
 
 #[test]
+fn a_template_takes_neither_the_memory_nor_the_stack_of_the_daemon() {
+    let deep = |times: usize, open: &str, close: &str| format!("{}x{}", open.repeat(times), close.repeat(times));
+    for fine in [
+        "{% for i in (1..1000) %}{% endfor %}{% for i in (1..1000) %}{% endfor %}x".to_owned(),
+        "{%-for i in( -3 .. +2 )-%}{% endfor %}x (1..4294967296)".to_owned(),
+        deep(50, "{% if attempt %}", "{% endif %}"),
+        format!("{}x", "{% if attempt %}{% endif %}".repeat(2_000)),
+    ] {
+        assert_eq!(render(&fine, Some(1)).unwrap().trim().chars().next(), Some('x'), "{fine}");
+    }
+    for bad in [
+        "{% for i in (1..1000000000000) %}{% endfor %}".to_owned(),
+        "{%- for i in\n(-9223372036854775808..9223372036854775807) %}{% endfor %}".to_owned(),
+        "{% tablerow i in(1..2000000) %}{% endtablerow %}".to_owned(),
+        "{% for i in (1..2000) %}{% for j in (1..2000) %}{% endfor %}{% endfor %}".to_owned(),
+        "{% for i in (1..attempt) %}{% endfor %}".to_owned(),
+        deep(51, "{% if attempt %}", "{% endif %}"),
+        deep(100_000, "{%if attempt%}", "{%endif%}"),
+        format!("{{{{ a{} }}}}", deep(100_000, "[a", "]")),
+    ] {
+        let failure = render(&bad, Some(1)).unwrap_err();
+        assert_eq!(failure.code, "template_parse_error", "{failure}");
+    }
+}
+
+#[test]
 fn s5_1_a_linked_file_belongs_to_the_directory_that_was_named() {
     let (project, elsewhere) = (Project::new(), Project::new());
     elsewhere.write(&format!("---\n{MINIMAL}---\n"));

@@ -419,3 +419,57 @@ fn an_issue_that_turns_terminal_before_the_pivot_turns_the_handoff_back() {
     desk.done("hand_off", EffectOutput::HandedOff { end: SagaEnd::Compensated });
     assert_eq!(desk.entry(1).handed_off, None);
 }
+
+#[test]
+fn the_move_is_ours_as_soon_as_the_saga_tells_it() {
+    let mut desk = Desk::new(policy());
+    desk.reach_delivery();
+    desk.pushed();
+    desk.progress(&[(SagaStep::Move, StepState::Done)], None, Some("Human Review"));
+    assert_eq!((desk.phase(), desk.entry(1).issue.state.as_str()), (Some(Phase::Delivering), "Human Review"));
+}
+
+#[test]
+fn a_handoff_that_was_given_up_before_it_began_ends_as_the_run_was_to_end() {
+    let ended = |code: &str| {
+        let mut desk = Desk::new(policy());
+        desk.reach_checks();
+        desk.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new() });
+        desk.done("stop_agent", EffectOutput::Swept { killed: 0 });
+        desk.poll(&[in_state(1, "Done")]);
+        desk.fail("hand_off", Failure::permanent(code, "it did not begin"));
+        desk.reason(1)
+    };
+    let reason = ended("canceled");
+    assert!(!reason.contains("it did not begin"), "{reason}");
+    let reason = ended("saga_refused");
+    assert!(reason.contains("it did not begin"), "{reason}");
+}
+
+#[test]
+fn nothing_rests_while_what_a_dead_daemon_left_is_swept() {
+    let mut desk = Desk::new(policy());
+    desk.reach_delivery();
+    desk.restart();
+    let sweep = desk.performs.iter().find(|request| request.effect.kind() == "sweep").expect("no sweep").id;
+    assert!(!desk.machine.is_resting(sweep) && !desk.machine.is_quiet());
+    assert!(!desk.machine.is_handoff(sweep));
+    desk.done("sweep", EffectOutput::Swept { killed: 0 });
+    assert!(desk.machine.is_handoff(desk.performs[0].id), "{:?}", desk.open());
+}
+
+#[test]
+fn what_is_given_up_before_it_is_on_disk_is_not_begun() {
+    let mut desk = Desk::new(policy());
+    desk.poll(&[issue(1)]);
+    let prepare = desk.take("prepare_workspace");
+    desk.hand(Input::Refresh);
+    let at = desk.asks.iter().position(|(_, query)| matches!(query, Query::Poll { .. })).unwrap();
+    let (id, _) = desk.asks.remove(at);
+    // The session's intent is decided, and not yet written, when the tracker says that the issue is done.
+    let (now, answer) = (Timestamp(desk.now), desk.poll_answer(&[in_state(1, "Done")]));
+    let outcome = Outcome::Done { output: workspace_ready(true) };
+    desk.machine.handle(Input::EffectEnded { id: prepare.id, outcome }, now);
+    desk.hand(Input::Answered { id, answer });
+    assert_eq!(desk.open(), ["stop_agent"], "and not the session");
+}

@@ -244,6 +244,35 @@ fn a_claim_in_doubt_is_probed_before_it_is_done_again() {
 }
 
 #[test]
+fn a_probe_that_cannot_tell_is_asked_again_ever_later_and_thirty_times_at_most() {
+    let mut desk = lived(2);
+    desk.restart();
+    desk.done("sweep", EffectOutput::Swept { killed: 0 });
+    for again in 1..=30 {
+        assert_eq!(under_way(&desk), ["probe"], "before pause {again}");
+        desk.answer_probe(ProbeAnswer::Inconclusive(retryable()));
+        let pause = (1_000 << again.min(16)).min(60_000);
+        desk.pass(pause - 1);
+        assert_eq!(under_way(&desk), [""; 0], "in pause {again}");
+        desk.pass(1);
+    }
+    desk.answer_probe(ProbeAnswer::Inconclusive(retryable()));
+    desk.pass(60_000);
+    assert_eq!((under_way(&desk).contains(&"probe"), desk.phase()), (false, Some(Phase::Stopping)));
+}
+
+#[test]
+fn work_that_could_not_be_looked_at_is_looked_at_again() {
+    let mut desk = lived(6);
+    let at = desk.asks.iter().position(|(_, query)| matches!(query, Query::Assess { .. })).unwrap();
+    let (id, _) = desk.asks.remove(at);
+    desk.hand(Input::Answered { id, answer: Answer::Assess { issue: Err(retryable()), work: Ok(dirty()) } });
+    assert_eq!(under_way(&desk), [""; 0]);
+    desk.pass(60_000);
+    assert_eq!(under_way(&desk), ["assess"]);
+}
+
+#[test]
 fn a_sweep_that_fails_never_leaves_a_run_stuck() {
     for (step, (_, phase, _)) in life().into_iter().enumerate() {
         for doubt in [false, true] {
@@ -272,6 +301,56 @@ fn after_run_in_doubt_again_and_again_comes_to_an_end() {
         }
     }
     assert_eq!(desk.status(1), IssueStatus::HandedOff);
+}
+
+#[test]
+fn after_run_that_answers_something_else_ends_the_run_whatever_others_do() {
+    let mut desk = lived(life().len() - 1);
+    desk.poll(&[in_state(1, "Human Review"), issue(2)]);
+    assert_eq!(desk.open(), ["run_hook", "prepare_workspace"]);
+    desk.done("run_hook", EffectOutput::Commented);
+    assert_eq!((desk.status(1), desk.machine.state().runs.len()), (IssueStatus::HandedOff, 1));
+}
+
+#[test]
+fn after_run_in_doubt_once_is_swept_and_not_given_up() {
+    let mut desk = lived(life().len() - 1);
+    desk.doubt("run_hook");
+    assert_eq!(under_way(&desk), ["sweep"]);
+    desk.done("sweep", EffectOutput::Swept { killed: 0 });
+    assert_eq!((under_way(&desk), desk.phase()), (vec!["run_hook"], Some(Phase::AfterRun)));
+}
+
+#[test]
+fn what_cannot_be_ended_is_tried_five_times_and_no_more() {
+    let mut desk = Desk::new(policy());
+    desk.reach_checks();
+    desk.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new() });
+    for again in 1..=5 {
+        assert_eq!((desk.open(), desk.performs[0].attempt), (vec!["stop_agent"], again));
+        desk.doubt("stop_agent");
+    }
+    assert_ne!(desk.performs[0].attempt, 6, "{:?}", desk.open());
+}
+
+#[test]
+fn a_sweep_that_fails_at_the_end_parks_what_is_not_handed_over_and_leaves_what_is() {
+    let failed = |mut desk: Desk| {
+        desk.doubt("run_hook");
+        desk.fail("sweep", Failure::permanent("sweep_failed", "it does not end"));
+        while desk.open().contains(&"run_hook") {
+            desk.done("run_hook", hook());
+        }
+        (desk.status(1), desk.reason(1))
+    };
+    assert_eq!(failed(lived(life().len() - 1)).0, IssueStatus::HandedOff);
+    let mut stopped = lived(5);
+    stopped.fail("prompt", Failure::permanent("agent_refused", "no"));
+    stopped.done("stop_agent", EffectOutput::Swept { killed: 0 });
+    assert_eq!(stopped.phase(), Some(Phase::AfterRun));
+    let (status, reason) = failed(stopped);
+    assert_eq!(status, IssueStatus::Parked);
+    assert!(reason.starts_with("sweep_failed"), "{reason}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod bad_input;
 mod browser;
 mod codex;
 mod commands;
+mod corpora;
 mod crash;
 mod disks;
 mod every_action;

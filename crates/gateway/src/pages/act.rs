@@ -36,22 +36,7 @@ async fn sent(app: &App, caller: Caller, identity: &Identity, request: Request) 
     caller.must_operate()?;
     let body = state::body(app, request, app.limits.body).await?;
     let fields = pairs_of(&body)?;
-    let field = |name: &str| fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
-    let (kind, issue) = (field("kind").unwrap_or_default(), field("issue"));
-    let target = match &issue {
-        Some(issue) => api::Target { kind: "issue".to_owned(), id: issue.clone() },
-        None => api::Target { kind: "daemon".to_owned(), id: String::new() },
-    };
-    let action = api::Action {
-        schema_version: 1,
-        payload: payload(&kind, &fields, identity),
-        action_kind: kind,
-        target,
-        correlation_id: None,
-        idempotency_key: None,
-        on_duplicate: None,
-    };
-    let receipt = actions::decide(app, identity, action).await?;
+    let receipt = actions::decide(app, identity, wanted(&fields, &identity.name)).await?;
     if receipt.status != "accepted" {
         let status = StatusCode::from_u16(receipt.http_status()).unwrap_or(StatusCode::CONFLICT);
         let reason = receipt.reason.unwrap_or_default();
@@ -62,15 +47,37 @@ async fn sent(app: &App, caller: Caller, identity: &Identity, request: Request) 
             "go back, and look again",
         ));
     }
-    let back = match (field("back").as_deref(), issue) {
+    let back = match (field(&fields, "back"), field(&fields, "issue")) {
         (Some("board"), _) => "/".to_owned(),
-        (_, Some(issue)) => format!("/issues/{}", encoded(&issue)),
+        (_, Some(issue)) => format!("/issues/{}", encoded(issue)),
         (_, None) => "/daemon".to_owned(),
     };
     Ok(format!("{back}?receipt={}", encoded(&receipt.action_id)))
 }
 
-fn payload(kind: &str, fields: &[(String, String)], identity: &Identity) -> Map<String, Value> {
+/// The action that a form asks for.
+fn wanted(fields: &[(String, String)], by: &str) -> api::Action {
+    let kind = field(fields, "kind").unwrap_or_default();
+    let target = match field(fields, "issue") {
+        Some(issue) => api::Target { kind: "issue".to_owned(), id: issue.to_owned() },
+        None => api::Target { kind: "daemon".to_owned(), id: String::new() },
+    };
+    api::Action {
+        schema_version: 1,
+        action_kind: kind.to_owned(),
+        payload: payload(kind, fields, by),
+        target,
+        correlation_id: None,
+        idempotency_key: None,
+        on_duplicate: None,
+    }
+}
+
+fn field<'a>(fields: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+}
+
+fn payload(kind: &str, fields: &[(String, String)], by: &str) -> Map<String, Value> {
     let given = fields.iter().filter(|(name, value)| !OURS.contains(&name.as_str()) && !value.trim().is_empty());
     let mut payload: Map<String, Value> = given
         .map(|(name, value)| {
@@ -81,7 +88,12 @@ fn payload(kind: &str, fields: &[(String, String)], identity: &Identity) -> Map<
         .collect();
     // Limits are all that a budget takes.
     if kind != "set_budget" {
-        payload.insert("by".to_owned(), Value::from(identity.name.as_ref()));
+        payload.insert("by".to_owned(), Value::from(by));
     }
     payload
+}
+
+/// Makes an action of what passes for the fields of a form.
+pub(crate) fn foreign(fields: &[(String, String)]) {
+    drop(wanted(fields, "ada"));
 }

@@ -17,6 +17,8 @@ mod run;
 mod saga;
 mod usage;
 
+pub(crate) use act::foreign as foreign_fields;
+
 use axum::Router;
 use axum::extract::Path;
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};

@@ -28,7 +28,7 @@ use crate::openapi::openapi;
 use crate::pages;
 use crate::problem::Problem;
 
-pub(crate) use actions::completion;
+pub(crate) use actions::{completion, foreign as foreign_action};
 pub(crate) use events::MAX_EVENTS;
 pub(crate) use issues::{MAX_ISSUES, MAX_RUNS};
 pub(crate) use runs::{MAX_EFFECTS, MAX_ENTRIES};

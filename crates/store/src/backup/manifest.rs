@@ -87,15 +87,20 @@ impl Manifest {
         };
         let mut text = String::new();
         file.take(MOST_BYTES).read_to_string(&mut text).map_err(|error| StoreError::io(&path, &error))?;
+        Self::parse(&path, &text)
+    }
+
+    /// What the manifest at `path` says.
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, StoreError> {
         let damaged = |why: String| StoreError::Corrupt(format!("{}: {why}", path.display()));
-        let head: Head = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+        let head: Head = serde_json::from_str(text).map_err(|error| damaged(error.to_string()))?;
         if head.format != FORMAT {
             return Err(damaged(format!("it is of a {}", head.format)));
         }
         if head.version > VERSION {
             return Err(StoreError::FutureSchema { what: "backup", found: head.version, known: VERSION });
         }
-        serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))
+        serde_json::from_str(text).map_err(|error| damaged(error.to_string()))
     }
 
     /// That the backup has these files and no others, each as it was.

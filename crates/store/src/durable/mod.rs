@@ -27,6 +27,8 @@ pub(crate) mod tables;
 mod waits;
 mod writing;
 
+pub(crate) use records::foreign as foreign_record;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;

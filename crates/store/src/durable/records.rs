@@ -103,3 +103,22 @@ fn record(raw: RawRecord) -> Result<EffectRecord, Refused> {
 fn damaged(place: i64, how: &str) -> Refused {
     Refused::Failed(format!("the record at place {place} is damaged: {how}; restore a backup, or end the scope"))
 }
+
+/// Reads what passes for the row of a record: its kind, its content and its state, a line each.
+pub(crate) fn foreign(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let mut lines = text.splitn(3, '\n').map(str::to_owned);
+    let raw = RawRecord {
+        place: 1,
+        replay_key: "a".to_owned(),
+        kind: lines.next().unwrap_or_default(),
+        hash: vec![0; 32],
+        content: lines.next(),
+        provenance: None,
+        epoch: 1,
+        began_at: 0,
+        due_at: None,
+        state: lines.next(),
+    };
+    drop(record(raw));
+}

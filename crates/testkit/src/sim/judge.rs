@@ -261,26 +261,24 @@ impl Judge {
 
     /// A new daemon read the journal. Judges the ways to read it, and forgets what was lost.
     pub(crate) fn replayed(&mut self, store: &Store, machine: &Machine, lost: bool) -> Result<(), Violation> {
-        let whole = Machine::replay(None, store.events.iter().cloned())
-            .map_err(|corrupt| Violation { rule: "replayable", detail: corrupt.to_string() })?;
-        if whole.state() != machine.state() && !self.deeds_alone {
-            return broken("snapshot_is_fold", "snapshot and tail differ from the whole journal".to_owned());
-        }
-        if !lost && self.fold != *whole.state() {
-            return broken("synced_is_kept", "the journal lost what was synced".to_owned());
-        }
-        self.fold = whole.state().clone();
+        let mut whole = State::default();
         if lost {
-            self.facts = Facts::default();
-            self.governed = Governed::default();
-            let mut fold = State::default();
-            for recorded in &store.events {
-                fold.apply(recorded)
-                    .map_err(|illegal| Violation { rule: "replayable", detail: illegal.to_string() })?;
+            (self.facts, self.governed) = (Facts::default(), Governed::default());
+        }
+        for recorded in &store.events {
+            whole.apply(recorded).map_err(|illegal| Violation { rule: "replayable", detail: illegal.to_string() })?;
+            if lost {
                 self.facts.note(recorded);
-                self.governed.note(recorded, &fold);
+                self.governed.note(recorded, &whole);
             }
         }
+        if whole != *machine.state() && !self.deeds_alone {
+            return broken("snapshot_is_fold", "snapshot and tail differ from the whole journal".to_owned());
+        }
+        if !lost && self.fold != whole {
+            return broken("synced_is_kept", "the journal lost what was synced".to_owned());
+        }
+        self.fold = whole;
         Ok(())
     }
 

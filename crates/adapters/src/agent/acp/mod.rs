@@ -11,6 +11,8 @@ mod permission;
 mod session;
 mod wire;
 
+pub(crate) use wire::foreign;
+
 use async_trait::async_trait;
 use dalsegno_engine::core::{AgentPolicy, Failure};
 use dalsegno_engine::{Agents, Launch, Started};

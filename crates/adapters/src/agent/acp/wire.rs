@@ -148,3 +148,20 @@ pub(super) fn channel() -> (Channel, mpsc::UnboundedSender<TransportFrame>, mpsc
     let (rx, tx) = ours.into_parts();
     (theirs, tx, rx)
 }
+
+/// Reads lines that pass for an agent's, in the middle of a turn.
+pub(crate) fn foreign(bytes: &[u8]) {
+    crate::foreign::run(async {
+        let (theirs, frames, _) = channel();
+        let (mut taken, _) = theirs.into_parts();
+        let listener = Arc::new(Listener::new(crate::foreign::sink()));
+        let credit = Credit::new();
+        let answering = async {
+            while taken.next().await.is_some() {
+                credit.requests.add_permits(1);
+            }
+        };
+        futures::join!(read(bytes, frames, Arc::clone(&credit), Arc::clone(&listener)), answering);
+        drop(listener.end_turn(dalsegno_engine::core::Usage::default()));
+    });
+}

@@ -17,6 +17,8 @@ mod session;
 mod tokens;
 mod wire;
 
+pub(crate) use wire::foreign;
+
 #[cfg(test)]
 mod schema;
 

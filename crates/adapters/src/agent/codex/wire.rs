@@ -200,3 +200,23 @@ pub(super) async fn write(mut input: ChildStdin, mut lines: mpsc::Receiver<Strin
         }
     }
 }
+
+/// Reads lines that pass for Codex's, in the middle of a turn.
+pub(crate) fn foreign(bytes: &[u8]) {
+    crate::foreign::run(async {
+        let (wire, mut lines) = Wire::new();
+        let listener = Arc::new(Listener::new(crate::foreign::sink()));
+        let asks = Arc::new(Asks {
+            approve: dalsegno_engine::core::AutoApprove::Workspace,
+            workspace: "/w".into(),
+            grants: Vec::new(),
+            tools: Arc::new(crate::foreign::Nobody),
+            listener: Arc::clone(&listener),
+        });
+        let taken = async { while lines.recv().await.is_some() {} };
+        tokio::select! {
+            () = read(bytes, wire, asks, listener) => {}
+            () = taken => {}
+        }
+    });
+}

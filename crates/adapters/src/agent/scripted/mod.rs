@@ -9,6 +9,8 @@ mod play;
 mod record;
 mod script;
 
+pub(crate) use script::foreign;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};

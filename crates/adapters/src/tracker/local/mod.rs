@@ -8,6 +8,8 @@ mod presence;
 mod record;
 mod text;
 
+pub(crate) use record::foreign;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};

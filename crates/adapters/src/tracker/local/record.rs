@@ -158,3 +158,10 @@ fn distinct(list: Vec<String>) -> Vec<String> {
 fn instant(text: &str) -> Option<Timestamp> {
     text.trim().parse::<jiff::Timestamp>().ok().map(|at| Timestamp(at.as_millisecond()))
 }
+
+/// Reads what passes for the file of an issue.
+pub(crate) fn foreign(bytes: &[u8]) {
+    if let Ok(meta) = fs::metadata("/") {
+        drop(parse("DS-1", bytes, &meta));
+    }
+}
