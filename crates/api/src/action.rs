@@ -81,6 +81,7 @@ impl Receipt {
             None => 202,
             Some("not_found") => 404,
             Some("invalid_payload" | "unknown_action" | "unknown_state") => 422,
+            Some("too_many_actions") => 503,
             Some(_) => 409,
         }
     }
@@ -131,6 +132,7 @@ mod tests {
             (Some("not_found"), false, 404, exit::NOT_FOUND),
             (Some("invalid_payload"), false, 422, exit::USAGE),
             (Some("unknown_action"), false, 422, exit::USAGE),
+            (Some("too_many_actions"), false, 503, exit::of_status(503)),
             (Some("not_parked"), false, 409, exit::REFUSED),
             (Some("idempotency_conflict"), false, 409, exit::REFUSED),
             (Some("of_a_later_version"), false, 409, exit::REFUSED),

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::budget::{BudgetLimit, BudgetOverride, nanousd};
-use crate::effect::Failure;
+use crate::effect::{Effect, Failure};
 use crate::event::Event;
 use crate::ids::{IssueId, PolicyHash};
 use crate::issue::IssueStatus;
@@ -183,7 +183,15 @@ impl Machine {
             }
             return;
         }
-        match self.judged(request) {
+        let judged = self.judged(request).and_then(|deed| {
+            let writes = matches!(
+                deed,
+                Deed::Order(_, Order::Comment { .. } | Order::Transition { .. } | Order::Followup { .. })
+                    | Deed::Again { to: Some(_), .. }
+            );
+            if writes { self.may_write().map(|()| deed) } else { Ok(deed) }
+        });
+        match judged {
             Ok(deed) => self.accept(caller, request, deed),
             Err(refusal) => self.refuse(caller, request, refusal),
         }
@@ -251,7 +259,12 @@ impl Machine {
             ActionKind::SetBudget => Ok(Deed::IssueBudget(issue, limits(payload, true)?)),
             ActionKind::Steer => {
                 only(payload, &["text", "by"])?;
-                let waiting = self.state.issues.get(&issue).map_or(0, |entry| entry.messages.len());
+                let on_its_way =
+                    self.state.open_effects.values().filter(|open| open.issue == issue).filter(|open| {
+                        matches!(open.effect, Effect::CarryOut { order: Order::Steer { .. }, action: _ })
+                    });
+                let queued = self.state.issues.get(&issue).map_or(0, |entry| entry.messages.len());
+                let waiting = queued + on_its_way.count();
                 if waiting >= MESSAGES {
                     let reason = format!("{waiting} messages wait for the agent already");
                     return Err(refusal("too_many_messages", reason));

@@ -69,7 +69,7 @@ pub use issue::{
 pub use ledger::{ByModel, Cost, TurnLedger, UsageRow, day_of, next_day};
 pub use machine::{Batch, Committed, CorruptJournal, Input, Machine, Output, QueryId, SNAPSHOT_EVERY, Signal};
 pub use notify::{Notice, NotifyPolicy, Outbox, Queue, Receiver, Topic};
-pub use operate::{ActionRef, Order, Stop, StopWish};
+pub use operate::{ActionRef, Order, Stop, StopWish, WRITES, WRITES_AT_ONCE};
 pub use outside::{NO_ROOM, inspect_outside, mends};
 pub use policy::{
     AgentKind, AgentPolicy, AutoApprove, BreakerPolicy, BudgetPolicy, CodexPolicy, CommitMode, ForgePolicy,

@@ -10,6 +10,7 @@ use crate::handoff::CANCELED;
 use crate::ids::{EffectId, IssueId, PolicyHash, RunId};
 use crate::index::Index;
 use crate::issue::IssueEntry;
+use crate::operate::WRITES_AT_ONCE;
 use crate::outside::Outside;
 use crate::policy::Policy;
 use crate::question::Wants;
@@ -266,6 +267,10 @@ pub struct Machine {
     /// it should stop is a touch of the world.
     giving_up: VecDeque<(u64, EffectId)>,
     performing: BTreeSet<EffectId>,
+    /// Writes to the tracker that operators want, whose intent is durable, and which wait for their turn; at most [`crate::operate::WRITES`].
+    writes: VecDeque<EffectId>,
+    /// Those of them that are being performed; at most [`crate::operate::WRITES_AT_ONCE`].
+    writing: BTreeSet<EffectId>,
     unwanted: BTreeSet<EffectId>,
     in_flight: Option<u64>,
     durable: u64,
@@ -324,6 +329,8 @@ impl Machine {
             replies: VecDeque::new(),
             giving_up: VecDeque::new(),
             performing: BTreeSet::new(),
+            writes: VecDeque::new(),
+            writing: BTreeSet::new(),
             unwanted: BTreeSet::new(),
             in_flight: None,
             query_count: 0,
@@ -359,6 +366,7 @@ impl Machine {
             Input::EffectEnded { id, outcome } => {
                 // Only what is under way can end: an outcome that comes twice belongs to no later attempt.
                 if self.performing.remove(&id) {
+                    self.writing.remove(&id);
                     self.effect_ended(id, outcome);
                 }
             }
@@ -425,11 +433,7 @@ impl Machine {
                 return Output::Cancel(id);
             }
         }
-        while let Some((seq, id)) = self.held.front().copied() {
-            if seq > self.durable {
-                break;
-            }
-            self.held.pop_front();
+        while let Some(id) = self.next_to_perform() {
             if let Some(request) = self.release(id) {
                 return Output::Perform(Box::new(request));
             }
@@ -572,6 +576,22 @@ impl Machine {
         }
     }
 
+    /// The next effect whose intent is durable and whose turn it is. Writes to the tracker for operators take turns, in the order in which they
+    /// were accepted, so that a flood of them is no flood of tasks; nothing else waits behind them.
+    fn next_to_perform(&mut self) -> Option<EffectId> {
+        while let Some((_, id)) = self.held.front().copied().filter(|(seq, _)| *seq <= self.durable) {
+            self.held.pop_front();
+            if !self.state.open_effects.get(&id).is_some_and(|open| open.effect.is_operators_write()) {
+                return Some(id);
+            }
+            self.writes.push_back(id);
+        }
+        if self.writing.len() >= WRITES_AT_ONCE {
+            return None;
+        }
+        self.writes.pop_front()
+    }
+
     fn release(&mut self, id: EffectId) -> Option<EffectRequest> {
         // Of a handoff there may be a saga that has to be undone: its performer sees to that.
         if self.unwanted.remove(&id) && !self.is_handoff(id) {
@@ -583,6 +603,9 @@ impl Machine {
         match &request {
             Some(request) => {
                 self.performing.insert(id);
+                if request.effect.is_operators_write() {
+                    self.writing.insert(id);
+                }
                 if let (Effect::Prompt { .. }, Some(run)) = (&request.effect, &request.run) {
                     self.activity.insert(run.clone(), self.now);
                 }

@@ -16,6 +16,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::action::{Refusal, refusal};
 use crate::effect::{Effect, EffectOutput, Failure};
 use crate::event::Event;
 use crate::ids::{IssueId, RunId};
@@ -27,6 +28,10 @@ use crate::run::{Ending, Run, RunOutcome, Then};
 
 /// Words that wait for an agent.
 pub(crate) const MESSAGES: usize = 20;
+/// Accepted writes to the tracker that are not over: each holds its words in memory until it is.
+pub const WRITES: usize = 256;
+/// Writes to the tracker for operators that are performed at once.
+pub const WRITES_AT_ONCE: usize = 16;
 
 /// How an operator stops a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,7 +123,27 @@ impl Order {
     }
 }
 
+impl Effect {
+    /// It writes to the tracker because an operator wants it, and as often as operators want it.
+    pub(crate) fn is_operators_write(&self) -> bool {
+        let Self::CarryOut { order, action: _ } = self else { return false };
+        match order {
+            Order::Comment { .. } | Order::Transition { .. } | Order::Followup { .. } => true,
+            Order::Steer { .. } | Order::Reply { .. } => false,
+        }
+    }
+}
+
 impl Machine {
+    /// No more writes to the tracker are accepted while so many are not over.
+    pub(crate) fn may_write(&self) -> Result<(), Refusal> {
+        let open = self.state.open_effects.values().filter(|open| open.effect.is_operators_write()).count();
+        if open < WRITES {
+            return Ok(());
+        }
+        Err(refusal("too_many_actions", format!("{open} accepted writes to the tracker are not done yet")))
+    }
+
     pub(crate) fn completed(&mut self, action: &ActionRef, issue: Option<&IssueId>) {
         let ActionRef { action_id, correlation_id } = action.clone();
         self.emit(Event::ActionCompleted { action_id, correlation_id, issue: issue.cloned(), note: None });

@@ -280,7 +280,12 @@ fn about_events_and_actions() -> Vec<Operation> {
             .answers(202, "It is accepted.", Json("Receipt"))
             .answers(404, "It is rejected: there is no such target.", Json("Receipt"))
             .answers(409, "It is rejected: it is not allowed now.", Json("Receipt"))
-            .answers(422, "It is rejected for its payload, or the body is no action.", Either("Receipt", "ErrorBody")),
+            .answers(422, "It is rejected for its payload, or the body is no action.", Either("Receipt", "ErrorBody"))
+            .answers(
+                503,
+                "It is rejected: too many are accepted and not done yet (see `Retry-After`). Or there is no daemon.",
+                Either("Receipt", "ErrorBody"),
+            ),
         Operation::get(
             "/api/v1/actions/{id}",
             "action",

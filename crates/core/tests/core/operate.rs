@@ -621,3 +621,22 @@ fn situations() -> [(&'static str, Reach); 16] {
         }),
     ]
 }
+
+#[test]
+fn a_flood_of_comments_is_written_in_order_a_few_at_a_time_and_refused_when_too_many_wait() {
+    let mut desk = Desk::new(policy());
+    desk.poll(&[blocked()]);
+    for number in 0..WRITES {
+        assert!(on_issue(&mut desk, "comment", json!({"body": format!("{number}")})).accepted);
+    }
+    assert_eq!(desk.open().len(), WRITES_AT_ONCE);
+    let refused = on_issue(&mut desk, "comment", json!({"body": "one more"}));
+    assert_eq!(refused.code.as_deref(), Some("too_many_actions"));
+    assert!(on_issue(&mut desk, "set_budget", json!({"tokens": 5})).accepted);
+    let first = desk.take("comment_issue");
+    desk.hand(Input::EffectEnded { id: first.id, outcome: Outcome::Done { output: EffectOutput::Commented } });
+    assert_eq!(desk.open().len(), WRITES_AT_ONCE, "the next one has its turn");
+    let turns: Vec<u64> = desk.performs.iter().map(|request| request.id.0).collect();
+    assert!(turns.is_sorted() && turns.len() == WRITES_AT_ONCE, "in the order of their acceptance: {turns:?}");
+    assert!(on_issue(&mut desk, "comment", json!({"body": "again"})).accepted);
+}

@@ -18,6 +18,8 @@ const CLIENTS: usize = 64;
 const WARM_UP: Duration = Duration::from_secs(1);
 /// Silence before the memory of an idle daemon is read.
 const IDLE: Duration = Duration::from_secs(5);
+/// After a refusal: whoever has too many under way waits.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What the clients counted.
 #[derive(Default)]
@@ -63,6 +65,7 @@ async fn flood(daemon: &Daemon, issues: usize, limit: Duration, body: fn(usize, 
                 let (status, _) = connection.ask(&request).await.unwrap();
                 if status != 202 {
                     counted.refused.set(counted.refused.get() + 1);
+                    tokio::time::sleep(PAUSE).await;
                 } else if start >= begin {
                     counted.times_ms.borrow_mut().push(start.elapsed().as_secs_f64() * 1e3);
                 }

@@ -2,7 +2,9 @@
 
 use axum::Json;
 use axum::extract::{Extension, Request, State};
-use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
 use dalsegno_api::{self as api, code};
 use dalsegno_core::{ActionKind, ActionRequest, Receipt};
 use dalsegno_engine::content_hash;
@@ -28,14 +30,18 @@ pub(crate) async fn act(
     Extension(identity): Extension<Identity>,
     params: Params,
     request: Request,
-) -> Result<(StatusCode, Json<api::Receipt>), Problem> {
+) -> Result<Response, Problem> {
     caller.must_operate()?;
     params.done()?;
     let body = body(&app, request, app.limits.body).await?;
     let action: api::Action = serde_json::from_slice(&body).map_err(|error| invalid(&error.to_string()))?;
     let receipt = decide(&app, &identity, action).await?;
     let status = StatusCode::from_u16(receipt.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    Ok((status, Json(receipt)))
+    let mut response = (status, Json(receipt)).into_response();
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    Ok(response)
 }
 
 /// Has an action decided; whoever calls has seen to it that the caller may act.
