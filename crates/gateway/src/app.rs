@@ -16,6 +16,7 @@ use crate::hooks::Hooks;
 use crate::looks::Looks;
 use crate::metrics::Requests;
 use crate::problem::Problem;
+use crate::tails::Tails;
 
 /// What only a live daemon knows or does. Calls never block.
 pub trait Control: Send + Sync + 'static {
@@ -184,6 +185,7 @@ pub struct App {
     pub(crate) requests: Arc<Requests>,
     pub(crate) looks: Arc<Looks>,
     pub(crate) hooks: Arc<Hooks>,
+    pub(crate) tails: Arc<Tails>,
     /// Ends the streams, so that a shutdown need not wait for their readers.
     pub(crate) closing: CancellationToken,
 }
@@ -210,6 +212,7 @@ impl App {
             requests: Arc::default(),
             looks: Arc::default(),
             hooks: Arc::default(),
+            tails: Arc::new(Tails::new()),
             closing: CancellationToken::new(),
         }
     }

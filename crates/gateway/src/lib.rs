@@ -26,6 +26,7 @@ mod pages;
 mod params;
 mod problem;
 mod routes;
+mod tails;
 mod withhold;
 
 pub use access::{Gate, Hash, Rate, Role, Token, Tokens, hash_of};

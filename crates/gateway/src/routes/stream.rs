@@ -1,7 +1,8 @@
 //! `GET /api/v1/events/stream`: events as they are committed.
 //!
 //! The stream has no queue. It reads a page, hands it over when the client took the one before, and at the
-//! end of the journal waits for the head to move. So a slow client costs one page, and nothing is skipped.
+//! end of the journal waits for the head to move. So a slow client costs one page, and nothing is skipped. Streams that are at the
+//! end read it together (`tails.rs`).
 //!
 //! A heartbeat carries the position as `id:`, without data: it moves the client's last event id past what its filter
 //! does not match. A quiet stream that is opened again goes on from there, and not from where retention has been since.
@@ -50,7 +51,7 @@ pub(crate) async fn stream(
     let head = app.control.head();
     let after = app.read(move |reads| position(reads, after.as_ref())).await??;
     let beat_at = Instant::now() + app.limits.heartbeat;
-    let tail = Tail { app, caller, filter, after, head, beat_at, _permit: permit };
+    let tail = Tail { app, caller, filter, after, at_end: false, head, beat_at, _permit: permit };
     // A comment at once, so that the client has its headers and knows that it is connected.
     let hello = stream::once(async { Ok(Bytes::from_static(b": dalsegno\n\n")) });
     let body = Body::from_stream(futures::StreamExt::chain(hello, stream::unfold(tail, Tail::next)));
@@ -62,6 +63,8 @@ struct Tail {
     caller: Caller,
     filter: EventFilter,
     after: u64,
+    /// All that the journal had was read.
+    at_end: bool,
     head: watch::Receiver<u64>,
     /// When the client hears something, whether or not an event matches by then.
     beat_at: Instant,
@@ -75,9 +78,14 @@ impl Tail {
             if closing.is_cancelled() {
                 return None;
             }
+            if self.at_end && !closing.run_until_cancelled(self.grown()).await?? {
+                let beat = self.beat();
+                return Some(self.says(beat));
+            }
             self.head.mark_unchanged();
             let before = self.after;
             let chunk = self.page().await?;
+            self.at_end = self.after == before || self.after >= *self.head.borrow();
             if !chunk.is_empty() {
                 return Some(self.says(chunk));
             }
@@ -85,15 +93,18 @@ impl Tail {
                 let beat = self.beat();
                 return Some(self.says(beat));
             }
-            if self.after > before {
-                continue;
-            }
-            tokio::select! {
-                () = closing.cancelled() => return None,
-                changed = self.head.changed() => changed.ok()?,
-                () = tokio::time::sleep_until(self.beat_at) => {}
-            }
         }
+    }
+
+    /// Waits until the journal has more, and it is time to look; `false` when the client is to hear something before. `None`: there will
+    /// be no more.
+    async fn grown(&mut self) -> Option<bool> {
+        match tokio::time::timeout_at(self.beat_at, self.head.changed()).await {
+            Ok(changed) => changed.ok()?,
+            Err(_) => return Some(false),
+        }
+        tokio::time::sleep_until(self.app.tails.next_look()).await;
+        Some(true)
     }
 
     fn says(mut self, bytes: Bytes) -> (Result<Bytes, std::convert::Infallible>, Self) {
@@ -109,11 +120,30 @@ impl Tail {
     /// The next page as frames; empty when nothing matches. `None` ends the stream: the client comes again with
     /// its last id, and is told then what is wrong.
     async fn page(&mut self) -> Option<Bytes> {
+        let read = self.read();
+        let read = match self.at_end && self.filter == EventFilter::default() {
+            true => self.app.tails.page(self.after, self.caller.reads(), read).await,
+            false => read.await,
+        };
+        match read {
+            Ok((frames, through)) => {
+                self.after = self.after.max(through);
+                Some(frames)
+            }
+            Err(problem) => {
+                tracing::info!(?problem, "an event stream ends");
+                None
+            }
+        }
+    }
+
+    /// The page after the last event, and where it ends.
+    fn read(&self) -> impl Future<Output = Result<(Bytes, u64), Problem>> + use<> {
         let (after, limit, filter, caller) =
             (self.after, self.app.limits.stream_page, self.filter.clone(), self.caller);
-        let read = self
-            .app
-            .read(move |reads| {
+        let app = self.app.clone();
+        async move {
+            app.read(move |reads| {
                 let page = match read_page(reads, after, limit, &filter)? {
                     Ok((page, _)) => page,
                     Err(gone) => return Ok(Err(gone)),
@@ -131,16 +161,7 @@ impl Tail {
                 }
                 Ok(Ok((Bytes::from(frames), page.through)))
             })
-            .await;
-        match read {
-            Ok(Ok((frames, through))) => {
-                self.after = self.after.max(through);
-                Some(frames)
-            }
-            Ok(Err(problem)) | Err(problem) => {
-                tracing::info!(?problem, "an event stream ends");
-                None
-            }
+            .await?
         }
     }
 }
