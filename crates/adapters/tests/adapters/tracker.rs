@@ -328,6 +328,28 @@ async fn identifiers_that_differ_only_by_case_are_an_error() {
 }
 
 #[tokio::test]
+async fn a_write_looks_at_its_own_file_and_at_all_when_that_is_not_there() {
+    let local = Local::new();
+    local.write("DS-1", &todo("", ""));
+    assert_eq!(local.todo().await.len(), 1);
+    let (id, other) = (IssueId::from("i-1"), "---\nid: i-2\ntitle: Two\nstate: Todo\n---\n");
+    // A look at all would end at these two.
+    local.write("OP-1", other);
+    local.write("op-1", other);
+    local.tracker.comment(&id, "here", "m-1").await.unwrap();
+    assert!(local.text("DS-1").contains("m-1"));
+    fs::remove_file(local.file("op-1")).unwrap();
+
+    fs::rename(local.file("DS-1"), local.file("DS-7")).unwrap();
+    local.tracker.comment(&id, "there", "m-2").await.unwrap();
+    assert!(local.text("DS-7").contains("m-2"));
+    // It belongs to another issue now, whose words these would not be.
+    local.write("DS-7", "---\nid: i-7\ntitle: Seven\nstate: Todo\n---\n");
+    assert_eq!(local.tracker.comment(&id, "where", "m-3").await.unwrap_err().code, "tracker_status");
+    assert!(!local.text("DS-7").contains("m-3"));
+}
+
+#[tokio::test]
 async fn what_is_no_issue_file_is_left_alone() {
     let local = Local::new();
     local.write("DS-1", &todo("", ""));

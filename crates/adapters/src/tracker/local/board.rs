@@ -93,6 +93,19 @@ impl Memory {
         Ok(Board { issues, broken })
     }
 
+    /// The name of the one file that had this id at the last look and has it still. A look at one file instead of all; `None`: only a
+    /// look at all tells.
+    pub(super) fn still_named(&mut self, dir: &Path, id: &IssueId) -> Option<String> {
+        if !self.presence.rests_at(&head(dir)) {
+            return None;
+        }
+        let names = self.ids.iter().filter(|(_, known)| known.as_str() == id.as_str()).map(|(name, _)| name);
+        let seen = names.filter_map(|name| self.last_good.get(name)).map(|record| record.identifier.clone());
+        let [identifier] = <[String; 1]>::try_from(seen.collect::<Vec<_>>()).ok()?;
+        let record = self.record(&identifier, &dir.join(format!("{identifier}.md")))?.ok()?;
+        record.id.is_none_or(|own| own == id.as_str()).then_some(identifier)
+    }
+
     // `None`: it went away between the listing and the look.
     fn record(&mut self, identifier: &str, path: &Path) -> Option<Result<Record, String>> {
         let meta = fs::symlink_metadata(path).ok()?;

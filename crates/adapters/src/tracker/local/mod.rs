@@ -211,6 +211,10 @@ impl Inner {
 
     // Broken ones have a path too: the edit waits a little for them to become whole.
     fn path_of(&self, id: &IssueId) -> Result<PathBuf, Failure> {
+        let known = self.memory.lock().unwrap_or_else(PoisonError::into_inner).still_named(&self.dir, id);
+        if let Some(identifier) = known {
+            return Ok(self.dir.join(format!("{identifier}.md")));
+        }
         let board = self.look(false)?;
         let found = board.issues.iter().find(|issue| issue.id == *id).map(|issue| issue.identifier.as_str());
         let broken = board.broken.iter().find(|broken| broken.id == *id).map(|broken| broken.identifier.as_str());

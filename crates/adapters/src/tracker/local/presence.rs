@@ -46,6 +46,11 @@ impl Presence {
         self.known.extend(identifiers);
     }
 
+    /// Whether git stands where it stood at the last poll, and is not at work.
+    pub(super) fn rests_at(&self, head: &Head) -> bool {
+        !head.locked && self.believed.as_ref().is_some_and(|believed| believed.head == *head)
+    }
+
     /// Takes a look in, or says why it is not believed yet. `poll`: looks that count towards agreement.
     pub(super) fn admit(&mut self, look: Look, poll: bool) -> Result<(), String> {
         let empty = BTreeSet::new();
