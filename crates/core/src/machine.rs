@@ -490,6 +490,9 @@ impl Machine {
         if let Event::EffectIntended { effect_id, .. } = &event {
             self.held.push_back((self.state.seq + 1, *effect_id));
         }
+        if let Event::WorkspaceReady { workspace, .. } = &event {
+            self.made_workspace(&workspace.path);
+        }
         self.surfaces_stale |= self.shows_on_surfaces(&event);
         let recorded = Recorded { seq: self.state.seq + 1, at: self.now, event };
         self.touched.before(&self.state, &recorded);

@@ -192,6 +192,8 @@ struct Asked {
     last: BTreeMap<String, Option<RunId>>,
     /// Marks that somebody had.
     marks: BTreeSet<String>,
+    /// Workspaces that were made ready since: where the look saw none, there is one now.
+    made: BTreeSet<String>,
 }
 
 /// What this daemon knows of what is outside. Belongs to its life: the next one looks for itself.
@@ -288,8 +290,15 @@ impl Machine {
         let between = self.state.open_effects.values().filter(|open| open.run.is_none());
         let marks = self.state.runs.keys().map(ToString::to_string);
         let marks = marks.chain(between.map(mark_between));
-        self.outside.asked = Asked { last: last.collect(), marks: marks.collect() };
+        self.outside.asked = Asked { last: last.collect(), marks: marks.collect(), made: BTreeSet::new() };
         self.ask(Purpose::Inspect, Query::Inspect { wanted: LookFor::of(&self.state), policy });
+    }
+
+    /// A workspace is ready: what an older look saw of its place is no news.
+    pub(crate) fn made_workspace(&mut self, path: &str) {
+        if self.outside.in_flight {
+            self.outside.asked.made.insert(path.to_owned());
+        }
     }
 
     /// The look told nothing.
@@ -384,7 +393,10 @@ impl Machine {
                 entry.workspace.as_ref().map_or_else(String::new, |workspace: &Workspace| workspace.path.clone());
             let asked = self.outside.asked.last.get(&path);
             // Made anew meanwhile, or somebody is at it: the next look tells.
-            if asked != Some(&entry.last_run) || self.has_issue_effect(&issue) {
+            if asked != Some(&entry.last_run)
+                || self.outside.asked.made.contains(&path)
+                || self.has_issue_effect(&issue)
+            {
                 continue;
             }
             let action = if run.is_some() { Remedy::FenceRun } else { Remedy::RecreateWorkspace };

@@ -230,6 +230,27 @@ fn a_look_that_is_older_than_the_workspace_says_nothing_of_it() {
 }
 
 #[test]
+fn a_look_that_is_older_than_the_second_making_by_one_run_says_nothing_of_it() {
+    let mut hooked = policy();
+    hooked.hooks.after_create = Some("true".into());
+    let mut desk = Desk::new(hooked);
+    desk.poll(&[issue(1)]);
+    desk.done("prepare_workspace", workspace_ready(true));
+    // The daemon dies in after_create; the next one looks, and makes the workspace anew meanwhile.
+    desk.outside = None;
+    desk.restart();
+    desk.done("sweep", EffectOutput::Swept { killed: 0 });
+    desk.done("prepare_workspace", workspace_ready(true));
+    assert_eq!(desk.phase(), Some(Phase::AfterCreate));
+    let at = desk.asks.iter().position(|(_, query)| matches!(query, Query::Inspect { .. })).unwrap();
+    let (id, _) = desk.asks.remove(at);
+    let seen = Inspection { workspaces: Ok(vec![found("/w/i", None, WorkspaceStanding::Missing)]), ..clear() };
+    desk.hand(Input::Answered { id, answer: Answer::Inspect(Box::new(seen)) });
+    assert!(recovered(&desk).is_empty() && desk.entry(1).workspace.is_some());
+    assert_eq!(desk.phase(), Some(Phase::AfterCreate));
+}
+
+#[test]
 fn without_room_no_run_starts_until_there_is_some() {
     let mut limited = policy();
     limited.workspace.disk_limit_bytes = Some(7);
