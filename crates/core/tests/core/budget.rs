@@ -206,3 +206,43 @@ fn without_a_limit_no_price_is_needed() {
     desk.report(Usage::new(10, 0), Some("other"));
     assert!(desk.cancels.is_empty());
 }
+
+#[test]
+fn the_use_of_a_day_adds_up_until_the_day_turns() {
+    let mut desk = Desk::new(limited(|_| ()));
+    desk.reach_turn();
+    desk.report(Usage::new(100, 0), None);
+    let today = |desk: &Desk| desk.machine.budgets(Timestamp(desk.now))[0].usage.tokens();
+    assert_eq!(today(&desk), 100);
+    desk.now = DAY;
+    desk.report(Usage::new(250, 0), None);
+    desk.report(Usage::new(300, 0), None);
+    assert_eq!(today(&desk), 200, "of the 300 of the session");
+    desk.now = 2 * DAY;
+    assert_eq!(today(&desk), 0);
+}
+
+#[test]
+fn a_day_that_is_spent_ends_no_run_that_is_in_no_turn() {
+    let mut desk = Desk::new(limited(|budget| budget.day.tokens = Some(1_000)));
+    desk.poll(&[issue(1), issue(2)]);
+    desk.done("prepare_workspace", workspace_ready(true));
+    desk.done("start_session", session(SessionStart::New));
+    let phase = |desk: &Desk, number: usize| desk.machine.state().runs.values().nth(number).map(|run| run.phase);
+    assert_eq!((phase(&desk, 0), phase(&desk, 1)), (Some(Phase::Prompting), Some(Phase::Preparing)));
+    desk.report(Usage::new(1_000, 0), None);
+    assert_eq!((phase(&desk, 0), phase(&desk, 1)), (Some(Phase::Stopping), Some(Phase::Preparing)));
+}
+
+#[test]
+fn what_was_begun_is_listed_also_without_use_and_nothing_else() {
+    let mut desk = Desk::new(limited(|_| ()));
+    let blocked = |number| Issue { dispatchable: false, ..issue(number) };
+    desk.poll(&[issue(1), blocked(2), blocked(3)]);
+    let listed = |desk: &Desk| -> Vec<Option<String>> {
+        desk.machine.budgets(Timestamp(desk.now)).into_iter().map(|line| line.identifier).collect()
+    };
+    let begun = desk.entry(1);
+    assert_eq!((begun.runs, begun.usage), (1, Usage::default()));
+    assert_eq!(listed(&desk), [None, Some("DS-1".to_owned())]);
+}
