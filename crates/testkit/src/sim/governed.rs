@@ -90,6 +90,8 @@ impl Governed {
                 let idle = self.idle.entry(issue).or_default();
                 *idle = if *progressed { 0 } else { *idle + 1 };
             }
+            // There is work to hand over: such a turn leads somewhere, and what fails on the way counts as a failure.
+            Event::EffectIntended { issue, effect: Effect::FetchCommit, .. } => drop(self.idle.remove(issue)),
             _ => {}
         }
     }
