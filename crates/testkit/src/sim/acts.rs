@@ -161,8 +161,8 @@ impl World {
         {
             self.object("nothing_lost", format!("the workspace of {id} is made anew over {lost}"));
         }
-        let created = fresh || !self.trees.contains_key(id);
-        if created {
+        let made = fresh || !self.trees.contains_key(id);
+        if made {
             self.astray.by_hand.remove(id);
             let mut commits = vec![CommitId::from("base")];
             if let Some(there) = self.remote.get(&branch) {
@@ -173,9 +173,18 @@ impl World {
                 }
                 commits.push(there.clone());
             }
-            let tree = Tree { branch: branch.clone(), commits, dirty: false, created: Created::Raw, brought: None };
+            let tree = Tree {
+                branch: branch.clone(),
+                commits,
+                dirty: false,
+                created: Created::Raw,
+                made_by: request.key.clone(),
+                brought: None,
+            };
             self.trees.insert(id.clone(), tree);
         }
+        // As the marker of a real workspace says: what this very effect made, it made still when it is performed again.
+        let created = self.trees.get(id).is_some_and(|tree| tree.made_by == request.key);
         let workspace =
             Workspace { path: format!("/w/{id}"), branch: Some(branch), base_commit: Some(CommitId::from("base")) };
         Ok(EffectOutput::WorkspaceReady { workspace, created })

@@ -52,6 +52,8 @@ pub(crate) struct Tree {
     pub(crate) commits: Vec<CommitId>,
     pub(crate) dirty: bool,
     pub(crate) created: Created,
+    /// Key of the effect that made it.
+    pub(crate) made_by: String,
     /// What the remote's branch is at was brought into it, and is not merged yet.
     pub(crate) brought: Option<CommitId>,
 }
