@@ -157,7 +157,10 @@ impl Browser {
 
     /// Presses the only thing that a selector finds, as a mouse would.
     pub(crate) fn click(&mut self, selector: &str) {
-        self.wait(selector, &format!("document.querySelector({})", Value::from(selector)));
+        // What is still being laid out moves away from under the pointer.
+        let settled =
+            format!("document.readyState === 'complete' && document.querySelector({})", Value::from(selector));
+        self.wait(selector, &settled);
         let place = self.eval(&format!(
             "(() => {{ const node = document.querySelector({}); node.scrollIntoView({{block: 'center'}}); const box = node.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2]; }})()",
             Value::from(selector)
