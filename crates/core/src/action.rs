@@ -148,6 +148,25 @@ enum Deed {
 }
 
 impl Deed {
+    /// It writes to the tracker.
+    fn writes(&self) -> bool {
+        match self {
+            Self::Order(_, order) => order.writes(),
+            Self::Again { to, .. } => to.is_some(),
+            Self::IssueBudget(..)
+            | Self::DayBudget(_)
+            | Self::Release(_)
+            | Self::Say(_)
+            | Self::Stop(..)
+            | Self::Resume(_)
+            | Self::Steer { .. }
+            | Self::Reply { .. }
+            | Self::Refresh
+            | Self::Drain(_)
+            | Self::Reload(..) => false,
+        }
+    }
+
     /// The issue that it is about.
     fn issue(&self) -> Option<&IssueId> {
         match self {
@@ -183,14 +202,9 @@ impl Machine {
             }
             return;
         }
-        let judged = self.judged(request).and_then(|deed| {
-            let writes = matches!(
-                deed,
-                Deed::Order(_, Order::Comment { .. } | Order::Transition { .. } | Order::Followup { .. })
-                    | Deed::Again { to: Some(_), .. }
-            );
-            if writes { self.may_write().map(|()| deed) } else { Ok(deed) }
-        });
+        let judged = self
+            .judged(request)
+            .and_then(|deed| if deed.writes() { self.may_write().map(|()| deed) } else { Ok(deed) });
         match judged {
             Ok(deed) => self.accept(caller, request, deed),
             Err(refusal) => self.refuse(caller, request, refusal),

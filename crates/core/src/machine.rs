@@ -9,7 +9,7 @@ use crate::fold::{Touched, views};
 use crate::handoff::CANCELED;
 use crate::ids::{EffectId, IssueId, PolicyHash, RunId};
 use crate::index::Index;
-use crate::issue::IssueEntry;
+use crate::issue::{Issue, IssueEntry};
 use crate::operate::WRITES_AT_ONCE;
 use crate::outside::Outside;
 use crate::policy::Policy;
@@ -623,6 +623,24 @@ impl Machine {
             None => {}
         }
         request
+    }
+
+    /// An effect beside all runs, for an issue that need not be known any more: with its words alone.
+    pub(crate) fn request_beside(&self, id: EffectId, open: &OpenEffect, issue: Issue) -> Option<EffectRequest> {
+        Some(EffectRequest {
+            id,
+            key: open.key.clone(),
+            attempt: open.attempt,
+            issue,
+            run: None,
+            policy: self.state.policy()?,
+            workspace: None,
+            known_branch: None,
+            grants: Vec::new(),
+            restored: false,
+            unwanted: false,
+            effect: open.effect.clone(),
+        })
     }
 
     /// The effect with all that its performer needs.

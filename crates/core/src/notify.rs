@@ -310,20 +310,7 @@ impl Machine {
 
     /// The issue may be gone by now; what is told of it is in the notice.
     pub(crate) fn notify_request(&self, id: EffectId, open: &OpenEffect, first: &Notice) -> Option<EffectRequest> {
-        Some(EffectRequest {
-            id,
-            key: open.key.clone(),
-            attempt: open.attempt,
-            issue: Issue::new(first.issue.clone(), &first.identifier, &first.title, ""),
-            run: None,
-            policy: self.state.policy()?,
-            workspace: None,
-            known_branch: None,
-            grants: Vec::new(),
-            restored: false,
-            unwanted: false,
-            effect: open.effect.clone(),
-        })
+        self.request_beside(id, open, Issue::new(first.issue.clone(), &first.identifier, &first.title, ""))
     }
 
     /// A message was told, or was not.

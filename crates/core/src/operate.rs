@@ -121,16 +121,20 @@ impl Order {
             Self::Reply { .. } => "answer_agent",
         }
     }
+
+    /// It is written to the tracker, and not said to an agent.
+    pub(crate) fn writes(&self) -> bool {
+        match self {
+            Self::Comment { .. } | Self::Transition { .. } | Self::Followup { .. } => true,
+            Self::Steer { .. } | Self::Reply { .. } => false,
+        }
+    }
 }
 
 impl Effect {
     /// It writes to the tracker because an operator wants it, and as often as operators want it.
     pub(crate) fn is_operators_write(&self) -> bool {
-        let Self::CarryOut { order, action: _ } = self else { return false };
-        match order {
-            Order::Comment { .. } | Order::Transition { .. } | Order::Followup { .. } => true,
-            Order::Steer { .. } | Order::Reply { .. } => false,
-        }
+        matches!(self, Self::CarryOut { order, action: _ } if order.writes())
     }
 }
 

@@ -454,20 +454,8 @@ impl Machine {
 
     /// What the effect of a mend is performed with: nobody's issue.
     pub(crate) fn mend_request(&self, id: EffectId, open: &OpenEffect, mend: &Mend) -> Option<crate::EffectRequest> {
-        Some(crate::EffectRequest {
-            id,
-            key: open.key.clone(),
-            attempt: open.attempt,
-            issue: Issue::new(IssueId::nobodys(), mend.identifier().unwrap_or_default(), "", ""),
-            run: None,
-            policy: self.state.policy()?,
-            workspace: None,
-            known_branch: None,
-            grants: Vec::new(),
-            restored: false,
-            unwanted: false,
-            effect: open.effect.clone(),
-        })
+        let issue = Issue::new(IssueId::nobodys(), mend.identifier().unwrap_or_default(), "", "");
+        self.request_beside(id, open, issue)
     }
 
     /// Something is done to a directory that the issue's workspace would be in.

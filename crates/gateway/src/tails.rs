@@ -14,16 +14,16 @@ const TOGETHER: Duration = Duration::from_millis(25);
 const KEPT: usize = 8;
 
 /// A page of a stream without a filter.
-#[derive(Debug, Clone)]
-pub(crate) struct Page {
+#[derive(Debug)]
+struct Page {
     /// The event that it follows.
-    pub(crate) after: u64,
+    after: u64,
     /// With the contents of events, or without.
-    pub(crate) whole: bool,
+    whole: bool,
     /// Its events as they are sent.
-    pub(crate) frames: Bytes,
+    frames: Bytes,
     /// Its last event.
-    pub(crate) through: u64,
+    through: u64,
 }
 
 /// The pages at the end of the journal, newest last.

@@ -370,7 +370,7 @@ impl Bare {
             Err(failure) => Err(failure),
         };
         if let Err(failure) = left {
-            tracing::debug!(reason = %failure.message, "refs of runs that were pushed stay for now");
+            tracing::debug!(reason = %failure.message, "refs of runs that were pushed go with the next upkeep");
         }
     }
 
