@@ -10,6 +10,7 @@ use super::acts::Fate;
 use super::drive::{Item, Sim};
 use super::turns::FORGETS;
 use super::{Mutation, Violation};
+use dalsegno_durable::saga::Act;
 
 impl Sim {
     /// Perhaps the daemon dies now; perhaps the clock jumps.
@@ -118,12 +119,11 @@ impl Sim {
                     self.coverage.around(call.deed.kind()).crashed_before += 1;
                 }
                 Item::SagaCall { call } => {
-                    if call.is_probe() {
-                        continue;
-                    }
+                    // A look changes nothing.
+                    let Act::Call(role) = call.act else { continue };
                     self.coverage.around(call.deed.kind()).crashed_after += 1;
                     let fate = if call.fate == Fate::Done { Fate::DoneInDoubt } else { call.fate };
-                    self.world.perform(&call.request, &call.deed, fate);
+                    self.act(&call.request, &call.deed, role, fate);
                     self.note(|_| format!("{} took place all the same", call.request.key));
                 }
                 Item::SagaTell { request } => {

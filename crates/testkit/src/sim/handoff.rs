@@ -33,18 +33,11 @@ pub(crate) struct Delivery {
 pub(crate) struct Call {
     effect: EffectId,
     step: String,
-    act: Act,
+    pub(super) act: Act,
     pub(super) deed: Deed,
     /// The handoff, under the key of the call.
     pub(super) request: Box<EffectRequest>,
     pub(super) fate: Fate,
-}
-
-impl Call {
-    /// It changes nothing.
-    pub(super) fn is_probe(&self) -> bool {
-        self.act == Act::Probe
-    }
 }
 
 /// What comes back of a call.
@@ -266,10 +259,7 @@ impl Sim {
         let Call { effect, step, act, deed, request, fate } = call;
         let reply = match act {
             Act::Call(role) => {
-                let answer = match self.done_before(&request, &deed, role) {
-                    Some(answer) => answer,
-                    None => self.world.perform(&request, &deed, fate),
-                };
+                let answer = self.act(&request, &deed, role, fate);
                 let pushed = matches!(deed, Deed::Push { .. }) && fate.applies();
                 if pushed && !self.calm && self.fates.permille(self.plan.rates.built_on) {
                     let words = self.world.push_by_hand(&request.issue.id);
@@ -295,6 +285,11 @@ impl Sim {
         let slow = if self.times.permille(self.plan.rates.slow) { 100 } else { 1 };
         let after = slow * self.times.between(0, 100);
         self.schedule(after, Item::SagaReply { effect, step, act, reply });
+    }
+
+    /// What a call does to the world, as the executor of handoffs does it.
+    pub(super) fn act(&mut self, request: &EffectRequest, deed: &Deed, role: Role, fate: Fate) -> StepAnswer {
+        self.done_before(request, deed, role).unwrap_or_else(|| self.world.perform(request, deed, fate))
     }
 
     /// In a handoff of a backup each step is looked for before it is done, and none is taken back.
