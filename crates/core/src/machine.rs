@@ -158,7 +158,7 @@ pub enum Output {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueryId(pub u64);
 
-/// Facts that go to disk together, with everything that is written in the same transaction.
+/// Facts that go to disk together, with what is written in the same transaction: the rows, and not the snapshot.
 #[derive(Debug, Clone)]
 pub struct Batch {
     /// Epoch of the writer; a store refuses a lower one than it has seen.
@@ -167,8 +167,9 @@ pub struct Batch {
     pub events: Vec<Recorded>,
     /// Rows of projections that these events changed.
     pub views: Vec<View>,
-    /// The state after the last event, when one is due.
-    pub snapshot: Option<Snapshot>,
+    /// The state after the last event, when one is due. It is worth keeping once the batch is on disk, and need not be: it spares the
+    /// next daemon events to fold.
+    pub snapshot: Option<Box<Snapshot>>,
 }
 
 impl Batch {
@@ -479,7 +480,7 @@ impl Machine {
         let every = issues.saturating_mul(SNAPSHOT_EVENTS_PER_ISSUE).max(SNAPSHOT_EVERY);
         let snapshot = (self.state.seq - self.snapshot_seq >= every).then(|| {
             self.snapshot_seq = self.state.seq;
-            Snapshot { format: SNAPSHOT_FORMAT, state: self.state.clone() }
+            Box::new(Snapshot { format: SNAPSHOT_FORMAT, state: self.state.clone() })
         });
         self.in_flight = Some(self.state.seq);
         Batch { epoch: self.state.epoch, events, views, snapshot }

@@ -1,12 +1,13 @@
-//! One batch into the tables: events with their issue and run resolved, projections, snapshot.
+//! One batch into the tables: events with their issue and run resolved, projections; and snapshots.
 
 use std::collections::HashMap;
 
-use dalsegno_core::{Batch, EVENT_FORMAT, Event, Recorded, Snapshot, View};
+use dalsegno_core::{Batch, EVENT_FORMAT, Event, Recorded, View};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Statement, ToSql};
 
-use crate::format::{checksum, encode_event, encode_snapshot};
+use crate::format::encode_event;
+use crate::snapshots::Written;
 
 /// Snapshots that are kept: the newest, and one to fall back to.
 const SNAPSHOTS: u32 = 2;
@@ -148,7 +149,7 @@ impl<'db> Inserts<'db> {
         })
     }
 
-    /// Writes everything of a batch whose place was checked.
+    /// Writes everything of a batch whose place was checked, except its snapshot.
     pub(crate) fn batch(&mut self, batch: &Batch, encoded: &Encoded) -> rusqlite::Result<()> {
         let mut pieces = encoded.pieces();
         for (recorded, json) in batch.events.iter().zip(&mut pieces) {
@@ -156,9 +157,6 @@ impl<'db> Inserts<'db> {
         }
         for (view, json) in batch.views.iter().zip(&mut pieces) {
             self.view(view, &json)?;
-        }
-        if let Some(snapshot) = &batch.snapshot {
-            self.snapshot(snapshot)?;
         }
         Ok(())
     }
@@ -235,9 +233,10 @@ impl<'db> Inserts<'db> {
         Ok(())
     }
 
-    fn snapshot(&mut self, snapshot: &Snapshot) -> rusqlite::Result<()> {
-        let data = encode_snapshot(snapshot).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-        self.snapshot.execute((integer(snapshot.state.seq), snapshot.format, checksum(&data), data))?;
+    /// Writes a snapshot, and lets go of older ones.
+    pub(crate) fn snapshot(&mut self, snapshot: &Written) -> rusqlite::Result<()> {
+        let Written { seq, format, sha256, data } = snapshot;
+        self.snapshot.execute((integer(*seq), format, sha256, data))?;
         self.old_snapshots.execute([SNAPSHOTS])?;
         Ok(())
     }

@@ -31,6 +31,7 @@ mod prune;
 mod queue;
 mod reads;
 mod schema;
+mod snapshots;
 mod transcript_check;
 mod transcripts;
 mod walk;

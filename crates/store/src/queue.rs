@@ -24,6 +24,8 @@ struct State<J> {
     closed: bool,
     /// The writer waits for a job.
     is_awaited: bool,
+    /// The writer should look up from its jobs.
+    is_poked: bool,
 }
 
 /// Room for one job. So a job need not be made before there is.
@@ -61,7 +63,7 @@ impl<J> std::fmt::Debug for Queue<J> {
 impl<J> Queue<J> {
     /// An empty queue for so many jobs.
     pub(crate) fn new(most: usize) -> Self {
-        let state = State { jobs: VecDeque::with_capacity(most), closed: false, is_awaited: false };
+        let state = State { jobs: VecDeque::with_capacity(most), closed: false, is_awaited: false, is_poked: false };
         Self { room: Semaphore::new(most), state: Mutex::new(state), filled: Condvar::new() }
     }
 
@@ -71,11 +73,11 @@ impl<J> Queue<J> {
         Ok(Room { queue: self, permit })
     }
 
-    /// Waits for jobs, and moves them to `group` in order: at most `most`, and none beyond so many bytes. Answers false when the queue
-    /// is closed and empty.
+    /// Waits for jobs, and moves them to `group` in order: at most `most`, and none beyond so many bytes. None at all after
+    /// [`Queue::poke`]. Answers false when the queue is closed and empty.
     pub(crate) fn take(&self, group: &mut Vec<J>, most: usize, most_bytes: usize, bytes: impl Fn(&J) -> usize) -> bool {
         let mut state = self.lock();
-        while state.jobs.is_empty() {
+        while state.jobs.is_empty() && !std::mem::take(&mut state.is_poked) {
             if state.closed {
                 return false;
             }
@@ -93,6 +95,12 @@ impl<J> Queue<J> {
         drop(state);
         self.room.add_permits(group.len());
         true
+    }
+
+    /// Has the writer look up, with or without a job.
+    pub(crate) fn poke(&self) {
+        self.lock().is_poked = true;
+        self.filled.notify_one();
     }
 
     /// Takes nothing more. What is queued stays to be taken.

@@ -20,6 +20,7 @@ use crate::insert::{Inserts, integer};
 use crate::journal::{Append, Counters};
 use crate::prune::Pruning;
 use crate::queue::Queue;
+use crate::snapshots::{Snapshots, Written};
 use crate::transcripts;
 
 /// Most jobs in one transaction.
@@ -196,7 +197,7 @@ impl Drop for Gone<'_> {
 fn write(
     db: &Connection,
     checkpoints: Option<Connection>,
-    queue: &Queue<Job>,
+    queue: &Arc<Queue<Job>>,
     counters: &Counters,
     journal: Option<JournalKept>,
     owner: Owner,
@@ -210,13 +211,14 @@ fn write(
         journal: journal.map(|journal| JournalSide::prepare(db, journal)).transpose()?,
         durable: Durable::prepare(db, owner, ends)?,
     };
+    let mut snapshots = sides.journal.is_some().then(|| Snapshots::start(Arc::clone(queue)));
     let mut group = Vec::new();
     while queue.take(&mut group, GROUP_JOBS, GROUP_BYTES, Job::bytes) {
-        let bytes: usize = group.iter().map(Job::bytes).sum();
+        let mut bytes: usize = group.iter().map(Job::bytes).sum();
         match sides.carry_out(std::mem::take(&mut group))? {
             Group::Through { jobs, committed, forgotten_runs } => {
                 counters.commits.fetch_add(u64::from(committed), Ordering::Relaxed);
-                answer(jobs, counters);
+                answer(jobs, counters, &mut snapshots);
                 if let Some(journal) = &sides.journal {
                     transcripts::forget(&journal.state_dir, &forgotten_runs);
                 }
@@ -226,16 +228,27 @@ fn write(
                 fail(group, &error);
             }
         }
+        // When everybody of the group has their answer.
+        if let Some(snapshot) = snapshots.as_mut().and_then(Snapshots::ready) {
+            bytes += snapshot.data.len();
+            sides.snapshot(&snapshot)?;
+        }
         if let Some(checkpoints) = &mut checkpoints {
             checkpoints.committed(db, bytes)?;
         }
     }
-    Ok(())
+    match snapshots.and_then(Snapshots::finish) {
+        Some(snapshot) => sides.snapshot(&snapshot),
+        None => Ok(()),
+    }
 }
 
 impl Sides<'_> {
     /// Carries out a group. When it fails, everybody in it was told, and nothing more is to be tried.
     fn carry_out(&mut self, mut group: Vec<Job>) -> rusqlite::Result<Group> {
+        if group.is_empty() {
+            return Ok(Group::Through { jobs: Vec::new(), committed: false, forgotten_runs: Vec::new() });
+        }
         let records = group.iter().any(|job| matches!(job, Job::Durable(request) if request.records()));
         let passing = |point| {
             if records {
@@ -277,6 +290,14 @@ impl Sides<'_> {
                 Err(error)
             }
         }
+    }
+
+    /// Writes a snapshot in a transaction of its own. A failure is that of any write: nothing more is to be tried.
+    fn snapshot(&mut self, snapshot: &Written) -> rusqlite::Result<()> {
+        let Some(journal) = &mut self.journal else { return Ok(()) };
+        self.begin.execute([])?;
+        let written = journal.inserts.snapshot(snapshot).and_then(|()| self.commit.execute([]));
+        written.map(|_| ()).inspect_err(|_| take_back(self.db))
     }
 
     /// Everything between begin and commit. Answers whether there is something to commit.
@@ -332,14 +353,17 @@ impl Sides<'_> {
     }
 }
 
-fn answer(jobs: Vec<Done>, counters: &Counters) {
+fn answer(jobs: Vec<Done>, counters: &Counters, snapshots: &mut Option<Snapshots>) {
     for job in jobs {
         match job {
-            Done::Append(append, refused) => {
+            Done::Append(mut append, refused) => {
                 let answer = match refused {
                     Some(error) => Err(error),
                     None => {
                         counters.batches.fetch_add(1, Ordering::Relaxed);
+                        if let (Some(snapshot), Some(snapshots)) = (append.batch.snapshot.take(), snapshots.as_mut()) {
+                            snapshots.offer(snapshot);
+                        }
                         Ok(append.batch.committed())
                     }
                 };

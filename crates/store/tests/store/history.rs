@@ -91,7 +91,7 @@ async fn play(steps: Vec<Step>) {
             }
             Step::Append { snapshot } => {
                 let mut next = batch(live.epoch, std::mem::take(&mut events));
-                next.snapshot = snapshot.then(|| Snapshot { format: SNAPSHOT_FORMAT, state: live.clone() });
+                next.snapshot = snapshot.then(|| Box::new(Snapshot { format: SNAPSHOT_FORMAT, state: live.clone() }));
                 opened.journal.append(next, Vec::new()).await.unwrap();
                 durable = live.clone();
             }

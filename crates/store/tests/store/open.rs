@@ -8,7 +8,7 @@ use std::path::Path;
 use dalsegno_engine::{Journal, Reads};
 use dalsegno_store::{OpenOptions, Store, StoreError};
 
-use crate::support::{issue_view, numbers, open, plain, plain_batch, plain_snapshot, raw};
+use crate::support::{append, issue_view, numbers, open, plain, plain_batch, plain_snapshot, raw};
 
 /// Every file of the directory but the lock, with its bytes.
 fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -183,7 +183,7 @@ async fn the_newest_good_snapshot_is_loaded() {
     for (first, last) in [(1, 10), (11, 20), (21, 30)] {
         let mut batch = plain_batch(1, first, last);
         batch.snapshot = Some(plain_snapshot(last));
-        opened.journal.append(batch, Vec::new()).await.unwrap();
+        append(&opened, batch).await;
     }
     opened.journal.append(plain_batch(1, 31, 33), Vec::new()).await.unwrap();
     drop(opened);
@@ -191,7 +191,7 @@ async fn the_newest_good_snapshot_is_loaded() {
         let opened = open(dir.path());
         (opened.loaded.snapshot.clone(), numbers(&opened.loaded.events))
     };
-    assert_eq!(load(), (Some(plain_snapshot(30)), vec![31, 32, 33]));
+    assert_eq!(load(), (Some(*plain_snapshot(30)), vec![31, 32, 33]));
     let kept: i64 = raw(dir.path()).query_row("SELECT count(*) FROM snapshots", [], |row| row.get(0)).unwrap();
     assert_eq!(kept, 2);
 
@@ -200,13 +200,25 @@ async fn the_newest_good_snapshot_is_loaded() {
         assert_eq!(raw(dir.path()).execute(sql, [seq as i64]).unwrap(), 1);
     };
     damage(30);
-    assert_eq!(load(), (Some(plain_snapshot(20)), (21..=33).collect()));
+    assert_eq!(load(), (Some(*plain_snapshot(20)), (21..=33).collect()));
     damage(20);
     assert_eq!(load(), (None, (1..=33).collect()));
     raw(dir.path()).execute("DELETE FROM events WHERE seq <= 15", []).unwrap();
     let error = Store::open(dir.path(), OpenOptions::default()).unwrap_err();
     assert_eq!(error.code(), "corrupt_database");
     assert!(error.to_string().contains("the events before 16 are gone"), "{error}");
+}
+
+#[tokio::test]
+async fn the_last_snapshot_is_waited_for_when_the_store_is_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let opened = open(dir.path());
+    let mut batch = plain_batch(1, 1, 10);
+    batch.snapshot = Some(plain_snapshot(10));
+    opened.journal.append(batch, Vec::new()).await.unwrap();
+    drop(opened);
+    let loaded = open(dir.path()).loaded;
+    assert_eq!((loaded.snapshot, loaded.events.len()), (Some(*plain_snapshot(10)), 0));
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use dalsegno_engine::{EventFilter, Journal, Kept, Reads, Transcripts};
 use dalsegno_store::{OpenOptions, Opened, Store, TranscriptFiles};
 
-use crate::support::{batch, issue_view, plain, plain_batch, plain_snapshot, recorded, run_view, seen};
+use crate::support::{append, batch, issue_view, plain, plain_batch, plain_snapshot, recorded, run_view, seen};
 
 fn keeping(dir: &std::path::Path, events: u64, runs: u64) -> Opened {
     Store::open(dir, OpenOptions { keep_events: events, keep_ended_runs: runs, ..OpenOptions::default() }).unwrap()
@@ -20,7 +20,7 @@ async fn old_events_go_only_as_far_as_a_snapshot_covers_them() {
     for at in [2_010, 2_020] {
         let mut covered = plain_batch(1, at - 9, at);
         covered.snapshot = Some(plain_snapshot(at));
-        opened.journal.append(covered, Vec::new()).await.unwrap();
+        append(&opened, covered).await;
     }
     for first in (2_021..=3_000).step_by(10) {
         opened.journal.append(plain_batch(1, first, first + 9), Vec::new()).await.unwrap();
@@ -30,7 +30,7 @@ async fn old_events_go_only_as_far_as_a_snapshot_covers_them() {
     assert_eq!(page.events[0].seq, 2_011);
     drop((opened.store, opened.journal));
     let again = keeping(dir.path(), 100, 10);
-    assert_eq!(again.loaded.snapshot, Some(plain_snapshot(2_020)));
+    assert_eq!(again.loaded.snapshot, Some(*plain_snapshot(2_020)));
     assert_eq!(again.loaded.events, (2_021..=3_000).map(plain).collect::<Vec<_>>());
 }
 
@@ -41,7 +41,7 @@ async fn the_number_of_events_stays_bounded_with_snapshots() {
     for first in (1..=10_000).step_by(50) {
         let mut next = plain_batch(1, first, first + 49);
         next.snapshot = ((first / 50) % 4 == 0).then(|| plain_snapshot(first + 49));
-        opened.journal.append(next, Vec::new()).await.unwrap();
+        append(&opened, next).await;
     }
     let (first, last) = opened.store.bounds().unwrap();
     assert_eq!(last, 10_000);
@@ -61,7 +61,7 @@ async fn events_that_are_too_old_go_however_few_there_are_and_only_as_far_as_a_s
         next.events.iter_mut().for_each(|event| event.at.0 = day as i64 * DAY);
         // The last snapshot covers thirty days.
         next.snapshot = (day < 30 && day % 5 == 4).then(|| plain_snapshot(last));
-        opened.journal.append(next, Vec::new()).await.unwrap();
+        append(&opened, next).await;
         let (oldest, _) = opened.store.bounds().unwrap();
         assert!(
             oldest <= (day.saturating_sub(3)) * 100 + 1,
@@ -88,7 +88,7 @@ async fn names_of_gone_issues_go_with_their_events() {
     for (first, last) in [(5, 500), (501, 1_000), (1_001, 1_500), (1_501, 2_000)] {
         let mut next = plain_batch(1, first, last);
         next.snapshot = Some(plain_snapshot(last));
-        opened.journal.append(next, Vec::new()).await.unwrap();
+        append(&opened, next).await;
     }
     assert!(opened.store.bounds().unwrap().0 > 4);
     let names: Vec<String> = {

@@ -1,11 +1,13 @@
 //! Batches and stores for the tests.
 
 use std::path::Path;
+use std::time::Duration;
 
 use dalsegno_core::{
     Batch, Event, Issue, IssueId, IssueStatus, IssueView, Phase, PolicyHash, Recorded, RunId, RunOutcome, RunView,
     SNAPSHOT_FORMAT, Snapshot, State, Timestamp, Usage, View,
 };
+use dalsegno_engine::Journal as _;
 use dalsegno_store::{OpenOptions, Opened, Store};
 
 pub(crate) fn open(dir: &Path) -> Opened {
@@ -28,9 +30,22 @@ pub(crate) fn plain_batch(epoch: u64, first: u64, last: u64) -> Batch {
 }
 
 /// The state after plain events up to `seq`.
-pub(crate) fn plain_snapshot(seq: u64) -> Snapshot {
+pub(crate) fn plain_snapshot(seq: u64) -> Box<Snapshot> {
     let state = State { seq, at: Timestamp(seq as i64), ..State::default() };
-    Snapshot { format: SNAPSHOT_FORMAT, state }
+    Box::new(Snapshot { format: SNAPSHOT_FORMAT, state })
+}
+
+/// Appends a batch, and waits for its snapshot to be kept: that is made beside the writer, and one that comes meanwhile is left out.
+pub(crate) async fn append(opened: &Opened, batch: Batch) {
+    let seq = batch.snapshot.as_ref().map(|snapshot| snapshot.state.seq);
+    opened.journal.append(batch, Vec::new()).await.unwrap();
+    let Some(seq) = seq else { return };
+    let kept = async {
+        while opened.store.load().unwrap().snapshot.is_none_or(|snapshot| snapshot.state.seq != seq) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), kept).await.expect("the snapshot is kept");
 }
 
 pub(crate) fn numbers(events: &[Recorded]) -> Vec<u64> {

@@ -180,8 +180,8 @@ impl MemoryJournal {
         }
         inner.epoch = batch.epoch;
         inner.events.extend(batch.events.iter().cloned());
-        if batch.snapshot.is_some() {
-            inner.snapshot.clone_from(&batch.snapshot);
+        if let Some(snapshot) = &batch.snapshot {
+            inner.snapshot = Some((**snapshot).clone());
         }
         let last = inner.events.last().map_or(0, |recorded| recorded.seq);
         drop(inner);

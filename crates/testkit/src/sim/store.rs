@@ -120,7 +120,7 @@ impl Store {
             self.rows.put(view);
         }
         if let Some(snapshot) = batch.snapshot {
-            self.snapshot = Some(snapshot);
+            self.snapshot = Some(*snapshot);
         }
     }
 
