@@ -8,7 +8,7 @@
 //! # Transitions
 //! - committed: the branch is handed over, whatever the run was to end with.
 //! - compensated: the run ends as was decided, or the issue parks with what turned the saga back. A branch that somebody else went on with
-//!   gives the agent a turn to merge it, once in a run.
+//!   gives the agent a turn to merge it, once in a run, and not in one that was restored from a backup.
 //! - abandoned: an operator left a step as it is. Handed over if the pivot is done, else parked.
 //! - the saga cannot be run at all: the issue parks.
 //! - nobody knows how far the saga is, again and again: the issue parks with its run, and `release` has the saga taken up again.
@@ -143,7 +143,8 @@ impl Machine {
                     .turned_back
                     .clone()
                     .unwrap_or_else(|| Failure::permanent("handoff_undone", "the handoff was undone"));
-                let to_merge = decided.is_none() && self.may_merge(run, &why);
+                // In a restored run the lost life may have given its agent that turn already.
+                let to_merge = decided.is_none() && !run.restored && self.may_merge(run, &why);
                 if to_merge {
                     return self.merge_first(run);
                 }

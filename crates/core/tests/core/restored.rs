@@ -60,6 +60,18 @@ fn what_was_live_in_the_backup_ends_but_for_a_handoff() {
 }
 
 #[test]
+fn a_restored_handoff_that_meets_a_branch_that_went_on_parks_because_its_agent_may_have_had_the_turn_to_merge() {
+    let mut desk = Desk::new(policy());
+    desk.reach_delivery();
+    restore(&mut desk);
+    desk.done("sweep", EffectOutput::Swept { killed: 0 });
+    desk.refused(&Failure::permanent("branch_diverged", "somebody else pushed"));
+    assert_eq!(desk.status(1), IssueStatus::Parked);
+    assert!(desk.entry(1).reason.as_deref().unwrap().starts_with("branch_diverged"));
+    assert!(!kinds(&desk).contains(&"turn_started"));
+}
+
+#[test]
 fn an_issue_whose_branch_is_where_the_backup_has_it_is_dispatched_under_a_new_number() {
     let mut desk = looked_at();
     answer_look(&mut desk, Ok(None));

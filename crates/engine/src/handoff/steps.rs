@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use dalsegno_core::{EffectOutput, EffectRequest, Failure, ProbeAnswer, SagaStep};
+use dalsegno_core::{CommitId, Effect, EffectOutput, EffectRequest, Failure, ProbeAnswer, SagaStep};
 use dalsegno_durable::key::marker;
 use dalsegno_durable::saga::{self, Found, StepAnswer, StepCall, StepExecutor};
 use serde_json::{Value, json};
@@ -56,16 +56,38 @@ impl Steps {
         Self { executor, request }
     }
 
-    /// In a handoff of a backup that was restored each step may have been done since: it is looked for before it is done.
+    /// In a handoff of a backup that was restored each step may have been done since: it is looked for before it is done. And what the backup
+    /// says is done may have been taken back since: no pull request is asked for when the branch is not there any more.
     async fn done_before(&self, call: &StepCall) -> Option<StepAnswer> {
         if !self.request.restored {
             return None;
+        }
+        if let Some(answer) = self.built_on_nothing(call).await {
+            return Some(answer);
         }
         match self.look(call).await {
             Ok(Found::Applied { output }) => Some(StepAnswer::Done(output)),
             Ok(Found::NotApplied) => None,
             Ok(Found::Inconclusive { failure }) => Some(StepAnswer::Unknown(failure)),
             Err(failure) => Some(StepAnswer::Unknown(told(&failure))),
+        }
+    }
+
+    /// The answer to a step that needs the branch on the remote, when it is not there, or nobody can tell.
+    async fn built_on_nothing(&self, call: &StepCall) -> Option<StepAnswer> {
+        let needs_branch = matches!(step_of(call), Ok(SagaStep::Open | SagaStep::Ready));
+        let Effect::HandOff { commit, .. } = &self.request.effect else { return None };
+        if !needs_branch {
+            return None;
+        }
+        let found = match self.context(call) {
+            Ok(context) => self.executor.world().workspaces.probe_push(&context, commit).await,
+            Err(failure) => ProbeAnswer::Inconclusive(failure),
+        };
+        match found {
+            ProbeAnswer::Applied(_) => None,
+            ProbeAnswer::NotApplied => Some(refused(&push_taken_back(commit))),
+            ProbeAnswer::Inconclusive(failure) => Some(StepAnswer::Unknown(told(&failure))),
         }
     }
 
@@ -287,6 +309,15 @@ fn kept_by_restore(call: &StepCall) -> Failure {
         call.step
     );
     Failure::permanent("restored_undo", why).hint("look at branch and pull request, then `dalsegno settle` the step")
+}
+
+/// The lost life of a restored journal, or somebody since, took the branch back.
+fn push_taken_back(commit: &CommitId) -> Failure {
+    let why = format!(
+        "the journal was restored from a backup that says {commit} is pushed, and the remote branch does not have it"
+    );
+    Failure::permanent("restored_push_missing", why)
+        .hint("look at the branch on the remote, then `dalsegno settle` the step")
 }
 
 fn step_of(call: &StepCall) -> Result<SagaStep, Failure> {

@@ -82,14 +82,38 @@ async fn an_issue_is_looked_at_once_and_a_remote_that_does_not_answer_is_asked_a
     assert_eq!(life.stop().await.unwrap(), DriverEnd::Stopped);
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_may_have_been_handed_over_since_is_not_taken_back() {
+/// The same with a forge: branch and draft are there.
+async fn asked_of_a_forge() -> Stage {
     let mut policy = forge_policy();
     policy.handoff.as_mut().unwrap().approval_ms = Some(86_400_000);
     let stage = Stage::new(policy);
     stage.tracker().put(issue("A"));
     assert_eq!(start(&stage, true).end().await.unwrap(), DriverEnd::Quiet);
     restore(&stage).await;
+    stage
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_push_that_was_taken_back_since_is_not_built_upon() {
+    let stage = asked_of_a_forge().await;
+    stage.workspaces.probe_push.always(Act::Answer(false));
+    let life = start(&stage, false);
+    event(&stage, |event| matches!(event, Event::DaemonStarted { epoch, .. } if *epoch > 1_000)).await;
+    let (_, end) = say(&stage, &life, "approve", json!({"by": "ada"})).await;
+    assert!(completed(end.as_ref()), "{end:?}");
+    status(&stage, "A", IssueStatus::Parked).await;
+    let turned_back = stage.journal.events().into_iter().find_map(|recorded| match recorded.event {
+        Event::SagaTurnedBack { failure, .. } => Some(failure.code),
+        _ => None,
+    });
+    assert_eq!(turned_back.as_deref(), Some("restored_push_missing"));
+    assert_eq!(stage.record.count_of("comment", "A"), 0, "nobody is told that it was handed over");
+    assert_eq!(life.stop().await.unwrap(), DriverEnd::Stopped);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_have_been_handed_over_since_is_not_taken_back() {
+    let stage = asked_of_a_forge().await;
     let life = start(&stage, false);
     event(&stage, |event| matches!(event, Event::DaemonStarted { epoch, .. } if *epoch > 1_000)).await;
     let (_, end) = say(&stage, &life, "deny", json!({"by": "ada", "why": "no"})).await;

@@ -192,10 +192,7 @@ impl World {
     pub(crate) fn found(&mut self, request: &EffectRequest, deed: &Deed) -> Found {
         let applied = |applied: bool| if applied { Found::Applied { output: Value::Null } } else { Found::NotApplied };
         match deed {
-            Deed::Push { commit, .. } => {
-                let there = self.remote.get(&branch_of(request));
-                applied(there.is_some_and(|there| self.holds(there, commit)))
-            }
+            Deed::Push { commit, .. } => applied(self.is_pushed(request, commit)),
             Deed::Open { .. } => {
                 let keys = keys_of(request);
                 let found = self.pulls.iter().rev().find(|pull| keys.contains(&pull.key));
@@ -210,6 +207,11 @@ impl World {
             }
             Deed::Look | Deed::TakeBack { .. } | Deed::Close { .. } | Deed::Move { .. } => Found::NotApplied,
         }
+    }
+
+    /// The branch on the remote has the commit.
+    pub(crate) fn is_pushed(&self, request: &EffectRequest, commit: &CommitId) -> bool {
+        self.remote.get(&branch_of(request)).is_some_and(|there| self.holds(there, commit))
     }
 
     pub(crate) fn pull(&mut self, number: u64) -> Option<&mut Pull> {

@@ -292,13 +292,20 @@ impl Sim {
         self.done_before(request, deed, role).unwrap_or_else(|| self.world.perform(request, deed, fate))
     }
 
-    /// In a handoff of a backup each step is looked for before it is done, and none is taken back.
+    /// In a handoff of a backup each step is looked for before it is done, none is taken back, and no pull request is made of a branch that is
+    /// not there any more.
     fn done_before(&mut self, request: &EffectRequest, deed: &Deed, role: Role) -> Option<StepAnswer> {
         if !request.restored {
             return None;
         }
         if role == Role::Undo {
             let failure = saga::Failure::new("restored_undo", "it may have been handed over since");
+            return Some(StepAnswer::NotApplied { failure, retryable: false });
+        }
+        if let (Deed::Open { .. } | Deed::Ready { .. }, Effect::HandOff { commit, .. }) = (deed, &request.effect)
+            && !self.world.is_pushed(request, commit)
+        {
+            let failure = saga::Failure::new("restored_push_missing", "the branch is not there any more");
             return Some(StepAnswer::NotApplied { failure, retryable: false });
         }
         let found = match deed {
