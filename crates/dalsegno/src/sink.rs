@@ -4,41 +4,70 @@
 //! logs hands its line over and goes on. What does not fit is dropped and counted, and said where it is missing.
 
 use std::io::{self, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Lines that wait to be written, at most.
-const LINES: usize = 8 * 1024;
+const LINES: u64 = 8 * 1024;
 /// Bytes of these lines, at most.
 const BYTES: usize = 4 * 1024 * 1024;
-/// Pause between two looks whether there is room for a last word.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Pause after a write. Lines that come meanwhile are written together, and wake nobody up.
+const PAUSE: Duration = Duration::from_millis(5);
+/// Bytes of room that are kept between two writes.
+const KEPT: usize = 64 * 1024;
 
-enum Message {
-    Line(Vec<u8>),
-    /// Everything before this is written.
-    Settle(SyncSender<()>),
+/// What waits, and what became of the rest.
+#[derive(Debug, Default)]
+struct State {
+    /// Lines that nobody has taken yet.
+    waiting: Vec<u8>,
+    /// How many.
+    lines: u64,
+    /// Lines, and their bytes, that are being written.
+    in_hand: u64,
+    bytes_in_hand: usize,
+    /// Lines that were dropped since the start, or could not be written.
+    dropped: u64,
+    /// The thread waits for a line.
+    is_awaited: bool,
+    /// Somebody waits for the last line to be written.
+    is_urgent: bool,
+    /// Nobody has the sink any more.
+    is_over: bool,
 }
 
 #[derive(Debug, Default)]
-struct Counts {
-    /// Bytes that wait.
-    queued_bytes: AtomicUsize,
-    /// Lines that wait.
-    queued: AtomicU64,
-    /// Lines that were dropped since the start, or could not be written.
-    dropped: AtomicU64,
+struct Shared {
+    state: Mutex<State>,
+    filled: Condvar,
+    written: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing is done under the lock that could be left half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Takes lines, and has them written by a thread of its own. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Sink {
-    messages: SyncSender<Message>,
-    counts: Arc<Counts>,
+    shared: Arc<Shared>,
+    most_lines: u64,
+    _open: Arc<Open>,
+}
+
+/// Ends the thread with the last sink.
+struct Open(Arc<Shared>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.lock().is_over = true;
+        self.0.filled.notify_one();
+    }
 }
 
 impl Sink {
@@ -58,67 +87,87 @@ impl Sink {
         name: &str,
         mut to: impl Write + Send + 'static,
         missing: impl Fn(u64) -> String + Send + 'static,
-        lines: usize,
+        most_lines: u64,
     ) -> io::Result<Self> {
-        let (messages, taken) = sync_channel(lines);
-        let counts = Arc::new(Counts::default());
-        let shared = Arc::clone(&counts);
-        let write = move || write_all(&mut to, &taken, &shared, missing);
+        let shared = Arc::new(Shared::default());
+        let of_thread = Arc::clone(&shared);
+        let write = move || write_all(&mut to, &of_thread, missing);
         std::thread::Builder::new().name(format!("log to {name}")).spawn(write)?;
-        Ok(Self { messages, counts })
+        Ok(Self { _open: Arc::new(Open(Arc::clone(&shared))), shared, most_lines })
     }
 
     /// Waits until everything so far is written, but not for ever; answers how many lines are missing, those that still
     /// wait among them.
     pub(crate) fn settle(&self, patience: Duration) -> u64 {
         let until = Instant::now() + patience;
-        let (written, is_written) = sync_channel(1);
-        while self.messages.try_send(Message::Settle(written.clone())).is_err() {
-            if Instant::now() >= until {
-                return self.missing();
+        let mut state = self.shared.lock();
+        while state.lines + state.in_hand > 0 {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
             }
-            std::thread::sleep(LOOK_EVERY);
+            state.is_urgent = true;
+            self.shared.filled.notify_one();
+            state = self.shared.written.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        let _ = is_written.recv_timeout(until.saturating_duration_since(Instant::now()));
-        self.missing()
-    }
-
-    fn missing(&self) -> u64 {
-        self.counts.dropped.load(Ordering::SeqCst) + self.counts.queued.load(Ordering::SeqCst)
+        state.dropped + state.lines + state.in_hand
     }
 }
 
 /// What the thread does: writes lines, and says where some are missing.
-fn write_all(to: &mut impl Write, messages: &Receiver<Message>, counts: &Counts, missing: impl Fn(u64) -> String) {
-    let mut told = 0;
-    for message in messages {
-        let dropped = counts.dropped.load(Ordering::SeqCst);
+fn write_all(to: &mut impl Write, shared: &Shared, missing: impl Fn(u64) -> String) {
+    let (mut told, mut in_hand) = (0, Vec::new());
+    let mut state = shared.lock();
+    loop {
+        while state.lines == 0 && !state.is_over {
+            state.is_awaited = true;
+            state = shared.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.is_awaited = false;
+        if state.lines == 0 {
+            return;
+        }
+        std::mem::swap(&mut state.waiting, &mut in_hand);
+        state.in_hand = std::mem::take(&mut state.lines);
+        state.bytes_in_hand = in_hand.len();
+        let dropped = state.dropped;
+        drop(state);
+        let mut written = to.write_all(&in_hand);
+        // Lines are dropped when there is no room behind these.
         if dropped > told && to.write_all(missing(dropped - told).as_bytes()).is_ok() {
             told = dropped;
         }
-        match message {
-            Message::Line(line) => {
-                if to.write_all(&line).and_then(|()| to.flush()).is_err() {
-                    counts.dropped.fetch_add(1, Ordering::SeqCst);
-                }
-                counts.queued.fetch_sub(1, Ordering::SeqCst);
-                counts.queued_bytes.fetch_sub(line.len(), Ordering::SeqCst);
-            }
-            // Whoever waited may have lost patience.
-            Message::Settle(written) => drop(written.try_send(())),
+        written = written.and_then(|()| to.flush());
+        in_hand.clear();
+        // What a flood needed once is not kept.
+        in_hand.shrink_to(KEPT);
+        state = shared.lock();
+        if written.is_err() {
+            state.dropped += state.in_hand;
         }
+        (state.in_hand, state.bytes_in_hand) = (0, 0);
+        shared.written.notify_all();
+        let is_calm = |state: &mut State| !state.is_urgent && !state.is_over;
+        state = shared.filled.wait_timeout_while(state, PAUSE, is_calm).unwrap_or_else(PoisonError::into_inner).0;
+        state.is_urgent = false;
     }
 }
 
 impl Write for Sink {
-    /// Takes a whole line, or drops it; never waits and never fails.
+    /// Takes a whole line, or drops it; never waits for the place and never fails.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let bytes = self.counts.queued_bytes.fetch_add(line.len(), Ordering::SeqCst) + line.len();
-        self.counts.queued.fetch_add(1, Ordering::SeqCst);
-        if bytes > BYTES || self.messages.try_send(Message::Line(line.to_vec())).is_err() {
-            self.counts.queued_bytes.fetch_sub(line.len(), Ordering::SeqCst);
-            self.counts.queued.fetch_sub(1, Ordering::SeqCst);
-            self.counts.dropped.fetch_add(1, Ordering::SeqCst);
+        let mut state = self.shared.lock();
+        let bytes = state.waiting.len() + state.bytes_in_hand + line.len();
+        if bytes > BYTES || state.lines >= self.most_lines {
+            state.dropped += 1;
+            return Ok(line.len());
+        }
+        state.waiting.extend_from_slice(line);
+        state.lines += 1;
+        let is_awaited = std::mem::take(&mut state.is_awaited);
+        drop(state);
+        if is_awaited {
+            self.shared.filled.notify_one();
         }
         Ok(line.len())
     }
@@ -193,7 +242,8 @@ mod tests {
         for _ in 0..40 {
             sink.write_all(&line).unwrap();
         }
-        assert!(sink.counts.queued_bytes.load(Ordering::SeqCst) <= BYTES);
-        assert!(sink.counts.dropped.load(Ordering::SeqCst) >= 36);
+        let state = sink.shared.lock();
+        assert!(state.waiting.len() + state.bytes_in_hand <= BYTES);
+        assert!(state.dropped >= 36);
     }
 }

@@ -171,9 +171,13 @@ pub struct Offers {
     pub webhooks: &'static [&'static str],
 }
 
-/// What the routes need. Cheap to clone.
+/// What the routes need. Cheap to clone: each request does so several times.
 #[derive(Clone)]
-pub struct App {
+pub struct App(Arc<Parts>);
+
+/// What an [`App`] is made of; for the routes alone.
+#[derive(Clone)]
+pub struct Parts {
     pub(crate) reads: Arc<dyn Reads>,
     pub(crate) control: Arc<dyn Control>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -200,7 +204,7 @@ impl App {
         version: &str,
     ) -> Self {
         let limits = Limits::default();
-        Self {
+        Self(Arc::new(Parts {
             reads,
             control,
             clock,
@@ -214,20 +218,22 @@ impl App {
             hooks: Arc::default(),
             tails: Arc::new(Tails::new()),
             closing: CancellationToken::new(),
-        }
+        }))
     }
 
     /// The same app, of a program that has these.
     #[must_use]
-    pub fn offers(self, offers: Offers) -> Self {
-        Self { offers, ..self }
+    pub fn offers(mut self, offers: Offers) -> Self {
+        Arc::make_mut(&mut self.0).offers = offers;
+        self
     }
 
     /// The same app with other limits.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
-        self.streams = Arc::new(Semaphore::new(limits.streams));
-        self.limits = limits;
+        let parts = Arc::make_mut(&mut self.0);
+        parts.streams = Arc::new(Semaphore::new(limits.streams));
+        parts.limits = limits;
         self
     }
 
@@ -258,6 +264,14 @@ impl App {
                     .hint("try again; if it lasts, look at the daemon's log"),
             )),
         }
+    }
+}
+
+impl std::ops::Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
     }
 }
 
