@@ -1,6 +1,7 @@
 //! What a look outside the journal is told, sees, and leads to: the words of `outside.rs`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -135,7 +136,7 @@ impl LookFor {
     pub fn of(state: &State) -> Self {
         let run = |entry: &IssueEntry| entry.current_run.as_ref().and_then(|run| state.runs.get(run));
         // Of one that is being made or removed nobody can say whether it should be there.
-        let stands = |entry: &&IssueEntry| run(entry).is_none_or(needs_workspace);
+        let stands = |entry: &&Arc<IssueEntry>| run(entry).is_none_or(needs_workspace);
         let entries = state.issues.values().chain(state.gone.values()).filter(stands);
         let workspaces = entries.filter_map(|entry| Some(entry.workspace.as_ref()?.path.clone())).collect();
         let formerly = state.restored.as_ref().map(|restored| restored.journal.clone());
@@ -304,7 +305,7 @@ pub(crate) struct Owners<'a> {
 
 impl<'a> Owners<'a> {
     pub(crate) fn of(state: &'a State) -> Self {
-        let entries = || state.gone.values().chain(state.issues.values());
+        let entries = || state.gone.values().chain(state.issues.values()).map(Arc::as_ref);
         let by_path = entries().filter_map(|entry| Some((entry.workspace.as_ref()?.path.as_str(), entry)));
         let by_name = entries().map(|entry| (entry.issue.identifier.as_str(), entry));
         Self { by_path: by_path.collect(), by_name: by_name.collect() }

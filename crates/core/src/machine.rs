@@ -27,7 +27,7 @@ use crate::webhook::Looks;
 pub const SNAPSHOT_EVERY: u64 = 2_000;
 /// Events between two snapshots for each issue that is in them: a snapshot of many issues costs as much as many events, and so
 /// does its reading at a start. So what snapshots cost for each event is bounded, and so is what a start has to fold.
-const SNAPSHOT_EVENTS_PER_ISSUE: u64 = 2;
+const SNAPSHOT_EVENTS_PER_ISSUE: u64 = 8;
 
 /// What happened.
 #[derive(Debug)]

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::effect::Effect;
 use crate::event::Event;
 use crate::ids::{IssueId, RunId, SessionId};
-use crate::issue::{IssueEntry, IssueStatus};
+use crate::issue::IssueStatus;
 use crate::machine::Machine;
 use crate::operate::{ActionRef, Order, answer_to};
 use crate::policy::AgentKind;
@@ -183,9 +183,9 @@ impl Machine {
     /// What an operator said to this question is on its way, or waits for the next prompt.
     fn is_answered(&self, run: &RunId, text: &str) -> bool {
         let Some(run) = self.state.runs.get(run) else { return false };
-        let waits = |entry: &IssueEntry| entry.messages.iter().any(|said| said.question.as_deref() == Some(text));
         let on_its_way = |effect: &Effect| matches!(effect, Effect::CarryOut { order: Order::Reply { question, .. }, action: _ } if question == text);
-        self.state.issues.get(&run.issue).is_some_and(waits)
+        let entry = self.state.issues.get(&run.issue);
+        entry.is_some_and(|entry| entry.messages.iter().any(|said| said.question.as_deref() == Some(text)))
             || self.state.open_effects.values().any(|open| open.issue == run.issue && on_its_way(&open.effect))
     }
 

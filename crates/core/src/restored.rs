@@ -16,6 +16,8 @@
 //! # Invariants
 //! - No number of a run, an effect or an action comes again: what the lost life wrote under one is never taken for ours.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::effect::{Effect, EffectRequest, Failure, Query};
@@ -64,7 +66,7 @@ impl State {
         for run in self.runs.values_mut() {
             run.restored = true;
         }
-        for entry in self.issues.values_mut().chain(self.gone.values_mut()) {
+        for entry in self.issues.values_mut().chain(self.gone.values_mut()).map(Arc::make_mut) {
             let waits = matches!(
                 entry.status,
                 IssueStatus::WaitingRetry

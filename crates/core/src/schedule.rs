@@ -1,6 +1,7 @@
 //! Scheduling: which issue runs next, and what the tracker's word does to issues and runs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::breaker::reopened_too_often;
 use crate::budget::BudgetLimit;
@@ -80,7 +81,7 @@ impl Machine {
     pub(crate) fn issues_due(&self) -> bool {
         debug_assert_eq!(
             self.index.next_due(),
-            self.state.issues.values().filter_map(crate::index::due).min(),
+            self.state.issues.values().filter_map(|entry| crate::index::due(entry)).min(),
             "the index of deadlines is what a walk finds"
         );
         self.index.next_due().is_some_and(|due| due <= self.now)
@@ -286,7 +287,7 @@ impl Machine {
     /// What the tracker's word does to live runs and to issues that wait (Symphony §8.5 B).
     fn reconcile(&mut self, policy: &Policy) {
         // Of a long list most are wanted as they are, or rest: nothing is done to them.
-        let concerned = |entry: &&IssueEntry| {
+        let concerned = |entry: &&Arc<IssueEntry>| {
             let terminal = state_in(&entry.issue.state, &policy.tracker.terminal_states);
             let active = state_in(&entry.issue.state, &policy.tracker.active_states);
             let wanted = active && entry.issue.dispatchable && has_labels(&entry.issue, policy);

@@ -46,11 +46,11 @@ pub struct State {
     pub workflow_failure: Option<Failure>,
     /// The tracker could not be read at the last attempt.
     pub tracker_failure: Option<Failure>,
-    /// Every issue that is visible or has a life of its own.
-    pub issues: BTreeMap<IssueId, IssueEntry>,
+    /// Every issue that is visible or has a life of its own. A copy of the state shares those that do not change after it.
+    pub issues: BTreeMap<IssueId, Arc<IssueEntry>>,
     /// What is remembered of issues that are not visible any more, in case they come back.
     #[serde(default)]
-    pub gone: BTreeMap<IssueId, IssueEntry>,
+    pub gone: BTreeMap<IssueId, Arc<IssueEntry>>,
     /// Live runs.
     pub runs: BTreeMap<RunId, Run>,
     /// Effects whose outcome is not known.
@@ -177,7 +177,7 @@ impl State {
             }
             Event::QuestionExpired { issue } => self.entry(issue)?.question = None,
             Event::QuestionAnswered { issue, reply, by: _, action_id: _ } => {
-                let entry = self.issues.get_mut(issue);
+                let entry = self.issues.get_mut(issue).map(Arc::make_mut);
                 let Some((question, entry)) = entry.and_then(|entry| Some((entry.question.take()?, entry))) else {
                     return Err(format!("issue {issue} has no question"));
                 };
@@ -306,10 +306,10 @@ impl State {
                     seen_at: at,
                 };
                 let entry = match self.gone.remove(&issue.id) {
-                    Some(known) => known.come_back(issue, at),
+                    Some(known) => Arc::unwrap_or_clone(known).come_back(issue, at),
                     None => new,
                 };
-                if self.issues.insert(issue.id.clone(), entry).is_some() {
+                if self.issues.insert(issue.id.clone(), Arc::new(entry)).is_some() {
                     return Err(format!("issue {} was seen before", issue.id));
                 }
             }
@@ -478,12 +478,12 @@ impl State {
                     run.sweeping = false;
                 }
                 if matches!(outcome, Outcome::Done { output: EffectOutput::Moved { .. } })
-                    && let Some(entry) = self.issues.get_mut(&open.issue)
+                    && let Some(entry) = self.issues.get_mut(&open.issue).map(Arc::make_mut)
                 {
                     entry.unsure_move = None;
                 }
                 if let (Effect::Prompt { messages, .. }, Outcome::Failed { .. }) = (&open.effect, outcome)
-                    && let Some(entry) = self.issues.get_mut(&open.issue)
+                    && let Some(entry) = self.issues.get_mut(&open.issue).map(Arc::make_mut)
                 {
                     // Nobody heard them, as far as is known.
                     entry.messages.splice(0..0, messages.iter().cloned());
@@ -496,7 +496,7 @@ impl State {
                         }
                     }
                     Outcome::Done { output: EffectOutput::WorkspaceRemoved | EffectOutput::WorkspaceKept { .. } } => {
-                        if let Some(entry) = self.issues.get_mut(&open.issue) {
+                        if let Some(entry) = self.issues.get_mut(&open.issue).map(Arc::make_mut) {
                             entry.removal_unsure = false;
                         }
                     }
@@ -514,7 +514,7 @@ impl State {
                     entry.workspace_unsure |= !entry.workspace_whole || entry.removal_unsure;
                 }
                 if matches!(open.effect, Effect::RemoveWorkspace { .. })
-                    && let Some(entry) = self.issues.get_mut(issue)
+                    && let Some(entry) = self.issues.get_mut(issue).map(Arc::make_mut)
                 {
                     entry.removal_unsure = true;
                 }
@@ -544,8 +544,10 @@ impl State {
         }
         self.epoch = epoch;
         // Whoever waited for an answer is gone.
-        for question in self.issues.values_mut().filter_map(|entry| entry.question.as_mut()) {
-            question.live = None;
+        for entry in self.issues.values_mut().filter(|entry| entry.question.is_some()) {
+            if let Some(question) = &mut Arc::make_mut(entry).question {
+                question.live = None;
+            }
         }
         for run in self.runs.values_mut() {
             run.attached = false;
@@ -716,7 +718,7 @@ impl State {
         Ok(())
     }
 
-    fn remember_gone(&mut self, entry: IssueEntry) {
+    fn remember_gone(&mut self, entry: Arc<IssueEntry>) {
         if entry.runs == 0 && entry.workspace.is_none() && entry.branch.is_none() && !entry.status.is_sticky() {
             return;
         }
@@ -734,7 +736,7 @@ impl State {
     }
 
     fn entry(&mut self, issue: &IssueId) -> Result<&mut IssueEntry, String> {
-        self.issues.get_mut(issue).ok_or_else(|| format!("issue {issue} is unknown"))
+        self.issues.get_mut(issue).map(Arc::make_mut).ok_or_else(|| format!("issue {issue} is unknown"))
     }
 
     fn run(&mut self, run: &RunId) -> Result<&mut Run, String> {

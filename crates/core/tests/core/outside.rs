@@ -321,7 +321,7 @@ fn a_held_session_of_another_kind_of_agent_is_rediscovered() {
         session_total: Usage::default(),
         grants: Vec::new(),
     });
-    state.issues.insert(entry.issue.id.clone(), entry);
+    state.issues.insert(entry.issue.id.clone(), entry.into());
     let steps = plan(&inspect(&state));
     let step = steps.iter().find(|step| step.surface == Surface::Capability).unwrap();
     assert_eq!((step.action, step.member.as_str()), (Remedy::RediscoverCapability, "DS-1"));

@@ -1,6 +1,8 @@
 //! Surfaces: what is found, what the plan does about it, and how ready the daemon is. The numbers are the lines of the
 //! contract of recovery.
 
+use std::sync::Arc;
+
 use crate::desk::*;
 use dalsegno_core::*;
 
@@ -103,10 +105,10 @@ fn broken() -> State {
     state.open_effects.insert(EffectId(99), OpenEffect { run: Some("run-0".into()), ..open });
     state.runs = [first, second].into_iter().map(|run| (run.id.clone(), run)).collect();
     for number in [1, 2] {
-        let entry = state.issues.get_mut(&id(number)).unwrap();
+        let entry = Arc::make_mut(state.issues.get_mut(&id(number)).unwrap());
         entry.workspace = Some(Workspace { path: "/w/same".into(), branch: None, base_commit: None });
     }
-    let entry = state.issues.get_mut(&id(2)).unwrap();
+    let entry = Arc::make_mut(state.issues.get_mut(&id(2)).unwrap());
     entry.current_run = None;
     entry.question = Some(Question {
         text: "may I?".to_owned(),

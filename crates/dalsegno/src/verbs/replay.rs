@@ -1,7 +1,7 @@
 //! `dalsegno replay`
 
 use dalsegno_api::{code, exit};
-use dalsegno_core::{Event, IssueEntry, OpenEffect, Recorded, Run, RunId, RunOutcome, State, Usage};
+use dalsegno_core::{Event, OpenEffect, Recorded, Run, RunId, RunOutcome, State, Usage};
 use dalsegno_store::{Store, StoreError, When};
 use serde::Serialize;
 
@@ -125,7 +125,7 @@ fn pictures(store: &Store, name: &str, at: Option<u64>) -> Result<Vec<Picture>, 
 
 impl Picture {
     fn of(recorded: &Recorded, state: &State, run: &Run, outcome: Option<RunOutcome>) -> Self {
-        let entry: Option<&IssueEntry> = state.issues.get(&run.issue).or_else(|| state.gone.get(&run.issue));
+        let entry = state.issues.get(&run.issue).or_else(|| state.gone.get(&run.issue));
         let own =
             |open: &&OpenEffect| open.run.as_ref() == Some(&run.id) || (open.run.is_none() && open.issue == run.issue);
         let open_effects = state.open_effects.values().filter(own).map(|open| Open {
