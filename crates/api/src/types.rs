@@ -573,7 +573,8 @@ pub struct Rule {
 
 /// One event of the journal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Event {
+#[schema(bound = "")]
+pub struct Event<Data = serde_json::Value> {
     /// The position after it.
     pub cursor: String,
     /// Its number, without gaps.
@@ -593,7 +594,8 @@ pub struct Event {
     /// The event that led to it; the journal of this version does not record it, and it is always null.
     pub caused_by: Option<u64>,
     /// The fact.
-    pub data: serde_json::Value,
+    #[schema(value_type = serde_json::Value)]
+    pub data: Data,
     /// Texts were left out of `data`, because the caller gave no token.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub content_withheld: bool,
@@ -601,9 +603,11 @@ pub struct Event {
 
 /// `GET /api/v1/events`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct EventPage {
+#[schema(bound = "")]
+pub struct EventPage<Data = serde_json::Value> {
     /// Oldest first.
-    pub events: Vec<Event>,
+    #[schema(value_type = Vec<Event>)]
+    pub events: Vec<Event<Data>>,
     /// Where the next page begins; always there.
     pub next: String,
     /// The end of the journal.

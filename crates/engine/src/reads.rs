@@ -4,6 +4,8 @@ use dalsegno_core::{DaemonView, IssueId, IssueView, RunView, Timestamp, Usage, U
 use dalsegno_durable::EffectRecord;
 use dalsegno_durable::saga::SagaView;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// The journal's reading side: projections and events. Calls block; they never hold up the writer.
 pub trait Reads: Send + Sync + 'static {
@@ -29,8 +31,18 @@ pub trait Reads: Send + Sync + 'static {
     fn usage_sums(&self, by: UsageBy) -> Result<Vec<UsageSum>, ReadError>;
     /// Totals and health; `None` before the first batch.
     fn daemon(&self) -> Result<Option<DaemonView>, ReadError>;
-    /// Events after `after`, oldest first, at most `limit` of those that match.
-    fn events(&self, after: u64, limit: usize, filter: &EventFilter) -> Result<EventPage, ReadError>;
+    /// Events after `after`, oldest first, at most `limit` of those that match; their facts as JSON text, for whoever passes it on.
+    fn events_as_written(
+        &self,
+        after: u64,
+        limit: usize,
+        filter: &EventFilter,
+    ) -> Result<EventPage<Box<RawValue>>, ReadError>;
+    /// The same for whoever looks into the facts.
+    fn events(&self, after: u64, limit: usize, filter: &EventFilter) -> Result<EventPage, ReadError> {
+        let EventPage { events, through } = self.events_as_written(after, limit, filter)?;
+        Ok(EventPage { events: events.into_iter().map(EventRow::parsed).collect::<Result<_, _>>()?, through })
+    }
     /// Sequence numbers of the oldest kept event and of the newest; `(1, 0)` in an empty journal.
     fn bounds(&self) -> Result<(u64, u64), ReadError>;
     /// Effects of a run in the order of their intents, those that its agent asked for among them: at most `limit` of those
@@ -114,16 +126,16 @@ pub struct EventFilter {
 
 /// Some events, and where the next page begins.
 #[derive(Debug, Clone, PartialEq)]
-pub struct EventPage {
+pub struct EventPage<Data = Value> {
     /// Oldest first.
-    pub events: Vec<EventRow>,
+    pub events: Vec<EventRow<Data>>,
     /// Everything up to here was looked at; ask for what comes after it.
     pub through: u64,
 }
 
 /// One event, as clients see it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct EventRow {
+pub struct EventRow<Data = Value> {
     /// Position in the journal.
     pub seq: u64,
     /// When.
@@ -135,7 +147,20 @@ pub struct EventRow {
     /// Run that it concerns.
     pub run: Option<String>,
     /// The fact itself, without its kind.
-    pub data: serde_json::Value,
+    pub data: Data,
+}
+
+impl EventRow<Box<RawValue>> {
+    /// The same with its fact parsed.
+    ///
+    /// # Errors
+    /// When it is nested deeper than anything that is written, or has a number that no program can hold.
+    pub fn parsed(self) -> Result<EventRow, ReadError> {
+        let Self { seq, at, kind, issue, run, data } = self;
+        let data = serde_json::from_str(data.get())
+            .map_err(|error| ReadError(format!("event {seq} is unreadable: {error}")))?;
+        Ok(EventRow { seq, at, kind, issue, run, data })
+    }
 }
 
 /// One effect, as it is recorded.

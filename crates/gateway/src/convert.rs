@@ -7,7 +7,9 @@ use dalsegno_core::{
 };
 use dalsegno_durable::saga::SagaView;
 use dalsegno_durable::{self as durable, EffectError, EffectRecord, EffectState, Progress};
-use dalsegno_engine::{EffectRow, EventRow, RateLimits, RateWindow, TranscriptEntry, TranscriptKind};
+use dalsegno_engine::{EffectRow, EventRow, RateLimits, RateWindow, ReadError, TranscriptEntry, TranscriptKind};
+use serde::Deserialize;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::app::LiveRun;
 use crate::costs::Costs;
@@ -366,13 +368,53 @@ pub(crate) fn explanation(explanation: Explanation, caller: Caller) -> api::Expl
     api::Explanation { identifier, status: status.as_str().to_owned(), rules: rules.collect() }
 }
 
-pub(crate) fn event(row: EventRow, journal: &str, caller: Caller) -> api::Event {
-    let EventRow { seq, at, kind, issue, run, mut data } = row;
-    let text = |data: &serde_json::Value, name: &str| data.get(name)?.as_str().map(str::to_owned);
-    let action_id = text(&data, "action_id");
+/// An event as its caller may read it, for whoever looks into its fact.
+pub(crate) fn event(mut row: EventRow, journal: &str, caller: Caller) -> api::Event {
+    let text = |name: &str| row.data.get(name)?.as_str().map(str::to_owned);
     // What the caller made up itself is content.
-    let correlation_id = text(&data, "correlation_id").filter(|_| caller.reads());
-    let content_withheld = !caller.reads() && withhold(&kind, &mut data);
+    let action =
+        ActionNames { action_id: text("action_id"), correlation_id: text("correlation_id").filter(|_| caller.reads()) };
+    let content_withheld = !caller.reads() && withhold(&row.kind, &mut row.data);
+    wire(row, journal, action, content_withheld)
+}
+
+/// The same for whoever passes it on: from one who may read all of it nothing is withheld, and its fact goes as it is written.
+pub(crate) fn event_as_written(
+    row: EventRow<Box<RawValue>>,
+    journal: &str,
+    caller: Caller,
+) -> Result<api::Event<Box<RawValue>>, ReadError> {
+    let seq = row.seq;
+    let unreadable = |error: serde_json::Error| ReadError(format!("event {seq} is unreadable: {error}"));
+    if caller.reads() {
+        let names = if row.data.get().contains(ACTION_ID) {
+            serde_json::from_str(row.data.get())
+        } else {
+            Ok(ActionNames::default())
+        };
+        return Ok(wire(row, journal, names.map_err(unreadable)?, false));
+    }
+    let api::Event { cursor, seq, at, kind, issue, run, action_id, correlation_id, caused_by, data, content_withheld } =
+        event(row.parsed()?, journal, caller);
+    let data = to_raw_value(&data).map_err(unreadable)?;
+    Ok(api::Event { cursor, seq, at, kind, issue, run, action_id, correlation_id, caused_by, data, content_withheld })
+}
+
+/// What an event of an action has, as it is written.
+const ACTION_ID: &str = r#""action_id":"#;
+
+/// What an event of an action is joined by.
+#[derive(Debug, Default, Deserialize)]
+struct ActionNames {
+    #[serde(default)]
+    action_id: Option<String>,
+    #[serde(default)]
+    correlation_id: Option<String>,
+}
+
+fn wire<Data>(row: EventRow<Data>, journal: &str, action: ActionNames, content_withheld: bool) -> api::Event<Data> {
+    let EventRow { seq, at, kind, issue, run, data } = row;
+    let ActionNames { action_id, correlation_id } = action;
     api::Event {
         cursor: api::Cursor::event(journal, seq).to_string(),
         seq,
@@ -479,6 +521,34 @@ mod tests {
         assert_eq!(time(Timestamp(1_767_225_600_123)), "2026-01-01T00:00:00.123Z");
         assert!(time(Timestamp(i64::MAX)).starts_with("9999"));
         assert!(time(Timestamp(i64::MIN)).starts_with("-009999"));
+    }
+
+    #[test]
+    fn what_is_passed_on_as_it_is_written_says_what_is_parsed_and_written_again() {
+        let mut kinds = std::collections::BTreeSet::new();
+        for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../store/tests/golden")).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|ending| ending != "jsonl") {
+                continue;
+            }
+            for line in std::fs::read_to_string(&path).unwrap().lines() {
+                let mut data: serde_json::Value = serde_json::from_str(line).unwrap();
+                let kind = data.as_object_mut().unwrap().remove("kind").unwrap();
+                let kind = kind.as_str().unwrap().to_owned();
+                let (issue, run) = (Some("DS-1".to_owned()), None);
+                for caller in [Caller::NOBODY, Caller::VIEWER] {
+                    let (seq, at, kind, issue, run) = (7, Timestamp(0), kind.clone(), issue.clone(), run.clone());
+                    let written = EventRow { seq, at, kind, issue, run, data: to_raw_value(&data).unwrap() };
+                    let parsed = event(written.clone().parsed().unwrap(), "j", caller);
+                    let passed = event_as_written(written, "j", caller).unwrap();
+                    let [parsed, passed] =
+                        [serde_json::to_value(&parsed), serde_json::to_value(&passed)].map(Result::unwrap);
+                    assert_eq!(passed, parsed, "{line}");
+                }
+                kinds.insert(kind);
+            }
+        }
+        assert!(kinds.len() > 50, "{kinds:?}");
     }
 
     #[test]

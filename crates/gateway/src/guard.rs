@@ -31,7 +31,9 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    const NOBODY: Self = Self { role: None };
+    #[cfg(test)]
+    pub(crate) const VIEWER: Self = Self { role: Some(Role::Viewer) };
+    pub(crate) const NOBODY: Self = Self { role: None };
 
     /// Sees what people, agents and programs wrote.
     pub(crate) fn reads(self) -> bool {

@@ -10,6 +10,7 @@ use dalsegno_engine::{
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params_from_iter};
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 use crate::durable;
 use crate::error::StoreError;
@@ -119,7 +120,12 @@ impl Reads for Store {
         Ok(found.into_iter().next())
     }
 
-    fn events(&self, after: u64, limit: usize, filter: &EventFilter) -> Result<EventPage, ReadError> {
+    fn events_as_written(
+        &self,
+        after: u64,
+        limit: usize,
+        filter: &EventFilter,
+    ) -> Result<EventPage<Box<RawValue>>, ReadError> {
         self.read(|db| events(db, after, limit.min(PAGE), filter))
     }
 
@@ -210,7 +216,12 @@ fn first_and_last(row: &Row<'_>) -> rusqlite::Result<(u64, u64)> {
     Ok((first.unwrap_or(1).unsigned_abs(), last.unwrap_or(0).unsigned_abs()))
 }
 
-fn events(db: &Connection, after: u64, limit: usize, filter: &EventFilter) -> Result<EventPage, StoreError> {
+fn events(
+    db: &Connection,
+    after: u64,
+    limit: usize,
+    filter: &EventFilter,
+) -> Result<EventPage<Box<RawValue>>, StoreError> {
     let (_, newest) = db.prepare_cached(BOUNDS)?.query_row([], first_and_last)?;
     let end = newest.max(after);
     if limit == 0 {
@@ -251,7 +262,7 @@ struct Scan<'a> {
 }
 
 impl Scan<'_> {
-    fn index(&self, db: &Connection, by: &str, value: Option<&str>) -> Result<EventPage, StoreError> {
+    fn index(&self, db: &Connection, by: &str, value: Option<&str>) -> Result<EventPage<Box<RawValue>>, StoreError> {
         let sql = format!(
             "SELECT seq, at, kind, identifier, run, issue_id, data FROM events
              WHERE {by} seq > ?1 ORDER BY seq LIMIT ?2"
@@ -292,16 +303,34 @@ impl Scan<'_> {
     }
 }
 
-fn event_row(row: &Row<'_>, seq: u64) -> Result<EventRow, StoreError> {
-    let mut data: serde_json::Value = json(row, 6)?;
-    if let Some(fields) = data.as_object_mut() {
+fn event_row(row: &Row<'_>, seq: u64) -> Result<EventRow<Box<RawValue>>, StoreError> {
+    let kind: String = row.get(2)?;
+    let unreadable = |error: &dyn std::fmt::Display| StoreError::Corrupt(format!("event {seq} is unreadable: {error}"));
+    let text = row.get_ref(6)?.as_str().map_err(|error| unreadable(&error))?;
+    let data = fact(&kind, text).map_err(|error| unreadable(&error))?;
+    Ok(EventRow { seq, at: Timestamp(row.get(1)?), kind, issue: row.get(3)?, run: row.get(4)?, data })
+}
+
+/// An event's text without its kind, which stands at the front of all that are written: no value is made of it, but it is looked at
+/// whether it is JSON.
+fn fact(kind: &str, text: &str) -> serde_json::Result<Box<RawValue>> {
+    let rest = text.strip_prefix(r#"{"kind":""#).and_then(|rest| rest.strip_prefix(kind)?.strip_prefix('"'));
+    // What we write is one line, and streams send it as one.
+    if let Some(rest) = rest
+        && !text.contains('\n')
+        && !text.contains('\r')
+    {
+        return RawValue::from_string(format!("{{{}", rest.strip_prefix(',').unwrap_or(rest)));
+    }
+    let mut event: serde_json::Value = serde_json::from_str(text)?;
+    if let Some(fields) = event.as_object_mut() {
         fields.remove("kind");
     }
-    Ok(EventRow { seq, at: Timestamp(row.get(1)?), kind: row.get(2)?, issue: row.get(3)?, run: row.get(4)?, data })
+    serde_json::value::to_raw_value(&event)
 }
 
 /// Several walks as one page: it ends where the first of them ended.
-fn merge(mut pages: Vec<EventPage>, limit: usize, end: u64) -> EventPage {
+fn merge(mut pages: Vec<EventPage<Box<RawValue>>>, limit: usize, end: u64) -> EventPage<Box<RawValue>> {
     if pages.len() == 1
         && let Some(page) = pages.pop()
     {

@@ -39,7 +39,7 @@ pub(crate) async fn pages(project: &Project) {
         let mut times: Vec<f64> = (0..PAGES)
             .map(|_| {
                 let start = Instant::now();
-                let page = store.events(after, 100, &EventFilter::default()).unwrap();
+                let page = store.events_as_written(after, 100, &EventFilter::default()).unwrap();
                 assert_eq!(page.events.len(), 100);
                 start.elapsed().as_secs_f64() * 1e6
             })

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::{Extension, State};
 use dalsegno_api::{self as api, Cursor};
 use dalsegno_engine::{EventFilter, EventPage, ReadError, Reads};
+use serde_json::value::RawValue;
 
 use crate::app::App;
 use crate::convert;
@@ -19,7 +20,7 @@ pub(crate) async fn page(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
     mut params: Params,
-) -> Result<Json<api::EventPage>, Problem> {
+) -> Result<Json<api::EventPage<Box<RawValue>>>, Problem> {
     let after = cursor(params.take("after")?.as_deref())?;
     let limit = params.limit(DEFAULT_EVENTS, MAX_EVENTS)?;
     let filter = filter(&mut params)?;
@@ -36,8 +37,9 @@ pub(crate) async fn page(
             };
             let journal = reads.journal_id();
             let EventPage { events, through } = page;
+            let events = events.into_iter().map(|row| convert::event_as_written(row, journal, caller));
             Ok(Ok(api::EventPage {
-                events: events.into_iter().map(|row| convert::event(row, journal, caller)).collect(),
+                events: events.collect::<Result<_, _>>()?,
                 next: Cursor::event(journal, through.max(after)).to_string(),
                 head: Cursor::event(journal, head.max(through)).to_string(),
             }))
@@ -76,8 +78,8 @@ pub(super) fn read_page(
     after: u64,
     limit: usize,
     filter: &EventFilter,
-) -> Result<Result<(EventPage, u64), Problem>, ReadError> {
-    let page = reads.events(after, limit, filter)?;
+) -> Result<Result<(EventPage<Box<RawValue>>, u64), Problem>, ReadError> {
+    let page = reads.events_as_written(after, limit, filter)?;
     // Looked at after the page: what is still kept now was kept while the page was read.
     let (oldest, head) = reads.bounds()?;
     if after.saturating_add(1) < oldest {

@@ -150,7 +150,7 @@ impl Tail {
                 };
                 let mut frames = Vec::new();
                 for row in page.events {
-                    let event = convert::event(row, reads.journal_id(), caller);
+                    let event = convert::event_as_written(row, reads.journal_id(), caller)?;
                     frames.extend_from_slice(format!("id: {}\ndata: ", event.cursor).as_bytes());
                     // JSON on one line: serde_json escapes line breaks in strings.
                     if let Err(error) = serde_json::to_writer(&mut frames, &event) {

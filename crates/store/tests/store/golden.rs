@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
-use dalsegno_core::{EVENT_FORMAT, EffectOutput, Event, Outcome, SNAPSHOT_FORMAT, Snapshot, State, Usage};
+use dalsegno_core::{EVENT_FORMAT, EffectOutput, Event, Outcome, Recorded, SNAPSHOT_FORMAT, Snapshot, State, Usage};
+use dalsegno_engine::{EventFilter, Journal as _, Reads as _};
 use dalsegno_store::StoreError;
 use dalsegno_store::format::{decode_event, decode_snapshot, encode_event, encode_snapshot};
 
@@ -16,7 +17,7 @@ use crate::samples_audited::audited;
 use crate::samples_operated::operated;
 use crate::samples_outside::outside;
 use crate::samples_restored::restored;
-use crate::support::recorded;
+use crate::support::{batch, open, plain_batch, raw, recorded};
 
 fn golden(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
@@ -112,6 +113,51 @@ fn golden_events_of_version_1_are_read_as_what_they_meant() {
         }
     }
     assert_eq!(read, now);
+}
+
+#[tokio::test]
+async fn an_event_is_told_as_it_is_written_but_for_its_kind() {
+    let dir = tempfile::tempdir().unwrap();
+    let opened = open(dir.path());
+    let all = [samples(), sagas(), operated(), restored(), outside(), audited()].concat();
+    let numbered: Vec<Recorded> = (1..).zip(all.iter().cloned()).map(|(seq, event)| recorded(seq, event)).collect();
+    opened.journal.append(batch(1, numbered), Vec::new()).await.unwrap();
+    let page = opened.store.events_as_written(0, 1_000, &EventFilter::default()).unwrap();
+    assert_eq!(page.events.len(), all.len());
+    for (row, event) in page.events.into_iter().zip(&all) {
+        let mut fact = serde_json::to_value(event).unwrap();
+        assert_eq!(fact.as_object_mut().unwrap().remove("kind").unwrap(), row.kind);
+        // The same text, with all of its fields where they were.
+        let told = format!(r#"{{"kind":"{}",{}"#, row.kind, &row.data.get()[1..]).replace(",}", "}");
+        assert_eq!(told, written(event));
+        assert_eq!(row.parsed().unwrap().data, fact);
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_somebody_wrote_otherwise_is_told_and_one_that_is_cut_is_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let opened = open(dir.path());
+    opened.journal.append(plain_batch(1, 1, 1), Vec::new()).await.unwrap();
+    let becomes = |text: &str| {
+        raw(dir.path()).execute("UPDATE events SET data = ?1", [text]).unwrap();
+        opened.store.events(0, 10, &EventFilter::default()).map(|mut page| page.events.remove(0).data)
+    };
+    let fact = serde_json::json!({"reason": "r"});
+    for text in [
+        r#"{"kind":"daemon_stopped","reason":"r"}"#,
+        r#"{ "reason": "r", "kind": "daemon_stopped" }"#,
+        "{\"kind\":\"daemon_stopped\",\n\"reason\":\r\"r\"}",
+    ] {
+        assert_eq!(becomes(text), Ok(fact.clone()), "{text}");
+        let row = opened.store.events_as_written(0, 1, &EventFilter::default()).unwrap().events.remove(0);
+        assert_eq!(row.data.get(), r#"{"reason":"r"}"#, "{text}");
+    }
+    assert_eq!(becomes(r#"{"kind":"daemon_stopped"}"#), Ok(serde_json::json!({})));
+    for text in [r#"{"kind":"daemon_stopped","reason":"r"#, r#"{"kind":"daemon_stopped""#, "", "\n"] {
+        let damage = becomes(text).unwrap_err();
+        assert!(damage.0.contains("event 1 is unreadable"), "{text}: {damage}");
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ use dalsegno_engine::{
     UsageFilter, UsageSum,
 };
 use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 
 /// Projections, events and transcripts in memory.
 #[derive(Debug)]
@@ -278,11 +279,17 @@ impl Reads for MemoryReads {
         Ok(self.readable()?.daemon.clone())
     }
 
-    fn events(&self, after: u64, limit: usize, filter: &EventFilter) -> Result<EventPage, ReadError> {
+    fn events_as_written(
+        &self,
+        after: u64,
+        limit: usize,
+        filter: &EventFilter,
+    ) -> Result<EventPage<Box<RawValue>>, ReadError> {
         let mut inner = self.readable()?;
         let start = inner.events.partition_point(|row| row.seq <= after);
         let rest = inner.events.iter().skip(start);
-        let events: Vec<EventRow> = rest.filter(|row| inner.matches(row, filter)).take(limit).cloned().collect();
+        let found = rest.filter(|row| inner.matches(row, filter)).take(limit).map(written);
+        let events = found.collect::<Result<Vec<_>, _>>()?;
         let through = match events.last() {
             Some(last) if events.len() == limit => last.seq,
             _ => inner.head.max(after),
@@ -305,4 +312,10 @@ impl Reads for MemoryReads {
         let next = offset + entries.len() as u64;
         Ok(TranscriptPage { entries, next })
     }
+}
+
+fn written(row: &EventRow) -> Result<EventRow<Box<RawValue>>, ReadError> {
+    let EventRow { seq, at, kind, issue, run, data } = row.clone();
+    let data = to_raw_value(&data).map_err(|error| ReadError(error.to_string()))?;
+    Ok(EventRow { seq, at, kind, issue, run, data })
 }
