@@ -129,8 +129,10 @@ fn read(shared: &Shared, tell: &SyncSender<Said>) {
 fn look(shared: &Shared, wanted: &Wanted) -> Result<Vec<Said>, ClientError> {
     let client = Client::discover(&shared.state_dir)?;
     let state = Box::new(client.state()?);
-    let mut said =
-        vec![Said::Overview { state, issues: client.issues(None)?.issues, readiness: client.readiness().ok() }];
+    let (issues, readiness) = (client.issues(None)?.issues, client.readiness().ok());
+    // None before a policy was loaded, and while the daemon ends.
+    let day = client.budget().ok().and_then(|budget| budget.day).map(Box::new);
+    let mut said = vec![Said::Overview { state, issues, readiness, day }];
     if let Some(issue) = &wanted.issue {
         let found = match client.issue(issue) {
             Ok(detail) => Some(Box::new(detail)),

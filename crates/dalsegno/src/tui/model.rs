@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 
-use dalsegno_api::{Action, Completion, Issue, IssueDetail, Readiness, Receipt, State, Target, TranscriptEntry};
+use dalsegno_api::{
+    Action, BudgetLine, Completion, Issue, IssueDetail, Readiness, Receipt, State, Target, TranscriptEntry,
+};
 use serde_json::{Map, Value};
 
 use super::keys::Key;
@@ -21,8 +23,8 @@ pub(super) enum Said {
     Key(Key),
     /// The person pasted a text.
     Pasted(String),
-    /// The daemon told how everything stands.
-    Overview { state: Box<State>, issues: Vec<Issue>, readiness: Option<Readiness> },
+    /// The daemon told how everything stands, and what the day has used.
+    Overview { state: Box<State>, issues: Vec<Issue>, readiness: Option<Readiness>, day: Option<Box<BudgetLine>> },
     /// The daemon told of one issue; `None`: there is none by this name.
     Detail(String, Option<Box<IssueDetail>>),
     /// The daemon told what comes after the entries that are there.
@@ -94,6 +96,8 @@ pub(super) struct Note {
 pub(super) struct Model {
     pub(super) state: Option<State>,
     pub(super) readiness: Option<Readiness>,
+    /// Use and limits of this UTC day.
+    pub(super) day: Option<BudgetLine>,
     pub(super) issues: Vec<Issue>,
     pub(super) detail: Option<IssueDetail>,
     pub(super) transcript: VecDeque<TranscriptEntry>,
@@ -147,6 +151,7 @@ impl Model {
         Self {
             state: None,
             readiness: None,
+            day: None,
             issues: Vec::new(),
             detail: None,
             transcript: VecDeque::new(),
@@ -225,9 +230,10 @@ impl Model {
             Said::Pasted(text) => {
                 text.chars().for_each(|letter| self.typed(if letter.is_control() { ' ' } else { letter }))
             }
-            Said::Overview { state, issues, readiness } => {
+            Said::Overview { state, issues, readiness, day } => {
                 self.lost = None;
                 (self.state, self.issues, self.readiness) = (Some(*state), issues, readiness);
+                self.day = day.map(|day| *day);
                 if self.chosen.is_none() {
                     self.chosen = self.rows().first().map(|issue| issue.identifier.clone());
                 }

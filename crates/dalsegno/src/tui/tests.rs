@@ -42,7 +42,7 @@ fn model() -> Model {
         issue("DS-2", "running", "Two\u{1b}[2J with\na line"),
         issue("DS-1", "parked", "One"),
     ];
-    model.update(Said::Overview { state: Box::new(state()), issues, readiness: None });
+    model.update(Said::Overview { state: Box::new(state()), issues, readiness: None, day: None });
     model
 }
 
@@ -68,7 +68,7 @@ fn the_list_has_what_needs_somebody_first() {
     assert_eq!(
         screen(&model(), 100, 8),
         [
-            "1 need you · 1 run · 1 wait · 120.3k tokens ·",
+            "1 need you · 1 run · 1 wait · 120.3k tokens",
             ">■ DS-1   parked           One  — breaker_same_failure: the check fails",
             " ▶ DS-2   running          Two[2J with a line",
             " · DS-9   queued           Nine",
@@ -79,6 +79,42 @@ fn the_list_has_what_needs_somebody_first() {
         ]
     );
     assert_eq!(screen(&model(), 40, 4)[1], ">■ DS-1   parked           One", "a narrow one has no reasons");
+}
+
+#[test]
+fn the_first_line_says_what_the_day_used_of_what_it_may() {
+    let head = |day: serde_json::Value| {
+        let mut model = model();
+        let mut line = json!({"issue": null, "tokens": 20_000, "tokens_limit": 500_000, "cost_usd": 1.204,
+            "cost_usd_limit": 5.0, "unpriced": false, "turns": 3, "turns_limit": null, "runs": 1, "runs_limit": null,
+            "wall_clock_ms": 0, "wall_clock_ms_limit": null});
+        line.as_object_mut().unwrap().extend(day.as_object().unwrap().clone());
+        let day = Some(serde_json::from_value(line).unwrap());
+        let readiness =
+            serde_json::from_value(json!({"status": "ready", "reason": "", "takes_work": true, "remaining": 0,
+            "plan": [], "surfaces": []}));
+        let issues = std::mem::take(&mut model.issues);
+        model.colour = true;
+        model.update(Said::Overview { state: Box::new(state()), issues, readiness: readiness.ok(), day });
+        let mut terminal = Terminal::new(TestBackend::new(80, 3)).unwrap();
+        terminal.draw(|frame| view::draw(frame, &model)).unwrap();
+        let red = (0..80).any(|x| terminal.backend().buffer()[(x, 0)].fg == ratatui::style::Color::Red);
+        (screen(&model, 80, 3).remove(0), red)
+    };
+    for (day, told, red) in [
+        (json!({}), "today 20.0k/500.0k tokens, $1.20/$5.00", false),
+        (json!({"tokens_limit": null, "cost_usd_limit": null}), "today 20.0k tokens, $1.20", false),
+        (
+            json!({"tokens_limit": null, "cost_usd_limit": null, "cost_usd": 0.0, "unpriced": true}),
+            "today 20.0k tokens",
+            false,
+        ),
+        (json!({"unpriced": true}), "today 20.0k/500.0k tokens, ≥$1.20/$5.00", false),
+        (json!({"tokens": 500_000}), "today 500.0k/500.0k tokens, $1.20/$5.00", true),
+        (json!({"cost_usd": 5.0}), "today 20.0k/500.0k tokens, $5.00/$5.00", true),
+    ] {
+        assert_eq!(head(day), (format!("1 need you · 1 run · 1 wait · {told} · ready"), red));
+    }
 }
 
 #[test]
@@ -107,7 +143,7 @@ fn a_chosen_row_stays_chosen_when_others_come_before_it() {
     assert_eq!((model.chosen.as_deref(), model.at()), (Some("DS-10"), 3));
     let mut issues = model.issues.clone();
     issues.push(issue("DS-11", "waiting_question", "Eleven"));
-    model.update(Said::Overview { state: Box::new(state()), issues, readiness: None });
+    model.update(Said::Overview { state: Box::new(state()), issues, readiness: None, day: None });
     assert_eq!((model.chosen.as_deref(), model.at()), (Some("DS-10"), 4));
 }
 
@@ -200,7 +236,7 @@ fn what_is_old_is_said_to_be() {
     assert_eq!(screen(&model, 90, 6)[0], "NO DAEMON: no daemon runs on this project (what is below is old)");
     assert!(screen(&model, 90, 6)[1].contains("DS-1"));
     let issues = model.issues.clone();
-    model.update(Said::Overview { state: Box::new(state()), issues, readiness: None });
+    model.update(Said::Overview { state: Box::new(state()), issues, readiness: None, day: None });
     assert!(screen(&model, 90, 6)[0].starts_with("1 need you"));
 }
 

@@ -1,6 +1,6 @@
 //! Draws the model. Foreign text is cleaned: no agent moves the cursor.
 
-use dalsegno_api::{Handoff, Issue, IssueDetail, Run, TranscriptEntry};
+use dalsegno_api::{BudgetLine, Handoff, Issue, IssueDetail, Run, TranscriptEntry};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -84,15 +84,38 @@ fn header(model: &Model) -> Line<'static> {
     if counts.paused > 0 {
         spans.push(Span::raw(format!(" · {} paused", counts.paused)));
     }
-    spans.push(Span::raw(format!(" · {} tokens", count(state.totals.total_tokens))));
-    let colour = if readiness == "ready" { Color::Green } else { Color::Yellow };
-    spans.push(Span::styled(format!(" · {}", clean(readiness)), paint(model, colour)));
+    spans.push(match &model.day {
+        Some(day) => today(model, day),
+        None => Span::raw(format!(" · {} tokens", count(state.totals.total_tokens))),
+    });
+    if !readiness.is_empty() {
+        let colour = if readiness == "ready" { Color::Green } else { Color::Yellow };
+        spans.push(Span::styled(format!(" · {}", clean(readiness)), paint(model, colour)));
+    }
     for (what, problem) in [("WORKFLOW.md", &state.workflow_error), ("tracker", &state.tracker_error)] {
         if let Some(problem) = problem {
             spans.push(Span::styled(format!(" · {what}: {}", clean(&problem.code)), paint(model, Color::Red)));
         }
     }
     Line::from(spans)
+}
+
+/// What this UTC day used, of what it may; red when a limit is reached, and nothing new starts.
+fn today(model: &Model, day: &BudgetLine) -> Span<'static> {
+    let of = |limit: Option<String>| limit.map_or_else(String::new, |limit| format!("/{limit}"));
+    let mut text = format!(" · today {}{} tokens", count(day.tokens), of(day.tokens_limit.map(count)));
+    // Where no price is known, no amount is one.
+    if !day.unpriced || day.cost_usd > 0.0 || day.cost_usd_limit.is_some() {
+        let least = if day.unpriced { "≥" } else { "" };
+        text.push_str(&format!(
+            ", {least}${:.2}{}",
+            day.cost_usd,
+            of(day.cost_usd_limit.map(|most| format!("${most:.2}")))
+        ));
+    }
+    let reached = day.tokens_limit.is_some_and(|most| day.tokens >= most)
+        || day.cost_usd_limit.is_some_and(|most| day.cost_usd >= most);
+    Span::styled(text, if reached { paint(model, Color::Red).add_modifier(Modifier::BOLD) } else { Style::new() })
 }
 
 fn footer(model: &Model) -> Line<'static> {
