@@ -134,6 +134,7 @@ async fn examine(patient: &Patient, broken: Option<&dalsegno_core::Failure>) -> 
     findings.extend(project::repository(patient).await);
     findings.extend(agents::examine(patient).await);
     findings.extend(project::tracker(patient));
+    findings.extend(project::services(patient));
     findings.extend(project::state(patient));
     findings.extend(ground::containment(patient).await);
     findings.extend(ground::processes());

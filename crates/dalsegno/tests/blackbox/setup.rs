@@ -169,6 +169,37 @@ fn doctor_looks_at_credentials_without_printing_them() {
 }
 
 #[test]
+fn doctor_and_validate_miss_the_secrets_that_a_start_would_miss() {
+    let machine = Machine::new();
+    let write = |front: &str| fs::write(machine.project().join("WORKFLOW.md"), format!("---\n{front}\n---\n")).unwrap();
+    let agent = "agent: {kind: scripted, script: agent.yaml}\nworkspace: {strategy: empty}";
+    fs::write(machine.project().join("agent.yaml"), "default: []\n").unwrap();
+    fs::create_dir(machine.project().join("issues")).unwrap();
+    for (check, code, front) in [
+        ("webhooks", "missing_webhook_secret", "tracker: {kind: local, webhooks: {linear: {secret: $SOME_SECRET}}}"),
+        ("notify", "missing_notify_secret", "tracker: {kind: local}\nnotify: [{webhook: $SOME_SECRET}]"),
+    ] {
+        write(&format!("{front}\n{agent}"));
+        let (exit, found) = machine.findings(&[]);
+        let finding = of(&found, check)[0];
+        assert_eq!((exit, &finding["severity"]), (Some(1), &"error".into()), "{found:#?}");
+        let words = finding["finding"].as_str().unwrap();
+        assert!(words.starts_with(code) && words.contains("SOME_SECRET"), "{words}");
+        assert!(finding["remedy"].as_str().unwrap().contains("SOME_SECRET"), "{finding}");
+        let refused = machine.run(&["validate"]);
+        assert!(!refused.status.success() && text(&refused).contains(&format!("error[{code}]")), "{}", text(&refused));
+        let set = |arguments: &[&str]| {
+            let mut command = machine.command(&program(), arguments);
+            command.env("SOME_SECRET", "https://very-secret.example/").output().unwrap()
+        };
+        let (doctor, validated) = (set(&["doctor", "--json", "--offline"]), set(&["validate"]));
+        assert_eq!(of(&findings(&doctor).1, check)[0]["severity"], "ok", "{}", text(&doctor));
+        assert!(validated.status.success(), "{}", text(&validated));
+        assert!(!text(&doctor).contains("very-secret") && !text(&validated).contains("very-secret"));
+    }
+}
+
+#[test]
 fn doctor_sees_a_running_daemon_and_a_remote_that_is_gone() {
     let project = Project::new("agent: {kind: scripted, script: agent.yaml}\nhandoff: {}", "default: []\n");
     let daemon = project.daemon();

@@ -2,17 +2,21 @@
 
 use std::sync::Arc;
 
+use dalsegno_adapters::forge::LocalForges;
+use dalsegno_adapters::notify::LocalNotifier;
 use dalsegno_adapters::tracker::LocalTrackers;
+use dalsegno_adapters::webhook::LocalWebhooks;
 use dalsegno_adapters::workflow::WorkflowFile;
 use dalsegno_adapters::workspace::LocalWorkspaces;
 use dalsegno_api::Client;
 use dalsegno_core::{Failure, WorkspaceStrategy};
-use dalsegno_engine::{Trackers as _, Workspaces as _};
+use dalsegno_engine::{Forges as _, Notifier as _, Trackers as _, Webhooks as _, Workspaces as _};
 use dalsegno_store::{DATABASE_FILE, Store, StoreError, half_written};
 
 use super::{Finding, Patient, mend};
 use crate::survey;
 
+const NO_START: &str = "the daemon does not start; one that runs keeps the last good WORKFLOW.md";
 const UNTIL_MENDED: &str = "nothing is dispatched until it is mended";
 
 fn remedy(failure: &Failure) -> String {
@@ -133,6 +137,32 @@ pub(super) fn tracker(patient: &Patient) -> Vec<Finding> {
             vec![Finding::ok("tracker", format!("{} in {}", tracker.kind, folder.display()))]
         }
     }
+}
+
+/// Whether what the other services are reached or verified with is there, as a start asks.
+pub(super) fn services(patient: &Patient) -> Vec<Finding> {
+    let Some(loaded) = &patient.loaded else { return Vec::new() };
+    let policy = &loaded.policy;
+    let found = |check, asked: Result<(), Failure>, words: String| match asked {
+        Err(failure) => Finding::error(check, failure.to_string(), NO_START, remedy(&failure)),
+        Ok(()) => Finding::ok(check, words),
+    };
+    let mut findings = Vec::new();
+    if let Some(handoff) = &policy.handoff
+        && let Some(forge) = &handoff.forge
+    {
+        findings.push(found("forge", LocalForges::new().preflight(handoff), format!("{} has its token", forge.kind)));
+    }
+    if !policy.notify.is_empty() {
+        let words = format!("{} receivers are told", policy.notify.len());
+        findings.push(found("notify", LocalNotifier::new().preflight(policy), words));
+    }
+    if !policy.webhooks.is_empty() {
+        let services: Vec<&str> = policy.webhooks.keys().map(String::as_str).collect();
+        let words = format!("those of {} are heard", services.join(", "));
+        findings.push(found("webhooks", LocalWebhooks::new().preflight(policy), words));
+    }
+    findings
 }
 
 /// A small database is read through, as a daemon does before it uses one.
