@@ -27,11 +27,15 @@ pub struct Readiness {
     pub disk: Option<DiskUse>,
 }
 
-/// How the disk is used by workspaces.
+/// How the disk is used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DiskUse {
     /// Bytes that are free where workspaces and the state directory are: the lower figure.
     pub free_bytes: u64,
+    /// Bytes that the state directory takes: journal, transcripts, log, the repository from which branches are pushed; null when it was not
+    /// measured.
+    #[serde(default)]
+    pub state_bytes: Option<u64>,
     /// Bytes that all workspaces take, as far as they were measured.
     pub used_bytes: u64,
     /// Bytes that they may take (`workspace.disk_limit_gb`).

@@ -30,6 +30,8 @@ pub struct Inspection {
     pub database: Soundness,
     /// Free bytes where workspaces and state are: the lower figure.
     pub free_bytes: Result<u64, Failure>,
+    /// What the state directory takes; `None`: not measured.
+    pub state_bytes: Option<u64>,
 }
 
 impl Inspection {
@@ -42,6 +44,7 @@ impl Inspection {
             transcripts: Err(failure.clone()),
             database: Soundness::Unread(failure.clone()),
             free_bytes: Err(failure.clone()),
+            state_bytes: None,
         }
     }
 
@@ -54,6 +57,7 @@ impl Inspection {
             transcripts: Ok(Vec::new()),
             database: Soundness::Sound,
             free_bytes: Ok(free_bytes),
+            state_bytes: None,
         }
     }
 }
@@ -225,6 +229,8 @@ impl Mend {
 pub struct DiskUse {
     /// Free bytes.
     pub free: u64,
+    /// What the state directory takes; `None`: not measured.
+    pub state: Option<u64>,
     /// What all workspaces take, as far as they were measured.
     pub used: u64,
     /// What they may take, by the policy.
@@ -260,7 +266,7 @@ impl DiskUse {
             .collect();
         workspaces.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.path.cmp(&b.path)));
         workspaces.truncate(USES_TOLD);
-        Some(Self { free, used, limit, workspaces })
+        Some(Self { free, state: seen.state_bytes, used, limit, workspaces })
     }
 }
 

@@ -249,7 +249,7 @@ impl Machine {
         let Some(seen) = &self.outside.seen else {
             return Some("what is outside the journal is being looked at".to_owned());
         };
-        let Inspection { workspaces, processes, transcripts: _, database: _, free_bytes } = seen;
+        let Inspection { workspaces, processes, transcripts: _, database: _, free_bytes, state_bytes: _ } = seen;
         let whole = [workspaces.as_ref().err(), processes.as_ref().err(), free_bytes.as_ref().err()];
         if let Some(failure) = whole.into_iter().flatten().next() {
             return Some(failure.to_string());
@@ -309,7 +309,7 @@ impl Machine {
 
     /// What is outside was looked at.
     pub(crate) fn looked_outside(&mut self, mut seen: Inspection) {
-        let Inspection { workspaces, processes, transcripts, database, free_bytes } = &seen;
+        let Inspection { workspaces, processes, transcripts, database, free_bytes, state_bytes: _ } = &seen;
         let whole = workspaces.is_ok()
             && processes.is_ok()
             && transcripts.is_ok()

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use dalsegno_adapters::process::{Sweeper, marked};
-use dalsegno_adapters::workspace::LocalWorkspaces;
+use dalsegno_adapters::workspace::{LocalWorkspaces, bytes_on_disk};
 use dalsegno_core::{Failure, FoundTranscript, Inspection, LookFor, Mend, Policy, RunId, Soundness};
 use dalsegno_engine::{Context, Inspector, Processes as _, Reads as _};
 use dalsegno_store::{Store, TranscriptCheck};
@@ -63,6 +63,11 @@ impl LocalInspector {
         if small { reading.await.unwrap_or(Soundness::Checking) } else { Soundness::Checking }
     }
 
+    async fn state_bytes(&self) -> Option<u64> {
+        let dir = self.state_dir.clone();
+        tokio::task::spawn_blocking(move || bytes_on_disk(&dir)).await.ok().flatten()
+    }
+
     async fn transcripts(&self, runs: &[RunId]) -> Result<Vec<FoundTranscript>, Failure> {
         let (check, runs) = (Arc::clone(&self.transcripts), runs.to_vec());
         let look = tokio::task::spawn_blocking(move || check.look(&runs)).await;
@@ -116,6 +121,7 @@ impl Inspector for LocalInspector {
             transcripts: self.transcripts(&wanted.runs).await,
             database: self.database().await,
             free_bytes: free_bytes(&[&self.state_dir, Path::new(&policy.workspace.root)]),
+            state_bytes: self.state_bytes().await,
         }
     }
 

@@ -40,6 +40,7 @@ use dalsegno_engine::{Context, Workflow, Workspaces};
 use tokio::sync::{Mutex, OnceCell};
 
 pub use key::{branch_name, workspace_key};
+pub use survey::bytes_on_disk;
 
 /// Below the root: the repositories of worktrees, which agents write.
 pub(crate) const SHARED_REPOSITORIES: &str = ".dalsegno/shared";

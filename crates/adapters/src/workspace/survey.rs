@@ -201,6 +201,13 @@ fn marker_of(root: &Path, path: &Path) -> Option<Marker> {
     (workspace_key(&marker.identifier) == key).then_some(marker)
 }
 
+/// What a directory takes on the disk; nothing when it has more than two million files.
+#[must_use]
+pub fn bytes_on_disk(top: &Path) -> Option<u64> {
+    let mut budget = MEASURED;
+    measure(top, &mut budget)
+}
+
 /// Bytes on the disk; nothing when there is more than may be measured. Links are not followed, and what goes meanwhile is left
 /// out.
 fn measure(top: &Path, budget: &mut u64) -> Option<u64> {

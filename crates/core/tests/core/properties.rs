@@ -164,6 +164,7 @@ fn seen(wanted: &LookFor, how: u8) -> Inspection {
         transcripts: Ok(vec![FoundTranscript { run: "run-1".into(), wrong: Ok("garbage".into()) }]),
         database: if how.is_multiple_of(5) { Soundness::Checking } else { Soundness::Sound },
         free_bytes: Ok(if how.is_multiple_of(9) { 0 } else { u64::MAX }),
+        state_bytes: None,
     }
 }
 

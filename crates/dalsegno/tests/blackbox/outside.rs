@@ -125,7 +125,11 @@ fn what_is_nobodys_is_named_and_without_a_daemon_mended_by_the_doctor() {
     {
         assert!(text.contains(words), "{words}: {text}");
     }
-    assert!(said(&found, "disk").1.contains("DS-1"), "the use of the disk is shown by workspace");
+    let disk = said(&found, "disk").1;
+    assert!(
+        disk.contains("DS-1") && disk.contains("the state directory takes"),
+        "each with its use of the disk: {disk}"
+    );
     let human = project.output(&["doctor", "--offline"]);
     assert!(String::from_utf8_lossy(&human.stdout).contains("dalsegno doctor --fix"), "{human:?}");
     assert!(planted.transcript.exists() && planted.stray.try_wait().unwrap().is_none(), "a look changes nothing");

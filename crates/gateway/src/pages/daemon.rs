@@ -6,9 +6,9 @@ use dalsegno_api as api;
 use dalsegno_engine::EventFilter;
 use maud::{Markup, html};
 
-use super::board::trouble;
+use super::board::{encoded, trouble};
 use super::log;
-use super::parts::{Sent, badge, form_to, moment, sent, told};
+use super::parts::{Sent, badge, bytes, form_to, moment, sent, told};
 use super::{Page, Place, Sorry};
 use crate::app::App;
 use crate::convert;
@@ -19,6 +19,8 @@ use crate::routes::{readiness, state, usage};
 
 /// Newest events of a kind that are shown.
 const KEPT: usize = 40;
+/// Workspaces whose size is shown, the largest first.
+const WORKSPACES: usize = 20;
 /// Kinds that tell of starts, of recovery and of the policy.
 const KINDS: [&str; 9] = [
     "daemon_started",
@@ -93,7 +95,7 @@ fn render(
                 }
             }
         }
-        @if let Some(found) = readiness { (plan(found)) }
+        @if let Some(found) = readiness { (plan(found)) (disk(found)) }
         @if caller.must_operate().is_ok() {
             section {
                 h2 { "What it should do" }
@@ -145,6 +147,50 @@ fn plan(found: &api::Readiness) -> Markup {
                     }
                 } }
                 @if found.remaining > open.len() as u64 { p.more { (found.remaining) " in all; the API and `dalsegno doctor` have them" } }
+            }
+        }
+    }
+}
+
+/// What the disk holds of ours, what it may, and what is left, as the last look found it.
+fn disk(found: &api::Readiness) -> Markup {
+    let Some(disk) = &found.disk else {
+        return html! { section { h2 { "Disk" } p.none { "not looked at yet" } } };
+    };
+    let api::DiskUse { free_bytes, state_bytes, used_bytes, limit_bytes, workspaces } = disk;
+    html! {
+        section {
+            h2 { "Disk" }
+            dl.pairs {
+                dt { "Free" } dd { (bytes(*free_bytes)) }
+                dt { "State directory" } dd { @match state_bytes { Some(taken) => { (bytes(*taken)) }, None => { "not measured" } } }
+                dt { "Workspaces" }
+                dd {
+                    @if let Some(most) = limit_bytes {
+                        meter min="0" max=(most) value=((*used_bytes).min(*most)) aria-label="Of what workspaces may take" {}
+                        " "
+                    }
+                    (bytes(*used_bytes))
+                    @if let Some(most) = limit_bytes { " of " (bytes(*most)) } @else { ", without a limit (" code { "workspace.disk_limit_gb" } ")" }
+                }
+                @if let Some(at) = &found.looked_at { dt { "Looked at" } dd { (moment(at)) } }
+            }
+            @if !workspaces.is_empty() {
+                details {
+                    summary { "The largest workspaces" }
+                    div.wide tabindex="0" { table {
+                        thead { tr { th scope="col" { "Issue" } th scope="col" { "Takes" } th scope="col" { "Where" } } }
+                        tbody {
+                            @for workspace in workspaces.iter().take(WORKSPACES) {
+                                tr {
+                                    th scope="row" { @match &workspace.issue { Some(issue) => { a href={ "/issues/" (encoded(issue)) } { (issue) } }, None => { "nobody's" } } }
+                                    td.number { (bytes(workspace.bytes)) }
+                                    td { @if let Some(path) = &workspace.path { code { (path) } } }
+                                }
+                            }
+                        }
+                    } }
+                }
             }
         }
     }

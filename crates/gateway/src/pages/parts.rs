@@ -53,6 +53,18 @@ pub(super) fn short(number: u64) -> String {
     if tenths >= 1_000 { format!("{}{word}", tenths / 10) } else { format!("{}.{}{word}", tenths / 10, tenths % 10) }
 }
 
+/// Bytes in three or four signs, in powers of 1,024.
+pub(super) fn bytes(number: u64) -> String {
+    let (unit, word) = match number {
+        0..1_024 => return format!("{number} B"),
+        1_024..1_048_576 => (1_024, "KiB"),
+        1_048_576..1_073_741_824 => (1_048_576, "MiB"),
+        _ => (1_073_741_824, "GiB"),
+    };
+    let (whole, tenth) = (number / unit, number % unit * 10 / unit);
+    if whole >= 100 { format!("{} {word}", grouped(whole)) } else { format!("{whole}.{tenth} {word}") }
+}
+
 /// A number with its thousands apart.
 pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();

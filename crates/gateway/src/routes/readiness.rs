@@ -53,13 +53,19 @@ fn plan_step(step: Step, caller: Caller) -> api::PlanStep {
 }
 
 fn disk_use(disk: DiskUse, caller: Caller) -> api::DiskUse {
-    let DiskUse { free, used, limit, workspaces } = disk;
+    let DiskUse { free, state, used, limit, workspaces } = disk;
     let workspaces = workspaces.into_iter().map(|WorkspaceUse { path, issue, bytes }| api::WorkspaceUse {
         issue,
         path: Some(path).filter(|_| caller.reads()),
         bytes,
     });
-    api::DiskUse { free_bytes: free, used_bytes: used, limit_bytes: limit, workspaces: workspaces.collect() }
+    api::DiskUse {
+        free_bytes: free,
+        state_bytes: state,
+        used_bytes: used,
+        limit_bytes: limit,
+        workspaces: workspaces.collect(),
+    }
 }
 
 fn surface(surface: Surface) -> api::Surface {

@@ -2,6 +2,7 @@
 
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
+use dalsegno_core::{DiskUse, WorkspaceUse};
 use dalsegno_gateway::Gate;
 use serde_json::json;
 use tower::ServiceExt as _;
@@ -111,6 +112,41 @@ async fn figures_are_told_in_the_text_format_of_prometheus() {
         let (name, value) = sample.rsplit_once(' ').unwrap();
         assert!(name.starts_with("dalsegno_") && value.parse::<u64>().is_ok(), "{sample}");
     }
+}
+
+#[tokio::test]
+async fn the_disk_is_shown_as_it_was_found_and_nothing_is_made_up() {
+    let world = World::new();
+    let router = world.router();
+    assert!(page(&router, "/daemon", true).await.text.contains("not looked at yet"));
+    let found = |state, limit| DiskUse {
+        free: 5 << 30,
+        state,
+        used: 3 << 20,
+        limit,
+        workspaces: vec![
+            WorkspaceUse { path: "/w/DS-1".to_owned(), issue: Some("DS-1".to_owned()), bytes: 2 << 20 },
+            WorkspaceUse { path: "/w/X".to_owned(), issue: None, bytes: 1 << 20 },
+        ],
+    };
+    *world.disk.lock().unwrap() = Some(found(Some(150 << 20), Some(1 << 30)));
+    let shown = page(&router, "/daemon", true).await.text;
+    for words in [
+        "<dt>Free</dt><dd>5.0 GiB</dd>",
+        "<dt>State directory</dt><dd>150 MiB</dd>",
+        "max=\"1073741824\" value=\"3145728\"",
+        "3.0 MiB of 1.0 GiB",
+        "<a href=\"/issues/DS-1\">DS-1</a></th><td class=\"number\">2.0 MiB</td><td><code>/w/DS-1</code>",
+        "nobody's",
+    ] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
+    assert!(!page(&router, "/daemon", false).await.text.contains("/w/"), "where a directory is tells of the machine");
+    *world.disk.lock().unwrap() = Some(found(None, None));
+    let shown = page(&router, "/daemon", true).await.text;
+    assert!(shown.contains("<dd>not measured</dd>") && shown.contains("3.0 MiB, without a limit"), "{shown}");
+    let told: serde_json::Value = serde_json::from_str(&page(&router, "/api/v1/readiness", true).await.text).unwrap();
+    assert_eq!(told["disk"]["state_bytes"], serde_json::Value::Null);
 }
 
 #[tokio::test]

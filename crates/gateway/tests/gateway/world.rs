@@ -8,9 +8,9 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use dalsegno_core::{
-    ActionRequest, BudgetLine, CommitId, DaemonView, Explanation, Failure, Handoff, Issue, IssueStatus, IssueView,
-    Phase, PolicyHash, Readiness, Receipt, Rule, RunId, RunOutcome, RunView, SagaStep, SessionId, StepState, Timestamp,
-    Usage, View, Workspace, plan, readiness,
+    ActionRequest, BudgetLine, CommitId, DaemonView, DiskUse, Explanation, Failure, Handoff, Issue, IssueStatus,
+    IssueView, Phase, PolicyHash, Readiness, Receipt, Rule, RunId, RunOutcome, RunView, SagaStep, SessionId, StepState,
+    Timestamp, Usage, View, Workspace, plan, readiness,
 };
 use dalsegno_engine::{
     Change, ChangeWanted, Clock, Delivery, FileChange, FileStatus, Heard, Reads, TranscriptEntry, TranscriptKind,
@@ -39,6 +39,8 @@ pub(crate) struct World {
     pub(crate) wanted: Mutex<Vec<ChangeWanted>>,
     /// What webhooks named, one after the other.
     pub(crate) named: Mutex<Vec<Vec<String>>>,
+    /// What the last look found of the disk.
+    pub(crate) disk: Mutex<Option<DiskUse>>,
 }
 
 impl World {
@@ -51,6 +53,7 @@ impl World {
             change: Mutex::new(Ok(change())),
             wanted: Mutex::default(),
             named: Mutex::default(),
+            disk: Mutex::default(),
         })
     }
 
@@ -251,7 +254,8 @@ impl Control for Driven {
     }
 
     fn readiness(&self) -> Option<Readiness> {
-        Some(readiness(plan(&[]), false))
+        let disk = self.0.disk.lock().unwrap().clone();
+        Some(Readiness { looked_at: disk.as_ref().map(|_| NOW), disk, ..readiness(plan(&[]), false) })
     }
 }
 

@@ -147,7 +147,8 @@ async fn an_event_that_somebody_wrote_otherwise_is_told_and_one_that_is_cut_is_d
     for text in [
         r#"{"kind":"daemon_stopped","reason":"r"}"#,
         r#"{ "reason": "r", "kind": "daemon_stopped" }"#,
-        "{\"kind\":\"daemon_stopped\",\n\"reason\":\r\"r\"}",
+        "{\"kind\":\"daemon_stopped\",\n\"reason\":\"r\"}",
+        "{\"kind\":\"daemon_stopped\",\"reason\":\r\"r\"}",
     ] {
         assert_eq!(becomes(text), Ok(fact.clone()), "{text}");
         let row = opened.store.events_as_written(0, 1, &EventFilter::default()).unwrap().events.remove(0);

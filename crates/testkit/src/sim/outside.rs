@@ -86,6 +86,7 @@ impl World {
             transcripts: if fails(30) { Err(refused()) } else { Ok(self.astray.garbled.iter().map(wrong).collect()) },
             database: if fails(50) { Soundness::Checking } else { Soundness::Sound },
             free_bytes: if fails(30) { Err(refused()) } else { Ok(if fails(50) { 0 } else { ROOM }) },
+            state_bytes: None,
         }
     }
 

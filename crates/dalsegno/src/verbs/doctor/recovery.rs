@@ -15,17 +15,17 @@ pub(super) fn examine(patient: &Patient) -> Vec<Finding> {
     let Ok((client, daemon)) = reader::find(&patient.state_dir) else { return Vec::new() };
     match client.readiness() {
         Ok(found) => {
-            let used = found.disk.as_ref().map(disk);
+            let used: Vec<Finding> = found.disk.iter().flat_map(disk).collect();
             used.into_iter().chain(findings(found, daemon.is_some())).collect()
         }
         Err(error) => vec![Finding::note(CHECK, format!("what is left to recover cannot be told: {error}"))],
     }
 }
 
-/// What workspaces take.
-fn disk(disk: &DiskUse) -> Finding {
+/// What the state directory takes, and workspaces.
+fn disk(disk: &DiskUse) -> Vec<Finding> {
     let mib = |bytes: u64| format!("{} MiB", bytes / (1024 * 1024));
-    let DiskUse { free_bytes: _, used_bytes, limit_bytes, workspaces } = disk;
+    let DiskUse { free_bytes: _, state_bytes, used_bytes, limit_bytes, workspaces } = disk;
     let largest = workspaces.iter().take(NAMED).map(|workspace| {
         let name = workspace.issue.as_ref().or(workspace.path.as_ref()).map_or("?", String::as_str);
         format!("{name} {}", mib(workspace.bytes))
@@ -33,7 +33,10 @@ fn disk(disk: &DiskUse) -> Finding {
     let largest: Vec<String> = largest.collect();
     let of = limit_bytes.map_or_else(String::new, |limit| format!(" of {}", mib(limit)));
     let each = if largest.is_empty() { String::new() } else { format!(": {}", largest.join(", ")) };
-    Finding::ok("disk", format!("{} workspaces take {}{of}{each}", workspaces.len(), mib(*used_bytes)))
+    let state = state_bytes.map(|bytes| Finding::ok("disk", format!("the state directory takes {}", mib(bytes))));
+    let workspaces =
+        Finding::ok("disk", format!("{} workspaces take {}{of}{each}", workspaces.len(), mib(*used_bytes)));
+    state.into_iter().chain([workspaces]).collect()
 }
 
 fn findings(found: Readiness, running: bool) -> Vec<Finding> {
