@@ -32,12 +32,7 @@ pub trait Reads: Send + Sync + 'static {
     /// Totals and health; `None` before the first batch.
     fn daemon(&self) -> Result<Option<DaemonView>, ReadError>;
     /// Events after `after`, oldest first, at most `limit` of those that match; their facts as JSON text, for whoever passes it on.
-    fn events_as_written(
-        &self,
-        after: u64,
-        limit: usize,
-        filter: &EventFilter,
-    ) -> Result<EventPage<Box<RawValue>>, ReadError>;
+    fn events_as_written(&self, after: u64, limit: usize, filter: &EventFilter) -> Result<WrittenPage, ReadError>;
     /// The same for whoever looks into the facts.
     fn events(&self, after: u64, limit: usize, filter: &EventFilter) -> Result<EventPage, ReadError> {
         let EventPage { events, through } = self.events_as_written(after, limit, filter)?;
@@ -133,6 +128,11 @@ pub struct EventPage<Data = Value> {
     pub through: u64,
 }
 
+/// Events whose facts are JSON text, as they are written.
+pub type WrittenPage = EventPage<Box<RawValue>>;
+/// One of them.
+pub type WrittenEvent = EventRow<Box<RawValue>>;
+
 /// One event, as clients see it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventRow<Data = Value> {
@@ -150,7 +150,7 @@ pub struct EventRow<Data = Value> {
     pub data: Data,
 }
 
-impl EventRow<Box<RawValue>> {
+impl WrittenEvent {
     /// The same with its fact parsed.
     ///
     /// # Errors

@@ -7,7 +7,9 @@ use dalsegno_core::{
 };
 use dalsegno_durable::saga::SagaView;
 use dalsegno_durable::{self as durable, EffectError, EffectRecord, EffectState, Progress};
-use dalsegno_engine::{EffectRow, EventRow, RateLimits, RateWindow, ReadError, TranscriptEntry, TranscriptKind};
+use dalsegno_engine::{
+    EffectRow, EventRow, RateLimits, RateWindow, ReadError, TranscriptEntry, TranscriptKind, WrittenEvent,
+};
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -204,8 +206,15 @@ fn recent_event(row: EventRow, caller: Caller) -> api::RecentEvent {
     api::RecentEvent { at: time(at), event: kind, message }
 }
 
+/// How a run ended, and why.
+fn ended(data: &serde_json::Value) -> Option<String> {
+    let word = |name: &str| data.get(name).and_then(serde_json::Value::as_str);
+    let reason = word("reason").map(|reason| format!(": {reason}")).unwrap_or_default();
+    Some(format!("{}{reason}", word("outcome")?))
+}
+
 /// An event in words, from what its caller may read.
-fn message(kind: &str, data: &serde_json::Value) -> Option<String> {
+pub(crate) fn message(kind: &str, data: &serde_json::Value) -> Option<String> {
     let word = |name: &str| data.get(name).and_then(serde_json::Value::as_str);
     let turn = data.get("turn").and_then(serde_json::Value::as_u64);
     match (kind, turn) {
@@ -223,10 +232,25 @@ fn message(kind: &str, data: &serde_json::Value) -> Option<String> {
             let why = word("reason").map(|why| format!(": {why}")).unwrap_or_default();
             return Some(format!("{}{by}{why}", word("action_kind")?));
         }
-        ("run_ended", _) => {
-            let reason = word("reason").map(|reason| format!(": {reason}")).unwrap_or_default();
-            return Some(format!("{}{reason}", word("outcome")?));
+        ("run_ended", _) => return ended(data),
+        ("run_ending", _) => return ended(data.get("ending")?),
+        ("run_phase", _) => return Some(data.get("phase")?.get("name")?.as_str()?.to_owned()),
+        ("effect_ended", _) => {
+            let outcome = data.get("outcome")?;
+            let came_to = outcome.get("output").and_then(|output| output.get("output")?.as_str());
+            let failed = || Some(format!("failed: {}", outcome.get("failure")?.get("code")?.as_str()?));
+            return came_to.map(str::to_owned).or_else(failed);
         }
+        ("hook_ended", _) => {
+            let code = data.get("failure").and_then(|failure| failure.get("code")?.as_str());
+            return Some(format!(
+                "{} {}",
+                word("hook")?,
+                code.map_or("done".to_owned(), |code| format!("failed: {code}"))
+            ));
+        }
+        ("usage", _) => return Some(format!("{} tokens", data.get("usage")?.get("total_tokens")?.as_u64()?)),
+        ("issue_seen" | "issue_changed", _) => return Some(data.get("issue")?.get("title")?.as_str()?.to_owned()),
         _ => {}
     }
     match (word("from"), word("to"), word("reason")) {
@@ -380,7 +404,7 @@ pub(crate) fn event(mut row: EventRow, journal: &str, caller: Caller) -> api::Ev
 
 /// The same for whoever passes it on: from one who may read all of it nothing is withheld, and its fact goes as it is written.
 pub(crate) fn event_as_written(
-    row: EventRow<Box<RawValue>>,
+    row: WrittenEvent,
     journal: &str,
     caller: Caller,
 ) -> Result<api::Event<Box<RawValue>>, ReadError> {
@@ -513,6 +537,8 @@ pub(crate) fn effect(row: EffectRow) -> api::Effect {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
     use super::*;
 
     #[test]
@@ -562,6 +588,30 @@ mod tests {
             ("run_ended", json!({"outcome": "failed", "reason": "agent_exit"}), Some("failed: agent_exit")),
             ("issue_status", json!({"from": "idle", "to": "queued", "reason": null}), Some("idle → queued")),
             ("session_started", json!({"session": "s"}), None),
+            ("run_phase", json!({"run": "run-1", "phase": {"name": "launching"}}), Some("launching")),
+            (
+                "run_ending",
+                json!({"ending": {"outcome": "failed", "reason": "agent_exit", "then": {}}}),
+                Some("failed: agent_exit"),
+            ),
+            (
+                "effect_ended",
+                json!({"outcome": {"result": "done", "output": {"output": "mended", "done": "removed"}}}),
+                Some("mended"),
+            ),
+            (
+                "effect_ended",
+                json!({"outcome": {"result": "failed", "failure": {"code": "hook_failed", "message": "secret"}}}),
+                Some("failed: hook_failed"),
+            ),
+            ("hook_ended", json!({"hook": "before_run", "failure": null}), Some("before_run done")),
+            (
+                "hook_ended",
+                json!({"hook": "before_run", "failure": {"code": "hook_failed"}}),
+                Some("before_run failed: hook_failed"),
+            ),
+            ("usage", json!({"usage": {"total_tokens": 1280}}), Some("1280 tokens")),
+            ("issue_changed", json!({"issue": {"title": "T", "description": "secret"}}), Some("T")),
         ] {
             assert_eq!(message(kind, &data).as_deref(), words, "{kind}");
         }

@@ -5,7 +5,8 @@ use dalsegno_durable::ExecutionScope;
 use dalsegno_durable::key::Secret;
 use dalsegno_durable::saga::SagaView;
 use dalsegno_engine::{
-    EffectRow, EventFilter, EventPage, EventRow, Kept, ReadError, Reads, TranscriptPage, UsageBy, UsageFilter, UsageSum,
+    EffectRow, EventFilter, EventPage, EventRow, Kept, ReadError, Reads, TranscriptPage, UsageBy, UsageFilter,
+    UsageSum, WrittenEvent, WrittenPage,
 };
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params_from_iter};
@@ -120,12 +121,7 @@ impl Reads for Store {
         Ok(found.into_iter().next())
     }
 
-    fn events_as_written(
-        &self,
-        after: u64,
-        limit: usize,
-        filter: &EventFilter,
-    ) -> Result<EventPage<Box<RawValue>>, ReadError> {
+    fn events_as_written(&self, after: u64, limit: usize, filter: &EventFilter) -> Result<WrittenPage, ReadError> {
         self.read(|db| events(db, after, limit.min(PAGE), filter))
     }
 
@@ -216,12 +212,7 @@ fn first_and_last(row: &Row<'_>) -> rusqlite::Result<(u64, u64)> {
     Ok((first.unwrap_or(1).unsigned_abs(), last.unwrap_or(0).unsigned_abs()))
 }
 
-fn events(
-    db: &Connection,
-    after: u64,
-    limit: usize,
-    filter: &EventFilter,
-) -> Result<EventPage<Box<RawValue>>, StoreError> {
+fn events(db: &Connection, after: u64, limit: usize, filter: &EventFilter) -> Result<WrittenPage, StoreError> {
     let (_, newest) = db.prepare_cached(BOUNDS)?.query_row([], first_and_last)?;
     let end = newest.max(after);
     if limit == 0 {
@@ -262,7 +253,7 @@ struct Scan<'a> {
 }
 
 impl Scan<'_> {
-    fn index(&self, db: &Connection, by: &str, value: Option<&str>) -> Result<EventPage<Box<RawValue>>, StoreError> {
+    fn index(&self, db: &Connection, by: &str, value: Option<&str>) -> Result<WrittenPage, StoreError> {
         let sql = format!(
             "SELECT seq, at, kind, identifier, run, issue_id, data FROM events
              WHERE {by} seq > ?1 ORDER BY seq LIMIT ?2"
@@ -303,7 +294,7 @@ impl Scan<'_> {
     }
 }
 
-fn event_row(row: &Row<'_>, seq: u64) -> Result<EventRow<Box<RawValue>>, StoreError> {
+fn event_row(row: &Row<'_>, seq: u64) -> Result<WrittenEvent, StoreError> {
     let kind: String = row.get(2)?;
     let unreadable = |error: &dyn std::fmt::Display| StoreError::Corrupt(format!("event {seq} is unreadable: {error}"));
     let text = row.get_ref(6)?.as_str().map_err(|error| unreadable(&error))?;
@@ -330,7 +321,7 @@ fn fact(kind: &str, text: &str) -> serde_json::Result<Box<RawValue>> {
 }
 
 /// Several walks as one page: it ends where the first of them ended.
-fn merge(mut pages: Vec<EventPage<Box<RawValue>>>, limit: usize, end: u64) -> EventPage<Box<RawValue>> {
+fn merge(mut pages: Vec<WrittenPage>, limit: usize, end: u64) -> WrittenPage {
     if pages.len() == 1
         && let Some(page) = pages.pop()
     {

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::{Extension, State};
 use dalsegno_api::{self as api, Cursor};
-use dalsegno_engine::{EventFilter, EventPage, ReadError, Reads};
+use dalsegno_engine::{EventFilter, EventPage, ReadError, Reads, WrittenPage};
 use serde_json::value::RawValue;
 
 use crate::app::App;
@@ -78,7 +78,7 @@ pub(super) fn read_page(
     after: u64,
     limit: usize,
     filter: &EventFilter,
-) -> Result<Result<(EventPage<Box<RawValue>>, u64), Problem>, ReadError> {
+) -> Result<Result<(WrittenPage, u64), Problem>, ReadError> {
     let page = reads.events_as_written(after, limit, filter)?;
     // Looked at after the page: what is still kept now was kept while the page was read.
     let (oldest, head) = reads.bounds()?;

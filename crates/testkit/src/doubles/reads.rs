@@ -10,10 +10,10 @@ use dalsegno_durable::EffectRecord;
 use dalsegno_durable::saga::SagaView;
 use dalsegno_engine::{
     EffectRow, EventFilter, EventPage, EventRow, Kept, ReadError, Reads, TranscriptEntry, TranscriptPage, UsageBy,
-    UsageFilter, UsageSum,
+    UsageFilter, UsageSum, WrittenEvent, WrittenPage,
 };
 use serde_json::Value;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::to_raw_value;
 
 /// Projections, events and transcripts in memory.
 #[derive(Debug)]
@@ -279,12 +279,7 @@ impl Reads for MemoryReads {
         Ok(self.readable()?.daemon.clone())
     }
 
-    fn events_as_written(
-        &self,
-        after: u64,
-        limit: usize,
-        filter: &EventFilter,
-    ) -> Result<EventPage<Box<RawValue>>, ReadError> {
+    fn events_as_written(&self, after: u64, limit: usize, filter: &EventFilter) -> Result<WrittenPage, ReadError> {
         let mut inner = self.readable()?;
         let start = inner.events.partition_point(|row| row.seq <= after);
         let rest = inner.events.iter().skip(start);
@@ -314,7 +309,7 @@ impl Reads for MemoryReads {
     }
 }
 
-fn written(row: &EventRow) -> Result<EventRow<Box<RawValue>>, ReadError> {
+fn written(row: &EventRow) -> Result<WrittenEvent, ReadError> {
     let EventRow { seq, at, kind, issue, run, data } = row.clone();
     let data = to_raw_value(&data).map_err(|error| ReadError(error.to_string()))?;
     Ok(EventRow { seq, at, kind, issue, run, data })
