@@ -69,6 +69,9 @@ fn render(
         let has = |text: &str| text.to_lowercase().contains(&find);
         has(&issue.identifier) || has(&issue.title) || issue.labels.iter().any(|label| has(label))
     });
+    let columns = || COLUMNS.into_iter().filter(|(_, tone, _)| wanted.only.as_deref().is_none_or(|only| only == *tone));
+    let shown = |statuses: &[&str], issue: &api::Issue| statuses.contains(&issue.status.as_str());
+    let found = issues.iter().filter(|issue| columns().any(|(_, _, statuses)| shown(statuses, issue))).count();
     let body = html! {
         h1.sr { "Board" }
         (told(receipt))
@@ -87,23 +90,21 @@ fn render(
             } }
         }
         @if wanted.only.is_some() || wanted.find.is_some() {
-            p.facts { (issues.len()) " issues found. " a href="/" { "Show the whole board" } }
+            p.facts { (found) @if found == 1 { " issue found. " } @else { " issues found. " } a href="/" { "Show the whole board" } }
         }
         div class={ "board" @if wanted.only.is_some() { " alone" } } {
-            @for (title, tone, statuses) in COLUMNS {
-                @if wanted.only.as_deref().is_none_or(|only| only == tone) {
-                    @let tiles: Vec<&api::Issue> = issues.iter().filter(|issue| statuses.contains(&issue.status.as_str())).collect();
-                    @let most = if wanted.only.is_some() { TILES_ALONE } else { TILES };
-                    section class={ "column " (tone) @if tiles.is_empty() { " empty" } } aria-label=(title) {
-                        h2 { (title) " " span.count { (tiles.len()) } }
-                        ul {
-                            @for (place, issue) in tiles.iter().take(most).enumerate() {
-                                (tile(issue, state, (place < ANSWERED && tone == "needs").then_some(caller)))
-                            }
+            @for (title, tone, statuses) in columns() {
+                @let tiles: Vec<&api::Issue> = issues.iter().filter(|issue| shown(statuses, issue)).collect();
+                @let most = if wanted.only.is_some() { TILES_ALONE } else { TILES };
+                section class={ "column " (tone) @if tiles.is_empty() { " empty" } } aria-label=(title) {
+                    h2 { (title) " " span.count { (tiles.len()) } }
+                    ul {
+                        @for (place, issue) in tiles.iter().take(most).enumerate() {
+                            (tile(issue, state, (place < ANSWERED && tone == "needs").then_some(caller)))
                         }
-                        @if tiles.len() > most { p.more { a href={ "/?only=" (tone) } { "and " (tiles.len() - most) " more" } } }
-                        @if tiles.is_empty() { p.none { (nothing(tone)) } }
                     }
+                    @if tiles.len() > most { p.more { a href={ "/?only=" (tone) } { "and " (tiles.len() - most) " more" } } }
+                    @if tiles.is_empty() { p.none { (nothing(tone)) } }
                 }
             }
         }

@@ -59,8 +59,10 @@ fn shown(diff: &Arc<api::RunDiff>) -> Markup {
         section.change {
             h2 { "Changes" }
             p.facts {
-                (diff.total_files) @if diff.total_files == 1 { " file " } @else { " files " }
-                (lines(Some(diff.additions), Some(diff.deletions)))
+                @if diff.total_files == 0 { "nothing is changed" } @else {
+                    (diff.total_files) @if diff.total_files == 1 { " file " } @else { " files " }
+                    (lines(Some(diff.additions), Some(diff.deletions)))
+                }
                 " · " (what)
                 @if let Some(base) = &diff.base { " · against " code { (base.get(..12).unwrap_or(base)) } }
                 " · as of " (moment(&diff.taken_at))

@@ -57,8 +57,9 @@ pub(super) fn bars(id: &str, title: &str, series: &[Series], bars: &[Bar], words
                             rect class=(class) x=(x) y=(HEIGHT - BOTTOM - top) width=(width) height=(height) rx="1.5" {}
                         }
                     }
-                    @if (bars.len() - 1 - place).is_multiple_of(every) {
-                        text.scale x=(x + width / 2) y=(HEIGHT - 6) text-anchor="middle" { (bar.name.get(5..).unwrap_or(&bar.name)) }
+                    @let back = bars.len() - 1 - place;
+                    @if back.is_multiple_of(every) {
+                        text class={ "scale" @if !back.is_multiple_of(every * 2) { " second" } } x=(x + width / 2) y=(HEIGHT - 6) text-anchor="middle" { (bar.name.get(5..).unwrap_or(&bar.name)) }
                     }
                 }
             }

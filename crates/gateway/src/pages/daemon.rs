@@ -8,7 +8,7 @@ use maud::{Markup, html};
 
 use super::board::{encoded, trouble};
 use super::log;
-use super::parts::{Sent, badge, bytes, form_to, moment, sent, told};
+use super::parts::{Sent, badge, bytes, form_to, grouped, moment, sent, told};
 use super::{Page, Place, Sorry};
 use crate::app::App;
 use crate::convert;
@@ -108,7 +108,13 @@ fn render(
                 details {
                     summary { "Limits of this UTC day" }
                     @if let Some(day) = &budget.day {
-                        p.facts { (day.tokens) " tokens used" @if let Some(most) = day.tokens_limit { " of " (most) } " · $" (format!("{:.2}", day.cost_usd)) @if let Some(most) = day.cost_usd_limit { " of $" (format!("{most:.2}")) } }
+                        p.facts {
+                            (grouped(day.tokens)) " tokens used" @if let Some(most) = day.tokens_limit { " of " (grouped(most)) }
+                            @if !day.unpriced || day.cost_usd > 0.0 || day.cost_usd_limit.is_some() {
+                                " · $" (format!("{:.2}", day.cost_usd)) @if let Some(most) = day.cost_usd_limit { " of $" (format!("{most:.2}")) }
+                                @if day.unpriced { ", as far as prices are known" }
+                            }
+                        }
                     }
                     (form_to("set_budget", None, None, "Set the limits of the day", &html! {
                         label { span { "Most tokens" } input name="tokens" type="number" min="0" step="1"; }
@@ -133,14 +139,14 @@ fn plan(found: &api::Readiness) -> Markup {
             @if open.is_empty() {
                 p.none { "Nothing is left to recover: all " (found.surfaces.len()) " surfaces are in line." }
             } @else {
-                div.wide { table {
+                div.wide tabindex="0" { table.stack {
                     thead { tr { th { "Surface" } th { "Of" } th { "Found" } th { "What is done" } } }
                     tbody {
                         @for step in &open {
                             tr {
                                 th scope="row" { (step.surface) }
                                 td { code { (step.member) } }
-                                td { (step.detail.as_deref().unwrap_or(&step.reason)) }
+                                td.whole { (step.detail.as_deref().unwrap_or(&step.reason)) }
                                 td { (badge(&step.action)) }
                             }
                         }
@@ -161,6 +167,7 @@ fn disk(found: &api::Readiness) -> Markup {
     html! {
         section {
             h2 { "Disk" }
+            @if let Some(at) = &found.looked_at { p.facts { "As of " (moment(at)) ". It is looked at when the daemon starts, and then every few minutes." } }
             dl.pairs {
                 dt { "Free" } dd { (bytes(*free_bytes)) }
                 dt { "State directory" } dd { @match state_bytes { Some(taken) => { (bytes(*taken)) }, None => { "not measured" } } }
@@ -173,19 +180,18 @@ fn disk(found: &api::Readiness) -> Markup {
                     (bytes(*used_bytes))
                     @if let Some(most) = limit_bytes { " of " (bytes(*most)) } @else { ", without a limit (" code { "workspace.disk_limit_gb" } ")" }
                 }
-                @if let Some(at) = &found.looked_at { dt { "Looked at" } dd { (moment(at)) } }
             }
             @if !workspaces.is_empty() {
                 details {
                     summary { "The largest workspaces" }
-                    div.wide tabindex="0" { table {
+                    div.wide tabindex="0" { table.stack {
                         thead { tr { th scope="col" { "Issue" } th scope="col" { "Takes" } th scope="col" { "Where" } } }
                         tbody {
                             @for workspace in workspaces.iter().take(WORKSPACES) {
                                 tr {
                                     th scope="row" { @match &workspace.issue { Some(issue) => { a href={ "/issues/" (encoded(issue)) } { (issue) } }, None => { "nobody's" } } }
                                     td.number { (bytes(workspace.bytes)) }
-                                    td { @if let Some(path) = &workspace.path { code { (path) } } }
+                                    td.whole { @if let Some(path) = &workspace.path { code { (path) } } }
                                 }
                             }
                         }

@@ -102,7 +102,7 @@ fn render(parts: &Parts, caller: Caller) -> Page {
                 h2 { "What happened" }
                 ol.timeline {
                     @for event in detail.recent_events.iter().rev() {
-                        li class=(weight(&event.event)) {
+                        li class=(weight(&event.event, event.message.as_deref())) {
                             (moment(&event.at))
                             span.what { b { (event.event.replace('_', " ")) } @if let Some(message) = &event.message { " " span.reason { (message) } } }
                         }
@@ -125,17 +125,17 @@ fn runs_table(runs: &[api::Run]) -> Markup {
         section {
             h2 { "Runs" }
             @if runs.is_empty() { p.none { "none yet" } } @else {
-                div.wide tabindex="0" { table {
+                div.wide tabindex="0" { table.stack {
                     thead { tr { th { "Run" } th { "How it is" } th { "Turns" } th { "Tokens" } th { "Began" } th { "Why" } } }
                     tbody {
                         @for run in runs {
                             tr {
                                 td { a href={ "/runs/" (encoded(&run.id)) } { (run.id) } }
                                 td { (run.outcome.as_deref().unwrap_or(&run.phase).replace('_', " ")) }
-                                td.number { (run.turns) }
+                                td.number data-of="turns" { (run.turns) }
                                 td.number { (tokens(&run.usage)) }
                                 td { (moment(&run.started_at)) }
-                                td { (run.reason.as_deref().unwrap_or_default()) }
+                                td.whole { (run.reason.as_deref().unwrap_or_default()) }
                             }
                         }
                     }
@@ -150,15 +150,15 @@ fn explained(rules: &api::Explanation) -> Markup {
     html! {
         details.explain {
             summary { "Why it runs or does not: " (rules.rules.len() - failing) " of " (rules.rules.len()) " rules pass" }
-            div.wide tabindex="0" { table {
+            div.wide tabindex="0" { table.stack {
                 thead { tr { th { "Rule" } th { "Verdict" } th { "Found" } th { "What would change it" } } }
                 tbody {
                     @for rule in &rules.rules {
                         tr {
                             td { (rule.rule.replace('_', " ")) }
                             td { @if rule.pass { "passes" } @else { b { "fails" } } }
-                            td { (rule.detail) }
-                            td { (rule.remedy.as_deref().unwrap_or_default()) }
+                            td.whole { (rule.detail) }
+                            td.whole { (rule.remedy.as_deref().unwrap_or_default()) }
                         }
                     }
                 }

@@ -55,13 +55,14 @@ pub(super) fn timeline(events: &[api::Event]) -> Markup {
     html! {
         ol.timeline {
             @for event in events {
-                li id={ "event-" (event.seq) } class=(weight_of(event)) {
+                @let words = words(event);
+                li id={ "event-" (event.seq) } class=(weight(&event.kind, words.as_deref())) {
                     (moment(&event.at))
                     span.what {
                         b { (event.kind.replace('_', " ")) }
                         @if let Some(issue) = &event.issue { " " a href={ "/issues/" (encoded(issue)) } { (issue) } }
                         @if let Some(run) = &event.run { " " a href={ "/runs/" (encoded(run)) } { (run) } }
-                        @if let Some(words) = words(&event.data) { " " span.reason { (words) } }
+                        @if let Some(words) = &words { " " span.reason { (words) } }
                         @if let Some(action) = &event.action_id { " " code { (action) } }
                     }
                 }
@@ -70,40 +71,27 @@ pub(super) fn timeline(events: &[api::Event]) -> Markup {
     }
 }
 
-/// As [`weight`]; a run that ended is judged by how.
-fn weight_of(event: &api::Event) -> &'static str {
-    match (event.kind.as_str(), event.data.get("outcome").and_then(serde_json::Value::as_str)) {
-        ("run_ended", Some(outcome)) => super::parts::tone(outcome),
-        (kind, _) => weight(kind),
-    }
-}
-
-/// What a kind of event asks of whoever looks.
-pub(super) fn weight(kind: &str) -> &'static str {
+/// What an event asks of whoever looks, by its kind and its words; a run that ended is judged by how.
+pub(super) fn weight(kind: &str, words: Option<&str>) -> &'static str {
     match kind {
+        "run_ended" => super::parts::tone(words.and_then(|words| words.split(':').next()).unwrap_or_default()),
         "parked" | "question_asked" | "effect_in_doubt" | "action_rejected" | "action_failed" | "workflow_rejected" => {
             "needs"
         }
         "run_started" | "turn_started" | "saga_started" | "daemon_started" => "works",
-        "run_ended" | "saga_ended" | "action_completed" | "released" | "question_answered" => "good",
+        "saga_ended" | "action_completed" | "released" | "question_answered" => "good",
         _ => "quiet",
     }
 }
 
 /// The part of a fact that says most in a line.
-fn words(data: &serde_json::Value) -> Option<String> {
+fn words(event: &api::Event) -> Option<String> {
+    let data = &event.data;
     let text = |name: &str| data.get(name).and_then(serde_json::Value::as_str).map(str::to_owned);
-    if let (Some(from), Some(to)) = (text("from"), text("to")) {
-        return Some(format!("{from} → {to}"));
-    }
     if let Some(counts) = data.get("counts").and_then(serde_json::Value::as_object) {
         let told: Vec<String> = counts.iter().map(|(code, count)| format!("{code}: {count}")).collect();
         return Some(told.join(", "));
     }
-    if let Some(kind) = text("action_kind") {
-        let by = text("by").map_or_else(String::new, |by| format!(" by {by}"));
-        let why = text("reason").map_or_else(String::new, |why| format!(": {why}"));
-        return Some(format!("{kind}{by}{why}"));
-    }
-    ["reason", "outcome", "question", "phase", "step", "key", "command"].into_iter().find_map(text)
+    let told = convert::message(&event.kind, data);
+    told.or_else(|| ["question", "step", "key", "command", "state", "session"].into_iter().find_map(text))
 }

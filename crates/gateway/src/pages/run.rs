@@ -97,20 +97,20 @@ fn effects_table(effects: &[api::Effect]) -> Markup {
         @if !effects.is_empty() {
             section {
                 h2 { "Effects" }
-                div.wide tabindex="0" { table {
+                div.wide tabindex="0" { table.stack {
                     thead { tr { th { "Effect" } th { "How it is" } th { "Attempts" } th { "Doubts" } th { "Began" } } }
                     tbody {
                         @for effect in effects {
                             tr {
-                                td {
+                                td.whole {
                                     (effect.key) " " span.reason { (effect.kind.replace('_', " ")) }
                                     @for (words, value) in [("intended", &effect.command), ("came to", &effect.output)] {
                                         @if let Some(value) = value { details { summary { (words) } pre.text { (shown(value)) } } }
                                     }
                                 }
                                 td { (effect.result.as_deref().unwrap_or(&effect.progress)) @if let Some(error) = &effect.error { " " code { (error.code) } " " span.reason { (error.message) } } }
-                                td.number { (effect.attempts) }
-                                td.number { (effect.doubts) }
+                                td.number data-of="attempts" { (effect.attempts) }
+                                td.number data-of="doubts" { (effect.doubts) }
                                 td { (moment(&effect.began_at)) }
                             }
                         }

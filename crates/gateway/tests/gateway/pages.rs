@@ -115,6 +115,37 @@ async fn figures_are_told_in_the_text_format_of_prometheus() {
 }
 
 #[tokio::test]
+async fn a_run_that_failed_is_not_shown_in_the_colour_of_one_that_is_done() {
+    for (outcome, class) in [("failed", "needs"), ("completed", "good"), ("interrupted", "waits")] {
+        let world = World::new();
+        world.commit("run_ended", Some("DS-1"), Some("run-2"), json!({"outcome": outcome, "reason": "agent_exit: 3"}));
+        let router = world.router();
+        for target in ["/issues/DS-1", "/events"] {
+            let shown = page(&router, target, true).await.text;
+            let before = shown.split("<b>run ended</b>").next().unwrap();
+            let line = before.rsplit("<li").next().unwrap();
+            assert!(line.contains(&format!("class=\"{class}\"")), "{target}: {outcome}: {line}");
+            assert!(shown.contains(&format!("{outcome}: agent_exit: 3")), "{target}: {shown}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_found_is_what_is_shown() {
+    let router = World::new().router();
+    for (target, words) in [
+        ("/?only=waits", "2 issues found"),
+        ("/?only=works", "1 issue found"),
+        ("/?find=ds-&only=works", "1 issue found"),
+    ] {
+        let shown = page(&router, target, true).await.text;
+        assert!(shown.contains(words), "{target}: {shown}");
+        let tiles = shown.matches("<li class=\"tile\"").count();
+        assert!(words.starts_with(&tiles.to_string()), "{target}: {tiles} are shown");
+    }
+}
+
+#[tokio::test]
 async fn the_disk_is_shown_as_it_was_found_and_nothing_is_made_up() {
     let world = World::new();
     let router = world.router();
@@ -136,7 +167,7 @@ async fn the_disk_is_shown_as_it_was_found_and_nothing_is_made_up() {
         "<dt>State directory</dt><dd>150 MiB</dd>",
         "max=\"1073741824\" value=\"3145728\"",
         "3.0 MiB of 1.0 GiB",
-        "<a href=\"/issues/DS-1\">DS-1</a></th><td class=\"number\">2.0 MiB</td><td><code>/w/DS-1</code>",
+        "<a href=\"/issues/DS-1\">DS-1</a></th><td class=\"number\">2.0 MiB</td><td class=\"whole\"><code>/w/DS-1</code>",
         "nobody's",
     ] {
         assert!(shown.contains(words), "{words}: {shown}");

@@ -93,7 +93,7 @@ fn everything_is_done_by_keyboard_alone() {
     assert_eq!(scene.browser.eval("document.activeElement.id"), "find");
     scene.browser.write("ds-1");
     scene.browser.key("Enter");
-    scene.browser.wait_for("1 issues found");
+    scene.browser.wait_for("1 issue found");
     tab_to(&mut scene, "DS-1");
     scene.browser.key("Enter");
     scene.browser.wait("its page", "location.pathname === '/issues/DS-1' && document.readyState === 'complete'");
