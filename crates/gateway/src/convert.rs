@@ -234,6 +234,10 @@ pub(crate) fn message(kind: &str, data: &serde_json::Value) -> Option<String> {
         }
         ("run_ended", _) => return ended(data),
         ("run_ending", _) => return ended(data.get("ending")?),
+        ("progress", _) => {
+            let progressed = data.get("progressed").and_then(serde_json::Value::as_bool)?;
+            return Some(if progressed { "something changed" } else { "nothing changed" }.to_owned());
+        }
         ("run_phase", _) => return Some(data.get("phase")?.get("name")?.as_str()?.to_owned()),
         ("effect_ended", _) => {
             let outcome = data.get("outcome")?;
@@ -588,6 +592,7 @@ mod tests {
             ("run_ended", json!({"outcome": "failed", "reason": "agent_exit"}), Some("failed: agent_exit")),
             ("issue_status", json!({"from": "idle", "to": "queued", "reason": null}), Some("idle → queued")),
             ("session_started", json!({"session": "s"}), None),
+            ("progress", json!({"turn": 3, "progressed": false}), Some("nothing changed")),
             ("run_phase", json!({"run": "run-1", "phase": {"name": "launching"}}), Some("launching")),
             (
                 "run_ending",

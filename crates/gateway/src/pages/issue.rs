@@ -69,6 +69,11 @@ async fn gather(app: App, caller: Caller, key: String, receipt: Option<String>) 
 fn render(parts: &Parts, caller: Caller) -> Page {
     let Parts { issue: detail, runs, rules, transcript, changed, receipt, saga, head } = parts;
     let issue = &detail.issue;
+    let handoff = runs.iter().find_map(|run| run.handoff.as_ref());
+    // A step that waits for somebody stands where a question would.
+    let waits =
+        issue.status == "parked" && handoff.is_some_and(|found| found.steps.iter().any(|step| step.state == "parked"));
+    let diagram = handoff.map(|found| saga::diagram(found, saga.as_ref(), &issue.identifier, caller));
     let body = html! {
         article.issue {
             header {
@@ -86,6 +91,7 @@ fn render(parts: &Parts, caller: Caller) -> Page {
                 (told(receipt.as_ref()))
             }
             (asked(issue, caller, None))
+            @if let Some(diagram) = diagram.as_ref().filter(|_| waits) { (diagram) }
             (actions(issue, caller))
             @if let Some(run) = &detail.running {
                 section.now {
@@ -94,7 +100,7 @@ fn render(parts: &Parts, caller: Caller) -> Page {
                     @if !run.last_message.is_empty() { blockquote { (run.last_message) } }
                 }
             }
-            @if let Some(found) = runs.iter().find_map(|run| run.handoff.as_ref()) { (saga::diagram(found, saga.as_ref(), &issue.identifier, caller)) }
+            @if let Some(diagram) = diagram.as_ref().filter(|_| !waits) { (diagram) }
             (change::change(changed.as_ref()))
             @if let Some(page) = transcript { (super::run::transcript(page)) }
             (runs_table(runs))

@@ -8,7 +8,7 @@ use dalsegno_engine::{EventFilter, EventPage};
 use maud::{Markup, html};
 
 use super::board::encoded;
-use super::parts::moment;
+use super::parts::{moment, tone};
 use super::{Page, Place, Sorry};
 use crate::app::App;
 use crate::convert;
@@ -71,10 +71,10 @@ pub(super) fn timeline(events: &[api::Event]) -> Markup {
     }
 }
 
-/// What an event asks of whoever looks, by its kind and its words; a run that ended is judged by how.
+/// What an event asks of whoever looks, by its kind and its words; a run that ended, and readiness, are judged by how.
 pub(super) fn weight(kind: &str, words: Option<&str>) -> &'static str {
     match kind {
-        "run_ended" => super::parts::tone(words.and_then(|words| words.split(':').next()).unwrap_or_default()),
+        "run_ended" | "readiness" => tone(words.and_then(|words| words.split(':').next()).unwrap_or_default()),
         "parked" | "question_asked" | "effect_in_doubt" | "action_rejected" | "action_failed" | "workflow_rejected" => {
             "needs"
         }

@@ -11,9 +11,9 @@ use crate::routes::completion;
 /// What a status asks of whoever looks: the colour that goes with it, never alone but beside the word.
 pub(super) fn tone(status: &str) -> &'static str {
     match status {
-        "parked" | "failed" | "recovering" | "waiting_question" | "waiting_approval" => "needs",
+        "parked" | "failed" | "recovering" | "blocked" | "block" | "waiting_question" | "waiting_approval" => "needs",
         "running" | "handing_off" => "works",
-        "queued" | "interrupted" | "waiting_retry" | "waiting_quota" | "paused" => "waits",
+        "queued" | "interrupted" | "waiting_retry" | "waiting_quota" | "paused" | "degraded" | "ending" => "waits",
         "handed_off" | "completed" | "done" | "ready" => "good",
         _ => "quiet",
     }

@@ -2,12 +2,12 @@
 
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
-use dalsegno_core::{DiskUse, WorkspaceUse};
+use dalsegno_core::{DiskUse, View, WorkspaceUse};
 use dalsegno_gateway::Gate;
 use serde_json::json;
 use tower::ServiceExt as _;
 
-use crate::world::{TOKEN, World, request};
+use crate::world::{TOKEN, World, request, run};
 
 pub(crate) struct Shown {
     pub(crate) status: StatusCode,
@@ -127,6 +127,19 @@ async fn a_run_that_failed_is_not_shown_in_the_colour_of_one_that_is_done() {
             assert!(line.contains(&format!("class=\"{class}\"")), "{target}: {outcome}: {line}");
             assert!(shown.contains(&format!("{outcome}: agent_exit: 3")), "{target}: {shown}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_step_that_waits_for_somebody_stands_before_what_else_can_be_done() {
+    let world = World::new();
+    world.reads.put(View::Run(Box::new(run("run-3", "3", "DS-3", true))));
+    let router = world.router();
+    for (target, first) in [("/issues/DS-3", true), ("/issues/DS-4", false)] {
+        let shown = page(&router, target, true).await.text;
+        let place = |sought: &str| shown.find(sought).unwrap_or_else(|| panic!("{target} has no {sought}: {shown}"));
+        assert_eq!(place("<section class=\"handoff\">") < place("<div class=\"actions\">"), first, "{target}");
+        assert_eq!(shown.matches("<section class=\"handoff\">").count(), 1, "{target}");
     }
 }
 

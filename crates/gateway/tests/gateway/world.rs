@@ -346,7 +346,7 @@ fn issue(id: &str, identifier: &str, status: IssueStatus) -> IssueView {
     }
 }
 
-fn run(id: &str, issue: &str, identifier: &str, ended: bool) -> RunView {
+pub(crate) fn run(id: &str, issue: &str, identifier: &str, ended: bool) -> RunView {
     RunView {
         id: id.into(),
         issue: issue.into(),
