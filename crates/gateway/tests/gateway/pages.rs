@@ -115,7 +115,7 @@ async fn figures_are_told_in_the_text_format_of_prometheus() {
 }
 
 #[tokio::test]
-async fn a_run_that_failed_is_not_shown_in_the_colour_of_one_that_is_done() {
+async fn what_failed_or_is_blocked_is_not_shown_in_the_colour_of_what_is_done() {
     for (outcome, class) in [("failed", "needs"), ("completed", "good"), ("interrupted", "waits")] {
         let world = World::new();
         world.commit("run_ended", Some("DS-1"), Some("run-2"), json!({"outcome": outcome, "reason": "agent_exit: 3"}));
@@ -128,6 +128,11 @@ async fn a_run_that_failed_is_not_shown_in_the_colour_of_one_that_is_done() {
             assert!(shown.contains(&format!("{outcome}: agent_exit: 3")), "{target}: {shown}");
         }
     }
+    let world = World::new();
+    world.commit("readiness", None, None, json!({"state": "blocked", "surfaces": ["sagas"], "remaining": 1}));
+    let shown = page(&world.router(), "/events", true).await.text;
+    let line = shown.split("<b>readiness</b>").next().unwrap().rsplit("<li").next().unwrap().to_owned();
+    assert!(line.contains("class=\"needs\""), "{line}");
 }
 
 #[tokio::test]
