@@ -324,6 +324,29 @@ fn words_have_a_limit() {
 }
 
 #[test]
+fn words_on_their_way_to_the_agent_count_against_the_limit_of_its_issue_alone() {
+    let mut desk = Desk::new(policy());
+    desk.poll(&[issue(1), issue(2)]);
+    for _ in 0..2 {
+        desk.done("prepare_workspace", workspace_ready(true));
+        desk.done("start_session", session(SessionStart::New));
+    }
+    let say = |desk: &mut Desk, issue| act(desk, request("steer", ("issue", issue), json!({"text": "again"}))).code;
+    let refused = Some("too_many_messages".to_owned());
+    for _ in 0..20 {
+        assert_eq!(say(&mut desk, "DS-1"), None);
+    }
+    assert!(desk.entry(1).messages.is_empty(), "all of them are on their way");
+    assert_eq!(say(&mut desk, "DS-1"), refused);
+    assert_eq!(say(&mut desk, "DS-2"), None);
+    // What did not get there waits as well; what was heard makes room.
+    desk.fail("steer_turn", Failure::retryable("no_turn", "none"));
+    assert_eq!((desk.entry(1).messages.len(), say(&mut desk, "DS-1")), (1, refused));
+    desk.done("steer_turn", EffectOutput::AgentTold);
+    assert_eq!(say(&mut desk, "DS-1"), None);
+}
+
+#[test]
 fn the_tracker_is_written_to_once_and_its_refusal_is_told() {
     let mut desk = Desk::new(policy());
     desk.poll(&[blocked()]);
