@@ -4,8 +4,10 @@
 use std::thread;
 
 use dalsegno_api::{Action, ActionState, Client, Issue, Receipt, Target};
+use nix::fcntl::{Flock, FlockArg};
 use serde_json::{Value, json};
 
+use crate::http::{Answer, Api};
 use crate::judge;
 use crate::project::{Daemon, Project};
 
@@ -265,6 +267,69 @@ fn of_thirty_two_racing_sends_of_one_key_one_takes_effect() {
     assert!(receipts.iter().all(|receipt| receipt.action_id == receipts[0].action_id));
     done(&project, &receipts[0]);
     assert_eq!(project.issue_text("DS-1").matches("only once").count(), 1);
+    daemon.stop();
+}
+
+/// The tracker is held by its own lock while eight people comment as fast as they can.
+#[test]
+fn a_flood_of_comments_is_refused_over_http_with_a_time_to_come_again_and_none_is_lost() {
+    const WAIT_AT_MOST: usize = 256;
+    let project = Project::new(FRONT, "default: []\n");
+    project.issue("DS-2", "state: Backlog");
+    project.issue("DS-1", "state: Todo\nblocked_by: [DS-2]");
+    let mut daemon = project.daemon();
+    let api = Api::of(&project, &daemon);
+    project.wait_until("it is known", || client_knows(&project));
+    let send = |key: &str| {
+        let comment = action("comment", ("issue", "DS-1"), json!({"body": format!("said as {key}.")}), Some(key));
+        api.post("/api/v1/actions", &serde_json::to_string(&comment).unwrap())
+    };
+    let folder = std::fs::File::open(project.issue_file("DS-1").parent().unwrap()).unwrap();
+    let held = Flock::lock(folder, FlockArg::LockExclusive).unwrap();
+    let send = &send;
+    let refused: Vec<(String, Answer)> = thread::scope(|scope| {
+        let people = (0..8).map(|person| {
+            scope.spawn(move || {
+                for number in 0..2_000 {
+                    let key = format!("{person}-{number}");
+                    let answer = send(&key);
+                    if answer.status != 202 {
+                        return (key, answer);
+                    }
+                }
+                panic!("all were accepted");
+            })
+        });
+        people.collect::<Vec<_>>().into_iter().map(|person| person.join().unwrap()).collect()
+    });
+    for (key, answer) in &refused {
+        assert_eq!((answer.status, &answer.body["code"]), (503, &json!("too_many_actions")), "{key}: {}", answer.body);
+        assert!(answer.head.to_lowercase().contains("retry-after: 1"), "{key}: {}", answer.head);
+    }
+    drop(held);
+    let waiting = |kinds: &[&str]| project.events().iter().filter(|event| kinds.contains(&event.kind.as_str())).count();
+    let all_done = || waiting(&["action_accepted"]) == waiting(&["action_completed", "action_failed"]);
+    project.wait_until("all are written", all_done);
+    // Whoever was refused comes again under the same key.
+    let (key, _) = &refused[0];
+    assert_eq!(send(key).status, 202);
+    project.wait_until("it is written", all_done);
+    let text = project.issue_text("DS-1");
+    let (mut open, mut written) = (0, 0);
+    for event in project.events() {
+        match event.kind.as_str() {
+            "action_accepted" => open += 1,
+            "action_failed" => open -= 1,
+            "action_completed" => {
+                open -= 1;
+                written += 1;
+            }
+            "action_rejected" => assert_eq!(open, WAIT_AT_MOST, "refused with so many not done: {event:?}"),
+            _ => {}
+        }
+    }
+    assert!(written > 0 && text.matches("said as ").count() == written, "{written} are done: {text}");
+    assert_eq!(text.matches(&format!("said as {key}.")).count(), 1, "{text}");
     daemon.stop();
 }
 
