@@ -260,8 +260,11 @@ impl Machine {
         };
         let bare = || only(payload, &["by", "why"]);
         match kind {
-            ActionKind::Cancel => bare().map(|()| Deed::Stop(issue, Stop::Cancel)),
-            ActionKind::Pause => bare().map(|()| Deed::Stop(issue, Stop::Pause)),
+            ActionKind::Cancel | ActionKind::Pause => {
+                bare()?;
+                self.may_stop(&issue)?;
+                Ok(Deed::Stop(issue, if kind == ActionKind::Cancel { Stop::Cancel } else { Stop::Pause }))
+            }
             ActionKind::Resume => bare().map(|()| Deed::Resume(issue)),
             ActionKind::Release => bare().map(|()| Deed::Release(issue)),
             ActionKind::Retry | ActionKind::Rehydrate => {

@@ -28,6 +28,8 @@ use crate::run::{Ending, Run, RunOutcome, Then};
 
 /// Words that wait for an agent.
 pub(crate) const MESSAGES: usize = 20;
+/// Accepted actions that wait for the end of one run.
+const STOPS: usize = 256;
 /// Accepted writes to the tracker that are not over: each holds its words in memory until it is.
 pub const WRITES: usize = 256;
 /// Writes to the tracker for operators that are performed at once.
@@ -146,6 +148,16 @@ impl Machine {
             return Ok(());
         }
         Err(refusal("too_many_actions", format!("{open} accepted writes to the tracker are not done yet")))
+    }
+
+    /// No more wishes to stop a run are accepted while so many wait for its end.
+    pub(crate) fn may_stop(&self, id: &IssueId) -> Result<(), Refusal> {
+        let run = self.state.issues.get(id).and_then(|entry| self.state.runs.get(entry.current_run.as_ref()?));
+        let waiting = run.map_or(0, |run| run.stops.len());
+        if waiting < STOPS {
+            return Ok(());
+        }
+        Err(refusal("too_many_actions", format!("{waiting} accepted actions wait for the end of this run already")))
     }
 
     pub(crate) fn completed(&mut self, action: &ActionRef, issue: Option<&IssueId>) {

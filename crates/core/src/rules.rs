@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::action::{Refusal, refusal};
 use crate::issue::{IssueEntry, IssueStatus};
 use crate::question::Wants;
-use crate::run::Run;
+use crate::run::{Run, StepState};
 use crate::settle::approval;
 use crate::state::State;
 use crate::time::Timestamp;
@@ -163,7 +163,9 @@ pub struct Standing {
     pub had_run: bool,
     /// A step of its handoff is parked.
     pub parked_step: bool,
-    /// The pivot of its handoff waits for an approval.
+    /// One of them is, and nobody has said yet how it goes on.
+    pub unsettled: bool,
+    /// The pivot of its handoff waits for an approval, and nobody has answered yet.
     pub approval: bool,
     /// What the agent waits for.
     pub asked: Option<Wants>,
@@ -175,13 +177,18 @@ impl Standing {
     pub fn of(state: &State, entry: &IssueEntry, at: Timestamp) -> Self {
         let run = entry.current_run.as_ref().and_then(|run| state.runs.get(run));
         let handoff = run.and_then(|run| run.handoff.as_ref());
+        let told = |step| state.word_on_its_way(&entry.issue.id, step).is_some();
         Self {
             status: entry.status,
             live: run.is_some(),
             past_pivot: run.is_some_and(Run::past_pivot),
             had_run: run.is_none() && entry.last_run.is_some(),
             parked_step: handoff.is_some_and(|handoff| !handoff.parked().is_empty()),
-            approval: handoff.and_then(approval).is_some_and(|(_, _, expires_at)| expires_at > at),
+            unsettled: handoff.is_some_and(|handoff| {
+                let parked = handoff.steps.iter().filter(|(_, state)| matches!(state, StepState::Parked { .. }));
+                parked.into_iter().any(|(step, _)| !told(*step))
+            }),
+            approval: handoff.and_then(approval).is_some_and(|(step, _, expires_at)| expires_at > at && !told(step)),
             asked: entry.question.as_ref().filter(|question| question.is_open(at)).map(|question| question.wants),
         }
     }
@@ -197,7 +204,7 @@ impl Standing {
 /// Whether an action on an issue is accepted. The whole table.
 pub(crate) fn verdict(kind: ActionKind, standing: Standing) -> Result<(), Refusal> {
     use IssueStatus as S;
-    let Standing { status, live, past_pivot, had_run, parked_step, approval, asked } = standing;
+    let Standing { status, live, past_pivot, had_run, parked_step, unsettled, approval, asked } = standing;
     let named = status.as_str();
     let refuse = |code, reason: String| Err(refusal(code, reason));
     match kind {
@@ -275,7 +282,10 @@ pub(crate) fn verdict(kind: ActionKind, standing: Standing) -> Result<(), Refusa
             refuse("no_open_question", "a permission is waited for: approve or deny it".to_owned())
         }
         ActionKind::Answer => refuse("no_open_question", "the agent asks nothing".to_owned()),
-        ActionKind::Settle if parked_step => Ok(()),
+        ActionKind::Settle if unsettled => Ok(()),
+        ActionKind::Settle if parked_step => {
+            refuse("not_parked", "the handoff is being told already how its parked step goes on".to_owned())
+        }
         ActionKind::Settle => refuse("not_parked", "no step of a handoff of the issue is parked".to_owned()),
         ActionKind::Release if parked_step => refuse("handoff_parked", PARKED_STEP.to_owned()),
         ActionKind::Release if status == S::Parked => Ok(()),

@@ -2,6 +2,10 @@
 //!
 //! An accepted word is an effect: the saga is told, and the action is complete when the saga has recorded it. A saga that took another
 //! turn meanwhile refuses it, and the action fails with the saga's own code.
+//!
+//! # Invariants
+//! - One word about a step is on its way at a time: who comes second is refused at once, as with the questions of agents. So there are
+//!   never more words on their way than steps that wait for one, however fast somebody sends them.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -12,6 +16,7 @@ use crate::event::Event;
 use crate::ids::IssueId;
 use crate::machine::Machine;
 use crate::run::{Handoff, SagaStep, StepState};
+use crate::state::State;
 
 /// Longest name or reason that an operator gives, in bytes.
 const WORDS: usize = 1_024;
@@ -100,7 +105,13 @@ impl Machine {
             let step = known(text("step")?, "step", &SagaStep::ALL, |step| step.as_str())?;
             let verb = known(text("verb")?, "verb", &SettleVerb::ALL, |verb| verb.as_str())?;
             match handoff.step(step) {
-                Some(StepState::Parked { .. }) => (step, SagaWord::Settle { verb }),
+                Some(StepState::Parked { .. }) => match self.state.word_on_its_way(&issue, step) {
+                    None => (step, SagaWord::Settle { verb }),
+                    Some(first) => {
+                        let reason = format!("{first} is telling the handoff already how {} goes on", step.as_str());
+                        return Err(refusal("not_parked", reason));
+                    }
+                },
                 state => {
                     let state = state.map_or("no step of this handoff", StepState::as_str);
                     return Err(refusal("not_parked", format!("{} is {state}, and not parked", step.as_str())));
@@ -111,6 +122,9 @@ impl Machine {
             let (step, fingerprint, expires_at) = approval(&handoff).ok_or_else(none)?;
             if expires_at <= self.now {
                 return Err(refusal("no_open_question", "the question has expired"));
+            }
+            if let Some(first) = self.state.word_on_its_way(&issue, step) {
+                return Err(refusal("no_open_question", format!("{first} answers it already")));
             }
             if text("fingerprint")?.is_some_and(|given| given != fingerprint) {
                 return Err(refusal("no_open_question", "something else is to be approved now: look at it again"));
@@ -178,6 +192,16 @@ impl Machine {
             Ok(_) => Event::ActionCompleted { action_id, correlation_id, issue, note: None },
             Err(failure) => Event::ActionFailed { action_id, correlation_id, issue, failure },
         });
+    }
+}
+
+impl State {
+    /// The action whose word about this step of the issue's handoff the saga has not answered yet.
+    pub(crate) fn word_on_its_way(&self, issue: &IssueId, about: SagaStep) -> Option<&str> {
+        self.open_effects.values().filter(|open| open.issue == *issue).find_map(|open| {
+            let Effect::TellSaga { step, action_id, .. } = &open.effect else { return None };
+            (*step == about).then_some(action_id.as_str())
+        })
     }
 }
 

@@ -1,7 +1,9 @@
 //! The steps of a handoff: order, failure, parking.
 
+use crate::action::{act, request};
 use crate::desk::*;
 use dalsegno_core::*;
+use serde_json::json;
 
 #[test]
 fn the_agent_ends_before_the_handoff_begins() {
@@ -208,6 +210,66 @@ fn an_approval_that_is_waited_for_is_no_work() {
     desk.progress(&[], Some(Failure::permanent("canceled", "no")), None);
     desk.done("hand_off", EffectOutput::HandedOff { end: SagaEnd::Compensated });
     assert_eq!((desk.status(1), desk.open()), (IssueStatus::Idle, vec!["remove_workspace"]));
+}
+
+fn may(desk: &Desk, kind: ActionKind) -> bool {
+    let told = Standing::of(desk.machine.state(), desk.entry(1), Timestamp(desk.now)).allowed();
+    told.contains(&kind)
+}
+
+#[test]
+fn an_approval_is_answered_once_however_often_somebody_says_it() {
+    let mut desk = Desk::new(policy());
+    desk.reach_delivery();
+    let expires_at = Timestamp(desk.now + 600_000);
+    let asked = StepState::AwaitingApproval { fingerprint: "f".into(), expires_at };
+    desk.steps(&[(SagaStep::Push, asked)]);
+    let saga = desk.run().handoff.clone().unwrap().saga.unwrap();
+    let say = |desk: &mut Desk, kind, target| act(desk, request(kind, target, json!({})));
+    let first = say(&mut desk, "approve", ("saga", &saga));
+    assert!(first.accepted);
+    for restart in [false, true] {
+        if restart {
+            desk.restart();
+        }
+        for kind in ["approve", "deny"] {
+            for target in [("issue", "DS-1"), ("saga", saga.as_str())] {
+                let refused = say(&mut desk, kind, target);
+                assert_eq!(refused.code.as_deref(), Some("no_open_question"), "{kind} {target:?} {restart}");
+            }
+        }
+        assert_eq!(desk.open().iter().filter(|kind| **kind == "tell_saga").count(), 1);
+        assert!(!may(&desk, ActionKind::Approve) && !may(&desk, ActionKind::Deny));
+    }
+    // A word that did not get there leaves the question open.
+    desk.fail("tell_saga", Failure::permanent("saga_stopped", "not now"));
+    assert!(may(&desk, ActionKind::Approve) && say(&mut desk, "deny", ("issue", "DS-1")).accepted);
+}
+
+#[test]
+fn each_parked_step_is_told_one_word_at_a_time() {
+    let mut desk = Desk::new(policy());
+    desk.reach_delivery();
+    desk.pushed();
+    let both = [SagaStep::Comment, SagaStep::Move];
+    desk.steps(&both.map(|step| (step, parked("tracker_status: no"))));
+    let say = |desk: &mut Desk, step: SagaStep| {
+        let word = json!({"step": step.as_str(), "verb": "retry"});
+        act(desk, request("settle", ("issue", "DS-1"), word)).code
+    };
+    let refused = Some("not_parked".to_owned());
+    for step in both {
+        assert_eq!([step, step].map(|step| say(&mut desk, step)), [None, refused.clone()]);
+    }
+    assert!(!may(&desk, ActionKind::Settle));
+    assert_eq!(
+        act(&mut desk, request("release", ("issue", "DS-1"), json!({}))).code.as_deref(),
+        Some("handoff_parked")
+    );
+    // It was told, tried the step again, and parked it again.
+    desk.done("tell_saga", EffectOutput::SagaTold);
+    assert!(may(&desk, ActionKind::Settle));
+    assert_eq!(both.map(|step| say(&mut desk, step)), [None, refused]);
 }
 
 #[test]

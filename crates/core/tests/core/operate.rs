@@ -183,6 +183,24 @@ fn a_cancel_that_comes_while_a_pause_is_under_way_wins() {
 }
 
 #[test]
+fn wishes_to_stop_a_run_have_a_limit_and_all_of_them_end_with_it() {
+    let mut desk = Desk::new(policy());
+    desk.reach_turn();
+    let kinds = ["pause", "cancel"].into_iter().cycle();
+    let wishes: Vec<Receipt> = kinds.take(256).map(|kind| on_issue(&mut desk, kind, json!({}))).collect();
+    for kind in ["pause", "cancel"] {
+        assert_eq!(on_issue(&mut desk, kind, json!({})).code.as_deref(), Some("too_many_actions"), "{kind}");
+    }
+    desk.stop();
+    assert_eq!(desk.status(1), IssueStatus::Canceled);
+    let ends: Vec<_> = wishes.iter().map(|wish| ends(&desk, wish)).collect();
+    assert!(ends.iter().all(|(completed, failed)| completed + failed == 1), "{ends:?}");
+    on_issue(&mut desk, "retry", json!({}));
+    desk.next_run(&issue(1));
+    assert!(on_issue(&mut desk, "pause", json!({})).accepted, "the next run has wishes of its own");
+}
+
+#[test]
 fn a_handoff_is_canceled_before_its_pivot_and_undone() {
     let mut desk = Desk::new(forge_policy());
     desk.reach_delivery();
