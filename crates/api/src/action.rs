@@ -79,10 +79,7 @@ impl Receipt {
         match self.code.as_deref() {
             None if self.replayed => 200,
             None => 202,
-            Some("not_found") => 404,
-            Some("invalid_payload" | "unknown_action" | "unknown_state") => 422,
-            Some("too_many_actions") => 503,
-            Some(_) => 409,
+            Some(code) => refusal_status(code),
         }
     }
 
@@ -90,6 +87,17 @@ impl Receipt {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         exit::of_status(self.http_status())
+    }
+}
+
+/// The HTTP status of an action that is refused with this code, with a receipt or without.
+#[must_use]
+pub fn refusal_status(code: &str) -> u16 {
+    match code {
+        "not_found" => 404,
+        "invalid_payload" | "unknown_action" | "unknown_state" => 422,
+        "too_many_actions" => 503,
+        _ => 409,
     }
 }
 

@@ -23,7 +23,7 @@ mod saga;
 mod sse;
 mod types;
 
-pub use action::{Action, ActionState, Completion, Receipt, Target};
+pub use action::{Action, ActionState, Completion, Receipt, Target, refusal_status};
 pub use client::{Client, ClientError, EventQuery, Method, Reply, Request, Transport};
 pub use cursor::{Cursor, CursorError};
 pub use daemon::{DAEMON_FILE, Daemon, LOCK_FILE, STATE_DIR, TOKEN_FILE};

@@ -19,6 +19,8 @@
 //! # Invariants
 //! - A key that was accepted is answered with its first receipt, and nothing happens a second time, also after a restart.
 //!   The last [`ACTIONS_KEPT`] are remembered. A refused action does not use its key up.
+//! - A receipt is durable before it is told. So is that of a refused action, which is remembered for a minute at least: no more of
+//!   them are written down than are remembered. Whoever is refused beyond that hears why, and has no receipt.
 
 use std::collections::BTreeMap;
 
@@ -47,8 +49,10 @@ const STATE: usize = 100;
 const NOT_FOUND: &str = "not found: no issue has this identifier or id";
 /// Accepted actions, and as many refused ones, that are remembered.
 pub const ACTIONS_KEPT: usize = 1_000;
+/// For so long a refused action is remembered, however many are refused, in milliseconds.
+const REFUSAL_MS: u64 = 60_000;
 /// Codes of refused writes in one event; there are fewer.
-const REFUSAL_CODES: usize = 16;
+const REFUSAL_CODES: usize = 64;
 
 /// What an operator wants.
 #[derive(Debug, Clone, PartialEq)]
@@ -107,6 +111,15 @@ pub struct Receipt {
     pub note: Option<String>,
     /// This is the answer to an earlier sending.
     pub replayed: bool,
+}
+
+/// What whoever wants an action is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ActionAnswer {
+    /// It is decided, which is on disk.
+    Decided(Box<Receipt>),
+    /// It is refused for this, which is written down nowhere: as many as are remembered were refused within a minute.
+    Unrecorded(Failure),
 }
 
 /// An action that is remembered.
@@ -193,7 +206,7 @@ impl Machine {
             .and_then(|key| self.state.actions.iter().find(|record| record.key.as_ref() == Some(key)).cloned());
         if let Some(known) = known {
             if known.content == request.content && !request.reject_duplicate {
-                self.reply(caller, Receipt { replayed: true, ..known.receipt });
+                self.reply(caller, ActionAnswer::Decided(Box::new(Receipt { replayed: true, ..known.receipt })));
             } else {
                 let same = known.content == request.content;
                 let code = if same { "duplicate_idempotency_key" } else { "idempotency_conflict" };
@@ -415,6 +428,10 @@ impl Machine {
     }
 
     fn refuse(&mut self, caller: u64, request: &ActionRequest, Refusal { code, reason }: Refusal) {
+        if !self.may_record_refusal() {
+            let hint = "it is counted and has no receipt, as a thousand others were refused within the last minute";
+            return self.reply(caller, ActionAnswer::Unrecorded(Failure::permanent(code, reason).hint(hint)));
+        }
         let (action_id, correlation_id) = self.action_names(request);
         self.emit(Event::ActionRejected {
             action_id: action_id.clone(),
@@ -429,7 +446,13 @@ impl Machine {
         self.answer(caller, &action_id);
     }
 
-    /// Writes that were refused before they became actions.
+    /// Whether the oldest refused action that is remembered may be forgotten for another one.
+    fn may_record_refusal(&self) -> bool {
+        let oldest = self.state.refusals.front().filter(|_| self.state.refusals.len() >= ACTIONS_KEPT);
+        oldest.is_none_or(|oldest| self.now.since_ms(oldest.issued_at) >= REFUSAL_MS)
+    }
+
+    /// Writes that were refused before they became actions, or without becoming one.
     pub(crate) fn note_refused_writes(&mut self, mut counts: BTreeMap<String, u64>) {
         counts.retain(|_, count| *count > 0);
         while counts.len() > REFUSAL_CODES {
@@ -448,7 +471,7 @@ impl Machine {
 
     fn answer(&mut self, caller: u64, action_id: &str) {
         if let Some(receipt) = self.receipt(action_id) {
-            self.reply(caller, receipt);
+            self.reply(caller, ActionAnswer::Decided(Box::new(receipt)));
         }
     }
 

@@ -47,7 +47,7 @@ mod usage;
 mod view;
 mod webhook;
 
-pub use action::{ACTIONS_KEPT, ActionRecord, ActionRequest, Receipt};
+pub use action::{ACTIONS_KEPT, ActionAnswer, ActionRecord, ActionRequest, Receipt};
 pub use breaker::{Breaker, FailedRun, Seen, signature};
 pub use budget::{BudgetLimit, BudgetLine, BudgetOverride, DayUse, nanousd};
 pub use effect::{

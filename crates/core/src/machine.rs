@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::action::{ActionRequest, Receipt};
+use crate::action::{ActionAnswer, ActionRequest};
 use crate::effect::{Answer, Effect, EffectRequest, Failure, KnownBranch, Outcome, Query};
 use crate::event::{Event, Recorded};
 use crate::fold::{Touched, views};
@@ -148,7 +148,7 @@ pub enum Output {
         /// Of the input.
         caller: u64,
         /// The answer.
-        receipt: Box<Receipt>,
+        answer: ActionAnswer,
     },
     /// Nothing more until the next input, or until this time.
     Wait(Option<Timestamp>),
@@ -263,7 +263,7 @@ pub struct Machine {
     /// Intents that wait for their batch, by the sequence number of the intent.
     held: VecDeque<(u64, EffectId)>,
     /// Answers that wait for what they tell to be durable, by the last event that it hangs on.
-    replies: VecDeque<(u64, u64, Receipt)>,
+    replies: VecDeque<(u64, u64, ActionAnswer)>,
     /// Effects under way that are to be given up once the reason is durable, by the last event that it hangs on: also a word to an agent that
     /// it should stop is a touch of the world.
     giving_up: VecDeque<(u64, EffectId)>,
@@ -421,9 +421,9 @@ impl Machine {
             return output;
         }
         if self.replies.front().is_some_and(|(seq, _, _)| *seq <= self.durable)
-            && let Some((_, caller, receipt)) = self.replies.pop_front()
+            && let Some((_, caller, answer)) = self.replies.pop_front()
         {
-            return Output::Reply { caller, receipt: Box::new(receipt) };
+            return Output::Reply { caller, answer };
         }
         while let Some((seq, id)) = self.giving_up.front().copied() {
             if seq > self.durable {
@@ -516,8 +516,8 @@ impl Machine {
     }
 
     /// Answers an action when everything that is decided so far is durable.
-    pub(crate) fn reply(&mut self, caller: u64, receipt: Receipt) {
-        self.replies.push_back((self.state.seq, caller, receipt));
+    pub(crate) fn reply(&mut self, caller: u64, answer: ActionAnswer) {
+        self.replies.push_back((self.state.seq, caller, answer));
     }
 
     /// A run enters a phase with the effect that is under way in it.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dalsegno_api::code;
-use dalsegno_core::{ActionRequest, BudgetLine, Explanation, Failure, PolicyHash, Readiness, Receipt, Timestamp};
+use dalsegno_core::{
+    ActionAnswer, ActionRequest, BudgetLine, Explanation, Failure, PolicyHash, Readiness, Receipt, Timestamp,
+};
 use dalsegno_engine::{Change, ChangeWanted, Changes, Delivery, DriverHandle, Heard, RateLimits, Webhooks};
 use dalsegno_gateway::{Control, LiveRun, RefreshAnswer};
 use futures::future::BoxFuture;
@@ -62,7 +64,7 @@ impl Control for DriverControl {
         Box::pin(async move { handle.webhook(names).await.ok_or_else(ending) })
     }
 
-    fn act(&self, request: ActionRequest) -> BoxFuture<'static, Result<Receipt, Failure>> {
+    fn act(&self, request: ActionRequest) -> BoxFuture<'static, Result<ActionAnswer, Failure>> {
         let handle = self.handle.clone();
         Box::pin(async move { handle.act(request).await.ok_or_else(ending) })
     }

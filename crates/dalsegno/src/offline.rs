@@ -9,8 +9,8 @@ use dalsegno_adapters::workflow::WorkflowFile;
 use dalsegno_adapters::workspace::LocalWorkspaces;
 use dalsegno_api::{Client, ClientError, Method, Reply, Request, Transport, code};
 use dalsegno_core::{
-    ActionRequest, BudgetLine, Explanation, Failure, Inspection, LookFor, Machine, PolicyHash, Readiness, Receipt,
-    Rule, Timestamp, inspect, plan, readiness, readiness_of,
+    ActionAnswer, ActionRequest, BudgetLine, Explanation, Failure, Inspection, LookFor, Machine, PolicyHash, Readiness,
+    Receipt, Rule, Timestamp, inspect, plan, readiness, readiness_of,
 };
 use dalsegno_engine::{Change, ChangeWanted, Clock, Delivery, Heard, Inspector as _, RateLimits, Reads};
 use dalsegno_gateway::{Access, App, Control, Inside, LiveRun, RefreshAnswer};
@@ -130,7 +130,7 @@ impl Control for Asleep {
         Box::pin(async { Err(Self::failure()) })
     }
 
-    fn act(&self, _: ActionRequest) -> BoxFuture<'static, Result<Receipt, Failure>> {
+    fn act(&self, _: ActionRequest) -> BoxFuture<'static, Result<ActionAnswer, Failure>> {
         Box::pin(async { Err(Self::failure()) })
     }
 

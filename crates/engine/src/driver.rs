@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dalsegno_core::{
-    ActionRequest, Answer, Batch, BudgetLine, Committed, CorruptJournal, Effect, EffectId, EffectRequest, Explanation,
-    Failure, Input, Machine, Outcome, Output, Policy, PolicyHash, Query, QueryId, Readiness, Receipt, Timestamp,
+    ActionAnswer, ActionRequest, Answer, Batch, BudgetLine, Committed, CorruptJournal, Effect, EffectId, EffectRequest,
+    Explanation, Failure, Input, Machine, Outcome, Output, Policy, PolicyHash, Query, QueryId, Readiness, Receipt,
+    Timestamp,
 };
 use dalsegno_durable::EffectHost as _;
 use dalsegno_durable::attempt::panic_text;
@@ -95,7 +96,7 @@ enum Inward {
 enum Request {
     Explain { key: String, answer: oneshot::Sender<Option<Explanation>> },
     Refresh { answer: oneshot::Sender<bool> },
-    Act { request: Box<ActionRequest>, answer: oneshot::Sender<Receipt> },
+    Act { request: Box<ActionRequest>, answer: oneshot::Sender<ActionAnswer> },
     Receipt { action: String, answer: oneshot::Sender<Option<Receipt>> },
     Budgets { answer: oneshot::Sender<Vec<BudgetLine>> },
     WritesRefused(BTreeMap<String, u64>),
@@ -130,7 +131,7 @@ impl DriverHandle {
 
     /// Decides an action; the answer comes when it is durable. `None`: the loop has ended, and nobody knows whether it
     /// was decided before.
-    pub async fn act(&self, request: ActionRequest) -> Option<Receipt> {
+    pub async fn act(&self, request: ActionRequest) -> Option<ActionAnswer> {
         let (answer, answered) = oneshot::channel();
         self.requests.send(Request::Act { request: Box::new(request), answer }).await.ok()?;
         answered.await.ok()
@@ -224,7 +225,7 @@ pub struct Driver {
     appended_sender: mpsc::Sender<Result<Committed, AppendError>>,
     cancels: BTreeMap<EffectId, CancellationToken>,
     /// Who waits for the answer to an action, by caller.
-    callers: BTreeMap<u64, oneshot::Sender<Receipt>>,
+    callers: BTreeMap<u64, oneshot::Sender<ActionAnswer>>,
     last_caller: u64,
     tasks: TaskTracker,
     /// Canceled when the daemon is about to end: handoffs are let go of, and the next daemon takes them up.
@@ -474,7 +475,7 @@ impl Driver {
                     }
                 }
                 Output::Ask(id, query) => self.ask(id, query),
-                Output::Reply { caller, receipt } => self.reply(caller, *receipt),
+                Output::Reply { caller, answer } => self.reply(caller, answer),
                 Output::Wait(due) => return Ok(due),
             }
         }
@@ -533,9 +534,9 @@ impl Driver {
     }
 
     /// Whoever asked may have gone away; the answer is in the journal all the same.
-    fn reply(&mut self, caller: u64, receipt: Receipt) {
-        if let Some(answer) = self.callers.remove(&caller) {
-            let _ = answer.send(receipt);
+    fn reply(&mut self, caller: u64, answer: ActionAnswer) {
+        if let Some(waiting) = self.callers.remove(&caller) {
+            let _ = waiting.send(answer);
         }
     }
 
@@ -671,7 +672,7 @@ impl Driver {
             match decide(|| self.machine.poll_output())? {
                 Output::Append(batch) => self.append(batch),
                 Output::Perform(_) | Output::Cancel(_) | Output::Ask(..) => {}
-                Output::Reply { caller, receipt } => self.reply(caller, *receipt),
+                Output::Reply { caller, answer } => self.reply(caller, answer),
                 Output::Wait(_) if !self.machine.is_appending() => return Ok(()),
                 Output::Wait(_) => match self.appended.recv().await {
                     Some(appended) => self.committed(appended?)?,

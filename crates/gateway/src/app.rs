@@ -5,7 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dalsegno_core::{ActionRequest, BudgetLine, Explanation, Failure, PolicyHash, Readiness, Receipt, Timestamp};
+use dalsegno_core::{
+    ActionAnswer, ActionRequest, BudgetLine, Explanation, Failure, PolicyHash, Readiness, Receipt, Timestamp,
+};
 use dalsegno_engine::{Change, ChangeWanted, Clock, Delivery, Heard, RateLimits, ReadError, Reads};
 use futures::future::BoxFuture;
 use tokio::sync::{Semaphore, watch};
@@ -45,11 +47,11 @@ pub trait Control: Send + Sync + 'static {
     /// When the engine cannot be asked (any more).
     fn webhook(&self, names: Vec<String>) -> BoxFuture<'static, Result<Option<String>, Failure>>;
 
-    /// Decides an action; its receipt is durable when it comes.
+    /// Decides an action; its receipt is durable when it comes. One that is refused as one of too many has none.
     ///
     /// # Errors
     /// When the engine cannot be asked (any more).
-    fn act(&self, request: ActionRequest) -> BoxFuture<'static, Result<Receipt, Failure>>;
+    fn act(&self, request: ActionRequest) -> BoxFuture<'static, Result<ActionAnswer, Failure>>;
 
     /// The receipt of an action; `None` if it is not remembered.
     ///

@@ -250,7 +250,7 @@ fn about_runs() -> Vec<Operation> {
 
 fn about_events_and_actions() -> Vec<Operation> {
     use Holds::{Either, Json, Text};
-    let open = Needs::MaybeToken;
+    let (open, either) = (Needs::MaybeToken, Either("Receipt", "ErrorBody"));
     let last = parameter(
         "header",
         "Last-Event-ID",
@@ -262,7 +262,8 @@ fn about_events_and_actions() -> Vec<Operation> {
     let act = Operation::post(
         "/api/v1/actions",
         "act",
-        "Has an action decided. The receipt is durable when it comes.",
+        "Has an action decided. The receipt is durable when it comes. Beyond a thousand rejected actions in a minute a rejection is told as an \
+         error, without a receipt.",
         OPERATOR,
     );
     vec![
@@ -278,13 +279,13 @@ fn about_events_and_actions() -> Vec<Operation> {
         Operation { body: Some("Action"), ..act }
             .answers(200, "It was accepted before, under the same key.", Json("Receipt"))
             .answers(202, "It is accepted.", Json("Receipt"))
-            .answers(404, "It is rejected: there is no such target.", Json("Receipt"))
-            .answers(409, "It is rejected: it is not allowed now.", Json("Receipt"))
-            .answers(422, "It is rejected for its payload, or the body is no action.", Either("Receipt", "ErrorBody"))
+            .answers(404, "It is rejected: there is no such target.", either)
+            .answers(409, "It is rejected: it is not allowed now.", either)
+            .answers(422, "It is rejected for its payload, or the body is no action.", either)
             .answers(
                 503,
                 "It is rejected: too many are accepted and not done yet (see `Retry-After`). Or there is no daemon.",
-                Either("Receipt", "ErrorBody"),
+                either,
             ),
         Operation::get(
             "/api/v1/actions/{id}",

@@ -162,9 +162,44 @@ fn only_so_many_are_remembered() {
         };
         act(&mut desk, keyed);
         act(&mut desk, request("explode", ("daemon", ""), json!({})));
+        desk.now += 100;
     }
     let state = desk.machine.state();
     assert_eq!((state.actions.len(), state.refusals.len()), (1_000, 1_000));
+}
+
+#[test]
+fn a_flood_of_refused_actions_is_written_down_as_far_as_it_is_remembered_for_a_minute() {
+    let mut desk = spent();
+    let nonsense =
+        || ActionRequest { idempotency_key: Some("k".into()), ..request("release", ("issue", "DS-9"), json!({})) };
+    let first = act(&mut desk, nonsense());
+    desk.now += 1_000;
+    for _ in 1..ACTIONS_KEPT {
+        assert_eq!(act(&mut desk, nonsense()).code.as_deref(), Some("not_found"));
+    }
+    let refused_unrecorded = |desk: &mut Desk| {
+        let (events, answers) = (desk.journal.len(), desk.replies.len());
+        desk.hand(Input::Action { caller: 8, request: Box::new(nonsense()) });
+        let told = desk.unrecorded.pop().map(|(caller, failure)| (caller, failure.code));
+        assert_eq!((desk.journal.len(), desk.replies.len()), (events, answers + usize::from(told.is_none())));
+        told
+    };
+    let without = Some((8, "not_found".to_owned()));
+    assert_eq!(refused_unrecorded(&mut desk), without);
+    desk.now += 58_999;
+    desk.restart();
+    assert_eq!(refused_unrecorded(&mut desk), without, "the limit survives a restart");
+    assert_eq!(desk.machine.receipt(&first.action_id), Some(first.clone()), "it is remembered for a minute");
+    // Nobody who is not refused is held up, and the key of who was is as good as new.
+    let fine = ActionRequest { target_id: "DS-1".into(), ..nonsense() };
+    assert!(act(&mut desk, fine).accepted);
+    desk.now += 1;
+    let other = || ActionRequest { idempotency_key: None, ..nonsense() };
+    assert_eq!(act(&mut desk, other()).code.as_deref(), Some("not_found"));
+    assert_eq!(desk.machine.receipt(&first.action_id), None);
+    desk.hand(Input::Action { caller: 8, request: Box::new(other()) });
+    assert!(desk.unrecorded.pop().is_some(), "the second one is not a minute old");
 }
 
 fn asking() -> Policy {
@@ -280,5 +315,5 @@ fn refused_writes_are_one_event_and_none_when_there_are_none() {
     let [Recorded { event: Event::WritesRefused { counts }, .. }] = &desk.journal[before..] else {
         panic!("one event: {:?}", &desk.journal[before..]);
     };
-    assert_eq!((counts.len(), counts["a"]), (16, u64::MAX), "however many codes there are");
+    assert_eq!((counts.len(), counts["a"]), (64, u64::MAX), "however many codes there are");
 }

@@ -12,6 +12,8 @@ pub(crate) struct Desk {
     pub(crate) asks: Vec<(QueryId, Query)>,
     pub(crate) cancels: Vec<EffectId>,
     pub(crate) replies: Vec<(u64, Receipt)>,
+    /// Why callers were refused without a receipt.
+    pub(crate) unrecorded: Vec<(u64, Failure)>,
     pub(crate) wake: Option<Timestamp>,
     pub(crate) policy: Policy,
     pub(crate) epoch: u64,
@@ -82,6 +84,7 @@ impl Desk {
             asks: Vec::new(),
             cancels: Vec::new(),
             replies: Vec::new(),
+            unrecorded: Vec::new(),
             wake: None,
             policy,
             epoch: 0,
@@ -127,7 +130,12 @@ impl Desk {
                 }
                 Output::Perform(request) => self.performs.push(*request),
                 Output::Cancel(id) => self.cancels.push(id),
-                Output::Reply { caller, receipt } => self.replies.push((caller, *receipt)),
+                Output::Reply { caller, answer: ActionAnswer::Decided(receipt) } => {
+                    self.replies.push((caller, *receipt))
+                }
+                Output::Reply { caller, answer: ActionAnswer::Unrecorded(failure) } => {
+                    self.unrecorded.push((caller, failure));
+                }
                 Output::Ask(id, query) => match (&self.outside, &query) {
                     (Some(seen), Query::Inspect { .. }) => {
                         let answer = Answer::Inspect(Box::new(seen.clone()));

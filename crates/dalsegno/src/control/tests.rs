@@ -149,7 +149,7 @@ async fn nobody_hears_how_an_action_ended_before_that_is_durable() {
         content: key.to_owned(),
         payload: serde_json::json!({}),
     };
-    let first = life.control.act(request("k-1")).await.unwrap();
+    let ActionAnswer::Decided(first) = life.control.act(request("k-1")).await.unwrap() else { panic!("it is decided") };
     assert!(life.control.receipt(&first.action_id).await.unwrap().is_some(), "it is durable, and told");
     // The next batch never comes to disk.
     stage.journal.hang_next();

@@ -333,6 +333,51 @@ fn a_flood_of_comments_is_refused_over_http_with_a_time_to_come_again_and_none_i
     daemon.stop();
 }
 
+/// Sixteen clients want something of an issue that is not there, until each has been refused without a receipt.
+#[test]
+fn a_flood_of_nonsense_fills_no_journal_and_everybody_hears_why() {
+    const RECORDED: usize = 1_000;
+    const MINUTE_MS: i64 = 60_000;
+    let (project, mut daemon) = started("", "default: []\n");
+    let api = Api::of(&project, &daemon);
+    project.wait_until("it is known", || client_knows(&project));
+    let nonsense = serde_json::to_string(&action("cancel", ("issue", "DS-404"), json!({}), Some("k"))).unwrap();
+    let send = || api.post("/api/v1/actions", &nonsense);
+    let send = &send;
+    let answers: Vec<Answer> = thread::scope(|scope| {
+        let clients = (0..16).map(|_| {
+            scope.spawn(move || {
+                let mut answers = Vec::new();
+                while answers.len() < 5_000 {
+                    let answer = send();
+                    let last = !answer.code().is_empty();
+                    answers.push(answer);
+                    if last {
+                        return answers;
+                    }
+                }
+                panic!("all of them have a receipt")
+            })
+        });
+        clients.collect::<Vec<_>>().into_iter().flat_map(|client| client.join().unwrap()).collect()
+    });
+    let (without, with): (Vec<&Answer>, Vec<&Answer>) = answers.iter().partition(|answer| !answer.code().is_empty());
+    assert_eq!(without.len(), 16);
+    for answer in &without {
+        assert_eq!((answer.status, answer.code()), (404, "not_found"), "{}", answer.body);
+    }
+    assert!(with.iter().all(|answer| answer.status == 404 && answer.body["code"] == "not_found"));
+    let events = project.events();
+    let refused: Vec<_> = events.iter().filter(|event| event.kind == "action_rejected").collect();
+    assert_eq!(refused.len(), with.len(), "each receipt is an event, and nothing else is");
+    let crowded = refused.windows(RECORDED + 1).any(|crowd| crowd[RECORDED].at.0 - crowd[0].at.0 < MINUTE_MS);
+    assert!(refused.len() >= RECORDED && !crowded, "{} are written down", refused.len());
+    // Whoever is not refused is not held up, and the key is as good as new.
+    let comment = action("comment", ("issue", "DS-1"), json!({"body": "sense"}), Some("k"));
+    done(&project, &client(&project).act(&comment).unwrap());
+    daemon.stop();
+}
+
 #[test]
 fn a_drained_daemon_takes_no_new_work_until_it_is_undrained_also_the_next_one() {
     let project = Project::new(FRONT, "default:\n  - [ {sh: \"echo a > a; git add -A; git commit -qm a\"} ]\n");

@@ -7,8 +7,9 @@ use std::process::Command;
 use std::sync::Arc;
 
 use dalsegno_core::{
-    ActionRequest, BudgetLine, Explanation, Failure, Issue, IssueStatus, IssueView, Phase, PolicyHash, Readiness,
-    Receipt, Rule, RunId, RunOutcome, RunView, SessionId, Timestamp, Usage, View, Workspace, plan, readiness,
+    ActionAnswer, ActionRequest, BudgetLine, Explanation, Failure, Issue, IssueStatus, IssueView, Phase, PolicyHash,
+    Readiness, Receipt, Rule, RunId, RunOutcome, RunView, SessionId, Timestamp, Usage, View, Workspace, plan,
+    readiness,
 };
 use dalsegno_engine::{
     Change, ChangeWanted, Clock, Delivery, FileChange, FileStatus, Heard, Reads, TranscriptEntry, TranscriptKind,
@@ -196,7 +197,7 @@ impl Control for Double {
         Box::pin(async { Err(Failure::retryable("engine_unavailable", "a double")) })
     }
 
-    fn act(&self, _: ActionRequest) -> BoxFuture<'static, Result<Receipt, Failure>> {
+    fn act(&self, _: ActionRequest) -> BoxFuture<'static, Result<ActionAnswer, Failure>> {
         Box::pin(async { Err(Failure::retryable("engine_unavailable", "a double")) })
     }
 

@@ -1,7 +1,7 @@
 //! Handoffs that wait for an operator: parked steps and approvals, over restarts.
 
 use dalsegno_engine::DriverEnd;
-use dalsegno_engine::core::{ActionRequest, Event, Failure, IssueStatus, Receipt, StepState};
+use dalsegno_engine::core::{ActionAnswer, ActionRequest, Event, Failure, IssueStatus, Receipt, StepState};
 use dalsegno_testkit::doubles::{Act, Stage, issue, policy};
 use serde_json::{Value, json};
 
@@ -20,7 +20,8 @@ pub(crate) async fn say(stage: &Stage, life: &Life, kind: &str, payload: Value) 
         content: format!("{kind} {payload}"),
         payload,
     };
-    let receipt = within(life.handle.act(request)).await.unwrap();
+    let Some(ActionAnswer::Decided(receipt)) = within(life.handle.act(request)).await else { panic!("it is decided") };
+    let receipt = *receipt;
     if !receipt.accepted {
         return (receipt, None);
     }

@@ -6,12 +6,12 @@ use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use dalsegno_api::{self as api, code};
-use dalsegno_core::{ActionKind, ActionRequest, Receipt};
+use dalsegno_core::{ActionAnswer, ActionKind, ActionRequest, Failure, Receipt};
 use dalsegno_engine::content_hash;
 
 use super::state::body;
 use crate::access::Owner;
-use crate::app::App;
+use crate::app::{Access, App};
 use crate::convert;
 use crate::guard::{Caller, Identity};
 use crate::params::{Key, Params};
@@ -21,6 +21,8 @@ use crate::problem::Problem;
 const LOCAL: &str = "local";
 /// Longest name that somebody gives themselves, in bytes.
 const MAX_BY: usize = 100;
+/// When somebody is to come again who was refused because too much waits, in seconds.
+const BUSY_SECONDS: u64 = 1;
 /// Longest kind, id or key of an action, in bytes.
 const MAX_NAME: usize = 256;
 
@@ -39,7 +41,7 @@ pub(crate) async fn act(
     let status = StatusCode::from_u16(receipt.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = (status, Json(receipt)).into_response();
     if status == StatusCode::SERVICE_UNAVAILABLE {
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(BUSY_SECONDS));
     }
     Ok(response)
 }
@@ -48,11 +50,25 @@ pub(crate) async fn act(
 pub(crate) async fn decide(app: &App, identity: &Identity, action: api::Action) -> Result<api::Receipt, Problem> {
     let by = named(identity, &action);
     let request = ActionRequest { by: Some(by.clone()), ..checked(action)? };
-    let receipt = wire(app.ask(app.control.act(request)).await?);
+    let receipt = match app.ask(app.control.act(request)).await? {
+        ActionAnswer::Decided(receipt) => wire(*receipt),
+        ActionAnswer::Unrecorded(failure) => return Err(unrecorded(&app.access, failure)),
+    };
     let by_cookie = identity.by_cookie;
     let (id, kind, status) = (&receipt.action_id, &receipt.action_kind, &receipt.status);
     tracing::info!(action = id, by, by_cookie, "{id} ({kind}) is {status}, asked for by {by}");
     Ok(receipt)
+}
+
+/// A refused action without a receipt: the answer has the status and the code that the receipt would have, and it is one of the refused
+/// writes that are told once a minute.
+fn unrecorded(access: &Access, failure: Failure) -> Problem {
+    if let Access::Guarded(gate) = access {
+        gate.refused_write(&failure.code);
+    }
+    let status = StatusCode::from_u16(api::refusal_status(&failure.code)).unwrap_or(StatusCode::CONFLICT);
+    let problem = Problem::failure(status, failure);
+    if status == StatusCode::SERVICE_UNAVAILABLE { problem.retry_after(BUSY_SECONDS) } else { problem }
 }
 
 /// Who acts, for the journal: the name of the token, which is known; beside it, or on this machine in its place, who the
@@ -173,5 +189,26 @@ fn wire(receipt: Receipt) -> api::Receipt {
 pub(crate) fn foreign(bytes: &[u8]) {
     if let Ok(action) = serde_json::from_slice::<api::Action>(bytes) {
         drop(checked(action));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::Gate;
+
+    #[test]
+    fn a_refusal_without_a_receipt_has_the_status_of_one_and_is_counted() {
+        let access = Access::guarded(Gate::new("t"));
+        for (code, status, again) in
+            [("not_found", 404, None), ("not_parked", 409, None), ("too_many_actions", 503, Some("1"))]
+        {
+            let answer = unrecorded(&access, Failure::permanent(code, "no")).into_response();
+            let header = answer.headers().get(RETRY_AFTER).and_then(|seconds| seconds.to_str().ok());
+            assert_eq!((answer.status().as_u16(), header), (status, again), "{code}");
+        }
+        let Access::Guarded(gate) = &access else { panic!("it is guarded") };
+        let counted = ["not_found", "not_parked", "too_many_actions"].map(|code| (code.to_owned(), 1));
+        assert_eq!(gate.take_refused(), counted.into());
     }
 }

@@ -101,7 +101,7 @@ async fn answers_have_the_shape_that_the_document_says() {
         json!({"schema_version": 1, "action_kind": kind, "target": {"kind": "issue", "id": id}}).to_string()
     };
     let (taken, refused, unknown) = (action("release", "DS-1"), action("release", "DS-4"), action("release", "DS-9"));
-    let odd = action("odd", "DS-1");
+    let (odd, one_of_many) = (action("odd", "DS-1"), action("release", "DS-1001"));
     let asked: Vec<(&str, &str, String, &str)> = vec![
         ("get", "/healthz", "/healthz".to_owned(), ""),
         ("get", "/readyz", "/readyz".to_owned(), ""),
@@ -123,6 +123,7 @@ async fn answers_have_the_shape_that_the_document_says() {
         ("post", "/api/v1/actions", "/api/v1/actions".to_owned(), &refused),
         ("post", "/api/v1/actions", "/api/v1/actions".to_owned(), &unknown),
         ("post", "/api/v1/actions", "/api/v1/actions".to_owned(), &odd),
+        ("post", "/api/v1/actions", "/api/v1/actions".to_owned(), &one_of_many),
         ("post", "/api/v1/actions", "/api/v1/actions".to_owned(), "{}"),
         ("get", "/api/v1/actions/{id}", "/api/v1/actions/act-1".to_owned(), ""),
         ("get", "/api/v1/actions/{id}", "/api/v1/actions/act-2".to_owned(), ""),

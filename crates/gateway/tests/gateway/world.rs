@@ -8,9 +8,9 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use dalsegno_core::{
-    ActionRequest, BudgetLine, CommitId, DaemonView, DiskUse, Explanation, Failure, Handoff, Issue, IssueStatus,
-    IssueView, Phase, PolicyHash, Readiness, Receipt, Rule, RunId, RunOutcome, RunView, SagaStep, SessionId, StepState,
-    Timestamp, Usage, View, Workspace, plan, readiness,
+    ActionAnswer, ActionRequest, BudgetLine, CommitId, DaemonView, DiskUse, Explanation, Failure, Handoff, Issue,
+    IssueStatus, IssueView, Phase, PolicyHash, Readiness, Receipt, Rule, RunId, RunOutcome, RunView, SagaStep,
+    SessionId, StepState, Timestamp, Usage, View, Workspace, plan, readiness,
 };
 use dalsegno_engine::{
     Change, ChangeWanted, Clock, Delivery, FileChange, FileStatus, Heard, Reads, TranscriptEntry, TranscriptKind,
@@ -198,9 +198,12 @@ impl Control for Driven {
         Box::pin(async { looked })
     }
 
-    fn act(&self, request: ActionRequest) -> BoxFuture<'static, Result<Receipt, Failure>> {
-        let receipt = self.here().map(|()| receipt_of(&request));
-        Box::pin(async { receipt })
+    fn act(&self, request: ActionRequest) -> BoxFuture<'static, Result<ActionAnswer, Failure>> {
+        let answer = self.here().map(|()| match request.target_id.as_str() {
+            "DS-1001" => ActionAnswer::Unrecorded(Failure::permanent("not_found", "not found").hint("less of it")),
+            _ => ActionAnswer::Decided(Box::new(receipt_of(&request))),
+        });
+        Box::pin(async { answer })
     }
 
     fn receipt(&self, action: &str) -> BoxFuture<'static, Result<Option<Receipt>, Failure>> {

@@ -428,7 +428,7 @@ impl Sim {
                         self.perform(request)?;
                     }
                 }
-                Output::Reply { caller, receipt } => self.replied(caller, *receipt)?,
+                Output::Reply { caller, answer } => self.replied(caller, answer)?,
                 Output::Cancel(id) => self.cancel(id),
                 Output::Ask(id, query) => self.ask(id, query),
                 Output::Wait(due) if ticked && due.is_some_and(|due| due <= now) => {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use dalsegno_core::{ActionRequest, Event, Input, IssueStatus, Machine, Receipt, Run, StepState, Wants};
+use dalsegno_core::{ActionAnswer, ActionRequest, Event, Input, IssueStatus, Machine, Receipt, Run, StepState, Wants};
 use serde_json::{Value, json};
 
 use super::drive::{Item, Sim};
@@ -199,7 +199,10 @@ impl Sim {
     }
 
     /// An operator has an answer.
-    pub(super) fn replied(&mut self, caller: u64, receipt: Receipt) -> Result<(), Violation> {
+    pub(super) fn replied(&mut self, caller: u64, answer: ActionAnswer) -> Result<(), Violation> {
+        let ActionAnswer::Decided(receipt) = answer else {
+            return broken("receipts", "few operators were refused, and this one without a receipt".to_owned());
+        };
         let wish = usize::try_from(caller).unwrap_or(usize::MAX);
         let durable = self.store.events.iter().rev().any(|recorded| match &recorded.event {
             Event::ActionAccepted { action_id, .. } => receipt.accepted && *action_id == receipt.action_id,
@@ -216,7 +219,7 @@ impl Sim {
         };
         let Some(wanted) = self.wishes.get_mut(wish) else { return Ok(()) };
         *self.coverage.actions.entry(format!("{} {word}", wanted.request.kind)).or_default() += 1;
-        let first = wanted.answer.replace(receipt.clone());
+        let first = wanted.answer.replace((*receipt).clone());
         if let Some(first) = first.filter(|first| first.accepted)
             && first.action_id != receipt.action_id
         {
@@ -248,7 +251,7 @@ impl Sim {
         let caller = self.wishes.iter().position(|wish| wish.request.correlation_id.as_ref() == Some(&wanted));
         let receipt = self.machine.as_ref().and_then(|machine| machine.receipt(&action));
         match (caller, receipt) {
-            (Some(caller), Some(receipt)) => self.replied(caller as u64, receipt),
+            (Some(caller), Some(receipt)) => self.replied(caller as u64, ActionAnswer::Decided(Box::new(receipt))),
             (Some(_) | None, _) => Ok(()),
         }
     }
