@@ -22,7 +22,7 @@ const KEPT: usize = 40;
 /// Workspaces whose size is shown, the largest first.
 const WORKSPACES: usize = 20;
 /// Kinds that tell of starts, of recovery and of the policy.
-const KINDS: [&str; 9] = [
+const KINDS: [&str; 8] = [
     "daemon_started",
     "recovery_step",
     "recovered",
@@ -30,7 +30,6 @@ const KINDS: [&str; 9] = [
     "workflow_loaded",
     "workflow_rejected",
     "drained",
-    "lease",
     "daemon_stopped",
 ];
 
