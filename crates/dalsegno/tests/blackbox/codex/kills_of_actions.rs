@@ -28,9 +28,13 @@ enum Deed {
     Rehydrate,
     Approve,
     Answer,
+    /// To a permission that an earlier daemon was asked for.
+    ApproveLater,
+    /// To a question that an earlier daemon left open.
+    AnswerLater,
 }
 
-use Deed::{Answer, Approve, Cancel, Pause, Rehydrate, Resume, Steer};
+use Deed::{Answer, AnswerLater, Approve, ApproveLater, Cancel, Pause, Rehydrate, Resume, Steer};
 
 /// Where the daemon is killed.
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +54,7 @@ enum Moment {
 use Moment::{Point, Unanswered, Unheard, Unsaid, Untold};
 
 #[rustfmt::skip]
-const MOMENTS: [(Deed, Moment); 25] = [
+const MOMENTS: [(Deed, Moment); 33] = [
     (Cancel, Unsaid("turn/interrupt")), (Cancel, Untold("turn/completed")),
     (Cancel, Point("effect.stop_agent.before")), (Cancel, Point("effect.stop_agent.after")),
     (Pause, Unsaid("turn/interrupt")), (Pause, Untold("turn/completed")),
@@ -64,6 +68,10 @@ const MOMENTS: [(Deed, Moment); 25] = [
     (Approve, Unanswered("item/commandExecution/requestApproval")), (Approve, Point("effect.answer_agent.before")),
     (Approve, Point("effect.answer_agent.after")),
     (Answer, Unanswered("item/tool/requestUserInput")), (Answer, Point("effect.answer_agent.before")),
+    (AnswerLater, Unsaid("thread/resume")), (AnswerLater, Unheard("thread/resume")),
+    (AnswerLater, Unsaid("turn/start")), (AnswerLater, Unheard("turn/start")),
+    (ApproveLater, Unsaid("thread/resume")), (ApproveLater, Unheard("thread/resume")),
+    (ApproveLater, Unsaid("turn/start")), (ApproveLater, Unheard("turn/start")),
 ];
 
 impl Moment {
@@ -87,25 +95,29 @@ impl Deed {
             Resume => "resume",
             Steer => "steer",
             Rehydrate => "rehydrate",
-            Approve => "approve",
-            Answer => "answer",
+            Approve | ApproveLater => "approve",
+            Answer | AnswerLater => "answer",
         }
     }
 
     /// What the model does.
     fn script(self) -> String {
-        let work = format!("{{answer: [{{run: \"{WORK}; true\"}}]}}, {{answer: [{{say: It is done.}}]}}");
+        // What was cut counts as done for the script; whoever goes on is told it once more, which changes nothing.
+        let twice = |step: String| format!("{step}, {step}");
+        let run = format!("{{answer: [{{run: \"{WORK}; true\"}}]}}");
+        let run = if matches!(self, AnswerLater | ApproveLater) { twice(run) } else { run };
+        let work = format!("{run}, {{answer: [{{say: It is done.}}]}}");
         let first = match self {
             Cancel | Pause | Resume | Rehydrate => {
                 "{answer: [{run: \"if [ ! -e .git/slept ]; then touch .git/slept; exec sleep 299; fi\"}]}".to_owned()
             }
             Steer => "{answer: [{run: \"true\"}]}".to_owned(),
-            // Asked again in the same words by whoever was cut.
-            Approve => {
+            Approve | ApproveLater => {
                 let ask = "{answer: [{escalate: {command: \"echo C >> .git/did\", justification: \"it has to be\"}}]}";
-                format!("{ask}, {ask}")
+                // In the same words by whoever was cut, and `ApproveLater` is cut twice.
+                if self == ApproveLater { format!("{ask}, {}", twice(ask.to_owned())) } else { twice(ask.to_owned()) }
             }
-            Answer => {
+            Answer | AnswerLater => {
                 let options = "[{label: red, description: r}, {label: blue, description: b}]";
                 let question = format!("{{id: q, header: Colour, question: \"Which colour?\", options: {options}}}");
                 format!("{{answer: [{{call: {{tool: request_user_input, arguments: {{questions: [{question}]}}}}}}]}}")
@@ -117,8 +129,8 @@ impl Deed {
     fn action(self, key: &str) -> Action {
         let payload = match self {
             Steer => Map::from_iter([("text".to_owned(), Value::from(STEERED))]),
-            Answer => Map::from_iter([("text".to_owned(), Value::from(ANSWER))]),
-            Cancel | Pause | Resume | Rehydrate | Approve => Map::new(),
+            Answer | AnswerLater => Map::from_iter([("text".to_owned(), Value::from(ANSWER))]),
+            Cancel | Pause | Resume | Rehydrate | Approve | ApproveLater => Map::new(),
         };
         Action {
             schema_version: 1,
@@ -156,7 +168,7 @@ fn walk(deed: Deed, moment: Moment) {
         proxy::command(&project.dir, &scene.codex, rule)
     };
     // Whatever comes before the action passes the same lines with these two.
-    let later = matches!(deed, Resume | Rehydrate);
+    let later = matches!(deed, Resume | Rehydrate | AnswerLater | ApproveLater);
     scene.front(&front, &arm(!later));
     let gate = (deed == Steer).then(|| scene.model.hold("issue", 0));
     let point = if let Point(name) = moment { name } else { "" };
@@ -164,9 +176,15 @@ fn walk(deed: Deed, moment: Moment) {
     match deed {
         Cancel | Pause | Resume | Rehydrate => project.wait_until("the long command", || long_command(project)),
         Steer => gate.as_ref().unwrap().wait_arrived(1),
-        Approve | Answer => project.wait_for("DS-1", "waiting_question"),
+        Approve | Answer | AnswerLater | ApproveLater => project.wait_for("DS-1", "waiting_question"),
     }
-    if later {
+    if matches!(deed, AnswerLater | ApproveLater) {
+        daemon.kill();
+        daemon = project.daemon();
+        Api::of(project, &daemon);
+        project.wait_until("the question without its agent", || scene.count("run_ended") > 0);
+        arm(true);
+    } else if later {
         let before = if deed == Resume { Pause } else { Cancel };
         let receipt = client(project).act(&before.action("before")).unwrap();
         ended(project, &receipt);
@@ -237,18 +255,19 @@ fn judge(scene: &Scene, deed: Deed, who: &str) {
             assert!(said(scene).iter().filter(|text| text.contains("You take over")).count() == 1, "{who}");
             settled(scene);
         }
-        Approve => {
-            project.wait_for("DS-1", "handed_off");
+        Approve | ApproveLater => {
+            goes_on(scene, who);
             let did = fs::read_to_string(project.workspace("DS-1").join(".git/did")).unwrap_or_default();
             assert!(did.contains('C'), "{who}: what was permitted was not done");
             assert_eq!(scene.count("question_asked"), 1, "{who}: it is permitted once, by a person");
-            settled(scene);
+            assert!(deed == Approve || times_said(scene, "The permission is given") == 1, "{who}: {:?}", said(scene));
         }
-        Answer => {
+        Answer | AnswerLater => {
             goes_on(scene, who);
             let last = scene.model.requests().last().unwrap().body.to_string();
             assert!(last.contains(ANSWER), "{who}: the answer did not reach the model");
             assert_eq!(scene.count("question_asked"), 1, "{who}: it is asked once");
+            assert!(deed == Answer || times_said(scene, ANSWER) == 1, "{who}: {:?}", said(scene));
         }
     }
     judge::no_gap(project);
@@ -284,6 +303,10 @@ fn said(scene: &Scene) -> Vec<String> {
     let last = requests.iter().rfind(|asked| !asked.side).unwrap();
     let items = last.body["input"].as_array().cloned().unwrap_or_default();
     items.iter().filter(|item| item["role"] == "user").map(|item| item["content"].to_string()).collect()
+}
+
+fn times_said(scene: &Scene, words: &str) -> usize {
+    said(scene).iter().map(|text| text.matches(words).count()).sum()
 }
 
 fn client(project: &Project) -> Client {
