@@ -199,7 +199,7 @@ impl Judge {
                 // A person may move the issue between our move and the word that it was done: what the machine took
                 // for its own state then is theirs, and the next look rightly reopens it.
                 let moves = world.tracked.get(issue).into_iter().flat_map(|tracked| tracked.moves.values());
-                let our_last_move = moves.map(|(at, _)| *at).max();
+                let our_last_move = moves.map(|by_us| by_us.at).max();
                 if our_last_move.is_some_and(|at| i64::try_from(at).unwrap_or(i64::MAX) < version) {
                     return Ok(());
                 }

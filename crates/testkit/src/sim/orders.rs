@@ -13,10 +13,7 @@ impl World {
             Order::Comment { .. } => self.comment(id, &request.key).then_some(EffectOutput::Commented).ok_or_else(gone),
             Order::Transition { to, then: _ } => {
                 let tracked = self.tracked.get_mut(id).filter(|tracked| !tracked.deleted).ok_or_else(gone)?;
-                if tracked.issue.state != *to {
-                    tracked.issue.state.clone_from(to);
-                    tracked.version += 1;
-                }
+                tracked.put(to);
                 Ok(EffectOutput::Moved { state: to.clone() })
             }
             Order::Followup { title, description: _ } => {

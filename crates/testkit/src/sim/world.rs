@@ -21,8 +21,33 @@ pub(crate) struct Tracked {
     pub(crate) deleted: bool,
     /// Keys of the comments.
     pub(crate) comments: Vec<String>,
-    /// Moves by the daemon: key, the version at the time, and the state before.
-    pub(crate) moves: BTreeMap<String, (u64, String)>,
+    /// The last move by the daemon under each key.
+    pub(crate) moves: BTreeMap<String, Move>,
+}
+
+/// A move by the daemon.
+#[derive(Debug)]
+pub(crate) struct Move {
+    /// The version at the time.
+    pub(crate) at: u64,
+    /// The state before.
+    from: String,
+    /// Somebody put the issue back there since: then it looks as if it had never been moved.
+    is_put_back: bool,
+}
+
+impl Tracked {
+    /// Somebody else than the daemon moves it.
+    pub(crate) fn put(&mut self, state: &str) {
+        if self.issue.state == state {
+            return;
+        }
+        state.clone_into(&mut self.issue.state);
+        self.version += 1;
+        for by_us in self.moves.values_mut() {
+            by_us.is_put_back |= by_us.from == state;
+        }
+    }
 }
 
 /// A process that was started for a run.
@@ -162,11 +187,13 @@ impl World {
         }
         let was = std::mem::replace(&mut tracked.issue.state, to.to_owned());
         let version = tracked.version;
-        let before = tracked.moves.insert(key.to_owned(), (version, was.clone()));
-        if let Some((at, from)) = before
-            && (at == version || (from != was && meant != Some(was.as_str())))
+        let by_us = Move { at: version, from: was.clone(), is_put_back: false };
+        let before = tracked.moves.insert(key.to_owned(), by_us);
+        if let Some(Move { at, from, is_put_back }) = before
+            && (at == version || (from != was && meant != Some(was.as_str()) && !is_put_back))
         {
-            // Only an issue that somebody put back to where it was, or was meant to be, looks as if it had never been moved.
+            // Only an issue that somebody put back to where it was, or was meant to be, looks as if it had never been moved; between
+            // that look and the move somebody may move it once more.
             self.object("one_move", format!("{id} was moved from {was} for {key}, which had moved it from {from}"));
         }
         Some(to.to_owned())
@@ -319,11 +346,8 @@ impl World {
 
     /// The agent moves its own issue by its tools: the daemon did not do it.
     pub(crate) fn agent_moves(&mut self, id: &IssueId, to: &str) {
-        if let Some(tracked) = self.tracked.get_mut(id)
-            && tracked.issue.state != to
-        {
-            tracked.issue.state = to.to_owned();
-            tracked.version += 1;
+        if let Some(tracked) = self.tracked.get_mut(id) {
+            tracked.put(to);
         }
     }
 
@@ -332,8 +356,7 @@ impl World {
         let pushed = if dice.permille(700) { self.push_by_hand(id) } else { "pushes nothing".to_owned() };
         let state = dice.pick(ACTIVE);
         let Some(tracked) = self.tracked.get_mut(id) else { return pushed };
-        tracked.version += u64::from(tracked.issue.state != state);
-        tracked.issue.state = state.to_owned();
+        tracked.put(state);
         format!("{pushed}, and sends {id} back as {state}")
     }
 
@@ -380,20 +403,17 @@ impl World {
         match what % 12 {
             0..=3 => {
                 let state = dice.pick(ACTIVE);
-                tracked.version += u64::from(tracked.issue.state != state);
-                tracked.issue.state = state.to_owned();
+                tracked.put(state);
                 format!("moves {id} to {state}")
             }
             4 => {
                 let state = dice.pick(RESTING);
-                tracked.version += u64::from(tracked.issue.state != state);
-                tracked.issue.state = state.to_owned();
+                tracked.put(state);
                 format!("moves {id} to {state}")
             }
             5 | 6 => {
                 let state = dice.pick(TERMINAL);
-                tracked.version += u64::from(tracked.issue.state != state);
-                tracked.issue.state = state.to_owned();
+                tracked.put(state);
                 format!("closes {id} as {state}")
             }
             7 | 8 => {
