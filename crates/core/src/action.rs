@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::budget::{BudgetLimit, BudgetOverride, nanousd};
+use crate::budget::{BudgetLimit, BudgetOverride, nanousd, runs_allowed};
 use crate::effect::{Effect, Failure};
 use crate::event::Event;
 use crate::ids::{IssueId, PolicyHash};
@@ -494,7 +494,7 @@ impl Machine {
             Some(BudgetLimit::IssueRuns) => limits.runs.is_some(),
             Some(BudgetLimit::DayTokens | BudgetLimit::DayCost) | None => false,
         };
-        let enough = self.spent(entry, &policy).is_none() && entry.runs < self.runs_allowed(id, &policy);
+        let enough = self.spent(entry, &policy).is_none() && entry.runs < runs_allowed(entry, &policy);
         if entry.status == IssueStatus::Parked && raised && enough {
             self.set_status(id, IssueStatus::Idle, Some("its budget was raised"), None);
             // Nothing else that the tracker says depends on a limit.

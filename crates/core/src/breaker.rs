@@ -244,13 +244,8 @@ impl Machine {
 
     /// Reopens issues whose hold is over, if they changed while it lasted.
     pub(crate) fn end_holds(&mut self) {
-        if !self.issues_due() {
-            return;
-        }
         let over: Vec<IssueId> = self
-            .state
-            .issues
-            .values()
+            .issues_due()
             .filter(|entry| entry.status.is_sticky() && entry.due_at.is_some_and(|due| due <= self.now))
             .map(|entry| entry.issue.id.clone())
             .collect();

@@ -20,7 +20,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{IssueId, RunId};
+use crate::ids::RunId;
 use crate::issue::IssueEntry;
 use crate::ledger::{ByModel, day_of};
 use crate::machine::Machine;
@@ -185,22 +185,7 @@ impl Machine {
 
     /// The same for the issue's own limits.
     pub(crate) fn issue_excess(&self, entry: &IssueEntry, policy: &Policy, moment: Moment) -> Option<Excess> {
-        let limits = entry.limits.over(policy.budget.issue);
-        let cost = entry.models.cost(&policy.budget.prices).nanousd;
-        let tokens = entry.usage.tokens();
-        let (turns, time) = (entry.turns, self.wall_clock(entry));
-        let by_turns = moment == Moment::BeforeTurn && limits.turns.is_some_and(|most| turns >= most);
-        let (limit, words) = if let Some(most) = limits.tokens.filter(|most| tokens >= *most) {
-            (BudgetLimit::IssueTokens, format!("{tokens} of {most} tokens used"))
-        } else if let Some(most) = limits.cost_nanousd.filter(|most| cost >= *most) {
-            (BudgetLimit::IssueCost, format!("{} of {} used", dollars(cost), dollars(most)))
-        } else if let Some(most) = limits.turns.filter(|_| by_turns) {
-            (BudgetLimit::IssueTurns, format!("{turns} of {most} turns used"))
-        } else if let Some(most) = limits.wall_clock_ms.filter(|most| time >= *most) {
-            (BudgetLimit::IssueWallClock, format!("{} of {} s used", time / 1_000, most / 1_000))
-        } else {
-            return None;
-        };
+        let (limit, words) = reached(entry, policy, moment, self.wall_clock(entry))?;
         let detail = format!("limit {} of the issue: {words}; {}", limit.as_str(), self.figures(entry, policy));
         Some(Excess { code: "budget_exceeded", limit: Some(limit), detail })
     }
@@ -228,10 +213,8 @@ impl Machine {
     /// The price that a limit of cost needs and that is not known.
     pub(crate) fn unpriced(&self, entry: &IssueEntry, policy: &Policy, moment: Moment) -> Option<Excess> {
         let issue = entry.limits.over(policy.budget.issue).cost_nanousd;
-        issue.or_else(|| self.today().limits.over(policy.budget.day).cost_nanousd)?;
-        let used = entry.models.cost(&policy.budget.prices).unpriced;
-        let asked = policy.agent.model.clone().filter(|model| !policy.budget.prices.contains_key(model));
-        let model = used.or(asked.filter(|_| moment == Moment::BeforeTurn))?;
+        issue.or_else(|| self.day_limits(policy).cost_nanousd)?;
+        let model = without_price(entry, policy, moment)?;
         let named = if model.is_empty() {
             "the agent does not say which model it asks".to_owned()
         } else {
@@ -239,6 +222,13 @@ impl Machine {
         };
         let detail = format!("{named} in budget.prices, and a limit of cost is set; {}", self.figures(entry, policy));
         Some(Excess { code: "price_unknown", limit: None, detail })
+    }
+
+    /// The limits that hold for this day.
+    pub(crate) fn day_limits(&self, policy: &Policy) -> Limits {
+        let day = &self.state.day;
+        let set = if day.day < day_of(self.now) { BudgetOverride::default() } else { day.limits };
+        set.over(policy.budget.day)
     }
 
     /// What the issue used, in words.
@@ -315,7 +305,7 @@ impl Machine {
                     runs: entry.runs,
                     wall_clock_ms: self.wall_clock(entry),
                     limits: entry.limits.over(policy.budget.issue),
-                    runs_allowed: Some(self.runs_allowed(&entry.issue.id, &policy)),
+                    runs_allowed: Some(runs_allowed(entry, &policy)),
                 }
             })
             .collect();
@@ -373,12 +363,46 @@ impl Machine {
         let limit = entry.limits.over(self.state.policy_of(&run.id)?.budget.issue).wall_clock_ms?;
         Some(run.started_at.after_ms(limit.saturating_sub(entry.run_ms)))
     }
+}
 
-    /// Most runs on the issue.
-    pub(crate) fn runs_allowed(&self, issue: &IssueId, policy: &Policy) -> u32 {
-        let set = self.state.issues.get(issue).and_then(|entry| entry.limits.runs);
-        set.unwrap_or(policy.budget.issue_runs)
+/// Most runs on the issue.
+pub(crate) fn runs_allowed(entry: &IssueEntry, policy: &Policy) -> u32 {
+    entry.limits.runs.unwrap_or(policy.budget.issue_runs)
+}
+
+/// The limit of its own that the issue has reached, and with how much of it, in words.
+fn reached(entry: &IssueEntry, policy: &Policy, moment: Moment, wall_clock_ms: u64) -> Option<(BudgetLimit, String)> {
+    let limits = entry.limits.over(policy.budget.issue);
+    let cost = limits.cost_nanousd.map_or(0, |_| entry.models.cost(&policy.budget.prices).nanousd);
+    let (tokens, turns, time) = (entry.usage.tokens(), entry.turns, wall_clock_ms);
+    let by_turns = moment == Moment::BeforeTurn && limits.turns.is_some_and(|most| turns >= most);
+    if let Some(most) = limits.tokens.filter(|most| tokens >= *most) {
+        Some((BudgetLimit::IssueTokens, format!("{tokens} of {most} tokens used")))
+    } else if let Some(most) = limits.cost_nanousd.filter(|most| cost >= *most) {
+        Some((BudgetLimit::IssueCost, format!("{} of {} used", dollars(cost), dollars(most))))
+    } else if let Some(most) = limits.turns.filter(|_| by_turns) {
+        Some((BudgetLimit::IssueTurns, format!("{turns} of {most} turns used")))
+    } else if let Some(most) = limits.wall_clock_ms.filter(|most| time >= *most) {
+        Some((BudgetLimit::IssueWallClock, format!("{} of {} s used", time / 1_000, most / 1_000)))
+    } else {
+        None
     }
+}
+
+/// A model that the issue used, or would ask, and whose price is not known.
+fn without_price(entry: &IssueEntry, policy: &Policy, moment: Moment) -> Option<String> {
+    let used = entry.models.cost(&policy.budget.prices).unpriced;
+    let asked = || policy.agent.model.clone().filter(|model| !policy.budget.prices.contains_key(model));
+    used.or_else(|| asked().filter(|_| moment == Moment::BeforeTurn))
+}
+
+/// Of an issue without a live run: whether a limit of its own stands against its next turn, and whether one of the day's cost would, for
+/// want of a price.
+pub(crate) fn at_rest(entry: &IssueEntry, policy: &Policy) -> (bool, bool) {
+    let unpriced = without_price(entry, policy, Moment::BeforeTurn).is_some();
+    let has_cost = entry.limits.over(policy.budget.issue).cost_nanousd.is_some();
+    let spent = reached(entry, policy, Moment::BeforeTurn, entry.run_ms).is_some();
+    (spent || (has_cost && unpriced), unpriced)
 }
 
 fn tokens_in_words(usage: Usage) -> String {

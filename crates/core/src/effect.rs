@@ -163,6 +163,11 @@ pub enum InDoubtPolicy {
 }
 
 impl Effect {
+    /// What it puts right outside the journal, if it does that.
+    pub(crate) fn mend(&self) -> Option<&Mend> {
+        if let Self::Mend { mend } = self { Some(mend) } else { None }
+    }
+
     /// The words of all kinds, as [`Effect::kind`] says them.
     pub const KINDS: [&str; 23] = [
         "prepare_workspace",
@@ -633,10 +638,8 @@ pub enum Query {
 pub enum Answer {
     /// To [`Query::Poll`].
     Poll {
-        /// Issues in the asked states.
-        by_states: Result<Vec<Issue>, Failure>,
-        /// Snapshots of the asked issues; those that are not visible any more are left out.
-        by_ids: Result<Vec<Issue>, Failure>,
+        /// Issues in the asked states, and snapshots of the asked issues; those that are not visible any more are left out.
+        seen: Result<SeenIssues, Failure>,
         /// Asked issues that are there and cannot be read now; what was known of them stays.
         unreadable: Vec<IssueId>,
     },
@@ -655,6 +658,63 @@ pub enum Answer {
     LostWork(Result<Option<CommitId>, Failure>),
     /// To [`Query::Probe`].
     Probe(ProbeAnswer),
+}
+
+impl Answer {
+    /// To [`Query::Poll`], of the two answers that trackers give. Whoever looked does this, and not the machine's loop, which takes one
+    /// thing at a time.
+    #[must_use]
+    pub fn poll(
+        by_states: Result<Vec<Issue>, Failure>,
+        by_ids: Result<Vec<Issue>, Failure>,
+        unreadable: Vec<IssueId>,
+    ) -> Self {
+        let seen = by_states.and_then(|active| Ok(SeenIssues::of(by_ids?, active)));
+        Self::Poll { seen, unreadable }
+    }
+}
+
+/// Issues as a tracker showed them: each once, in the order of their ids.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SeenIssues(Vec<Issue>);
+
+impl SeenIssues {
+    /// Issues of two answers; of an issue that is there more than once, what came last.
+    #[must_use]
+    pub fn of(mut earlier: Vec<Issue>, later: Vec<Issue>) -> Self {
+        // Most are in both, and are not to be in memory longer than they have to.
+        let mut issues = Self::sorted(later);
+        earlier.retain(|issue| issues.binary_search_by(|seen| seen.id.cmp(&issue.id)).is_err());
+        if !earlier.is_empty() {
+            issues.extend(earlier);
+            issues = Self::sorted(issues);
+        }
+        Self(issues)
+    }
+
+    fn sorted(mut issues: Vec<Issue>) -> Vec<Issue> {
+        issues.sort_by(|one, other| one.id.cmp(&other.id));
+        // The sort has kept their order.
+        issues.dedup_by(|later, kept| {
+            let again = later.id == kept.id;
+            if again {
+                std::mem::swap(later, kept);
+            }
+            again
+        });
+        issues
+    }
+
+    /// In the order of their ids.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Issue] {
+        &self.0
+    }
+
+    /// In the order of their ids.
+    pub(crate) fn into_vec(self) -> Vec<Issue> {
+        self.0
+    }
 }
 
 /// State of the work in a workspace.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::breaker::held_until;
-use crate::budget::{Excess, Moment};
+use crate::budget::{Excess, Moment, at_rest, runs_allowed};
 use crate::guard::HELD as WORKFLOW_HELD;
 use crate::ids::IssueId;
 use crate::issue::{Issue, IssueEntry, IssueStatus, normalized_state, state_in};
@@ -13,6 +13,7 @@ use crate::ledger::next_day;
 use crate::machine::Machine;
 use crate::policy::Policy;
 use crate::restored::UNPROVED;
+use crate::schedule::Place;
 
 /// One rule of dispatch, as it stands for one issue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +61,57 @@ pub(crate) enum Check {
     StateSlot,
 }
 
+/// What is known of an issue that may be dispatched without asking all rules again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    /// It is queued for this reason, which is no reason of its own, and nothing of its own stands against it: while the reason holds, asking
+    /// again changes nothing.
+    pub(crate) rests: Option<&'static str>,
+    /// Some of what it uses has no price, which stands against it while a limit of cost is set for the day.
+    pub(crate) unpriced: bool,
+}
+
+/// How the issue stands among those that may be dispatched; `None`: dispatching does nothing about it. Follows from these two alone.
+pub(crate) fn candidate(entry: &IssueEntry, policy: &Policy) -> Option<Candidate> {
+    let wanted = status_allows(entry)
+        && !waits_for_time(entry)
+        && entry.issue.dispatchable
+        && is_active(&entry.issue, policy)
+        && has_labels(&entry.issue, policy);
+    if !wanted && entry.status != IssueStatus::Queued {
+        return None;
+    }
+    let (spent, unpriced) = at_rest(entry, policy);
+    let rests = wanted
+        && !spent
+        && entry.status == IssueStatus::Queued
+        && entry.due_at.is_none()
+        && entry.unproved.is_none()
+        && entry.runs < runs_allowed(entry, policy);
+    let rests = entry.reason.as_deref().filter(|_| rests).and_then(|reason| {
+        let common = Check::ALL.iter().filter(|check| **check != Check::Proved);
+        common.filter_map(|check| check.failing().waits()).find(|why| *why == reason)
+    });
+    Some(Candidate { rests, unpriced })
+}
+
+fn status_allows(entry: &IssueEntry) -> bool {
+    entry.current_run.is_none()
+        && matches!(
+            entry.status,
+            IssueStatus::Idle | IssueStatus::Queued | IssueStatus::WaitingRetry | IssueStatus::WaitingQuota
+        )
+}
+
+fn waits_for_time(entry: &IssueEntry) -> bool {
+    matches!(entry.status, IssueStatus::WaitingRetry | IssueStatus::WaitingQuota)
+}
+
+/// The tracker's state of the issue is one that is worked on.
+pub(crate) fn is_active(issue: &Issue, policy: &Policy) -> bool {
+    state_in(&issue.state, &policy.tracker.active_states) && !state_in(&issue.state, &policy.tracker.terminal_states)
+}
+
 /// What it means for an issue that it fails a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failing {
@@ -69,6 +121,16 @@ pub(crate) enum Failing {
     Exhausted,
     /// It is eligible, and waits its turn, for this reason.
     Waits(&'static str),
+}
+
+impl Failing {
+    /// What the issue waits for, if it waits.
+    pub(crate) fn waits(self) -> Option<&'static str> {
+        match self {
+            Self::Waits(why) => Some(why),
+            Self::Ineligible | Self::Exhausted => None,
+        }
+    }
 }
 
 impl Check {
@@ -129,7 +191,25 @@ pub(crate) struct Slots {
     pub(crate) by_state: BTreeMap<String, usize>,
     /// Something is done to the workspaces of these.
     being_removed: BTreeSet<IssueId>,
+    /// Something is done to directories that the workspaces of these identifiers would be in.
+    mended: BTreeSet<String>,
     day_is_spent: bool,
+    /// A limit of cost is set for this day.
+    day_has_cost: bool,
+}
+
+impl Slots {
+    /// Slots that are not taken.
+    pub(crate) fn free(&self, policy: &Policy) -> usize {
+        (policy.agent.max_concurrent_agents as usize).saturating_sub(self.taken)
+    }
+
+    /// Something of this moment stands against this issue alone.
+    pub(crate) fn hold_up(&self, place: &Place, candidate: Candidate) -> bool {
+        (candidate.unpriced && self.day_has_cost)
+            || self.being_removed.contains(&place.id)
+            || self.mended.contains(&place.identifier)
+    }
 }
 
 impl Machine {
@@ -148,44 +228,64 @@ impl Machine {
     }
 
     pub(crate) fn slots(&self, policy: &Policy) -> Slots {
-        let mut by_state: BTreeMap<String, usize> = BTreeMap::new();
-        let mut taken = 0;
-        for entry in self.state.issues.values().filter(|entry| entry.status.takes_slot()) {
-            taken += 1;
-            *by_state.entry(normalized_state(&entry.issue.state)).or_default() += 1;
+        let by_state = self.index.slots().clone();
+        let open = || self.index.removals().filter_map(|id| self.state.open_effects.get(&id));
+        let removed = open().filter(|open| open.removes_workspace()).map(|open| open.issue.clone());
+        let mended = open().filter_map(|open| open.effect.mend()?.identifier()).map(str::to_owned);
+        Slots {
+            taken: by_state.values().sum(),
+            by_state,
+            being_removed: removed.collect(),
+            mended: mended.collect(),
+            day_is_spent: self.day_excess(policy).is_some(),
+            day_has_cost: self.day_limits(policy).cost_nanousd.is_some(),
         }
-        let removed = self.state.open_effects.values().filter(|open| open.removes_workspace());
-        let being_removed = removed.map(|open| open.issue.clone()).collect();
-        Slots { taken, by_state, being_removed, day_is_spent: self.day_excess(policy).is_some() }
+    }
+
+    /// Why every issue waits that may be dispatched, whichever it is; `None`: there are slots.
+    pub(crate) fn all_wait(&self, policy: &Policy, slots: &Slots) -> Option<Check> {
+        let common = |check: &Check| match check {
+            Check::OutsideSeen => self.nothing_seen_outside().is_some(),
+            Check::DiskRoom => self.without_room().is_some(),
+            Check::DayBudget => slots.day_is_spent,
+            Check::AgentAvailable => self.suspended_until(policy.agent.kind).is_some(),
+            Check::Slot => slots.free(policy) == 0,
+            Check::WorkflowValid
+            | Check::NotDrained
+            | Check::StatusAllows
+            | Check::StateActive
+            | Check::Dispatchable
+            | Check::Labels
+            | Check::RunsLeft
+            | Check::BudgetLeft
+            | Check::WorkspaceFree
+            | Check::RetryDue
+            | Check::Proved
+            | Check::StateSlot => false,
+        };
+        Check::ALL.into_iter().find(common)
     }
 
     pub(crate) fn passes(&self, check: Check, entry: &IssueEntry, policy: &Policy, slots: &Slots) -> bool {
         match check {
             Check::WorkflowValid => self.state.workflow_failure.is_none(),
             Check::NotDrained => !self.draining && !self.state.drained,
-            Check::StatusAllows => {
-                entry.current_run.is_none()
-                    && matches!(
-                        entry.status,
-                        IssueStatus::Idle | IssueStatus::Queued | IssueStatus::WaitingRetry | IssueStatus::WaitingQuota
-                    )
-            }
-            Check::StateActive => {
-                state_in(&entry.issue.state, &policy.tracker.active_states)
-                    && !state_in(&entry.issue.state, &policy.tracker.terminal_states)
-            }
+            Check::StatusAllows => status_allows(entry),
+            Check::StateActive => is_active(&entry.issue, policy),
             Check::Dispatchable => entry.issue.dispatchable,
             Check::Labels => has_labels(&entry.issue, policy),
-            Check::RunsLeft => entry.runs < self.runs_allowed(&entry.issue.id, policy),
+            Check::RunsLeft => entry.runs < runs_allowed(entry, policy),
             Check::BudgetLeft => self.spent(entry, policy).is_none(),
             Check::Proved => entry.unproved.is_none(),
             Check::DayBudget => !slots.day_is_spent,
             Check::AgentAvailable => self.suspended_until(policy.agent.kind).is_none(),
-            Check::WorkspaceFree => !slots.being_removed.contains(&entry.issue.id) && !self.is_being_mended(entry),
+            Check::WorkspaceFree => {
+                !slots.being_removed.contains(&entry.issue.id) && !slots.mended.contains(&entry.issue.identifier)
+            }
             Check::OutsideSeen => self.unseen_outside(entry).is_none(),
             Check::DiskRoom => self.without_room().is_none(),
-            Check::RetryDue => !matches!(entry.status, IssueStatus::WaitingRetry | IssueStatus::WaitingQuota),
-            Check::Slot => slots.taken < policy.agent.max_concurrent_agents as usize,
+            Check::RetryDue => !waits_for_time(entry),
+            Check::Slot => slots.free(policy) > 0,
             Check::StateSlot if policy.agent.max_concurrent_agents_by_state.is_empty() => true,
             Check::StateSlot => {
                 let state = normalized_state(&entry.issue.state);
@@ -265,7 +365,7 @@ impl Machine {
                 "add the missing labels".to_owned(),
             ),
             Check::RunsLeft => (
-                format!("{} of {} runs used", entry.runs, self.runs_allowed(&issue.id, policy)),
+                format!("{} of {} runs used", entry.runs, runs_allowed(entry, policy)),
                 "change the issue's state, labels or description, or raise budget.issue.runs".to_owned(),
             ),
             Check::BudgetLeft => (

@@ -13,6 +13,7 @@
 mod action;
 mod breaker;
 mod budget;
+mod deadlines;
 mod effect;
 mod event;
 mod explain;
@@ -52,7 +53,7 @@ pub use breaker::{Breaker, FailedRun, Seen, signature};
 pub use budget::{BudgetLimit, BudgetLine, BudgetOverride, DayUse, nanousd};
 pub use effect::{
     Answer, Effect, EffectOutput, EffectRequest, Failure, InDoubtPolicy, KnownBranch, Missing, Outcome, ProbeAnswer,
-    PromptSpec, Query, SagaEnd, SessionStart, TurnOutcome, Work,
+    PromptSpec, Query, SagaEnd, SeenIssues, SessionStart, TurnOutcome, Work,
 };
 pub use event::{EVENT_FORMAT, Event, Recorded};
 pub use explain::{Explanation, Rule};

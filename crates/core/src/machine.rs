@@ -506,9 +506,7 @@ impl Machine {
                 panic!("illegal decision: {illegal}");
             }
         }
-        for issue in recorded.event.issue().into_iter().chain(&of_run) {
-            self.index.look(&self.state, issue);
-        }
+        self.index.follow(&self.state, &recorded.event, of_run.as_ref());
         let notices = self.notices_of(&recorded.event);
         self.touched.after(&self.state, &recorded.event);
         self.pending.push(recorded);
@@ -696,9 +694,7 @@ impl Machine {
 
     fn answered(&mut self, purpose: Purpose, answer: Answer) {
         match (purpose, answer) {
-            (Purpose::Poll { number }, Answer::Poll { by_states, by_ids, unreadable }) => {
-                self.polled(number, by_states, by_ids, &unreadable);
-            }
+            (Purpose::Poll { number }, Answer::Poll { seen, unreadable }) => self.polled(number, seen, &unreadable),
             (Purpose::Assess { run, polls }, Answer::Assess { issue, work }) => {
                 let issue = self.newest(&run, polls, issue);
                 self.assessed(&run, issue, work);

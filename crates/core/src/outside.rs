@@ -244,15 +244,20 @@ impl Machine {
         self.outside.seen.as_ref().and_then(|seen| DiskUse::of(&self.state, seen))
     }
 
-    /// Why nothing new is begun before what is outside was looked at, or for this issue: its workspace cannot be read.
-    pub(crate) fn unseen_outside(&self, entry: &IssueEntry) -> Option<String> {
+    /// Why nothing new is begun at all: what is outside was not looked at, or could not be.
+    pub(crate) fn nothing_seen_outside(&self) -> Option<String> {
         let Some(seen) = &self.outside.seen else {
             return Some("what is outside the journal is being looked at".to_owned());
         };
         let Inspection { workspaces, processes, transcripts: _, database: _, free_bytes, state_bytes: _ } = seen;
         let whole = [workspaces.as_ref().err(), processes.as_ref().err(), free_bytes.as_ref().err()];
-        if let Some(failure) = whole.into_iter().flatten().next() {
-            return Some(failure.to_string());
+        whole.into_iter().flatten().next().map(ToString::to_string)
+    }
+
+    /// The same, or why nothing is begun for this issue: its workspace cannot be read.
+    pub(crate) fn unseen_outside(&self, entry: &IssueEntry) -> Option<String> {
+        if let Some(why) = self.nothing_seen_outside() {
+            return Some(why);
         }
         let path = entry.workspace.as_ref().map(|workspace| workspace.path.as_str());
         let of_it = |found: &&(String, Option<String>, Failure)| {
@@ -260,6 +265,11 @@ impl Machine {
             path == Some(at) || identifier.as_ref() == Some(&entry.issue.identifier)
         };
         self.outside.unreadable.iter().find(of_it).map(|(at, _, failure)| format!("{at}: {failure}"))
+    }
+
+    /// There are workspaces that cannot be looked at, each of which may hold up an issue of its own.
+    pub(crate) fn has_unreadable(&self) -> bool {
+        !self.outside.unreadable.is_empty()
     }
 
     /// Why no workspace is begun: there is no room on the disk.
@@ -464,10 +474,7 @@ impl Machine {
     }
 
     fn open_mends(&self) -> impl Iterator<Item = &Mend> {
-        fn mend(open: &OpenEffect) -> Option<&Mend> {
-            if let Effect::Mend { mend } = &open.effect { Some(mend) } else { None }
-        }
-        self.state.open_effects.values().filter_map(mend)
+        self.state.open_effects.values().filter_map(|open| open.effect.mend())
     }
 
     fn is_given_up(&self, mend: &Mend) -> bool {

@@ -255,13 +255,8 @@ impl Machine {
 
     /// Parks issues whose question nobody answered in time.
     pub(crate) fn expire_questions(&mut self) {
-        if !self.issues_due() {
-            return;
-        }
         let over: Vec<IssueId> = self
-            .state
-            .issues
-            .values()
+            .issues_due()
             .filter(|entry| entry.question.as_ref().is_some_and(|question| !question.is_open(self.now)))
             .map(|entry| entry.issue.id.clone())
             .collect();

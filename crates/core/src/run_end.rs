@@ -1,7 +1,7 @@
 //! The end of a run: what is under way is given up, the agent is ended, and the issue waits, parks, or is let go of.
 
 use crate::breaker::is_breaker;
-use crate::budget::BudgetLimit;
+use crate::budget::{BudgetLimit, runs_allowed};
 use crate::effect::{Effect, EffectOutput, Failure, Outcome, TurnOutcome};
 use crate::event::Event;
 use crate::ids::{EffectId, IssueId, RunId};
@@ -264,9 +264,9 @@ impl Machine {
     }
 
     fn wait_or_park(&mut self, issue: &IssueId, run: &RunId, due: Timestamp, reason: &str, wait: IssueStatus) {
-        let policy = self.state.policy();
-        let ceiling = policy.map_or(u32::MAX, |policy| self.runs_allowed(issue, &policy));
-        let runs = self.state.issues.get(issue).map_or(0, |entry| entry.runs);
+        let entry = self.state.issues.get(issue);
+        let ceiling = self.state.policy().zip(entry).map_or(u32::MAX, |(policy, entry)| runs_allowed(entry, &policy));
+        let runs = entry.map_or(0, |entry| entry.runs);
         if runs >= ceiling {
             let detail = format!("{runs} of {ceiling} runs used; the last one ended with: {reason}");
             self.park_issue(issue, Some(run), "runs_exhausted", detail, Some(BudgetLimit::IssueRuns));

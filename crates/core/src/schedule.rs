@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::breaker::reopened_too_often;
-use crate::budget::BudgetLimit;
-use crate::effect::{Effect, Failure, Query};
+use crate::budget::{BudgetLimit, runs_allowed};
+use crate::effect::{Effect, Failure, Query, SeenIssues};
 use crate::event::Event;
-use crate::explain::{Check, Failing, has_labels};
+use crate::explain::{Check, Failing, Slots, has_labels, is_active};
 use crate::ids::{IssueId, RunId};
+use crate::index::Index;
 use crate::issue::{Issue, IssueEntry, IssueStatus, normalized_state, state_in};
 use crate::ledger::{day_of, next_day};
 use crate::machine::{Machine, Purpose};
@@ -52,6 +53,7 @@ impl Poll {
 impl Machine {
     /// Reads the tracker if it is time; sees to everything else that is due.
     pub(crate) fn timers(&mut self) {
+        debug_assert_eq!(self.index, Index::of(&self.state), "the index is what a walk over the state finds");
         self.release_due_waits();
         self.count_reports();
         self.end_suspensions();
@@ -77,14 +79,9 @@ impl Machine {
         }
     }
 
-    /// The time of some issue has come. Otherwise there is nothing to look for among them, however many there are.
-    pub(crate) fn issues_due(&self) -> bool {
-        debug_assert_eq!(
-            self.index.next_due(),
-            self.state.issues.values().filter_map(|entry| crate::index::due(entry)).min(),
-            "the index of deadlines is what a walk finds"
-        );
-        self.index.next_due().is_some_and(|due| due <= self.now)
+    /// Issues whose time has come, in the order of their ids.
+    pub(crate) fn issues_due(&self) -> impl Iterator<Item = &IssueEntry> {
+        self.index.due(self.now).into_iter().filter_map(|id| self.state.issues.get(&id).map(Arc::as_ref))
     }
 
     /// The next time at which something is due.
@@ -152,18 +149,12 @@ impl Machine {
         self.looks.written(issue);
     }
 
-    pub(crate) fn polled(
-        &mut self,
-        number: u64,
-        by_states: Result<Vec<Issue>, Failure>,
-        by_ids: Result<Vec<Issue>, Failure>,
-        unreadable: &[IssueId],
-    ) {
+    pub(crate) fn polled(&mut self, number: u64, seen: Result<SeenIssues, Failure>, unreadable: &[IssueId]) {
         let Some(policy) = self.state.policy() else { return };
         self.poll.in_flight = None;
-        let (active, known) = match (by_states, by_ids) {
-            (Ok(active), Ok(known)) => (active, known),
-            (Err(failure), _) | (_, Err(failure)) => {
+        let seen = match seen {
+            Ok(seen) => seen,
+            Err(failure) => {
                 self.poll.failed(self.now);
                 self.poll.due_at = self.now.after_ms(policy.poll_interval_ms.min(POLL_RETRY_MS));
                 if self.state.tracker_failure.as_ref() != Some(&failure) {
@@ -179,8 +170,6 @@ impl Machine {
         if !self.poll.stale {
             self.poll.due_at = self.next_poll(&policy);
         }
-        let seen: BTreeMap<IssueId, Issue> =
-            known.into_iter().chain(active).map(|issue| (issue.id.clone(), issue)).collect();
         self.take_snapshots(number, seen, unreadable, &policy);
         self.poll.writes.retain(|_, written| *written > number);
         self.reconcile(&policy);
@@ -189,19 +178,28 @@ impl Machine {
         self.dispatch(&policy, None);
     }
 
-    fn take_snapshots(&mut self, number: u64, seen: BTreeMap<IssueId, Issue>, unreadable: &[IssueId], policy: &Policy) {
-        let missing: Vec<IssueId> = self
-            .state
-            .issues
-            .iter()
-            .filter(|(id, entry)| entry.status != IssueStatus::Completed && !seen.contains_key(*id))
-            .filter(|(id, _)| !self.is_own_write(id, number) && !unreadable.contains(id))
-            .map(|(id, _)| id.clone())
-            .collect();
-        for (id, issue) in seen {
-            if !self.is_own_write(&id, number) {
-                self.note_snapshot(issue, policy);
+    fn take_snapshots(&mut self, number: u64, seen: SeenIssues, unreadable: &[IssueId], policy: &Policy) {
+        let (mut changed, mut missing) = (Vec::new(), Vec::new());
+        // Both are in the order of ids, and most issues are in both, as they were.
+        let mut known = self.state.issues.iter().peekable();
+        let mut pass = |until: Option<&IssueId>| {
+            while let Some((id, entry)) = known.next_if(|(id, _)| until.is_none_or(|until| *id < until)) {
+                if entry.status != IssueStatus::Completed && !unreadable.contains(id) && !self.is_own_write(id, number)
+                {
+                    missing.push(id.clone());
+                }
             }
+            known.next_if(|(id, _)| Some(*id) == until).map(|(_, entry)| &entry.issue)
+        };
+        for issue in seen.into_vec() {
+            let as_it_was = pass(Some(&issue.id)) == Some(&issue);
+            if !as_it_was && !self.is_own_write(&issue.id, number) {
+                changed.push(issue);
+            }
+        }
+        pass(None);
+        for issue in changed {
+            self.note_snapshot(issue, policy);
         }
         for id in missing {
             self.issue_gone(&id);
@@ -215,8 +213,7 @@ impl Machine {
     /// Notes what an issue looks like now.
     pub(crate) fn note_snapshot(&mut self, issue: Issue, policy: &Policy) {
         let id = issue.id.clone();
-        let active = state_in(&issue.state, &policy.tracker.active_states)
-            && !state_in(&issue.state, &policy.tracker.terminal_states);
+        let active = is_active(&issue, policy);
         let Some(entry) = self.state.issues.get(&id) else {
             let returned = self.state.gone.get(&id).filter(|known| known.runs > 0);
             let often = returned.and_then(|known| reopened_too_often(known, policy, self.now));
@@ -287,15 +284,7 @@ impl Machine {
     /// What the tracker's word does to live runs and to issues that wait (Symphony §8.5 B).
     fn reconcile(&mut self, policy: &Policy) {
         // Of a long list most are wanted as they are, or rest: nothing is done to them.
-        let concerned = |entry: &&Arc<IssueEntry>| {
-            let terminal = state_in(&entry.issue.state, &policy.tracker.terminal_states);
-            let active = state_in(&entry.issue.state, &policy.tracker.active_states);
-            let wanted = active && entry.issue.dispatchable && has_labels(&entry.issue, policy);
-            terminal || (!wanted && (entry.current_run.is_some() || entry.status != IssueStatus::Idle))
-        };
-        let ids: Vec<IssueId> =
-            self.state.issues.values().filter(concerned).map(|entry| entry.issue.id.clone()).collect();
-        for id in ids {
+        for id in self.index.concerned() {
             self.reconcile_issue(&id, policy);
         }
     }
@@ -322,13 +311,7 @@ impl Machine {
 
     fn reconcile_waiting(&mut self, id: &IssueId, terminal: bool, wanted: bool) {
         let Some(entry) = self.state.issues.get(id) else { return };
-        let waits = matches!(
-            entry.status,
-            IssueStatus::Queued | IssueStatus::WaitingRetry | IssueStatus::WaitingQuota | IssueStatus::WaitingQuestion
-        );
-        // What an operator holds stays held, unless there is nothing left to do.
-        let waits = waits || (terminal && entry.status == IssueStatus::Paused);
-        if waits && !wanted {
+        if waits(entry, terminal) && !wanted {
             let reason = if terminal { "the tracker says terminal" } else { "not wanted by the tracker" };
             self.set_status(id, IssueStatus::Idle, Some(reason), None);
         }
@@ -340,7 +323,7 @@ impl Machine {
     /// Removes the issue's workspace if nothing would be lost; keeps it otherwise.
     pub(crate) fn clean_up(&mut self, id: &IssueId) {
         let Some(entry) = self.state.issues.get(id) else { return };
-        if entry.workspace.is_none() || entry.workspace_kept || self.is_being_removed(id) {
+        if !may_be_removed(entry) || self.is_being_removed(id) {
             return;
         }
         let Some(policy) = self.state.policy() else { return };
@@ -367,6 +350,9 @@ impl Machine {
     }
 
     fn forget_completed(&mut self) {
+        if self.index.completed() <= COMPLETED_KEPT {
+            return;
+        }
         let completed: Vec<(Timestamp, IssueId)> = self
             .state
             .issues
@@ -386,14 +372,9 @@ impl Machine {
     }
 
     fn release_due_waits(&mut self) {
-        if !self.issues_due() {
-            return;
-        }
         let waits = |status| matches!(status, IssueStatus::WaitingRetry | IssueStatus::WaitingQuota);
         let due: Vec<(IssueId, IssueStatus)> = self
-            .state
-            .issues
-            .values()
+            .issues_due()
             .filter(|entry| waits(entry.status) && entry.due_at.is_some_and(|due| due <= self.now))
             .map(|entry| (entry.issue.id.clone(), entry.status))
             .collect();
@@ -406,48 +387,29 @@ impl Machine {
 
     /// Starts runs for eligible issues, best first, while there are slots (Symphony §8.2, §8.3); of all issues, or of one alone.
     pub(crate) fn dispatch(&mut self, policy: &Policy, alone: Option<&IssueId>) {
-        let mut slots = self.slots(policy);
-        let mut eligible: Vec<&IssueEntry> = Vec::new();
-        let mut dropped: Vec<IssueId> = Vec::new();
-        let mut exhausted: Vec<(IssueId, Check)> = Vec::new();
-        let asked = self.state.issues.iter().filter(|(id, _)| alone.is_none_or(|alone| alone == *id));
-        for (id, entry) in asked {
-            let stands = |check: &Check| !matches!(check.failing(), Failing::Waits(_));
-            let failing =
-                Check::ALL.into_iter().filter(stands).find(|check| !self.passes(*check, entry, policy, &slots));
-            match failing {
-                None => eligible.push(entry),
-                Some(check)
-                    if check.failing() == Failing::Exhausted && self.only_ceilings_fail(entry, policy, &slots) =>
-                {
-                    exhausted.push((id.clone(), check));
-                }
-                Some(_) if entry.status == IssueStatus::Queued => dropped.push(id.clone()),
-                Some(_) => {}
-            }
+        if self.draining || self.state.drained || self.state.workflow_failure.is_some() {
+            // Nobody is begun, and nobody loses a place for that.
+            return;
         }
-        eligible.sort_unstable_by(|one, other| order(&one.issue).cmp(&order(&other.issue)));
-        let eligible: Vec<IssueId> = eligible.into_iter().map(|entry| entry.issue.id.clone()).collect();
+        let mut slots = self.slots(policy);
+        let Sorted { eligible, dropped, exhausted } = self.sort_out(policy, &slots, alone);
         for id in dropped {
-            let held = self.draining || self.state.drained || self.state.workflow_failure.is_some();
-            if !held {
-                self.set_status(&id, IssueStatus::Idle, Some("not eligible any more"), None);
-            }
+            self.set_status(&id, IssueStatus::Idle, Some("not eligible any more"), None);
         }
         for (id, check) in exhausted {
             let Some(entry) = self.state.issues.get(&id) else { continue };
             if let Some(excess) = self.spent(entry, policy).filter(|_| check == Check::BudgetLeft) {
                 self.park_issue(&id, None, excess.code, excess.detail, excess.limit);
             } else {
-                let detail = format!("{} of {} runs used", entry.runs, self.runs_allowed(&id, policy));
+                let detail = format!("{} of {} runs used", entry.runs, runs_allowed(entry, policy));
                 self.park_issue(&id, None, "runs_exhausted", detail, Some(BudgetLimit::IssueRuns));
             }
         }
         for id in eligible {
             let Some(entry) = self.state.issues.get(&id) else { continue };
-            let waits = Check::ALL.into_iter().find_map(|check| match check.failing() {
-                Failing::Waits(why) => (!self.passes(check, entry, policy, &slots)).then_some((check, why)),
-                Failing::Ineligible | Failing::Exhausted => None,
+            let waits = Check::ALL.into_iter().find_map(|check| {
+                let why = check.failing().waits()?;
+                (!self.passes(check, entry, policy, &slots)).then_some((check, why))
             });
             if waits.is_some_and(|(check, _)| check == Check::DayBudget) {
                 self.held_day = Some(day_of(self.now));
@@ -469,6 +431,55 @@ impl Machine {
             }
             self.set_status(&id, IssueStatus::Queued, Some(why), None);
         }
+    }
+
+    /// What there is to do about those that may be dispatched, as things stand. Whoever waits in line for what still is so is passed over.
+    fn sort_out(&mut self, policy: &Policy, slots: &Slots, alone: Option<&IssueId>) -> Sorted {
+        let mut sorted = Sorted::default();
+        let all_wait = self.all_wait(policy, slots);
+        let why = all_wait.and_then(|check| check.failing().waits());
+        let no_slot = Check::Slot.failing().waits();
+        let alike = policy.agent.max_concurrent_agents_by_state.is_empty();
+        let (all_seen, mut room) = (!self.has_unreadable(), slots.free(policy));
+        let line = self.index.line().take(if alone.is_some() { 0 } else { usize::MAX });
+        for (place, candidate) in alone.and_then(|alone| self.index.in_line(alone)).into_iter().chain(line) {
+            let rests = candidate.rests.filter(|_| all_seen && !slots.hold_up(place, candidate));
+            // Where states have no limits of their own, whoever waits for a slot takes one when its turn comes: so many are asked.
+            let is_next = rests == no_slot && why.is_none() && room > 0;
+            let passed_over =
+                rests.is_some() && (rests == why || (rests == no_slot && why.is_none() && alike && !is_next));
+            if passed_over {
+                debug_assert_eq!(self.first_failing(place, policy, slots), all_wait, "{} is passed over", place.id);
+                if all_wait == Some(Check::DayBudget) {
+                    self.held_day = Some(day_of(self.now));
+                }
+                continue;
+            }
+            room -= usize::from(is_next);
+            let Some(entry) = self.state.issues.get(&place.id) else { continue };
+            let stands = |check: &Check| check.failing().waits().is_none();
+            let failing =
+                Check::ALL.into_iter().filter(stands).find(|check| !self.passes(*check, entry, policy, slots));
+            match failing {
+                None => sorted.eligible.push(place.id.clone()),
+                Some(check)
+                    if check.failing() == Failing::Exhausted && self.only_ceilings_fail(entry, policy, slots) =>
+                {
+                    sorted.exhausted.push((place.id.clone(), check));
+                }
+                Some(_) if entry.status == IssueStatus::Queued => sorted.dropped.push(place.id.clone()),
+                Some(_) => {}
+            }
+        }
+        sorted.dropped.sort_unstable();
+        sorted.exhausted.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        sorted
+    }
+
+    /// The rule that is in the way of an issue, asked of all.
+    fn first_failing(&self, place: &Place, policy: &Policy, slots: &Slots) -> Option<Check> {
+        let entry = self.state.issues.get(&place.id)?;
+        Check::ALL.into_iter().find(|check| !self.passes(*check, entry, policy, slots))
     }
 
     /// Whether the issue will go on by itself: queued, or waiting for a time.
@@ -539,8 +550,64 @@ fn released(reason: &str, clean_up: bool) -> Ending {
     Ending { outcome: RunOutcome::Canceled, reason: reason.to_owned(), then: Then::Release { clean_up } }
 }
 
-/// Symphony §8.2: priorities 1 to 4, then the rest; oldest first; identifier.
-fn order(issue: &Issue) -> (i64, Timestamp, &str) {
+/// Where an issue is in line (Symphony §8.2): priorities 1 to 4, then the rest; oldest first; identifier.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    priority: i64,
+    created_at: Timestamp,
+    pub(crate) identifier: String,
+    pub(crate) id: IssueId,
+}
+
+impl Place {
+    pub(crate) fn of(issue: &Issue) -> Self {
+        let (priority, created_at) = order(issue);
+        Self { priority, created_at, identifier: issue.identifier.clone(), id: issue.id.clone() }
+    }
+
+    /// Whether the issue is in this place.
+    pub(crate) fn is_of(&self, issue: &Issue) -> bool {
+        (self.priority, self.created_at) == order(issue) && self.identifier == issue.identifier
+    }
+}
+
+fn order(issue: &Issue) -> (i64, Timestamp) {
     let priority = issue.priority.filter(|priority| (1..=4).contains(priority)).unwrap_or(5);
-    (priority, issue.created_at.unwrap_or(Timestamp(i64::MAX)), &issue.identifier)
+    (priority, issue.created_at.unwrap_or(Timestamp(i64::MAX)))
+}
+
+/// What there is to do about those that may be dispatched.
+#[derive(Default)]
+struct Sorted {
+    /// Whose turn it may be, in that order.
+    eligible: Vec<IssueId>,
+    /// Who loses the place in line, in the order of ids.
+    dropped: Vec<IssueId>,
+    /// Who has used up what it may, in the order of ids.
+    exhausted: Vec<(IssueId, Check)>,
+}
+
+/// The tracker's word does something to the issue: what [`Machine::reconcile_issue`] does nothing about is not concerned. Follows from
+/// these two alone.
+pub(crate) fn concerns(entry: &IssueEntry, policy: &Policy) -> bool {
+    let terminal = state_in(&entry.issue.state, &policy.tracker.terminal_states);
+    let wanted = || is_active(&entry.issue, policy) && entry.issue.dispatchable && has_labels(&entry.issue, policy);
+    match &entry.current_run {
+        Some(_) => !wanted(),
+        None => (terminal && may_be_removed(entry)) || (waits(entry, terminal) && !wanted()),
+    }
+}
+
+/// It waits for something that makes no sense any more once the tracker does not want it.
+fn waits(entry: &IssueEntry, terminal: bool) -> bool {
+    let waits = matches!(
+        entry.status,
+        IssueStatus::Queued | IssueStatus::WaitingRetry | IssueStatus::WaitingQuota | IssueStatus::WaitingQuestion
+    );
+    // What an operator holds stays held, unless there is nothing left to do.
+    waits || (terminal && entry.status == IssueStatus::Paused)
+}
+
+fn may_be_removed(entry: &IssueEntry) -> bool {
+    entry.workspace.is_some() && !entry.workspace_kept
 }

@@ -537,7 +537,7 @@ impl Executor {
         if let (Ok(active), Ok(known)) = (&by_states, &by_ids) {
             self.remember(ids, active.iter().chain(known));
         }
-        Answer::Poll { by_states, by_ids, unreadable }
+        Answer::poll(by_states, by_ids, unreadable)
     }
 
     /// Looks something up.
@@ -546,10 +546,7 @@ impl Executor {
             Query::Poll { states, ids, policy } => {
                 let poll = async { Ok(self.poll(&states, &ids, &policy).await) };
                 let answer = within(POLL_LIMIT, "tracker_request", poll).await;
-                answer.unwrap_or_else(|failure| {
-                    let by_ids = Err(failure.clone());
-                    Answer::Poll { by_states: Err(failure), by_ids, unreadable: Vec::new() }
-                })
+                answer.unwrap_or_else(|failure| Answer::Poll { seen: Err(failure), unreadable: Vec::new() })
             }
             Query::Assess { issue, workspace, since, policy } => {
                 let now =

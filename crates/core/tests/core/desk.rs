@@ -164,7 +164,7 @@ impl Desk {
     /// Answers the open poll: the tracker cannot be read.
     pub(crate) fn poll_fails(&mut self) {
         let failure = || Err(retryable());
-        self.answer_poll(Answer::Poll { by_states: failure(), by_ids: failure(), unreadable: Vec::new() });
+        self.answer_poll(Answer::poll(failure(), failure(), Vec::new()));
     }
 
     fn answer_poll(&mut self, answer: Answer) {
@@ -178,7 +178,7 @@ impl Desk {
 
     pub(crate) fn poll_answer(&self, issues: &[Issue]) -> Answer {
         let active = issues.iter().filter(|issue| state_in(&issue.state, &self.policy.tracker.active_states));
-        Answer::Poll { by_states: Ok(active.cloned().collect()), by_ids: Ok(issues.to_vec()), unreadable: Vec::new() }
+        Answer::poll(Ok(active.cloned().collect()), Ok(issues.to_vec()), Vec::new())
     }
 
     pub(crate) fn answer_assess(&mut self, issue: Option<Issue>, work: Work) {

@@ -160,7 +160,7 @@ fn s8_5_a_failed_refresh_leaves_runs_alone() {
     desk.reach_turn();
     desk.hand(Input::Refresh);
     let (id, _) = desk.asks.remove(0);
-    let answer = Answer::Poll { by_states: Err(retryable()), by_ids: Ok(Vec::new()), unreadable: Vec::new() };
+    let answer = Answer::poll(Err(retryable()), Ok(Vec::new()), Vec::new());
     desk.hand(Input::Answered { id, answer });
     assert_eq!(desk.phase(), Some(Phase::Prompting));
     assert!(desk.machine.state().tracker_failure.is_some());
@@ -175,7 +175,7 @@ fn a_refresh_during_a_poll_is_followed_by_another_poll() {
     let (id, _) = desk.asks.remove(0);
     assert!(desk.asks.is_empty());
     desk.hand(Input::Refresh);
-    let answer = Answer::Poll { by_states: Ok(Vec::new()), by_ids: Ok(Vec::new()), unreadable: Vec::new() };
+    let answer = Answer::poll(Ok(Vec::new()), Ok(Vec::new()), Vec::new());
     desk.hand(Input::Answered { id, answer });
     assert_eq!(desk.asks.len(), 1, "what was asked for during the poll is lost");
 }
@@ -188,10 +188,7 @@ fn an_issue_that_cannot_be_read_is_neither_gone_nor_changed() {
     desk.hand(Input::Refresh);
     let (id, _) = desk.asks.remove(0);
     let unreadable = known.keys().cloned().collect();
-    desk.hand(Input::Answered {
-        id,
-        answer: Answer::Poll { by_states: Ok(Vec::new()), by_ids: Ok(Vec::new()), unreadable },
-    });
+    desk.hand(Input::Answered { id, answer: Answer::poll(Ok(Vec::new()), Ok(Vec::new()), unreadable) });
     assert_eq!(desk.machine.state().issues, known);
     assert_eq!(desk.machine.state().runs.len(), runs);
     assert!(desk.cancels.is_empty());

@@ -171,12 +171,8 @@ fn seen(wanted: &LookFor, how: u8) -> Inspection {
 fn answer(query: Option<&Query>, issues: &[Issue], how: u8) -> Answer {
     match (query, how % 12) {
         (_, 11) => Answer::Probe(ProbeAnswer::NotApplied),
-        (Some(Query::Poll { .. }), 0) => {
-            Answer::Poll { by_states: Err(retryable()), by_ids: Ok(Vec::new()), unreadable: Vec::new() }
-        }
-        (Some(Query::Poll { .. }) | None, _) => {
-            Answer::Poll { by_states: Ok(issues.to_vec()), by_ids: Ok(issues.to_vec()), unreadable: Vec::new() }
-        }
+        (Some(Query::Poll { .. }), 0) => Answer::poll(Err(retryable()), Ok(Vec::new()), Vec::new()),
+        (Some(Query::Poll { .. }) | None, _) => Answer::poll(Ok(issues.to_vec()), Ok(issues.to_vec()), Vec::new()),
         (Some(Query::Assess { .. }), 0) => Answer::Assess { issue: Err(retryable()), work: Ok(with_commit()) },
         (Some(Query::Assess { .. }), 1) => Answer::Assess { issue: Ok(None), work: Ok(with_commit()) },
         (Some(Query::Assess { issue, .. }), 2) => {

@@ -53,7 +53,7 @@ impl Desk {
         }
         let id = self.polls.pop().unwrap();
         let (by_states, by_ids) = (Ok(issues.to_vec()), Ok(issues.to_vec()));
-        let answer = Answer::Poll { by_states, by_ids, unreadable: Vec::new() };
+        let answer = Answer::poll(by_states, by_ids, Vec::new());
         let start = Instant::now();
         self.hand(Input::Answered { id, answer });
         start.elapsed().as_secs_f64() * 1e3

@@ -50,10 +50,7 @@ pub(crate) async fn run(workflow: &Path, state_dir: &Path) -> Result<(), CliErro
                 if let Some(failure) = by_states.as_ref().err().or(by_ids.as_ref().err()) {
                     return Err(failure.clone().into());
                 }
-                machine.handle(
-                    Input::Answered { id, answer: Answer::Poll { by_states, by_ids, unreadable: Vec::new() } },
-                    now,
-                );
+                machine.handle(Input::Answered { id, answer: Answer::poll(by_states, by_ids, Vec::new()) }, now);
             }
             Output::Ask(id, Query::Inspect { wanted, policy }) => {
                 let seen = match inspector(workflow, state_dir)? {

@@ -341,7 +341,7 @@ impl Sim {
             Item::Work { run, issue, work } => self.work(&run, &issue, &work),
             Item::Read { id, query } => self.read(id, &query),
             Item::Answer { id, answer } => {
-                let fresh = matches!(&answer, Answer::Poll { by_states: Ok(_), by_ids: Ok(_), .. });
+                let fresh = matches!(&answer, Answer::Poll { seen: Ok(_), .. });
                 self.note(|_| format!("answer {} {}", id.0, told(&answer)));
                 self.hand_in_with(Input::Answered { id, answer }, fresh)?;
             }
@@ -653,14 +653,9 @@ fn brief(event: &Event) -> String {
 
 fn told(answer: &Answer) -> String {
     match answer {
-        Answer::Poll { by_states: Ok(active), by_ids: Ok(known), .. } => {
-            let list = |issues: &[Issue]| -> Vec<String> {
-                issues
-                    .iter()
-                    .map(|issue| format!("{} {} v{:?}", issue.id, issue.state, issue.updated_at.map(|at| at.0)))
-                    .collect()
-            };
-            format!("poll {:?} {:?}", list(active), list(known))
+        Answer::Poll { seen: Ok(seen), .. } => {
+            let issue = |issue: &Issue| format!("{} {} v{:?}", issue.id, issue.state, issue.updated_at.map(|at| at.0));
+            format!("poll {:?}", seen.as_slice().iter().map(issue).collect::<Vec<_>>())
         }
         Answer::Poll { .. } => "poll failed".to_owned(),
         Answer::Assess { issue, work } => format!(

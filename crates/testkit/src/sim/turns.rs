@@ -335,16 +335,14 @@ impl Sim {
         let failure = || Failure::retryable("tracker_request", "the tracker does not answer");
         self.coverage.failed_queries += u64::from(fails);
         let answer = match query {
-            Query::Poll { .. } if fails => {
-                Answer::Poll { by_states: Err(failure()), by_ids: Ok(Vec::new()), unreadable: Vec::new() }
-            }
+            Query::Poll { .. } if fails => Answer::poll(Err(failure()), Ok(Vec::new()), Vec::new()),
             Query::Poll { states, ids, policy } => {
                 let mut reading = (self.world.by_states(states, policy), self.world.by_ids(ids, policy));
                 if self.mutation == Some(Mutation::StaleAnswers) {
                     let earlier = self.last_reading.replace(reading.clone());
                     reading = earlier.unwrap_or(reading);
                 }
-                Answer::Poll { by_states: Ok(reading.0), by_ids: Ok(reading.1), unreadable: Vec::new() }
+                Answer::poll(Ok(reading.0), Ok(reading.1), Vec::new())
             }
             Query::Assess { .. } if fails && self.fates.coin() => {
                 Answer::Assess { issue: Err(failure()), work: Err(failure()) }
