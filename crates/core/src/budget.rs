@@ -26,6 +26,7 @@ use crate::ledger::{ByModel, day_of};
 use crate::machine::Machine;
 use crate::policy::{Limits, Policy};
 use crate::run::Run;
+use crate::state::State;
 use crate::time::Timestamp;
 use crate::usage::Usage;
 
@@ -338,31 +339,20 @@ impl Machine {
 
     /// Parks runs whose issue has used up its time.
     pub(crate) fn end_late_runs(&mut self) {
-        let late: Vec<RunId> = self
-            .state
-            .runs
-            .values()
-            .filter(|run| self.time_ends(run).is_some_and(|end| end <= self.now))
-            .map(|run| run.id.clone())
-            .collect();
-        for run in late {
+        for run in self.index.late(self.now) {
             self.stays_within(&run, Moment::Report);
         }
     }
+}
 
-    pub(crate) fn budget_due(&self) -> Option<Timestamp> {
-        self.state.runs.values().filter_map(|run| self.time_ends(run)).min()
+/// When the run's issue will have used up its time, if that ends the run.
+pub(crate) fn time_ends(state: &State, run: &Run) -> Option<Timestamp> {
+    if run.past_pivot() || run.ending.is_some() {
+        return None;
     }
-
-    /// When the run's issue will have used up its time, if that ends the run.
-    fn time_ends(&self, run: &Run) -> Option<Timestamp> {
-        if run.past_pivot() || run.ending.is_some() {
-            return None;
-        }
-        let entry = self.state.issues.get(&run.issue)?;
-        let limit = entry.limits.over(self.state.policy_of(&run.id)?.budget.issue).wall_clock_ms?;
-        Some(run.started_at.after_ms(limit.saturating_sub(entry.run_ms)))
-    }
+    let entry = state.issues.get(&run.issue)?;
+    let limit = entry.limits.over(state.policies.get(&run.policy)?.budget.issue).wall_clock_ms?;
+    Some(run.started_at.after_ms(limit.saturating_sub(entry.run_ms)))
 }
 
 /// Most runs on the issue.

@@ -9,10 +9,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::budget::time_ends;
 use crate::deadlines::Deadlines;
 use crate::event::Event;
 use crate::explain::{Candidate, candidate};
-use crate::ids::{EffectId, IssueId};
+use crate::ids::{EffectId, IssueId, RunId};
 use crate::issue::{IssueEntry, IssueStatus, normalized_state};
 use crate::policy::Policy;
 use crate::schedule::{Place, concerns};
@@ -38,6 +39,8 @@ pub(crate) struct Index {
     slots: BTreeMap<String, usize>,
     /// As each issue stands in the others.
     known: BTreeMap<IssueId, Known>,
+    /// When the time of a live run is used up.
+    ends: Deadlines<RunId>,
     /// Open effects that take a workspace away, or mend one.
     removals: BTreeSet<EffectId>,
 }
@@ -94,6 +97,12 @@ impl Index {
     pub(crate) fn follow(&mut self, state: &State, event: &Event, of_run: Option<&IssueId>) {
         for issue in event.issue().into_iter().chain(of_run) {
             self.look(state, issue);
+            if let Some(run) = state.issues.get(issue).and_then(|entry| entry.current_run.as_ref()) {
+                self.look_at_run(state, run);
+            }
+        }
+        if let Some(run) = event.run() {
+            self.look_at_run(state, run);
         }
         if let Event::EffectIntended { effect_id, .. } | Event::EffectEnded { effect_id, .. } = event {
             self.look_at_effect(state, *effect_id);
@@ -105,6 +114,9 @@ impl Index {
     fn look_at_all(&mut self, state: &State) {
         for id in state.issues.keys() {
             self.look(state, id);
+        }
+        for run in state.runs.keys() {
+            self.look_at_run(state, run);
         }
     }
 
@@ -163,6 +175,10 @@ impl Index {
         }
     }
 
+    fn look_at_run(&mut self, state: &State, id: &RunId) {
+        self.ends.set(id, state.runs.get(id).and_then(|run| time_ends(state, run)));
+    }
+
     fn look_at_effect(&mut self, state: &State, id: EffectId) {
         let open = state.open_effects.get(&id);
         keep(&mut self.removals, id, open.is_some_and(|open| open.removes_workspace() || open.effect.mend().is_some()));
@@ -176,6 +192,16 @@ impl Index {
     /// Issues that are to be looked at again by now, in the order of their ids.
     pub(crate) fn due(&self, now: Timestamp) -> Vec<IssueId> {
         self.dues.until(now)
+    }
+
+    /// When the time of the first of all runs is used up.
+    pub(crate) fn next_end(&self) -> Option<Timestamp> {
+        self.ends.first()
+    }
+
+    /// Runs whose time is used up by now, in the order of their ids.
+    pub(crate) fn late(&self, now: Timestamp) -> Vec<RunId> {
+        self.ends.until(now)
     }
 
     /// Who may be dispatched, in that order.

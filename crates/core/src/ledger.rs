@@ -234,7 +234,7 @@ impl Machine {
         if !self.state.runs.contains_key(run) {
             return;
         }
-        self.activity.insert(run.clone(), self.now);
+        self.sign_of_life(run);
         match signal {
             Signal::Activity => {}
             Signal::Asked { ask, question, wants } => self.asked_live(run, *ask, question, *wants),

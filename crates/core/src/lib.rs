@@ -40,6 +40,7 @@ mod run_end;
 mod run_life;
 mod schedule;
 mod settle;
+mod silence;
 mod state;
 mod surface;
 mod time;

@@ -16,6 +16,7 @@ use crate::policy::Policy;
 use crate::question::Wants;
 use crate::run::{Phase, SagaProgress};
 use crate::schedule::Poll;
+use crate::silence::Silence;
 use crate::state::{IllegalEvent, OpenEffect, SNAPSHOT_FORMAT, Snapshot, State};
 use crate::surface::{Readiness, readiness};
 use crate::time::Timestamp;
@@ -236,8 +237,8 @@ pub struct Machine {
     pub(crate) probe_again: BTreeMap<EffectId, Again>,
     /// Issues that are looked at after a restore.
     pub(crate) looking: BTreeSet<IssueId>,
-    /// Last sign of life of each agent.
-    pub(crate) activity: BTreeMap<RunId, Timestamp>,
+    /// Of agents.
+    pub(crate) silence: Silence,
     /// Last journaled usage report of each run.
     pub(crate) usage_at: BTreeMap<RunId, Timestamp>,
     /// Reports that came too soon after it.
@@ -312,7 +313,7 @@ impl Machine {
             assess_again: BTreeMap::new(),
             probe_again: BTreeMap::new(),
             looking: BTreeSet::new(),
-            activity: BTreeMap::new(),
+            silence: Silence::default(),
             usage_at: BTreeMap::new(),
             usage_waits: BTreeMap::new(),
             held_day: None,
@@ -390,11 +391,7 @@ impl Machine {
             }
             Input::Webhook { names } => self.webhook(&names),
             Input::WritesRefused(counts) => self.note_refused_writes(counts),
-            Input::ClockJumped => {
-                for last in self.activity.values_mut() {
-                    *last = self.now;
-                }
-            }
+            Input::ClockJumped => self.silences_start_over(),
             Input::Action { caller, request } => self.act(caller, &request),
             Input::NobodyAnswers => self.hold_questions(),
             Input::Drain => {
@@ -507,10 +504,27 @@ impl Machine {
             }
         }
         self.index.follow(&self.state, &recorded.event, of_run.as_ref());
+        self.follow_run(&recorded.event, of_run.as_ref());
         let notices = self.notices_of(&recorded.event);
         self.touched.after(&self.state, &recorded.event);
         self.pending.push(recorded);
         notices.into_iter().for_each(|notice| self.emit(notice));
+    }
+
+    /// What this daemon's life knows of runs follows an event; `of_run`: the issue of its run, before it.
+    fn follow_run(&mut self, event: &Event, of_run: Option<&IssueId>) {
+        let live = |issue: &IssueId| self.state.issues.get(issue)?.current_run.clone();
+        let touched: Vec<RunId> = match event {
+            Event::WorkflowLoaded { .. } => self.state.runs.keys().cloned().collect(),
+            event => event.run().cloned().into_iter().chain(event.issue().or(of_run).and_then(live)).collect(),
+        };
+        for run in touched {
+            self.look_at_silence(&run);
+        }
+        if let Event::RunEnded { run, .. } = event {
+            self.usage_at.remove(run);
+            self.usage_waits.remove(run);
+        }
     }
 
     /// Answers an action when everything that is decided so far is durable.
@@ -609,7 +623,7 @@ impl Machine {
                     self.writing.insert(id);
                 }
                 if let (Effect::Prompt { .. }, Some(run)) = (&request.effect, &request.run) {
-                    self.activity.insert(run.clone(), self.now);
+                    self.sign_of_life(run);
                 }
                 if request.unwanted {
                     self.outputs.push_back(Output::Cancel(id));

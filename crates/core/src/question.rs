@@ -223,7 +223,7 @@ impl Machine {
         match run.zip(live) {
             Some((run, ask)) => {
                 // It has heard nothing while it waited; from now on its silence counts.
-                self.activity.insert(run.clone(), self.now);
+                self.sign_of_life(&run);
                 self.set_status(id, IssueStatus::Running, Some("answered"), None);
                 self.order(id, Order::Reply { run, ask, question: text, reply, by }, action);
             }

@@ -1,6 +1,6 @@
 //! Scheduling: which issue runs next, and what the tracker's word does to issues and runs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::breaker::reopened_too_often;
@@ -8,13 +8,13 @@ use crate::budget::{BudgetLimit, runs_allowed};
 use crate::effect::{Effect, Failure, Query, SeenIssues};
 use crate::event::Event;
 use crate::explain::{Check, Failing, Slots, has_labels, is_active};
-use crate::ids::{IssueId, RunId};
+use crate::ids::IssueId;
 use crate::index::Index;
 use crate::issue::{Issue, IssueEntry, IssueStatus, normalized_state, state_in};
 use crate::ledger::{day_of, next_day};
 use crate::machine::{Machine, Purpose};
 use crate::policy::{Hook, Policy};
-use crate::run::{Ending, Phase, RunOutcome, Then};
+use crate::run::{Ending, RunOutcome, Then};
 use crate::state::OpenEffect;
 use crate::time::Timestamp;
 
@@ -94,7 +94,7 @@ impl Machine {
             self.index.next_due(),
             self.reports_due(),
             self.suspensions_due(),
-            self.budget_due(),
+            self.index.next_end(),
             self.notices_due(),
             self.looks_due().filter(|_| self.has_looked_outside()),
             self.outside_due(),
@@ -506,43 +506,6 @@ impl Machine {
         if from != to || entry.due_at != due_at || entry.reason.as_deref() != reason {
             self.emit(Event::IssueStatus { issue: id.clone(), from, to, reason: reason.map(str::to_owned), due_at });
         }
-    }
-
-    fn stalls(&mut self) {
-        let stalled: Vec<(RunId, u64)> = self
-            .state
-            .runs
-            .values()
-            .filter(|run| run.phase == Phase::Prompting && !self.waits_for_answer(run))
-            .filter_map(|run| {
-                let limit = self.stall_limit(&run.id)?;
-                let silent = self.now.since_ms(*self.activity.get(&run.id)?);
-                (silent > limit).then(|| (run.id.clone(), silent))
-            })
-            .collect();
-        for (run, silent) in stalled {
-            let reason = format!("stalled: no sign of the agent for {} s", silent / 1_000);
-            let then = Then::RetryAfterFailure { not_before: None };
-            self.stop_run(&run, Ending { outcome: RunOutcome::Failed, reason, then });
-        }
-        let live: BTreeSet<RunId> = self.state.runs.keys().cloned().collect();
-        self.activity.retain(|run, _| live.contains(run));
-        self.usage_at.retain(|run, _| live.contains(run));
-        self.usage_waits.retain(|run, _| live.contains(run));
-    }
-
-    fn stall_limit(&self, run: &RunId) -> Option<u64> {
-        let limit = self.state.policy_of(run)?.agent.stall_timeout_ms;
-        u64::try_from(limit).ok().filter(|limit| *limit > 0)
-    }
-
-    fn stall_due(&self) -> Option<Timestamp> {
-        self.state
-            .runs
-            .values()
-            .filter(|run| run.phase == Phase::Prompting && !self.waits_for_answer(run))
-            .filter_map(|run| Some(self.activity.get(&run.id)?.after_ms(self.stall_limit(&run.id)? + 1)))
-            .min()
     }
 }
 

@@ -133,8 +133,7 @@ impl Machine {
         if self.too_many_cuts(run) || !self.within_budget(run) {
             return;
         }
-        // Silence is measured from the moment that this prompt goes out.
-        self.activity.remove(run);
+        self.silent_until_prompt(run);
         self.emit(Event::TurnStarted { run: run.clone(), turn, repeated: true });
         self.enter(run, Phase::Prompting);
         debug_assert!(open.in_doubt, "only a prompt in doubt is sent again");
@@ -169,8 +168,7 @@ impl Machine {
         }
         let Some(run) = self.state.runs.get(id) else { return };
         let (turn, issue) = (run.turn + 1, run.issue.clone());
-        // Silence is measured from the moment that this prompt goes out.
-        self.activity.remove(id);
+        self.silent_until_prompt(id);
         self.emit(Event::TurnStarted { run: id.clone(), turn, repeated: false });
         let messages = self.state.issues.get(&issue).map_or_else(Vec::new, |entry| entry.messages.clone());
         self.begin(id, Phase::Prompting, &format!("prompt/{turn}"), Effect::Prompt { turn, prompt, messages });
