@@ -43,6 +43,8 @@ pub(crate) struct Index {
     ends: Deadlines<RunId>,
     /// Open effects that take a workspace away, or mend one.
     removals: BTreeSet<EffectId>,
+    /// Open effects that write to the tracker for operators.
+    writes: BTreeSet<EffectId>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -182,6 +184,7 @@ impl Index {
     fn look_at_effect(&mut self, state: &State, id: EffectId) {
         let open = state.open_effects.get(&id);
         keep(&mut self.removals, id, open.is_some_and(|open| open.removes_workspace() || open.effect.mend().is_some()));
+        keep(&mut self.writes, id, open.is_some_and(|open| open.effect.is_operators_write()));
     }
 
     /// When the first of all issues is to be looked at again.
@@ -232,6 +235,11 @@ impl Index {
     /// Open effects that take a workspace away, or mend one.
     pub(crate) fn removals(&self) -> impl Iterator<Item = EffectId> {
         self.removals.iter().copied()
+    }
+
+    /// Open effects that write to the tracker for operators.
+    pub(crate) fn writes(&self) -> usize {
+        self.writes.len()
     }
 
     /// The issue with this identifier, else with this id, ignoring case. Of several, the one with the lowest id.

@@ -143,7 +143,7 @@ impl Effect {
 impl Machine {
     /// No more writes to the tracker are accepted while so many are not over.
     pub(crate) fn may_write(&self) -> Result<(), Refusal> {
-        let open = self.state.open_effects.values().filter(|open| open.effect.is_operators_write()).count();
+        let open = self.index.writes();
         if open < WRITES {
             return Ok(());
         }
