@@ -372,10 +372,9 @@ fn reached(entry: &IssueEntry, policy: &Policy, moment: Moment, wall_clock_ms: u
         Some((BudgetLimit::IssueCost, format!("{} of {} used", dollars(cost), dollars(most))))
     } else if let Some(most) = limits.turns.filter(|_| by_turns) {
         Some((BudgetLimit::IssueTurns, format!("{turns} of {most} turns used")))
-    } else if let Some(most) = limits.wall_clock_ms.filter(|most| time >= *most) {
-        Some((BudgetLimit::IssueWallClock, format!("{} of {} s used", time / 1_000, most / 1_000)))
     } else {
-        None
+        let most = limits.wall_clock_ms.filter(|most| time >= *most)?;
+        Some((BudgetLimit::IssueWallClock, format!("{} of {} s used", time / 1_000, most / 1_000)))
     }
 }
 

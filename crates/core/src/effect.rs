@@ -674,47 +674,43 @@ impl Answer {
     }
 }
 
-/// Issues as a tracker showed them: each once, in the order of their ids.
+/// Issues as a tracker showed them: each once, in the order of their ids. A clone is the same list: whoever holds the last one gives many
+/// issues back to the allocator.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct SeenIssues(Vec<Issue>);
+pub struct SeenIssues(Arc<Vec<Arc<Issue>>>);
 
 impl SeenIssues {
     /// Issues of two answers; of an issue that is there more than once, what came last.
     #[must_use]
-    pub fn of(mut earlier: Vec<Issue>, later: Vec<Issue>) -> Self {
+    pub fn of(earlier: Vec<Issue>, later: Vec<Issue>) -> Self {
         // Most are in both, and are not to be in memory longer than they have to.
-        let mut issues = Self::sorted(later);
-        earlier.retain(|issue| issues.binary_search_by(|seen| seen.id.cmp(&issue.id)).is_err());
-        if !earlier.is_empty() {
-            issues.extend(earlier);
-            issues = Self::sorted(issues);
+        let mut issues = sorted(later.into_iter().map(Arc::new).collect());
+        let is_new = |issue: &Issue| issues.binary_search_by(|seen| seen.id.cmp(&issue.id)).is_err();
+        let rest: Vec<Arc<Issue>> = earlier.into_iter().filter(is_new).map(Arc::new).collect();
+        if !rest.is_empty() {
+            issues.extend(rest);
+            issues = sorted(issues);
         }
-        Self(issues)
-    }
-
-    fn sorted(mut issues: Vec<Issue>) -> Vec<Issue> {
-        issues.sort_by(|one, other| one.id.cmp(&other.id));
-        // The sort has kept their order.
-        issues.dedup_by(|later, kept| {
-            let again = later.id == kept.id;
-            if again {
-                std::mem::swap(later, kept);
-            }
-            again
-        });
-        issues
+        Self(Arc::new(issues))
     }
 
     /// In the order of their ids.
-    #[must_use]
-    pub fn as_slice(&self) -> &[Issue] {
-        &self.0
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Issue>> {
+        self.0.iter()
     }
+}
 
-    /// In the order of their ids.
-    pub(crate) fn into_vec(self) -> Vec<Issue> {
-        self.0
-    }
+fn sorted(mut issues: Vec<Arc<Issue>>) -> Vec<Arc<Issue>> {
+    issues.sort_by(|one, other| one.id.cmp(&other.id));
+    // The sort has kept their order.
+    issues.dedup_by(|later, kept| {
+        let again = later.id == kept.id;
+        if again {
+            std::mem::swap(later, kept);
+        }
+        again
+    });
+    issues
 }
 
 /// State of the work in a workspace.

@@ -1,6 +1,7 @@
 //! Events: the facts of the journal. State is a fold of them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -50,9 +51,9 @@ pub enum Event {
     /// The tracker cannot be read (`failing`), or can be read again.
     TrackerHealth { failure: Option<Failure> },
     /// An issue was seen for the first time.
-    IssueSeen { issue: Box<Issue> },
+    IssueSeen { issue: Arc<Issue> },
     /// An issue looks different from before.
-    IssueChanged { issue: Box<Issue> },
+    IssueChanged { issue: Arc<Issue> },
     /// An issue is not visible any more.
     IssueGone { issue: IssueId },
     /// An issue's status changed.

@@ -1,5 +1,7 @@
 //! Issues: what a tracker says of them, and what the orchestrator makes of it.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::breaker::{Breaker, held_until};
@@ -237,7 +239,7 @@ pub struct Workspace {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct IssueEntry {
     /// Latest snapshot from the tracker.
-    pub issue: Issue,
+    pub issue: Arc<Issue>,
     /// Where it is in its life.
     pub status: IssueStatus,
     /// Why it has that status, a stable code with words.
@@ -335,7 +337,7 @@ impl IssueEntry {
     /// The issue is visible again: what is known of its workspace and branch still holds, and so does a status that
     /// only somebody else's change ends.
     #[must_use]
-    pub(crate) fn come_back(mut self, issue: &Issue, at: Timestamp) -> Self {
+    pub(crate) fn come_back(mut self, issue: &Arc<Issue>, at: Timestamp) -> Self {
         let unchanged = self.settled.as_ref() == Some(&issue.fingerprint());
         let held = held_until(&self, at).filter(|_| self.status.is_sticky() && !unchanged);
         if self.status == IssueStatus::Paused {
@@ -352,7 +354,7 @@ impl IssueEntry {
             self.runs = 0;
         }
         self.due_at = held;
-        self.issue = issue.clone();
+        self.issue = Arc::clone(issue);
         self
     }
 }

@@ -514,9 +514,10 @@ impl Machine {
     /// What this daemon's life knows of runs follows an event; `of_run`: the issue of its run, before it.
     fn follow_run(&mut self, event: &Event, of_run: Option<&IssueId>) {
         let live = |issue: &IssueId| self.state.issues.get(issue)?.current_run.clone();
-        let touched: Vec<RunId> = match event {
-            Event::WorkflowLoaded { .. } => self.state.runs.keys().cloned().collect(),
-            event => event.run().cloned().into_iter().chain(event.issue().or(of_run).and_then(live)).collect(),
+        let touched: Vec<RunId> = if let Event::WorkflowLoaded { .. } = event {
+            self.state.runs.keys().cloned().collect()
+        } else {
+            event.run().cloned().into_iter().chain(event.issue().or(of_run).and_then(live)).collect()
         };
         for run in touched {
             self.look_at_silence(&run);
@@ -670,7 +671,7 @@ impl Machine {
             id,
             key: open.key.clone(),
             attempt: open.attempt,
-            issue: entry.issue.clone(),
+            issue: (*entry.issue).clone(),
             run: open.run.clone(),
             policy: open.run.as_ref().map_or_else(|| self.state.policy(), |run| self.state.policy_of(run))?,
             workspace: entry.workspace.clone(),

@@ -129,7 +129,7 @@ impl Machine {
             id: EffectId(0),
             key: format!("issue/{id}/look"),
             attempt: 1,
-            issue: entry.issue.clone(),
+            issue: (*entry.issue).clone(),
             run: None,
             policy,
             workspace: entry.workspace.clone(),

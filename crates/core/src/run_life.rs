@@ -1,6 +1,8 @@
 //! The life of a run: from its workspace to its end. Each function is one transition; what follows an
 //! effect is decided in [`Machine::effect_ended`] and the `after_…` functions that it calls.
 
+use std::sync::Arc;
+
 use crate::effect::{Effect, EffectOutput, Failure, Missing, Outcome, PromptSpec, Query, TurnOutcome, Work};
 use crate::event::Event;
 use crate::ids::{CommitId, EffectId, IssueId, RunId};
@@ -256,7 +258,7 @@ impl Machine {
         let Some(entry) = self.state.issues.get(&run.issue) else { return };
         let (Some(workspace), Some(policy)) = (entry.workspace.clone(), self.state.policy_of(id)) else { return };
         let since = entry.handed_off.clone().or_else(|| workspace.base_commit.clone());
-        let issue = entry.issue.clone();
+        let issue = (*entry.issue).clone();
         self.ask(
             Purpose::Assess { run: id.clone(), polls: self.polls_answered() },
             Query::Assess { issue, workspace, since, policy },
@@ -274,7 +276,7 @@ impl Machine {
             return seen;
         }
         let known = self.state.runs.get(id).and_then(|run| self.state.issues.get(&run.issue));
-        known.map_or(seen, |entry| Ok(Some(entry.issue.clone())))
+        known.map_or(seen, |entry| Ok(Some((*entry.issue).clone())))
     }
 
     pub(crate) fn assess_later(&mut self, id: &RunId) {
@@ -310,7 +312,7 @@ impl Machine {
         let routable = issue.dispatchable;
         // A poll that is under way may be older than this look.
         self.own_write(&issue.id);
-        self.note_snapshot(issue, &policy);
+        self.note_snapshot(Arc::new(issue), &policy);
         if !active || !routable {
             if let Ok(work) = &work {
                 self.note_progress(id, work, true);
@@ -443,9 +445,9 @@ impl Machine {
         self.own_write(id);
         let Some(entry) = self.state.issues.get(id) else { return };
         if entry.issue.state != state {
-            let mut issue = entry.issue.clone();
+            let mut issue = (*entry.issue).clone();
             issue.state = state;
-            self.emit(Event::IssueChanged { issue: Box::new(issue) });
+            self.emit(Event::IssueChanged { issue: Arc::new(issue) });
         }
     }
 

@@ -170,7 +170,7 @@ impl Machine {
         if !self.poll.stale {
             self.poll.due_at = self.next_poll(&policy);
         }
-        self.take_snapshots(number, seen, unreadable, &policy);
+        self.take_snapshots(number, &seen, unreadable, &policy);
         self.poll.writes.retain(|_, written| *written > number);
         self.reconcile(&policy);
         self.forget_completed();
@@ -178,7 +178,7 @@ impl Machine {
         self.dispatch(&policy, None);
     }
 
-    fn take_snapshots(&mut self, number: u64, seen: SeenIssues, unreadable: &[IssueId], policy: &Policy) {
+    fn take_snapshots(&mut self, number: u64, seen: &SeenIssues, unreadable: &[IssueId], policy: &Policy) {
         let (mut changed, mut missing) = (Vec::new(), Vec::new());
         // Both are in the order of ids, and most issues are in both, as they were.
         let mut known = self.state.issues.iter().peekable();
@@ -191,10 +191,10 @@ impl Machine {
             }
             known.next_if(|(id, _)| Some(*id) == until).map(|(_, entry)| &entry.issue)
         };
-        for issue in seen.into_vec() {
-            let as_it_was = pass(Some(&issue.id)) == Some(&issue);
+        for issue in seen.iter() {
+            let as_it_was = pass(Some(&issue.id)) == Some(issue);
             if !as_it_was && !self.is_own_write(&issue.id, number) {
-                changed.push(issue);
+                changed.push(Arc::clone(issue));
             }
         }
         pass(None);
@@ -211,14 +211,14 @@ impl Machine {
     }
 
     /// Notes what an issue looks like now.
-    pub(crate) fn note_snapshot(&mut self, issue: Issue, policy: &Policy) {
+    pub(crate) fn note_snapshot(&mut self, issue: Arc<Issue>, policy: &Policy) {
         let id = issue.id.clone();
         let active = is_active(&issue, policy);
         let Some(entry) = self.state.issues.get(&id) else {
             let returned = self.state.gone.get(&id).filter(|known| known.runs > 0);
             let often = returned.and_then(|known| reopened_too_often(known, policy, self.now));
             if state_in(&issue.state, &policy.tracker.active_states) {
-                self.emit(Event::IssueSeen { issue: Box::new(issue) });
+                self.emit(Event::IssueSeen { issue });
                 self.park_if_idle(&id, often.filter(|_| active));
             }
             return;
@@ -238,7 +238,7 @@ impl Machine {
         let fresh_start =
             status == IssueStatus::Idle && entry.runs > 0 && active && entry.issue.fingerprint() != issue.fingerprint();
         let often = reopened_too_often(entry, policy, self.now).filter(|_| fresh_start);
-        self.emit(Event::IssueChanged { issue: Box::new(issue.clone()) });
+        self.emit(Event::IssueChanged { issue: Arc::clone(&issue) });
         if often.is_some() {
             self.park_if_idle(&id, often);
         } else if fresh_start {

@@ -272,7 +272,7 @@ impl State {
                 let unproved = self.unproved_if_older(issue.created_at);
                 let workspace_unsure = unproved.is_some();
                 let new = IssueEntry {
-                    issue: (**issue).clone(),
+                    issue: Arc::clone(issue),
                     status: IssueStatus::Idle,
                     reason: None,
                     attempt: None,
@@ -313,7 +313,7 @@ impl State {
                     return Err(format!("issue {} was seen before", issue.id));
                 }
             }
-            Event::IssueChanged { issue } => self.entry(&issue.id)?.issue = (**issue).clone(),
+            Event::IssueChanged { issue } => self.entry(&issue.id)?.issue = Arc::clone(issue),
             Event::IssueGone { issue } => {
                 let Some(entry) = self.issues.remove(issue) else {
                     return Err(format!("issue {issue} is unknown"));

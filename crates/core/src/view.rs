@@ -1,5 +1,7 @@
 //! Views: what queries see of the nouns. Stored as projections beside the journal.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::effect::Failure;
@@ -33,7 +35,7 @@ pub enum View {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct IssueView {
     /// The tracker's snapshot.
-    pub issue: Issue,
+    pub issue: Arc<Issue>,
     /// Where it is in its life.
     pub status: IssueStatus,
     /// Why.

@@ -9,6 +9,7 @@
 //!   is looked at again.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::effect::{Failure, Query};
 use crate::ids::IssueId;
@@ -151,7 +152,7 @@ impl Machine {
             return;
         }
         match seen {
-            Ok(Some(seen)) if seen.id == issue => self.note_snapshot(seen, &policy),
+            Ok(Some(seen)) if seen.id == issue => self.note_snapshot(Arc::new(seen), &policy),
             Ok(None) if entry.status == IssueStatus::Completed => {}
             Ok(None) => self.issue_gone(&issue),
             // It told nothing of the issue; a poll does, or says why not.

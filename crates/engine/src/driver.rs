@@ -422,11 +422,17 @@ impl Driver {
                         self.look_at_agents()?;
                     }
                 }
-                if matches!(*input, Input::Answered { answer: Answer::Poll { .. }, .. }) {
+                let mut seen = None;
+                if let Input::Answered { answer: Answer::Poll { seen: polled, .. }, .. } = &*input {
                     self.refreshing = false;
+                    seen = polled.as_ref().ok().cloned();
                 }
                 let looked = matches!(*input, Input::Answered { answer: Answer::Inspect(_), .. });
                 self.feed(*input)?;
+                if let Some(seen) = seen {
+                    // To give thousands of issues back takes as long as to compare them, and the loop has other things to do.
+                    self.tasks.spawn_blocking(move || drop(seen));
+                }
                 if looked && self.machine.durable() == self.machine.state().seq {
                     // Nothing of it is journaled, so no batch tells it.
                     self.tell_readiness();

@@ -1,5 +1,7 @@
 //! From the core's views to the wire. Every conversion names every field, so that a new one cannot be forgotten.
 
+use std::sync::Arc;
+
 use dalsegno_api as api;
 use dalsegno_core::{
     BlockerRef, Explanation, Failure, Handoff, Issue, IssueStatus, IssueView, PullRequest, Rule, RunView, StepState,
@@ -116,7 +118,7 @@ fn split(view: IssueView, costs: &Costs, caller: Caller) -> (api::Issue, Rest) {
         undispatchable_reason: _,
         created_at: _,
         updated_at: _,
-    } = issue;
+    } = Arc::unwrap_or_clone(issue);
     let cost_usd = costs.issue(&id, used);
     let line = api::Issue {
         identifier,

@@ -54,6 +54,8 @@ impl Desk {
         let id = self.polls.pop().unwrap();
         let (by_states, by_ids) = (Ok(issues.to_vec()), Ok(issues.to_vec()));
         let answer = Answer::poll(by_states, by_ids, Vec::new());
+        // The loop leaves it to another thread to give the issues back.
+        let _kept = answer.clone();
         let start = Instant::now();
         self.hand(Input::Answered { id, answer });
         start.elapsed().as_secs_f64() * 1e3

@@ -178,7 +178,7 @@ impl Control for Double {
             remedy: Some("release it".to_owned()),
         };
         let found = self.reads.issue(key).unwrap().map(|view| Explanation {
-            identifier: view.issue.identifier,
+            identifier: view.issue.identifier.clone(),
             status: view.status,
             rules: vec![rule],
         });
@@ -254,7 +254,8 @@ fn issue(id: &str, identifier: &str, title: &str, status: IssueStatus) -> IssueV
         issue: Issue {
             description: Some("It drops the last line.".to_owned()),
             ..Issue::new(id, identifier, title, "In Progress")
-        },
+        }
+        .into(),
         status,
         reason: (!running).then(|| "max_turns: no evidence".to_owned()),
         attempt: None,

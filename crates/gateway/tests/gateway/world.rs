@@ -149,7 +149,7 @@ impl Control for Driven {
         let found = self.here().and_then(|()| {
             let issue = self.0.reads.issue(key).map_err(|error| Failure::retryable("x", error.to_string()))?;
             Ok(issue.map(|view| Explanation {
-                identifier: view.issue.identifier,
+                identifier: view.issue.identifier.clone(),
                 status: view.status,
                 rules: [("slot_free", "1 of 1 taken"), ("status_allows", "status is parked (hook_failed: secret)")]
                     .map(|(rule, detail)| Rule {
@@ -327,7 +327,8 @@ fn issue(id: &str, identifier: &str, status: IssueStatus) -> IssueView {
             url: Some(format!("https://tracker.example/{id}")),
             labels: vec!["backend".to_owned()],
             ..Issue::new(id, identifier, format!("Title of {identifier}"), state)
-        },
+        }
+        .into(),
         status,
         reason: matches!(status, IssueStatus::Parked | IssueStatus::WaitingRetry)
             .then(|| "hook_failed: secret output".to_owned()),

@@ -1,5 +1,7 @@
 //! Random histories with random restarts: what is loaded folds to the state that was live.
 
+use std::sync::Arc;
+
 use dalsegno_core::{Event, Failure, IssueId, IssueStatus, Recorded, SNAPSHOT_FORMAT, Snapshot, State, Timestamp};
 use dalsegno_engine::{Journal, Loaded};
 use proptest::prelude::*;
@@ -48,11 +50,11 @@ fn event(state: &State, kind: Kind, number: u8) -> Event {
         Kind::Health => Event::TrackerHealth {
             failure: number.is_multiple_of(2).then(|| Failure::retryable("tracker_request", "x")),
         },
-        Kind::Seen => Event::IssueSeen { issue: Box::new(issue(&id.0, &format!("DS-{number}"))) },
+        Kind::Seen => Event::IssueSeen { issue: Arc::new(issue(&id.0, &format!("DS-{number}"))) },
         Kind::Changed => {
             let mut changed = issue(&id.0, &format!("DS-{number}"));
             changed.title = format!("changed by event {}", state.seq + 1);
-            Event::IssueChanged { issue: Box::new(changed) }
+            Event::IssueChanged { issue: Arc::new(changed) }
         }
         Kind::Gone => Event::IssueGone { issue: id },
         Kind::Status => {

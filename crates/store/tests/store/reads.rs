@@ -1,5 +1,7 @@
 //! What queries see: projections, pages of events, filters.
 
+use std::sync::Arc;
+
 use dalsegno_core::{IssueId, IssueStatus, View};
 use dalsegno_engine::{EventFilter, Journal, Reads};
 use dalsegno_store::{Opened, Store};
@@ -58,7 +60,7 @@ async fn projections_show_the_latest_and_forget_the_gone() {
     write(&opened, vec![plain(1)], views).await;
     let store = &opened.store;
     let names = |status| -> Vec<String> {
-        store.issues(status).unwrap().into_iter().map(|view| view.issue.identifier).collect()
+        store.issues(status).unwrap().into_iter().map(|view| view.issue.identifier.clone()).collect()
     };
     assert_eq!(names(None), ["ds-1", "DS-2", "DS-3"]);
     assert_eq!(names(Some("queued")), ["ds-1", "DS-3"]);
@@ -198,7 +200,7 @@ async fn a_name_finds_every_issue_that_had_it() {
     let opened = open(dir.path());
     let gone = recorded(3, dalsegno_core::Event::IssueGone { issue: "i1".into() });
     let renamed =
-        recorded(6, dalsegno_core::Event::IssueChanged { issue: Box::new(crate::support::issue("i2", "DS-7")) });
+        recorded(6, dalsegno_core::Event::IssueChanged { issue: Arc::new(crate::support::issue("i2", "DS-7")) });
     let events = vec![seen(1, "i1", "DS-1"), plain(2), gone, seen(4, "i2", "DS-1"), plain(5), renamed];
     write(&opened, events, vec![]).await;
     let store = &opened.store;

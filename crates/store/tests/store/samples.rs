@@ -1,6 +1,7 @@
 //! One event of every kind, and more where a field has several shapes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use dalsegno_core::{
     AgentKind, AgentPolicy, AutoApprove, BudgetLimit, BudgetOverride, CommitId, Effect, EffectId, EffectOutput, Ending,
@@ -159,8 +160,8 @@ pub(crate) fn foldable() -> Vec<Event> {
         Event::WorkflowLoaded { hash: hash.clone(), policy: Box::new(policy()) },
         Event::TrackerHealth { failure: Some(failure()) },
         Event::TrackerHealth { failure: None },
-        Event::IssueSeen { issue: Box::new(issue("i1", "DS-1")) },
-        Event::IssueChanged { issue: Box::new(issue("i1", "DS-1")) },
+        Event::IssueSeen { issue: Arc::new(issue("i1", "DS-1")) },
+        Event::IssueChanged { issue: Arc::new(issue("i1", "DS-1")) },
         status(IssueStatus::Idle, IssueStatus::Queued),
         status(IssueStatus::Queued, IssueStatus::Running),
         Event::RunStarted { run: run.clone(), issue: id.clone(), attempt: Some(1), policy: hash },

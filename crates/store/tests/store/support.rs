@@ -1,6 +1,7 @@
 //! Batches and stores for the tests.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dalsegno_core::{
@@ -67,7 +68,7 @@ pub(crate) fn issue(id: &str, identifier: &str) -> Issue {
 }
 
 pub(crate) fn seen(seq: u64, id: &str, identifier: &str) -> Recorded {
-    recorded(seq, Event::IssueSeen { issue: Box::new(issue(id, identifier)) })
+    recorded(seq, Event::IssueSeen { issue: Arc::new(issue(id, identifier)) })
 }
 
 pub(crate) fn run_started(seq: u64, run: &str, issue: &str) -> Recorded {
@@ -81,7 +82,7 @@ pub(crate) fn phase(seq: u64, run: &str) -> Recorded {
 
 pub(crate) fn issue_view(id: &str, identifier: &str, status: IssueStatus) -> View {
     View::Issue(Box::new(IssueView {
-        issue: issue(id, identifier),
+        issue: issue(id, identifier).into(),
         status,
         reason: None,
         attempt: None,

@@ -2,6 +2,7 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "a simulation looks at the cases that it needs")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use dalsegno_core::{
     Answer, Batch, Committed, Effect, EffectId, EffectRequest, Event, Input, Issue, IssueId, Machine, Outcome, Output,
@@ -619,7 +620,7 @@ fn intended(batch: &Batch, machine: &Machine) -> Vec<Box<EffectRequest>> {
                     id: *effect_id,
                     key: key.clone(),
                     attempt: *attempt,
-                    issue: entry.issue.clone(),
+                    issue: (*entry.issue).clone(),
                     run: run.clone(),
                     policy: run.as_ref().map_or_else(|| state.policy(), |run| state.policy_of(run))?,
                     workspace: entry.workspace.clone(),
@@ -654,8 +655,9 @@ fn brief(event: &Event) -> String {
 fn told(answer: &Answer) -> String {
     match answer {
         Answer::Poll { seen: Ok(seen), .. } => {
-            let issue = |issue: &Issue| format!("{} {} v{:?}", issue.id, issue.state, issue.updated_at.map(|at| at.0));
-            format!("poll {:?}", seen.as_slice().iter().map(issue).collect::<Vec<_>>())
+            let issue =
+                |issue: &Arc<Issue>| format!("{} {} v{:?}", issue.id, issue.state, issue.updated_at.map(|at| at.0));
+            format!("poll {:?}", seen.iter().map(issue).collect::<Vec<_>>())
         }
         Answer::Poll { .. } => "poll failed".to_owned(),
         Answer::Assess { issue, work } => format!(
