@@ -30,6 +30,10 @@ pub const SNAPSHOT_EVERY: u64 = 2_000;
 /// does its reading at a start. So what snapshots cost for each event is bounded, and so is what a start has to fold.
 const SNAPSHOT_EVENTS_PER_ISSUE: u64 = 8;
 
+/// A batch is cut off at the next issue when it has so many events: what is written at once, and held in memory in all its forms, is bounded
+/// however many issues one look at the tracker tells of.
+const BATCH_EVENTS: usize = 512;
+
 /// What happened.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "inputs are handed in once and never kept")]
@@ -261,6 +265,8 @@ pub struct Machine {
     started: bool,
     pending: Vec<Recorded>,
     touched: Touched,
+    /// Batches that come before what is pending.
+    cut_off: VecDeque<Batch>,
     /// Intents that wait for their batch, by the sequence number of the intent.
     held: VecDeque<(u64, EffectId)>,
     /// Answers that wait for what they tell to be durable, by the last event that it hangs on.
@@ -327,6 +333,7 @@ impl Machine {
             started: false,
             pending: Vec::new(),
             touched: Touched::default(),
+            cut_off: VecDeque::new(),
             held: VecDeque::new(),
             replies: VecDeque::new(),
             giving_up: VecDeque::new(),
@@ -411,8 +418,8 @@ impl Machine {
 
     /// What is to be done next. Drain until [`Output::Wait`].
     pub fn poll_output(&mut self) -> Output {
-        if self.in_flight.is_none() && !self.pending.is_empty() {
-            return Output::Append(self.batch());
+        if let Some(batch) = self.next_batch() {
+            return Output::Append(batch);
         }
         if let Some(output) = self.outputs.pop_front() {
             return output;
@@ -435,8 +442,8 @@ impl Machine {
             if let Some(request) = self.release(id) {
                 return Output::Perform(Box::new(request));
             }
-            if !self.pending.is_empty() && self.in_flight.is_none() {
-                return Output::Append(self.batch());
+            if let Some(batch) = self.next_batch() {
+                return Output::Append(batch);
             }
         }
         Output::Wait(self.next_due())
@@ -447,6 +454,7 @@ impl Machine {
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         self.pending.is_empty()
+            && self.cut_off.is_empty()
             && self.in_flight.is_none()
             && self.state.runs.values().all(|run| self.rests(run))
             && self.state.open_effects.keys().all(|effect| self.is_resting(*effect))
@@ -469,6 +477,26 @@ impl Machine {
         self.in_flight.is_some()
     }
 
+    /// What goes to disk next, one batch at a time.
+    fn next_batch(&mut self) -> Option<Batch> {
+        if self.in_flight.is_some() {
+            return None;
+        }
+        let batch = self.cut_off.pop_front().or_else(|| (!self.pending.is_empty()).then(|| self.batch()))?;
+        self.in_flight = Some(batch.committed().through);
+        Some(batch)
+    }
+
+    /// Said between two issues, where nothing that is decided of one hangs on the other: what is decided so far may go to disk by itself. A
+    /// crash right after it leaves the rest to the next look at the tracker, which decides it from the state alone.
+    pub(crate) fn may_cut_off(&mut self) {
+        if self.pending.len() >= BATCH_EVENTS {
+            let batch = self.batch();
+            self.cut_off.push_back(batch);
+        }
+    }
+
+    /// What is pending, with its rows as they are after its last event.
     fn batch(&mut self) -> Batch {
         let events = std::mem::take(&mut self.pending);
         let touched = std::mem::take(&mut self.touched);
@@ -479,7 +507,6 @@ impl Machine {
             self.snapshot_seq = self.state.seq;
             Box::new(Snapshot { format: SNAPSHOT_FORMAT, state: self.state.clone() })
         });
-        self.in_flight = Some(self.state.seq);
         Batch { epoch: self.state.epoch, events, views, snapshot }
     }
 

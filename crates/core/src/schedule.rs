@@ -200,9 +200,11 @@ impl Machine {
         pass(None);
         for issue in changed {
             self.note_snapshot(issue, policy);
+            self.may_cut_off();
         }
         for id in missing {
             self.issue_gone(&id);
+            self.may_cut_off();
         }
     }
 
@@ -286,6 +288,7 @@ impl Machine {
         // Of a long list most are wanted as they are, or rest: nothing is done to them.
         for id in self.index.concerned() {
             self.reconcile_issue(&id, policy);
+            self.may_cut_off();
         }
     }
 
@@ -395,6 +398,7 @@ impl Machine {
         let Sorted { eligible, dropped, exhausted } = self.sort_out(policy, &slots, alone);
         for id in dropped {
             self.set_status(&id, IssueStatus::Idle, Some("not eligible any more"), None);
+            self.may_cut_off();
         }
         for (id, check) in exhausted {
             let Some(entry) = self.state.issues.get(&id) else { continue };
@@ -406,6 +410,7 @@ impl Machine {
             }
         }
         for id in eligible {
+            self.may_cut_off();
             let Some(entry) = self.state.issues.get(&id) else { continue };
             let waits = Check::ALL.into_iter().find_map(|check| {
                 let why = check.failing().waits()?;

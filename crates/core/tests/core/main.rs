@@ -10,6 +10,7 @@ mod desk;
 mod dispatch;
 mod handoff;
 mod ledger;
+mod many;
 mod names;
 mod notify;
 mod operate;
