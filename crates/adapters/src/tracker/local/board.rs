@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use dalsegno_core::{BlockerRef, Failure, Issue, IssueId, state_in};
 
@@ -18,14 +19,14 @@ pub(super) struct Memory {
     presence: Presence,
     files: BTreeMap<String, Cached>,
     /// The last whole version of a file, by lowercase identifier.
-    last_good: BTreeMap<String, Record>,
+    last_good: BTreeMap<String, Arc<Record>>,
     /// Complaints that were logged, by identifier; each is logged once.
     logged: BTreeMap<String, String>,
 }
 
 struct Cached {
     stamp: (i64, i64, i64, i64, u64, u64),
-    parsed: Result<Record, String>,
+    parsed: Result<Arc<Record>, String>,
 }
 
 /// One consistent view of the folder.
@@ -103,11 +104,11 @@ impl Memory {
         let seen = names.filter_map(|name| self.last_good.get(name)).map(|record| record.identifier.clone());
         let [identifier] = <[String; 1]>::try_from(seen.collect::<Vec<_>>()).ok()?;
         let record = self.record(&identifier, &dir.join(format!("{identifier}.md")))?.ok()?;
-        record.id.is_none_or(|own| own == id.as_str()).then_some(identifier)
+        record.id.as_ref().is_none_or(|own| own == id.as_str()).then_some(identifier)
     }
 
     // `None`: it went away between the listing and the look.
-    fn record(&mut self, identifier: &str, path: &Path) -> Option<Result<Record, String>> {
+    fn record(&mut self, identifier: &str, path: &Path) -> Option<Result<Arc<Record>, String>> {
         let meta = fs::symlink_metadata(path).ok()?;
         let stamp = (meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec(), meta.size(), meta.ino());
         if let Some(cached) = self.files.get(identifier)
@@ -116,7 +117,7 @@ impl Memory {
             return Some(cached.parsed.clone());
         }
         let parsed = match read(path) {
-            Ok((bytes, meta)) => parse(identifier, &bytes, &meta),
+            Ok((bytes, meta)) => parse(identifier, &bytes, &meta).map(Arc::new),
             Err(ReadProblem::Gone) => return None,
             Err(ReadProblem::Unusable(why)) => Err(why),
         };
@@ -131,8 +132,12 @@ impl Memory {
     }
 
     // The id of the front matter, else the one that this name had, else the name.
-    fn identify(&mut self, records: Vec<Record>, broken: &mut Vec<(String, String)>) -> Vec<(IssueId, Record)> {
-        let mut by_id: BTreeMap<String, Vec<Record>> = BTreeMap::new();
+    fn identify(
+        &mut self,
+        records: Vec<Arc<Record>>,
+        broken: &mut Vec<(String, String)>,
+    ) -> Vec<(IssueId, Arc<Record>)> {
+        let mut by_id: BTreeMap<String, Vec<Arc<Record>>> = BTreeMap::new();
         for record in records {
             let known = self.ids.get(&record.identifier.to_lowercase());
             let id = record.id.clone().or_else(|| known.cloned()).unwrap_or_else(|| record.identifier.clone());
@@ -149,13 +154,13 @@ impl Memory {
                 for record in sharers {
                     let others: Vec<_> = names.iter().filter(|name| **name != record.identifier).cloned().collect();
                     let reason = format!("it has the same id as {}; give it one of its own", others.join(", "));
-                    broken.push((record.identifier, reason));
+                    broken.push((record.identifier.clone(), reason));
                 }
                 sharers = kept.into_iter().collect();
             }
             for record in sharers {
                 claimed.push((record.identifier.to_lowercase(), id.clone()));
-                self.last_good.insert(record.identifier.to_lowercase(), record.clone());
+                self.last_good.insert(record.identifier.to_lowercase(), Arc::clone(&record));
                 out.push((IssueId(id.clone()), record));
             }
         }
@@ -173,7 +178,7 @@ impl Memory {
         self.logged.retain(|identifier, _| broken.iter().any(|(name, _)| name == identifier));
     }
 
-    fn relate(&self, records: Vec<(IssueId, Record)>, broken: &[Broken], terminal: &[String]) -> Vec<Issue> {
+    fn relate(&self, records: Vec<(IssueId, Arc<Record>)>, broken: &[Broken], terminal: &[String]) -> Vec<Issue> {
         let mut states: BTreeMap<String, (IssueId, String, Option<String>)> = BTreeMap::new();
         let mut open_children: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for (id, record) in &records {
@@ -209,17 +214,17 @@ impl Memory {
                 Issue {
                     id,
                     native_ref: Some(serde_json::json!({ "file": format!("{}.md", record.identifier) })),
-                    identifier: record.identifier,
-                    title: record.title,
-                    description: record.description,
+                    identifier: record.identifier.clone(),
+                    title: record.title.clone(),
+                    description: record.description.clone(),
                     priority: record.priority,
-                    state: record.state,
+                    state: record.state.clone(),
                     branch_name: None,
                     url: None,
-                    assignee_id: record.assignee,
-                    labels: record.labels,
+                    assignee_id: record.assignee.clone(),
+                    labels: record.labels.clone(),
                     blocked_by,
-                    parent: record.parent,
+                    parent: record.parent.clone(),
                     dispatchable: reasons.is_empty(),
                     undispatchable_reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
                     created_at: record.created_at,
