@@ -694,6 +694,12 @@ impl SeenIssues {
         Self(Arc::new(issues))
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// In the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Issue>> {
         self.0.iter()

@@ -11,7 +11,7 @@ use std::time::Duration;
 use dalsegno_core::{
     ActionAnswer, ActionRequest, Answer, Batch, BudgetLine, Committed, CorruptJournal, Effect, EffectId, EffectRequest,
     Explanation, Failure, Input, Machine, Outcome, Output, Policy, PolicyHash, Query, QueryId, Readiness, Receipt,
-    Timestamp,
+    SeenIssues, Timestamp,
 };
 use dalsegno_durable::EffectHost as _;
 use dalsegno_durable::attempt::panic_text;
@@ -25,7 +25,7 @@ use crate::entries::Entries;
 use crate::executor::{Executor, World};
 use crate::live::{LastSign, RateLimits};
 use crate::ports::{AppendError, Journal, Loaded, Workflow};
-use crate::{crash, journal_log, policy_hash};
+use crate::{allocator, crash, journal_log, policy_hash};
 
 /// Inputs that wait for the machine, at most; who brings more waits.
 const INBOX: usize = 1_024;
@@ -243,6 +243,8 @@ pub struct Driver {
     drain_until: Option<tokio::time::Instant>,
     next_epoch: u64,
     clocks: Clocks,
+    /// What the last look at the tracker showed, until it is given back.
+    seen: Option<SeenIssues>,
 }
 
 impl Driver {
@@ -304,6 +306,7 @@ impl Driver {
             drain_until: None,
             next_epoch,
             clocks,
+            seen: None,
         };
         Ok((driver, handle))
     }
@@ -422,17 +425,12 @@ impl Driver {
                         self.look_at_agents()?;
                     }
                 }
-                let mut seen = None;
-                if let Input::Answered { answer: Answer::Poll { seen: polled, .. }, .. } = &*input {
+                if let Input::Answered { answer: Answer::Poll { seen, .. }, .. } = &*input {
                     self.refreshing = false;
-                    seen = polled.as_ref().ok().cloned();
+                    self.seen = seen.as_ref().ok().cloned();
                 }
                 let looked = matches!(*input, Input::Answered { answer: Answer::Inspect(_), .. });
                 self.feed(*input)?;
-                if let Some(seen) = seen {
-                    // To give thousands of issues back takes as long as to compare them, and the loop has other things to do.
-                    self.tasks.spawn_blocking(move || drop(seen));
-                }
                 if looked && self.machine.durable() == self.machine.state().seq {
                     // Nothing of it is journaled, so no batch tells it.
                     self.tell_readiness();
@@ -482,7 +480,13 @@ impl Driver {
                 }
                 Output::Ask(id, query) => self.ask(id, query),
                 Output::Reply { caller, answer } => self.reply(caller, answer),
-                Output::Wait(due) => return Ok(due),
+                Output::Wait(due) => {
+                    // When all is written that followed from them.
+                    if let Some(seen) = self.seen.take_if(|_| !self.machine.is_appending()) {
+                        self.tasks.spawn_blocking(move || allocator::give_back(seen));
+                    }
+                    return Ok(due);
+                }
             }
         }
     }

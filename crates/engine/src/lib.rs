@@ -8,6 +8,7 @@
 //! - No task outlives the loop, and the loop's end is bounded.
 //! - Every channel is bounded; whoever brings more waits.
 
+mod allocator;
 mod changes;
 mod clocks;
 pub mod crash;

@@ -27,6 +27,9 @@ use crate::transcripts;
 const GROUP_JOBS: usize = 1024;
 /// A transaction takes no further job beyond this many bytes of JSON.
 const GROUP_BYTES: usize = 8 << 20;
+/// After a group of so many bytes, the pages that are held in memory are let go of.
+const MUCH_BYTES: usize = 256 << 10;
+
 /// What is queued.
 #[allow(
     clippy::large_enum_variant,
@@ -235,6 +238,10 @@ fn write(
         }
         if let Some(checkpoints) = &mut checkpoints {
             checkpoints.committed(db, bytes)?;
+        }
+        if bytes >= MUCH_BYTES {
+            // The pages that a long write went through are not those that the next ones need.
+            db.execute_batch("PRAGMA shrink_memory")?;
         }
     }
     match snapshots.and_then(Snapshots::finish) {
