@@ -152,21 +152,19 @@ impl Breaker {
 
     /// Whether a turn that left the work like this did something. `None`: nothing can be measured.
     fn progress(&self, work: &Work, tools: Option<&String>) -> Option<bool> {
-        let measurable = work.head.is_some() || work.diff_digest.is_some() || tools.is_some() || self.seen.is_some();
+        let is_told = work.head.is_some() || work.diff_digest.is_some() || tools.is_some();
         let changed = match &self.seen {
             Some(Seen { head, diff_digest }) => *head != work.head || *diff_digest != work.diff_digest,
             None => work.has_commits || !work.uncommitted.is_empty(),
         };
         let new_result = tools.is_some_and(|digest| !self.tool_digests.contains(digest));
-        (measurable && (work.head.is_some() || work.diff_digest.is_some() || tools.is_some() || changed))
-            .then_some(changed || new_result)
+        // What was seen before and is not told any more has changed.
+        (is_told || (self.seen.is_some() && changed)).then_some(changed || new_result)
     }
 }
 
 fn keep_last<T>(items: &mut Vec<T>, most: usize) {
-    if items.len() > most {
-        items.drain(..items.len() - most);
-    }
+    items.drain(..items.len().saturating_sub(most));
 }
 
 impl Machine {

@@ -130,6 +130,31 @@ fn orphans_are_judged_when_the_tracker_has_said_what_there_is() {
     let step = |action, member: &str| (Surface::Workspace, action, "orphan".to_owned(), path(member));
     assert_eq!(recovered(&desk), [step(Remedy::Reap, "X-1"), step(Remedy::Quarantine, "X-2")]);
     assert_eq!(desk.machine.readiness().state, ReadyState::Ready);
+    assert!(mends(&desk).is_empty(), "what was mended is not mended again");
+}
+
+#[test]
+fn a_daemon_that_is_ending_mends_nothing_more() {
+    let mut desk = seeing(clear());
+    desk.hand(Input::Drain);
+    let process = FoundProcess { owner: "run-9".to_owned(), pids: vec![7] };
+    look_again(&mut desk, Inspection { processes: Ok(vec![process]), ..clear() });
+    desk.pass(300_001);
+    assert!(mends(&desk).is_empty());
+}
+
+#[test]
+fn a_look_that_holds_up_one_issue_alone_has_the_tracker_read_at_once() {
+    let failed = Failure::retryable("workspace_unreadable", "the disk does not answer");
+    let mut desk = Desk::new(Policy { poll_interval_ms: 600_000, ..policy() });
+    desk.outside = Some(Inspection { workspaces: Err(failed.clone()), ..clear() });
+    desk.restart();
+    desk.poll(&[issue(1)]);
+    assert!(desk.dispatched().is_empty());
+    let unreadable = found("/w/DS-9", Some("DS-9"), WorkspaceStanding::Unreadable(failed));
+    desk.outside = Some(Inspection { workspaces: Ok(vec![unreadable]), ..clear() });
+    desk.pass(30_001);
+    assert!(desk.asks.iter().any(|(_, query)| matches!(query, Query::Poll { .. })), "not at the next interval");
 }
 
 #[test]
@@ -183,6 +208,7 @@ fn what_cannot_be_mended_is_tried_three_times_and_then_told() {
     let process = FoundProcess { owner: "run-9".to_owned(), pids: vec![7] };
     let mut desk = seeing(Inspection { processes: Ok(vec![process]), ..clear() });
     for _ in 0..3 {
+        assert!(open_steps(&desk).iter().all(|(.., reason)| *reason != "not_mended"), "it is being tried");
         desk.fail("mend", Failure::retryable("sweep_failed", "it lives on"));
         desk.pass(300_001);
     }
