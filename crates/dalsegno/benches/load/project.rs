@@ -39,7 +39,7 @@ impl Project {
             &["init", "-q", "-b", "main"][..],
             &["add", "-A"],
             &["commit", "-qm", "base"],
-            &["init", "-q", "--bare", "remote.git"],
+            &["init", "-q", "--bare", "-b", "main", "remote.git"],
             &["remote", "add", "origin", "remote.git"],
             &["push", "-q", "origin", "main"],
         ] {
