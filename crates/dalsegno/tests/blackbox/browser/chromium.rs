@@ -89,6 +89,10 @@ impl Browser {
 
     /// Asks the browser, and waits for its answer.
     pub(crate) fn call(&mut self, method: &str, params: Value) -> Value {
+        self.ask(method, params).unwrap_or_else(|problem| panic!("{method}: {problem}"))
+    }
+
+    fn ask(&mut self, method: &str, params: Value) -> Result<Value, Value> {
         self.asked += 1;
         let mut message = json!({"id": self.asked, "method": method, "params": params});
         if let Some(session) = &self.session {
@@ -98,8 +102,8 @@ impl Browser {
         loop {
             let mut answer = self.messages.recv_timeout(PATIENCE).expect("the browser answers");
             if answer["id"] == self.asked {
-                assert!(answer["error"].is_null(), "{method}: {}", answer["error"]);
-                return answer["result"].take();
+                let problem = answer["error"].take();
+                return if problem.is_null() { Ok(answer["result"].take()) } else { Err(problem) };
             }
         }
     }
@@ -120,7 +124,8 @@ impl Browser {
 
     fn evaluated(&mut self, script: &str) -> Result<Value, Value> {
         let params = json!({"expression": script, "returnByValue": true, "awaitPromise": true, "userGesture": true});
-        let mut answer = self.call("Runtime.evaluate", params);
+        // No answer comes from a page that is replaced while it is asked.
+        let mut answer = self.ask("Runtime.evaluate", params)?;
         if answer["exceptionDetails"].is_null() {
             Ok(answer["result"]["value"].take())
         } else {
