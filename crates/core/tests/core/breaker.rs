@@ -97,19 +97,20 @@ fn turns_without_progress_park_over_the_borders_of_runs() {
 fn a_new_tool_result_a_changed_file_or_a_commit_is_progress() {
     let mut desk = Desk::new(patient());
     desk.reach_turn();
-    for round in 0..12 {
+    for round in 0..30 {
         idle_turn(&mut desk, &issue(1), Some(&format!("result {round}")));
     }
     assert_eq!(desk.open(), ["prompt"]);
+    assert_eq!(desk.entry(1).breaker.tool_digests.len(), 16, "not all results are remembered for ever");
     for round in 0..5 {
-        desk.turn_of(Usage::new(1, 0), None, Some("result 11"));
+        desk.turn_of(Usage::new(1, 0), None, Some("result 29"));
         let diff_digest = (round < 4).then(|| format!("d{round}"));
         desk.answer_assess(Some(issue(1)), Work { diff_digest, ..without_commit() });
         assert_eq!(desk.entry(1).breaker.idle_turns, 0);
     }
     // The old result and the same work again.
     for _ in 0..5 {
-        idle_turn(&mut desk, &issue(1), Some("result 11"));
+        idle_turn(&mut desk, &issue(1), Some("result 29"));
     }
     desk.stop();
     assert!(desk.reason(1).starts_with("breaker_no_progress"));
@@ -121,10 +122,53 @@ fn where_nothing_can_be_measured_nothing_is_counted() {
     desk.reach_turn();
     for _ in 0..20 {
         desk.turn_of(Usage::new(1, 0), None, None);
-        let work = Work { head: None, has_commits: false, uncommitted: Vec::new(), diff_digest: None };
+        // What was never seen before cannot have changed.
+        let work = Work { head: None, has_commits: false, uncommitted: vec!["a.txt".into()], diff_digest: None };
         desk.answer_assess(Some(issue(1)), work);
     }
     assert_eq!(desk.open(), ["prompt"]);
+    assert!(!desk.kinds().contains(&"progress"));
+}
+
+#[test]
+fn each_measure_alone_shows_that_nothing_was_done() {
+    let nothing = || Work { head: None, ..without_commit() };
+    let looks = [
+        (without_commit(), None),
+        (Work { diff_digest: Some("d".into()), ..nothing() }, None),
+        (nothing(), Some("the same result")),
+    ];
+    for (work, tools) in looks {
+        let mut desk = Desk::new(patient());
+        desk.reach_turn();
+        for _ in 0..20 {
+            if desk.open() != ["prompt"] {
+                break;
+            }
+            desk.turn_of(Usage::new(1, 0), None, tools);
+            desk.answer_assess(Some(issue(1)), work.clone());
+        }
+        desk.stop();
+        assert!(desk.reason(1).starts_with("breaker_no_progress"), "{work:?} {tools:?}: {}", desk.reason(1));
+    }
+}
+
+#[test]
+fn work_that_was_there_before_an_issue_was_reopened_is_no_progress_after_it() {
+    let work = || Work { uncommitted: vec!["a.txt".into()], ..without_commit() };
+    let mut desk = Desk::new(patient());
+    desk.reach_turn();
+    while desk.open() == ["prompt"] {
+        desk.turn_of(Usage::new(1, 0), None, None);
+        desk.answer_assess(Some(issue(1)), work());
+    }
+    desk.stop();
+    assert!(desk.reason(1).starts_with("breaker_no_progress"), "{}", desk.reason(1));
+    desk.now += 3_600_000;
+    desk.next_run(&described("again"));
+    desk.turn_of(Usage::new(1, 0), None, None);
+    desk.answer_assess(Some(described("again")), work());
+    assert_eq!(desk.entry(1).breaker.idle_turns, 1);
 }
 
 #[test]
