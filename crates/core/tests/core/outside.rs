@@ -135,26 +135,13 @@ fn orphans_are_judged_when_the_tracker_has_said_what_there_is() {
 
 #[test]
 fn a_daemon_that_is_ending_mends_nothing_more() {
-    let mut desk = seeing(clear());
+    let process = |number: i32| FoundProcess { owner: format!("run-{number}"), pids: vec![number] };
+    let mut desk = seeing(Inspection { processes: Ok((1..=50).map(process).collect()), ..clear() });
+    let begun = mends(&desk).len();
+    assert!(begun > 0 && begun < 50, "a few at a time: {begun}");
     desk.hand(Input::Drain);
-    let process = FoundProcess { owner: "run-9".to_owned(), pids: vec![7] };
-    look_again(&mut desk, Inspection { processes: Ok(vec![process]), ..clear() });
-    desk.pass(300_001);
-    assert!(mends(&desk).is_empty());
-}
-
-#[test]
-fn a_look_that_holds_up_one_issue_alone_has_the_tracker_read_at_once() {
-    let failed = Failure::retryable("workspace_unreadable", "the disk does not answer");
-    let mut desk = Desk::new(Policy { poll_interval_ms: 600_000, ..policy() });
-    desk.outside = Some(Inspection { workspaces: Err(failed.clone()), ..clear() });
-    desk.restart();
-    desk.poll(&[issue(1)]);
-    assert!(desk.dispatched().is_empty());
-    let unreadable = found("/w/DS-9", Some("DS-9"), WorkspaceStanding::Unreadable(failed));
-    desk.outside = Some(Inspection { workspaces: Ok(vec![unreadable]), ..clear() });
-    desk.pass(30_001);
-    assert!(desk.asks.iter().any(|(_, query)| matches!(query, Query::Poll { .. })), "not at the next interval");
+    desk.done("mend", EffectOutput::Mended { done: "ended".into() });
+    assert_eq!(mends(&desk).len(), begun - 1);
 }
 
 #[test]
