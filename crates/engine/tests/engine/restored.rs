@@ -2,7 +2,7 @@
 
 use dalsegno_durable::ExecutionScope;
 use dalsegno_durable::key::{Secret, idempotency_key, marker};
-use dalsegno_engine::core::{Batch, Event, IssueId, IssueStatus, Recorded, Timestamp};
+use dalsegno_engine::core::{Batch, Event, IssueId, IssueStatus, Policy, Recorded, Timestamp};
 use dalsegno_engine::{DriverEnd, Journal as _, Tracker as _};
 use dalsegno_testkit::doubles::{Act, Stage, issue, policy};
 use serde_json::json;
@@ -25,7 +25,15 @@ async fn restore(stage: &Stage) {
 
 /// A handoff that waits for an approval, in a journal that was restored.
 async fn asked() -> Stage {
-    let mut policy = policy();
+    asked_under(policy()).await
+}
+
+/// The same with a forge: branch and draft are there.
+async fn asked_of_a_forge() -> Stage {
+    asked_under(forge_policy()).await
+}
+
+async fn asked_under(mut policy: Policy) -> Stage {
     policy.handoff.as_mut().unwrap().approval_ms = Some(86_400_000);
     let stage = Stage::new(policy);
     stage.tracker().put(issue("A"));
@@ -80,17 +88,6 @@ async fn an_issue_is_looked_at_once_and_a_remote_that_does_not_answer_is_asked_a
     let place = |kind: &str| kinds.iter().position(|known| *known == kind).unwrap();
     assert!(place("restore_probed") < place("run_started"), "{kinds:?}");
     assert_eq!(life.stop().await.unwrap(), DriverEnd::Stopped);
-}
-
-/// The same with a forge: branch and draft are there.
-async fn asked_of_a_forge() -> Stage {
-    let mut policy = forge_policy();
-    policy.handoff.as_mut().unwrap().approval_ms = Some(86_400_000);
-    let stage = Stage::new(policy);
-    stage.tracker().put(issue("A"));
-    assert_eq!(start(&stage, true).end().await.unwrap(), DriverEnd::Quiet);
-    restore(&stage).await;
-    stage
 }
 
 #[tokio::test(start_paused = true)]
