@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::blob::FileReceipt;
 use crate::ids::{CommitId, EffectId, IssueId, RunId, SessionId};
 use crate::inspection::{Inspection, LookFor, Mend};
 use crate::issue::{Issue, Workspace};
@@ -472,6 +473,9 @@ pub enum EffectOutput {
         passed: bool,
         /// End of its output, at most 4 KiB.
         output_tail: String,
+        /// Where what it said is kept; `None`: nowhere.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kept: Option<FileReceipt>,
     },
     /// The saga of the handoff is over.
     HandedOff {

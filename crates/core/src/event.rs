@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::blob::FileReceipt;
 use crate::budget::{BudgetLimit, BudgetOverride};
 use crate::effect::{Effect, Failure, Missing, Outcome, TurnOutcome};
 use crate::ids::{CommitId, EffectId, IssueId, PolicyHash, RunId, SessionId};
@@ -151,8 +152,15 @@ pub enum Event {
     StartPlanned { issue: IssueId, start: Start },
     /// From now on no new work is taken, or it is again.
     Drained { on: bool, action_id: String },
-    /// A check ran to its end.
-    CheckEnded { run: RunId, commit: CommitId, command: String, passed: bool },
+    /// A check ran to its end. Where what it said is kept, if anywhere.
+    CheckEnded {
+        run: RunId,
+        commit: CommitId,
+        command: String,
+        passed: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kept: Option<FileReceipt>,
+    },
     /// What stands between a turn's work and its handoff.
     HandoffMissing { run: RunId, missing: Missing },
     /// The handoff began, with evidence for `commit`.

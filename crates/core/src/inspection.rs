@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::blob::{Broken, FoundFile};
 use crate::effect::Failure;
 use crate::ids::RunId;
 use crate::issue::IssueEntry;
@@ -26,6 +27,8 @@ pub struct Inspection {
     pub processes: Result<Vec<FoundProcess>, Failure>,
     /// Transcripts that are not as they should be, of those that were read through.
     pub transcripts: Result<Vec<FoundTranscript>, Failure>,
+    /// Kept files and their receipts, where something is to be told of them.
+    pub blobs: Result<Vec<FoundFile>, Failure>,
     /// The pages of the database.
     pub database: Soundness,
     /// Free bytes where workspaces and state are: the lower figure.
@@ -42,6 +45,7 @@ impl Inspection {
             workspaces: Err(failure.clone()),
             processes: Err(failure.clone()),
             transcripts: Err(failure.clone()),
+            blobs: Err(failure.clone()),
             database: Soundness::Unread(failure.clone()),
             free_bytes: Err(failure.clone()),
             state_bytes: None,
@@ -55,6 +59,7 @@ impl Inspection {
             workspaces: Ok(Vec::new()),
             processes: Ok(Vec::new()),
             transcripts: Ok(Vec::new()),
+            blobs: Ok(Vec::new()),
             database: Soundness::Sound,
             free_bytes: Ok(free_bytes),
             state_bytes: None,
@@ -176,6 +181,25 @@ pub enum Mend {
         /// Whose.
         run: RunId,
     },
+    /// End a batch of kept files whose writer is gone: forward when all of it is on disk, else back.
+    SettleBatch {
+        /// Its name.
+        batch: String,
+        /// All of it was there when it was looked at.
+        whole: bool,
+    },
+    /// Take a receipt back that does not hold, and move its file aside if there is one.
+    VoidReceipt {
+        /// The file.
+        file: String,
+        /// How it does not hold.
+        how: Broken,
+    },
+    /// Move a file without a receipt aside, once.
+    SetFileAside {
+        /// Its name.
+        file: String,
+    },
 }
 
 impl Mend {
@@ -186,6 +210,7 @@ impl Mend {
             Self::RemoveWorkspace { .. } | Self::KeepWorkspace { .. } => Surface::Workspace,
             Self::EndProcesses { .. } => Surface::AgentProcess,
             Self::SetTranscriptAside { .. } => Surface::Transcripts,
+            Self::SettleBatch { .. } | Self::VoidReceipt { .. } | Self::SetFileAside { .. } => Surface::Blobs,
         }
     }
 
@@ -194,8 +219,11 @@ impl Mend {
     pub fn remedy(&self) -> Remedy {
         match self {
             Self::RemoveWorkspace { .. } | Self::EndProcesses { .. } => Remedy::Reap,
-            Self::KeepWorkspace { .. } => Remedy::Quarantine,
+            Self::KeepWorkspace { .. } | Self::SetFileAside { .. } => Remedy::Quarantine,
             Self::SetTranscriptAside { .. } => Remedy::RebuildFromProvider,
+            Self::SettleBatch { whole: true, .. } => Remedy::RollForward,
+            Self::SettleBatch { whole: false, .. } => Remedy::VoidIntent,
+            Self::VoidReceipt { how, .. } => how.remedy(),
         }
     }
 
@@ -206,20 +234,31 @@ impl Mend {
             Self::RemoveWorkspace { path, .. } | Self::KeepWorkspace { path, .. } => path,
             Self::EndProcesses { owner } => owner,
             Self::SetTranscriptAside { run } => run.as_str(),
+            Self::SettleBatch { batch, .. } => batch,
+            Self::VoidReceipt { file, .. } | Self::SetFileAside { file } => file,
         }
     }
 
     pub(crate) fn reason(&self) -> &'static str {
         match self {
-            Self::RemoveWorkspace { .. } | Self::KeepWorkspace { .. } | Self::EndProcesses { .. } => "orphan",
+            Self::RemoveWorkspace { .. }
+            | Self::KeepWorkspace { .. }
+            | Self::EndProcesses { .. }
+            | Self::SetFileAside { .. } => "orphan",
             Self::SetTranscriptAside { .. } => "corrupt",
+            Self::SettleBatch { .. } => "open intent",
+            Self::VoidReceipt { how, .. } => how.reason(),
         }
     }
 
     pub(crate) fn identifier(&self) -> Option<&str> {
         match self {
             Self::RemoveWorkspace { identifier, .. } | Self::KeepWorkspace { identifier, .. } => Some(identifier),
-            Self::EndProcesses { .. } | Self::SetTranscriptAside { .. } => None,
+            Self::EndProcesses { .. }
+            | Self::SetTranscriptAside { .. }
+            | Self::SettleBatch { .. }
+            | Self::VoidReceipt { .. }
+            | Self::SetFileAside { .. } => None,
         }
     }
 }

@@ -11,6 +11,7 @@
 //! - [`Machine::handle`] is total: it never fails and never blocks.
 
 mod action;
+mod blob;
 mod breaker;
 mod budget;
 mod deadlines;
@@ -50,6 +51,7 @@ mod view;
 mod webhook;
 
 pub use action::{ACTIONS_KEPT, ActionAnswer, ActionRecord, ActionRequest, Receipt};
+pub use blob::{Broken, FileReceipt, FoundFile};
 pub use breaker::{Breaker, FailedRun, Seen, signature};
 pub use budget::{BudgetLimit, BudgetLine, BudgetOverride, DayUse, nanousd};
 pub use effect::{

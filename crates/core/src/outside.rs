@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::blob::FoundFile;
 use crate::effect::{Effect, EffectOutput, Failure, Query};
 use crate::event::Event;
 use crate::ids::{EffectId, IssueId, RunId};
@@ -83,6 +84,10 @@ fn judge(state: &State, seen: &Inspection) -> Vec<Judged> {
     match &seen.transcripts {
         Ok(transcripts) => found.extend(transcripts.iter().map(of_transcript)),
         Err(failure) => found.push(plain(unseen(Surface::Transcripts, "transcripts", failure))),
+    }
+    match &seen.blobs {
+        Ok(files) => found.extend(files.iter().filter_map(|file| of_file(state, file))),
+        Err(failure) => found.push(plain(unseen(Surface::Blobs, "blobs", failure))),
     }
     match &seen.free_bytes {
         Ok(_) => {
@@ -185,6 +190,33 @@ fn of_transcript(found: &FoundTranscript) -> Judged {
     }
 }
 
+fn of_file(state: &State, found: &FoundFile) -> Option<Judged> {
+    let finding = match found {
+        FoundFile::Under { run, .. } => {
+            let (condition, detail) = stale_receipts(state, found)?;
+            Finding::of(Surface::Blobs, condition, run.as_str(), detail)
+        }
+        FoundFile::OpenBatch { .. }
+        | FoundFile::Broken { .. }
+        | FoundFile::Unreceipted { .. }
+        | FoundFile::Unreadable { .. } => found.finding()?,
+    };
+    Some(Judged { finding, mend: found.mend() })
+}
+
+/// Receipts of a live run that say that it was started under something else.
+fn stale_receipts(state: &State, found: &FoundFile) -> Option<(Condition, String)> {
+    let FoundFile::Under { run, policy, agent } = found else { return None };
+    let live = state.runs.get(run)?;
+    if live.policy != *policy {
+        let detail = format!("run {run} was started under policy {}, and has receipts of {policy}", live.policy);
+        return Some((Condition::StalePolicy, detail));
+    }
+    let kind = state.policies.get(policy)?.agent.kind.as_str();
+    let detail = format!("run {run} was started with {kind}, and has receipts of {agent}");
+    (kind != agent).then_some((Condition::StaleCapability, detail))
+}
+
 /// What the fold had when a look was asked for: what ended or changed since is judged by the next look.
 #[derive(Debug, Default)]
 struct Asked {
@@ -249,7 +281,8 @@ impl Machine {
         let Some(seen) = &self.outside.seen else {
             return Some("what is outside the journal is being looked at".to_owned());
         };
-        let Inspection { workspaces, processes, transcripts: _, database: _, free_bytes, state_bytes: _ } = seen;
+        let Inspection { workspaces, processes, transcripts: _, blobs: _, database: _, free_bytes, state_bytes: _ } =
+            seen;
         let whole = [workspaces.as_ref().err(), processes.as_ref().err(), free_bytes.as_ref().err()];
         whole.into_iter().flatten().next().map(ToString::to_string)
     }
@@ -319,10 +352,11 @@ impl Machine {
 
     /// What is outside was looked at.
     pub(crate) fn looked_outside(&mut self, mut seen: Inspection) {
-        let Inspection { workspaces, processes, transcripts, database, free_bytes, state_bytes: _ } = &seen;
+        let Inspection { workspaces, processes, transcripts, blobs, database, free_bytes, state_bytes: _ } = &seen;
         let whole = workspaces.is_ok()
             && processes.is_ok()
             && transcripts.is_ok()
+            && blobs.is_ok()
             && free_bytes.is_ok()
             && matches!(database, Soundness::Sound | Soundness::Damaged(_));
         let room = Room::of(&seen).is_none_or(|room| room.lacking(limit_of(&self.state)).is_none());
@@ -352,6 +386,7 @@ impl Machine {
         self.outside.seen = Some(seen);
         self.surfaces_stale = true;
         self.forget_missing();
+        self.stop_stale();
         if held && !self.holds_dispatch() {
             self.poll_soon();
         }
@@ -434,6 +469,24 @@ impl Machine {
         }
     }
 
+    /// A run whose receipts are those of another policy or agent goes no further: its issue waits for somebody to look.
+    fn stop_stale(&mut self) {
+        let found = self.outside.seen.iter().flat_map(|seen| seen.blobs.iter().flatten());
+        let stale: Vec<(RunId, String)> = found
+            .filter_map(|found| match found {
+                FoundFile::Under { run, .. } => Some((run.clone(), stale_receipts(&self.state, found)?.1)),
+                FoundFile::OpenBatch { .. }
+                | FoundFile::Broken { .. }
+                | FoundFile::Unreceipted { .. }
+                | FoundFile::Unreadable { .. } => None,
+            })
+            .collect();
+        for (run, detail) in stale {
+            let hint = "see who wrote them (`dalsegno doctor`), then `dalsegno release` the issue";
+            self.fail_run(&run, &Failure::permanent("stale_receipt", detail).hint(hint));
+        }
+    }
+
     /// Something outside was mended, or could not be.
     pub(crate) fn after_mend(&mut self, mend: &Mend, result: Result<EffectOutput, Failure>) {
         let (done, failure) = match result {
@@ -488,6 +541,7 @@ fn has_to_mend(seen: &Inspection) -> bool {
     seen.workspaces.iter().flatten().any(orphan)
         || seen.processes.iter().flatten().next().is_some()
         || seen.transcripts.iter().flatten().next().is_some()
+        || seen.blobs.iter().flatten().any(|found| found.mend().is_some())
 }
 
 fn tried(mend: &Mend) -> String {
@@ -510,6 +564,11 @@ fn forget(seen: &mut Inspection, mend: &Mend) {
         Mend::SetTranscriptAside { run } => {
             if let Ok(found) = &mut seen.transcripts {
                 found.retain(|transcript| transcript.run != *run);
+            }
+        }
+        Mend::SettleBatch { .. } | Mend::VoidReceipt { .. } | Mend::SetFileAside { .. } => {
+            if let Ok(found) = &mut seen.blobs {
+                found.retain(|found| !found.is(mend.member()));
             }
         }
     }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::blob::FileReceipt;
 use crate::effect::{Effect, EffectOutput, Failure, Missing, Outcome, PromptSpec, Query, TurnOutcome, Work};
 use crate::event::Event;
 use crate::ids::{CommitId, EffectId, IssueId, RunId};
@@ -124,8 +125,8 @@ impl Machine {
                 }
             }
             Effect::RunCheck { commit, index } => {
-                if let EffectOutput::CheckEnded { passed, output_tail } = output {
-                    return self.after_check(run, commit, *index, passed, output_tail);
+                if let EffectOutput::CheckEnded { passed, output_tail, kept } = output {
+                    return self.after_check(run, commit, *index, passed, (output_tail, kept));
                 }
             }
             Effect::BringRemote => {
@@ -378,11 +379,19 @@ impl Machine {
         }
     }
 
-    fn after_check(&mut self, run: &Run, commit: &CommitId, index: u32, passed: bool, output_tail: String) {
+    fn after_check(
+        &mut self,
+        run: &Run,
+        commit: &CommitId,
+        index: u32,
+        passed: bool,
+        (output_tail, kept): (String, Option<FileReceipt>),
+    ) {
         let Some(policy) = self.state.policy_of(&run.id) else { return };
         let checks = policy.handoff.as_ref().map_or(&[][..], |handoff| &handoff.checks);
         let command = checks.get(index as usize).cloned().unwrap_or_default();
-        self.emit(Event::CheckEnded { run: run.id.clone(), commit: commit.clone(), command: command.clone(), passed });
+        let (run_id, commit_id) = (run.id.clone(), commit.clone());
+        self.emit(Event::CheckEnded { run: run_id, commit: commit_id, command: command.clone(), passed, kept });
         if passed {
             self.check(run, commit.clone(), index + 1);
         } else {

@@ -34,6 +34,8 @@ pub enum Surface {
     Journal,
     /// What agents said.
     Transcripts,
+    /// Files with receipts: what checks said.
+    Blobs,
     /// The directories that issues own.
     Workspace,
     /// Branches and pull requests.
@@ -126,7 +128,7 @@ pub struct Descriptor {
 
 impl Surface {
     /// All of them, in the order in which they are told.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Database,
         Self::Journal,
         Self::Leases,
@@ -140,6 +142,7 @@ impl Surface {
         Self::VcsRef,
         Self::Tracker,
         Self::Capability,
+        Self::Blobs,
         Self::Transcripts,
         Self::Disk,
     ];
@@ -151,6 +154,7 @@ impl Surface {
             Self::Database => "db.main",
             Self::Journal => "journal",
             Self::Transcripts => "transcripts",
+            Self::Blobs => "blobs",
             Self::Workspace => "workspace",
             Self::VcsRef => "vcs_ref",
             Self::AgentSession => "agent_session",
@@ -198,6 +202,12 @@ impl Surface {
             Self::Capability => {
                 of(Scope::Run, "the agent", C::RebuildableFromProvider, "a new session is told of the old one")
             }
+            Self::Blobs => of(
+                Scope::Run,
+                "the receipt",
+                C::RebuildableFromProvider,
+                "open batches go forward or are taken back; what is not as its receipt says is set aside",
+            ),
             Self::Transcripts => of(
                 Scope::Run,
                 "the agent's own session",
@@ -610,6 +620,7 @@ fn of_parking(code: &str) -> Option<Surface> {
         "handoff_in_doubt" | "handoff_step_failed" => Some(Surface::Sagas),
         "branch_in_use" | "branch_diverged" | "branch_built_on" => Some(Surface::VcsRef),
         "repo_unusable" => Some(Surface::VcsRef),
+        "stale_receipt" => Some(Surface::Blobs),
         code if code.starts_with("workspace_") => Some(Surface::Workspace),
         _ => None,
     }

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use dalsegno_adapters::process::{Sweeper, marked};
 use dalsegno_adapters::workspace::{LocalWorkspaces, bytes_on_disk};
-use dalsegno_core::{Failure, FoundTranscript, Inspection, LookFor, Mend, Policy, RunId, Soundness};
+use dalsegno_core::{Failure, FoundFile, FoundTranscript, Inspection, LookFor, Mend, Policy, RunId, Soundness};
 use dalsegno_engine::{Context, Inspector, Processes as _, Reads as _};
-use dalsegno_store::{Store, TranscriptCheck};
+use dalsegno_store::{BlobCheck, BlobFiles, Store, TranscriptCheck};
 
 /// Looks at this machine.
 pub(crate) struct LocalInspector {
@@ -16,6 +16,7 @@ pub(crate) struct LocalInspector {
     store: Arc<Store>,
     workspaces: Arc<LocalWorkspaces>,
     transcripts: Arc<TranscriptCheck>,
+    blobs: Arc<BlobCheck>,
     /// The identity that the journal had before it was restored, as the last look said.
     formerly: Mutex<Option<String>>,
     /// What the check of the database's pages said, once it was begun.
@@ -23,10 +24,17 @@ pub(crate) struct LocalInspector {
 }
 
 impl LocalInspector {
-    pub(crate) fn new(state_dir: &Path, store: Arc<Store>, workspaces: Arc<LocalWorkspaces>) -> Self {
+    /// `blobs`: the writer's side of kept files; without it, they are only looked at.
+    pub(crate) fn new(
+        state_dir: &Path,
+        store: Arc<Store>,
+        blobs: Option<BlobFiles>,
+        workspaces: Arc<LocalWorkspaces>,
+    ) -> Self {
         let sound = store.was_read_through().then_some(Soundness::Sound);
         Self {
             state_dir: state_dir.to_owned(),
+            blobs: Arc::new(BlobCheck::new(Arc::clone(&store), blobs)),
             store,
             workspaces,
             transcripts: Arc::new(TranscriptCheck::new(state_dir)),
@@ -74,6 +82,12 @@ impl LocalInspector {
         look.unwrap_or_else(|error| Err(Failure::retryable("transcripts_unreadable", error.to_string())))
     }
 
+    async fn blobs(&self, runs: &[RunId]) -> Result<Vec<FoundFile>, Failure> {
+        let (check, runs) = (Arc::clone(&self.blobs), runs.to_vec());
+        let look = tokio::task::spawn_blocking(move || check.look(&runs)).await;
+        look.unwrap_or_else(|error| Err(Failure::retryable("blobs_unreadable", error.to_string())))
+    }
+
     /// What is done, without an effect around it.
     ///
     /// # Errors
@@ -99,6 +113,9 @@ impl LocalInspector {
                 let moved = tokio::task::spawn_blocking(move || check.set_aside(&run)).await;
                 moved.unwrap_or_else(|error| Err(Failure::retryable("transcript_unmoved", error.to_string())))
             }
+            Mend::SettleBatch { .. } | Mend::VoidReceipt { .. } | Mend::SetFileAside { .. } => {
+                Arc::clone(&self.blobs).mend(mend.clone()).await
+            }
         }
     }
 }
@@ -119,6 +136,7 @@ impl Inspector for LocalInspector {
             processes: processes.await,
             workspaces: self.workspaces.survey(policy, wanted, &journals).await,
             transcripts: self.transcripts(&wanted.runs).await,
+            blobs: self.blobs(&wanted.runs).await,
             database: self.database().await,
             free_bytes: free_bytes(&[&self.state_dir, Path::new(&policy.workspace.root)]),
             state_bytes: self.state_bytes().await,

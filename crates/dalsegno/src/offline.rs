@@ -14,7 +14,7 @@ use dalsegno_core::{
 };
 use dalsegno_engine::{Change, ChangeWanted, Clock, Delivery, Heard, Inspector as _, RateLimits, Reads};
 use dalsegno_gateway::{Access, App, Control, Inside, LiveRun, RefreshAnswer};
-use dalsegno_store::{Store, StoreError};
+use dalsegno_store::{BlobFiles, Store, StoreError};
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 
@@ -80,9 +80,9 @@ struct Asleep {
 }
 
 /// What looks outside for a state directory without a daemon. Branches are named by nobody in it.
-pub(crate) fn inspector(state_dir: &Path, store: Arc<Store>) -> LocalInspector {
+pub(crate) fn inspector(state_dir: &Path, store: Arc<Store>, blobs: Option<BlobFiles>) -> LocalInspector {
     let workflow = Arc::new(WorkflowFile::new(state_dir.with_file_name("WORKFLOW.md")));
-    LocalInspector::new(state_dir, store, Arc::new(LocalWorkspaces::new(state_dir, workflow)))
+    LocalInspector::new(state_dir, store, blobs, Arc::new(LocalWorkspaces::new(state_dir, workflow)))
 }
 
 impl Asleep {
@@ -170,7 +170,7 @@ impl Control for Asleep {
         let machine = Self::machine(&self.store).ok()?;
         let state = machine.state();
         let Some(policy) = state.policy() else { return Some(readiness(plan(&inspect(state)), true)) };
-        let inspector = inspector(&self.state_dir, Arc::clone(&self.store));
+        let inspector = inspector(&self.state_dir, Arc::clone(&self.store), None);
         let wanted = LookFor::of(state);
         // On a thread of its own: the routes answer on a runtime that waits for this.
         let looked = std::thread::scope(|scope| {

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dalsegno_core::{
-    Answer, CommitId, Effect, EffectOutput, EffectRequest, Failure, Inspection, Issue, IssueId, Mend, Message, Notice,
-    Order, Outcome, Policy, ProbeAnswer, PromptSpec, Query, Receiver, RunId, SessionId, TrackerPolicy,
+    Answer, CommitId, Effect, EffectOutput, EffectRequest, Failure, FileReceipt, Inspection, Issue, IssueId, Mend,
+    Message, Notice, Order, Outcome, Policy, ProbeAnswer, PromptSpec, Query, Receiver, RunId, SessionId, TrackerPolicy,
     normalized_state, state_in,
 };
 use dalsegno_durable::StoredHost;
@@ -21,9 +21,11 @@ use crate::entries::run_scope;
 use crate::forge::Forges;
 use crate::handoff::Tell;
 use crate::live::{Live, Sink};
+use crate::policy_hash::policy_hash;
 use crate::ports::{
-    AgentSession, Agents, Clock, Context, Inspector, Launch, Notification, Notifier, Processes, START_PATIENCE,
-    Steering, Tracker, Trackers, Transcripts, TurnEnd, Webhooks, Workflow, Workspaces,
+    AgentSession, Agents, Blobs, Checked, Clock, Context, FileOwner, Inspector, Launch, NewFile, Notification,
+    Notifier, Processes, START_PATIENCE, Steering, Tracker, Trackers, Transcripts, TurnEnd, Webhooks, Workflow,
+    Workspaces,
 };
 use crate::reads::{TranscriptEntry, TranscriptKind};
 use crate::toolbox::{DaemonTools, Writes};
@@ -43,6 +45,8 @@ const POLL_LIMIT: Duration = Duration::from_secs(240);
 const PATIENT_ANSWERS: u64 = 3;
 /// Longest wait for an agent to be closed when the daemon ends; what is left is swept.
 const CLOSE_LIMIT: Duration = Duration::from_secs(4);
+/// What of a check's output goes to the agent, and into the journal.
+const CHECK_TAIL_BYTES: usize = 4 * 1024;
 /// Looks of one poll for the issues that cannot be read, at most.
 const LOOKS_FOR_UNREADABLE: usize = 1_000;
 /// Longest wait for the sweep after that.
@@ -71,6 +75,8 @@ pub struct World {
     pub inspector: Arc<dyn Inspector>,
     /// Transcripts of runs.
     pub transcripts: Arc<dyn Transcripts>,
+    /// Files with receipts.
+    pub blobs: Arc<dyn Blobs>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// The daemon's state directory.
@@ -214,8 +220,10 @@ impl Executor {
                 let Some(command) = checks.get(*index as usize) else {
                     return Err(Failure::permanent("unknown_check", format!("the policy has no check {index}")));
                 };
-                let (passed, output_tail) = workspaces.run_check(&context, commit, command).await?;
-                Ok(EffectOutput::CheckEnded { passed, output_tail })
+                let Checked { passed, output } = workspaces.run_check(&context, commit, command).await?;
+                let output_tail = last_bytes(&output, CHECK_TAIL_BYTES).to_owned();
+                let kept = self.keep_output(&request, format!("check-{}.log", index + 1), output).await;
+                Ok(EffectOutput::CheckEnded { passed, output_tail, kept })
             }
             Effect::BringRemote => {
                 let commit = workspaces.bring_remote(&context).await?;
@@ -246,6 +254,20 @@ impl Executor {
                 None => Ok(EffectOutput::WorkspaceRemoved),
                 Some(reason) => Ok(EffectOutput::WorkspaceKept { reason }),
             },
+        }
+    }
+
+    /// Keeps what a command of a run said. Its verdict stands without it: what cannot be kept is missed by people alone.
+    async fn keep_output(&self, request: &EffectRequest, name: String, output: String) -> Option<FileReceipt> {
+        let run = request.run.clone().filter(|_| !output.is_empty())?;
+        let (policy, agent) = (policy_hash(&request.policy), request.policy.agent.kind.as_str().to_owned());
+        let files = vec![NewFile { name, content: output.into_bytes() }];
+        match self.world.blobs.keep(FileOwner { run: run.clone(), policy, agent }, files).await {
+            Ok(receipts) => receipts.into_iter().next(),
+            Err(failure) => {
+                tracing::warn!(%run, code = %failure.code, reason = %failure.message, "what a check said is not kept");
+                None
+            }
         }
     }
 
@@ -721,6 +743,13 @@ fn run_of(context: &Context) -> Result<RunId, Failure> {
 /// What a message is called in its journal: by its first notice.
 fn message_name(notices: &[Notice]) -> String {
     format!("n{}", notices.first().map_or(0, |first| first.number))
+}
+
+/// The end of a text, at most so many bytes.
+fn last_bytes(text: &str, most: usize) -> &str {
+    let begin = text.len().saturating_sub(most);
+    let begin = (begin..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
+    text.get(begin..).unwrap_or_default()
 }
 
 /// The longest that an effect may take before nobody waits for it any more. A turn has none: its silence is watched; nor a handoff:

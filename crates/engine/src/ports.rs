@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use dalsegno_core::{
-    AgentPolicy, Batch, CommitId, Committed, EffectRequest, Failure, Hook, Inspection, Issue, IssueId, LookFor, Mend,
-    Notice, Policy, ProbeAnswer, Receiver, Reply, RunId, SessionId, SessionStart, Snapshot, Timestamp, TurnOutcome,
-    Usage, Wants, Work, Workspace,
+    AgentPolicy, Batch, CommitId, Committed, EffectRequest, Failure, FileReceipt, Hook, Inspection, Issue, IssueId,
+    LookFor, Mend, Notice, Policy, PolicyHash, ProbeAnswer, Receiver, Reply, RunId, SessionId, SessionStart, Snapshot,
+    Timestamp, TurnOutcome, Usage, Wants, Work, Workspace,
 };
 use dalsegno_durable::Entry;
 use futures::FutureExt as _;
@@ -71,6 +71,37 @@ pub struct Loaded {
 pub trait Transcripts: Send + Sync + 'static {
     /// Appends one entry to the run's transcript. A failing disk is reported once and never stops the daemon.
     fn append(&self, run: &RunId, entry: TranscriptEntry);
+}
+
+/// Whose files are kept, and under what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileOwner {
+    /// The run.
+    pub run: RunId,
+    /// The policy that it was started under.
+    pub policy: PolicyHash,
+    /// The kind of its agent.
+    pub agent: String,
+}
+
+/// A file that is to be kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewFile {
+    /// What it is, at most 64 of `a-z`, `0-9`, `.`, `_` and `-`.
+    pub name: String,
+    /// What is in it, at most 16 MiB.
+    pub content: Vec<u8>,
+}
+
+/// Files beside the database, each with a receipt.
+#[async_trait]
+pub trait Blobs: Send + Sync + 'static {
+    /// Keeps all of the files, at most 64, or none. When this answers, they and their receipts are on disk; when it fails, or is not
+    /// waited for, it is found out by a look outside whether they are.
+    ///
+    /// # Errors
+    /// `blob_unwritten` (retryable: the disk, or the journal), `blob_refused`, `stale_epoch`.
+    async fn keep(&self, owner: FileOwner, files: Vec<NewFile>) -> Result<Vec<FileReceipt>, Failure>;
 }
 
 /// Reads WORKFLOW.md and renders templates.
@@ -160,6 +191,18 @@ pub struct Context {
     pub cancel: CancellationToken,
 }
 
+/// How a check ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// Exit code 0.
+    pub passed: bool,
+    /// What it said, in order: all of it, or the last [`CHECK_OUTPUT_BYTES`].
+    pub output: String,
+}
+
+/// Bytes of a check's output that are kept, at most.
+pub const CHECK_OUTPUT_BYTES: usize = 1 << 20;
+
 /// Directories that issues own, and the daemon's own repositories.
 #[async_trait]
 pub trait Workspaces: Send + Sync + 'static {
@@ -194,11 +237,11 @@ pub trait Workspaces: Send + Sync + 'static {
     /// `fetch_failed`, `no_commit`.
     async fn fetch_commit(&self, context: &Context) -> Result<CommitId, Failure>;
 
-    /// Runs the check on a clean checkout of the commit: passed or not, and the end of its output.
+    /// Runs the check on a clean checkout of the commit.
     ///
     /// # Errors
     /// Only when it could not be run to its end; a timeout is a check that did not pass.
-    async fn run_check(&self, context: &Context, commit: &CommitId, command: &str) -> Result<(bool, String), Failure>;
+    async fn run_check(&self, context: &Context, commit: &CommitId, command: &str) -> Result<Checked, Failure>;
 
     /// Where the branch of the workspace is on the remote; `None`: nowhere. What is there can be put back later.
     ///

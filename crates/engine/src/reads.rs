@@ -1,6 +1,6 @@
 //! What is read of a store: projections, events, transcripts, effects and sagas, for whoever asks a daemon or looks without one.
 
-use dalsegno_core::{DaemonView, IssueId, IssueView, RunView, Timestamp, Usage, UsageView};
+use dalsegno_core::{DaemonView, FileReceipt, IssueId, IssueView, RunView, Timestamp, Usage, UsageView};
 use dalsegno_durable::EffectRecord;
 use dalsegno_durable::saga::SagaView;
 use serde::{Deserialize, Serialize};
@@ -47,6 +47,10 @@ pub trait Reads: Send + Sync + 'static {
     fn saga(&self, id: &str) -> Result<Option<SagaView>, ReadError>;
     /// Entries of a run's transcript from byte `offset` on, at most `limit`.
     fn transcript(&self, run: &str, offset: u64, limit: usize) -> Result<TranscriptPage, ReadError>;
+    /// The files that were kept for a run, in order, at most `limit`.
+    fn kept_files(&self, run: &str, limit: usize) -> Result<Vec<KeptFile>, ReadError>;
+    /// What is in a file that was kept: what its receipt vouches for, or why that cannot be told. `None`: there is no such file.
+    fn kept_file(&self, file: &str) -> Result<Option<Result<Vec<u8>, String>>, ReadError>;
 }
 
 /// How much a store keeps.
@@ -101,6 +105,17 @@ pub struct UsageSum {
     pub unpriced: bool,
     /// A turn in it did not come to its end in order: it may be more.
     pub incomplete: bool,
+}
+
+/// A file that was kept for a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptFile {
+    /// What it is.
+    pub name: String,
+    /// What it was when it was written.
+    pub receipt: FileReceipt,
+    /// Why there is nothing to read: its receipt was taken back.
+    pub lost: Option<String>,
 }
 
 /// The store cannot be read.

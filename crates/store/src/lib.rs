@@ -13,6 +13,7 @@
 //! - Readers never hold up the writer.
 
 mod backup;
+mod blobs;
 mod checkpoints;
 mod dir;
 mod durable;
@@ -38,6 +39,7 @@ mod walk;
 mod writer;
 
 pub use backup::{Made, Manifest, Restored, Source};
+pub use blobs::{BlobCheck, BlobFiles};
 pub use dir::DATABASE_FILE;
 pub use durable::{DurableOptions, SqliteDurable};
 pub use error::StoreError;

@@ -9,6 +9,7 @@ use dalsegno_engine::{Kept, Loaded};
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::watch;
 
+use crate::blobs::{self, BlobFiles};
 use crate::dir::{self, DirLock};
 use crate::durable::{Owner, SqliteDurable};
 use crate::error::StoreError;
@@ -77,6 +78,8 @@ pub struct Opened {
     pub loaded: Loaded,
     /// Effects and waits in the same database, by the same writer. Ends with `journal`: what is asked afterwards fails.
     pub durable: SqliteDurable,
+    /// Files beside the database, by the same writer. Ends with `journal`, too.
+    pub blobs: BlobFiles,
     /// The secret that markers are made with. Random, made once, kept in the database.
     pub secret: Secret,
     /// Identity of the journal. Random, made once; part of every cursor.
@@ -120,6 +123,7 @@ impl Store {
         schema::migrate(&mut db, &path, &DAEMON)?;
         let (journal_id, secret) = identity(&db)?;
         let loaded = load::load(&db)?;
+        let open_files = blobs::open_entries(&db)?;
 
         let checkpoints = options.apart_checkpoints.then(|| connect(&path)).transpose()?;
         if checkpoints.is_some() {
@@ -128,6 +132,7 @@ impl Store {
         let queue = Arc::new(Queue::new(QUEUE));
         let counters = Arc::new(Counters::default());
         let ends = watch::Sender::new(0);
+        let blobs = BlobFiles::open(state_dir, Arc::clone(&queue), &open_files)?;
         let durable = SqliteDurable::beside(Arc::clone(&queue), secret.clone(), ends.clone());
         let writer = Writer {
             in_use,
@@ -161,6 +166,7 @@ impl Store {
             journal: SqliteJournal::new(queue, thread, counters),
             loaded,
             durable,
+            blobs,
             secret,
             journal_id,
         })

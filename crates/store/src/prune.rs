@@ -3,11 +3,21 @@
 use dalsegno_engine::Kept;
 use rusqlite::Connection;
 
+use crate::blobs;
 use crate::insert::{integer, key};
 
 /// Events and rows go in portions of at least this many.
 const PORTION: u64 = 256;
 const DAY_MS: i64 = 86_400_000;
+
+/// What nothing speaks of any more, and whose files may go.
+#[derive(Debug, Default)]
+pub(crate) struct Forgotten {
+    /// Runs: their transcripts.
+    pub(crate) runs: Vec<String>,
+    /// Files that were kept for them.
+    pub(crate) files: Vec<String>,
+}
 
 /// The writer's account of what may go.
 pub(crate) struct Pruning {
@@ -78,11 +88,11 @@ impl Pruning {
         Ok(if old { through } else { 0 })
     }
 
-    /// Removes the oldest rows of ended runs beyond those that are kept, with theirs of the ledger; answers whose.
-    pub(crate) fn runs(&mut self, db: &Connection, ended: u64) -> rusqlite::Result<Vec<String>> {
+    /// Removes the oldest rows of ended runs beyond those that are kept, with theirs of the ledger and of kept files; answers whose.
+    pub(crate) fn runs(&mut self, db: &Connection, ended: u64) -> rusqlite::Result<Forgotten> {
         self.ended += ended;
         if self.ended < PORTION {
-            return Ok(Vec::new());
+            return Ok(Forgotten::default());
         }
         let count = "SELECT count(*) FROM runs WHERE ended_at IS NOT NULL";
         let rows: i64 = db.prepare_cached(count)?.query_row([], |row| row.get(0))?;
@@ -90,19 +100,21 @@ impl Pruning {
         let portion = excess.min(self.ended.saturating_mul(2));
         self.ended = 0;
         if portion == 0 {
-            return Ok(Vec::new());
+            return Ok(Forgotten::default());
         }
         let mut delete = db.prepare_cached(
             "DELETE FROM runs WHERE id IN
              (SELECT id FROM runs WHERE ended_at IS NOT NULL ORDER BY ended_at, rowid LIMIT ?1) RETURNING id",
         )?;
-        let gone: Vec<String> =
+        let runs: Vec<String> =
             delete.query_map([integer(portion)], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
         let mut rows = db.prepare_cached("DELETE FROM usage WHERE run = ?1")?;
-        for run in &gone {
+        let mut files = Vec::new();
+        for run in &runs {
             rows.execute([run])?;
+            files.extend(blobs::forget(db, run)?);
         }
-        Ok(gone)
+        Ok(Forgotten { runs, files })
     }
 }
 

@@ -5,8 +5,8 @@ use dalsegno_durable::ExecutionScope;
 use dalsegno_durable::key::Secret;
 use dalsegno_durable::saga::SagaView;
 use dalsegno_engine::{
-    EffectRow, EventFilter, EventPage, EventRow, Kept, ReadError, Reads, TranscriptPage, UsageBy, UsageFilter,
-    UsageSum, WrittenEvent, WrittenPage,
+    EffectRow, EventFilter, EventPage, EventRow, Kept, KeptFile, ReadError, Reads, TranscriptPage, UsageBy,
+    UsageFilter, UsageSum, WrittenEvent, WrittenPage,
 };
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params_from_iter};
@@ -146,6 +146,14 @@ impl Reads for Store {
 
     fn transcript(&self, run: &str, offset: u64, limit: usize) -> Result<TranscriptPage, ReadError> {
         Ok(transcripts::read(&self.state_dir, run, offset, limit.min(PAGE))?)
+    }
+
+    fn kept_files(&self, run: &str, limit: usize) -> Result<Vec<KeptFile>, ReadError> {
+        Ok(self.files_of_run(run, limit.min(PAGE))?)
+    }
+
+    fn kept_file(&self, file: &str) -> Result<Option<Result<Vec<u8>, String>>, ReadError> {
+        Ok(self.file_content(file)?)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::durable::tables::effects_tables;
 use crate::error::StoreError;
 
 /// Version of the tables, kept in the database as `user_version`.
-pub const SCHEMA_VERSION: u32 = 3;
+pub const SCHEMA_VERSION: u32 = 4;
 
 /// What a kind of database holds, and how it came to it.
 pub(crate) struct Layout {
@@ -24,7 +24,7 @@ pub(crate) struct Layout {
 
 /// The database of a daemon: its journal, and the effects and waits beside it. Marked `DalS`.
 pub(crate) const DAEMON: Layout =
-    Layout { application_id: 0x4461_6c53, steps: &[TABLES, LEDGER, EFFECTS], has_journal: true };
+    Layout { application_id: 0x4461_6c53, steps: &[TABLES, LEDGER, EFFECTS, FILES], has_journal: true };
 
 /// A database of effects and waits alone, which several processes may share. Marked `DalE`.
 ///
@@ -133,6 +133,34 @@ const EFFECTS_BASE: &str = concat!(
 
 /// What version 3 adds: effects and waits.
 const EFFECTS: &str = effects_tables!();
+
+/// What version 4 adds: files beside the database, in batches with receipts. The number of a batch is never used twice, because
+/// it is in the names of its files.
+const FILES: &str = "
+CREATE TABLE file_batches (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    run TEXT NOT NULL,
+    policy TEXT NOT NULL,
+    agent TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('preparing', 'committed', 'failed')),
+    watermark INTEGER UNIQUE,
+    why TEXT,
+    CHECK ((state = 'committed') = (watermark IS NOT NULL))
+) STRICT;
+CREATE INDEX file_batches_by_run ON file_batches (run);
+CREATE INDEX file_batches_open ON file_batches (id) WHERE state = 'preparing';
+CREATE TABLE file_receipts (
+    batch INTEGER NOT NULL REFERENCES file_batches (id),
+    place INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    sha256 TEXT NOT NULL,
+    bytes INTEGER NOT NULL,
+    voided TEXT,
+    PRIMARY KEY (batch, place)
+) STRICT, WITHOUT ROWID;
+INSERT INTO meta (key, value) VALUES ('file_watermark', 0);
+";
 
 /// What is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

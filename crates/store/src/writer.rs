@@ -12,13 +12,14 @@ use dalsegno_engine::{AppendError, Kept, crash};
 use rusqlite::{Connection, ErrorCode, Statement};
 use tokio::sync::watch;
 
+use crate::blobs::{self, Errand};
 use crate::checkpoints::Checkpoints;
 use crate::durable::{Durable, EntryRow, Owner, Request};
 use crate::error::StoreError;
 use crate::in_use::InUse;
 use crate::insert::{Inserts, integer};
 use crate::journal::{Append, Counters};
-use crate::prune::Pruning;
+use crate::prune::{Forgotten, Pruning};
 use crate::queue::Queue;
 use crate::snapshots::{Snapshots, Written};
 use crate::transcripts;
@@ -40,6 +41,8 @@ pub(crate) enum Job {
     Append(Box<Append>),
     /// A question about effects or waits.
     Durable(Request),
+    /// Something about files that are kept.
+    Files(Box<Errand>),
 }
 
 impl Job {
@@ -47,6 +50,7 @@ impl Job {
         match job {
             Self::Append(append) => append.encoded.size() + append.entries.iter().map(EntryRow::bytes).sum::<usize>(),
             Self::Durable(request) => request.bytes(),
+            Self::Files(errand) => errand.bytes(),
         }
     }
 }
@@ -132,8 +136,8 @@ impl<'db> JournalSide<'db> {
         })
     }
 
-    /// Writes what follows from the batches of a transaction; answers the runs whose transcripts may go.
-    fn finish(&mut self, db: &Connection, before: &Position, after: &Position) -> rusqlite::Result<Vec<String>> {
+    /// Writes what follows from the batches of a transaction; answers whose files may go.
+    fn finish(&mut self, db: &Connection, before: &Position, after: &Position) -> rusqlite::Result<Forgotten> {
         if after.epoch > before.epoch {
             self.epoch.execute([integer(after.epoch)])?;
         }
@@ -155,12 +159,13 @@ struct Sides<'db> {
 enum Done {
     Append(Box<Append>, Option<AppendError>),
     Durable(Request),
+    Files(Box<Errand>),
 }
 
 /// What came of a group.
 enum Group {
     /// It is on disk, as far as something was to be written.
-    Through { jobs: Vec<Done>, committed: bool, forgotten_runs: Vec<String> },
+    Through { jobs: Vec<Done>, committed: bool, forgotten: Forgotten },
     /// Another process was writing for too long. Nothing of it was begun.
     Busy(Vec<Job>, rusqlite::Error),
 }
@@ -182,6 +187,7 @@ impl Writer {
                 match job {
                     Job::Append(append) => drop(append.answer.send(Err(AppendError::Poisoned(reason.clone())))),
                     Job::Durable(request) => request.fail(&reason),
+                    Job::Files(errand) => errand.fail(&reason),
                 }
             }
         }
@@ -219,11 +225,12 @@ fn write(
     while queue.take(&mut group, GROUP_JOBS, GROUP_BYTES, Job::bytes) {
         let mut bytes: usize = group.iter().map(Job::bytes).sum();
         match sides.carry_out(std::mem::take(&mut group))? {
-            Group::Through { jobs, committed, forgotten_runs } => {
+            Group::Through { jobs, committed, forgotten } => {
                 counters.commits.fetch_add(u64::from(committed), Ordering::Relaxed);
                 answer(jobs, counters, &mut snapshots);
                 if let Some(journal) = &sides.journal {
-                    transcripts::forget(&journal.state_dir, &forgotten_runs);
+                    transcripts::forget(&journal.state_dir, &forgotten.runs);
+                    blobs::forget_files(&journal.state_dir, &forgotten.files);
                 }
             }
             Group::Busy(group, error) => {
@@ -254,7 +261,7 @@ impl Sides<'_> {
     /// Carries out a group. When it fails, everybody in it was told, and nothing more is to be tried.
     fn carry_out(&mut self, mut group: Vec<Job>) -> rusqlite::Result<Group> {
         if group.is_empty() {
-            return Ok(Group::Through { jobs: Vec::new(), committed: false, forgotten_runs: Vec::new() });
+            return Ok(Group::Through { jobs: Vec::new(), committed: false, forgotten: Forgotten::default() });
         }
         let records = group.iter().any(|job| matches!(job, Job::Durable(request) if request.records()));
         let passing = |point| {
@@ -271,25 +278,26 @@ impl Sides<'_> {
             return Err(error);
         }
         let mut refused = Vec::new();
-        let carried = self.statements(&mut group, &mut refused).and_then(|(wrote, forgotten_runs)| {
+        let carried = self.statements(&mut group, &mut refused).and_then(|(wrote, forgotten)| {
             passing("durable.commit");
             if wrote {
                 self.commit.execute([])?
             } else {
                 self.db.execute_batch("ROLLBACK").map(|()| 0)?
             };
-            Ok((wrote, forgotten_runs))
+            Ok((wrote, forgotten))
         });
         match carried {
-            Ok((committed, forgotten_runs)) => {
+            Ok((committed, forgotten)) => {
                 passing("durable.answer");
                 self.durable.committed();
                 let mut refused = refused.into_iter();
                 let done = |job| match job {
                     Job::Append(append) => Done::Append(append, refused.next().flatten()),
                     Job::Durable(request) => Done::Durable(request),
+                    Job::Files(errand) => Done::Files(errand),
                 };
-                Ok(Group::Through { jobs: group.into_iter().map(done).collect(), committed, forgotten_runs })
+                Ok(Group::Through { jobs: group.into_iter().map(done).collect(), committed, forgotten })
             }
             Err(error) => {
                 take_back(self.db);
@@ -312,14 +320,15 @@ impl Sides<'_> {
         &mut self,
         group: &mut [Job],
         refused: &mut Vec<Option<AppendError>>,
-    ) -> rusqlite::Result<(bool, Vec<String>)> {
+    ) -> rusqlite::Result<(bool, Forgotten)> {
         let changes = self.db.total_changes();
         let has = |what: fn(&Job) -> bool| group.iter().any(what);
         let has_questions = has(|job| match job {
             Job::Durable(_) => true,
             Job::Append(append) => !append.entries.is_empty(),
+            Job::Files(_) => false,
         });
-        let mut forgotten_runs = Vec::new();
+        let mut forgotten = Forgotten::default();
         if has_questions {
             self.durable.begin()?;
         }
@@ -346,17 +355,18 @@ impl Sides<'_> {
                     refused.push(verdict);
                 }
                 Job::Durable(request) => self.durable.answer(request)?,
+                Job::Files(errand) => errand.carry_out(self.db)?,
             }
         }
         if let (Some(journal), Some((before, after))) = (&mut self.journal, &positions)
             && refused.iter().any(Option::is_none)
         {
-            forgotten_runs = journal.finish(self.db, before, after)?;
+            forgotten = journal.finish(self.db, before, after)?;
         }
         if has_questions {
             self.durable.finish()?;
         }
-        Ok((self.db.total_changes() != changes, forgotten_runs))
+        Ok((self.db.total_changes() != changes, forgotten))
     }
 }
 
@@ -378,6 +388,7 @@ fn answer(jobs: Vec<Done>, counters: &Counters, snapshots: &mut Option<Snapshots
                 let _ = append.answer.send(answer);
             }
             Done::Durable(request) => request.tell(),
+            Done::Files(errand) => errand.tell(),
         }
     }
 }
@@ -400,6 +411,7 @@ fn fail(group: Vec<Job>, error: &rusqlite::Error) {
         match job {
             Job::Append(append) => drop(append.answer.send(Err(AppendError::Storage(text.clone())))),
             Job::Durable(request) => request.fail(&text),
+            Job::Files(errand) => errand.fail(&text),
         }
     }
 }

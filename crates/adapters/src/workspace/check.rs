@@ -3,23 +3,18 @@
 use std::path::Path;
 use std::time::Duration;
 
-use dalsegno_engine::Context;
 use dalsegno_engine::core::{CommitId, Failure};
+use dalsegno_engine::{CHECK_OUTPUT_BYTES, Checked, Context};
 use tempfile::TempDir;
 
 use super::git::{Caller, POINTING, Reach, disk_full, git};
 use super::place::{blocking, remove_tree};
 use super::repository::{Bare, Remote};
-use super::{LocalWorkspaces, MAX_TAIL_BYTES, disk_is_full};
+use super::{LocalWorkspaces, disk_is_full, one_line};
 use crate::process::{self, Surroundings, run_bounded};
 
 impl LocalWorkspaces {
-    pub(super) async fn check(
-        &self,
-        context: &Context,
-        commit: &CommitId,
-        command: &str,
-    ) -> Result<(bool, String), Failure> {
+    pub(super) async fn check(&self, context: &Context, commit: &CommitId, command: &str) -> Result<Checked, Failure> {
         let caller = Caller::of(context);
         let policy = &context.request.policy;
         let checks = self.state_dir.join("checks");
@@ -69,7 +64,7 @@ async fn check_out(caller: &Caller, bare: &Bare, dir: &Path, commit: &CommitId) 
     Ok(())
 }
 
-async fn run(context: &Context, state_dir: &Path, dir: &Path, script: &str) -> Result<(bool, String), Failure> {
+async fn run(context: &Context, state_dir: &Path, dir: &Path, script: &str) -> Result<Checked, Failure> {
     let policy = &context.request.policy;
     let limit_ms = policy.handoff.as_ref().map_or(0, |handoff| handoff.check_timeout_ms);
     let mut command = process::command("sh", &Surroundings::of_check(context, state_dir, dir)?);
@@ -83,25 +78,22 @@ async fn run(context: &Context, state_dir: &Path, dir: &Path, script: &str) -> R
         .arg("-c")
         .arg(script)
         .current_dir(dir);
-    let finished = run_bounded(command, None, Duration::from_millis(limit_ms), &context.cancel, MAX_TAIL_BYTES).await?;
+    let finished =
+        run_bounded(command, None, Duration::from_millis(limit_ms), &context.cancel, CHECK_OUTPUT_BYTES).await?;
     if finished.canceled {
         return Err(Failure::retryable("canceled", "the check was stopped on request"));
     }
+    let (passed, how) = (finished.success(), finished.how());
+    let mut output = finished.tail;
     if finished.timed_out {
-        let tail = format!("{}\nthe check took longer than {limit_ms} ms and was ended", finished.tail);
-        return Ok((false, last_bytes(&tail).to_owned()));
+        output.push_str(&format!("\nthe check took longer than {limit_ms} ms and was ended"));
+        return Ok(Checked { passed: false, output });
     }
-    if !finished.success() && disk_is_full(dir, &finished.tail).await {
-        return Err(disk_full(&format!("the check found no room: {}", finished.tail.trim())));
+    if !passed && disk_is_full(dir, &output).await {
+        return Err(disk_full(&format!("the check found no room: {}", one_line(&output))));
     }
-    if !finished.success() && finished.tail.trim().is_empty() {
-        return Ok((false, format!("the check said nothing and ended with {}", finished.how())));
+    if !passed && output.trim().is_empty() {
+        output = format!("the check said nothing and ended with {how}");
     }
-    Ok((finished.success(), finished.tail))
-}
-
-fn last_bytes(text: &str) -> &str {
-    let begin = text.len().saturating_sub(MAX_TAIL_BYTES);
-    let begin = (begin..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
-    text.get(begin..).unwrap_or_default()
+    Ok(Checked { passed, output })
 }

@@ -36,7 +36,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use dalsegno_engine::core::{CommitId, Failure, Hook, Policy, ProbeAnswer, Workspace, WorkspaceStrategy};
-use dalsegno_engine::{Context, Workflow, Workspaces};
+use dalsegno_engine::{Checked, Context, Workflow, Workspaces};
 use tokio::sync::{Mutex, OnceCell};
 
 pub use key::{branch_name, workspace_key};
@@ -207,7 +207,7 @@ impl Workspaces for LocalWorkspaces {
         if self.mended(context, taken.as_ref().err()).await? { self.take(context).await } else { taken }
     }
 
-    async fn run_check(&self, context: &Context, commit: &CommitId, command: &str) -> Result<(bool, String), Failure> {
+    async fn run_check(&self, context: &Context, commit: &CommitId, command: &str) -> Result<Checked, Failure> {
         self.tidy().await?;
         let ended = self.check(context, commit, command).await;
         if self.mended(context, ended.as_ref().err()).await? {

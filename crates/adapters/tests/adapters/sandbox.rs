@@ -11,7 +11,7 @@ use dalsegno_adapters::process::{
     Cell, Finished, Inmate, Surroundings, Sweeper, command, probe, ready, run_bounded, spawn,
 };
 use dalsegno_engine::core::{Sandbox, SandboxNetwork};
-use dalsegno_engine::{Processes as _, Workspaces as _};
+use dalsegno_engine::{Checked, Processes as _, Workspaces as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
@@ -275,13 +275,14 @@ async fn a_whole_run_of_the_workspace_works_inside() {
     assert!(jail.world.workspaces.commit_leftovers(&context).await.unwrap());
     let commit = jail.world.workspaces.fetch_commit(&context).await.unwrap();
     let check = format!("cat left.txt && ! cat '{}/token' && echo built > out.txt", state.display());
-    let (passed, tail) = jail.world.workspaces.run_check(&context, &commit, &check).await.unwrap();
+    let Checked { passed, output: tail } = jail.world.workspaces.run_check(&context, &commit, &check).await.unwrap();
     assert!(passed && tail.starts_with("left\n"), "{tail}");
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let call = format!("bash -c 'exec 3<>/dev/tcp/127.0.0.1/{}'", listener.local_addr().unwrap().port());
     for (network, reaches) in [(SandboxNetwork::All, true), (SandboxNetwork::Agent, false)] {
         jail.world.policy.agent.sandbox_network = network;
-        let (passed, tail) = jail.world.workspaces.run_check(&jail.world.context(), &commit, &call).await.unwrap();
+        let Checked { passed, output: tail } =
+            jail.world.workspaces.run_check(&jail.world.context(), &commit, &call).await.unwrap();
         assert_eq!(passed, reaches, "{tail}");
     }
     jail.world.workspaces.push(&context, &commit, None, None).await.unwrap();

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use dalsegno_engine::Workspaces as _;
 use dalsegno_engine::core::CommitId;
+use dalsegno_engine::{Checked, Workspaces as _};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
@@ -136,7 +136,8 @@ async fn a_run_whose_objects_were_lost_takes_them_from_its_workspace_again() {
     git(&world.bare(), &["update-ref", "refs/dalsegno/runs/run-0", &kept]);
     cut(&object(&world.bare(), &tree), 10);
     world.restart();
-    let (passed, tail) = world.workspaces.run_check(&world.context(), &commit, "cat work.txt").await.unwrap();
+    let Checked { passed, output: tail } =
+        world.workspaces.run_check(&world.context(), &commit, "cat work.txt").await.unwrap();
     assert!(passed, "{tail}");
     world.workspaces.push(&world.context(), &commit, None, None).await.unwrap();
     git(&world.bare(), &["fsck", "--full"]);
@@ -156,7 +157,8 @@ async fn local_work_goes_on(world: &mut World, word: &str, at: &Path) {
         at_work(word, &world.remote()).await;
         let commit = commit_file(&path, "work.txt", "done\n");
         assert_eq!(world.workspaces.fetch_commit(&here).await.unwrap(), commit);
-        let (passed, tail) = world.workspaces.run_check(&here, &commit, "cat work.txt").await.unwrap();
+        let Checked { passed, output: tail } =
+            world.workspaces.run_check(&here, &commit, "cat work.txt").await.unwrap();
         assert!(passed, "{tail}");
     };
     tokio::select! {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use dalsegno_engine::Workspaces as _;
+use dalsegno_engine::{Checked, Workspaces as _};
 
 use crate::workspace::{World, commit_file, git, within};
 
@@ -165,7 +165,8 @@ pub(crate) async fn nothing_that_an_agent_configured_is_run() {
     assert_eq!(work.uncommitted.len(), 3, "{work:?}");
     assert!(world.workspaces.commit_leftovers(&context).await.unwrap());
     let commit = world.workspaces.fetch_commit(&context).await.unwrap();
-    let (passed, tail) = world.workspaces.run_check(&context, &commit, "cat a.txt new.txt").await.unwrap();
+    let Checked { passed, output: tail } =
+        world.workspaces.run_check(&context, &commit, "cat a.txt new.txt").await.unwrap();
     assert!(passed, "{tail}");
     assert_eq!(tail, "changed\nnew\n");
     world.workspaces.push(&context, &commit, None, None).await.unwrap();

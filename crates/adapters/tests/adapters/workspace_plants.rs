@@ -7,8 +7,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
-use dalsegno_engine::Workspaces as _;
 use dalsegno_engine::core::{CommitId, Failure};
+use dalsegno_engine::{Checked, Workspaces as _};
 
 use crate::workspace::{World, commit_file, git, within};
 
@@ -19,7 +19,8 @@ async fn all_of_it(world: &World) -> Result<CommitId, Failure> {
     world.workspaces.inspect(&world.policy, &workspace, None).await?;
     world.workspaces.commit_leftovers(&context).await?;
     let commit = world.workspaces.fetch_commit(&context).await?;
-    let (passed, tail) = world.workspaces.run_check(&context, &commit, "git log --oneline | cat").await?;
+    let Checked { passed, output: tail } =
+        world.workspaces.run_check(&context, &commit, "git log --oneline | cat").await?;
     assert!(passed, "{tail}");
     world.workspaces.push(&context, &commit, None, None).await?;
     world.workspaces.prepare(&context, false).await?;

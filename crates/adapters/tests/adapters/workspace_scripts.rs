@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use dalsegno_engine::Workspaces as _;
 use dalsegno_engine::core::Hook;
+use dalsegno_engine::{Checked, Workspaces as _};
 
 use crate::workspace::{World, commit_file};
 
@@ -84,7 +84,7 @@ pub(crate) async fn a_check_sees_the_commit_and_nothing_else() {
     fs::write(path.join("uncommitted.txt"), "").unwrap();
     commit_file(&path, "later.txt", "");
     let script = "ls; git status --porcelain; git log -1 --format=%H; pwd >&2; ! git config --get user.name";
-    let (passed, tail) = world.workspaces.run_check(&world.context(), &commit, script).await.unwrap();
+    let Checked { passed, output: tail } = world.workspaces.run_check(&world.context(), &commit, script).await.unwrap();
     assert!(passed, "{tail}");
     assert!(tail.contains("a.txt\nwork.txt\n") && tail.contains(commit.as_str()), "{tail}");
     assert!(!tail.contains("later.txt") && !tail.contains("uncommitted"), "{tail}");
@@ -97,9 +97,10 @@ pub(crate) async fn a_failing_check_answers_the_end_of_its_output() {
     let mut world = World::new();
     let (_, commit) = world.worked().await;
     let script = "seq 10000; echo the reason >&2; exit 7";
-    let (passed, tail) = world.workspaces.run_check(&world.context(), &commit, script).await.unwrap();
+    let Checked { passed, output: tail } = world.workspaces.run_check(&world.context(), &commit, script).await.unwrap();
     assert!(!passed && tail.len() <= 4096 && tail.contains("the reason"), "{tail}");
-    let (passed, tail) = world.workspaces.run_check(&world.context(), &commit, "exit 7").await.unwrap();
+    let Checked { passed, output: tail } =
+        world.workspaces.run_check(&world.context(), &commit, "exit 7").await.unwrap();
     assert!(!passed && tail.contains("exit code 7"), "{tail}");
     assert_eq!(fs::read_dir(world.at("state/checks")).unwrap().count(), 0);
 }
@@ -111,7 +112,8 @@ pub(crate) async fn a_check_that_takes_too_long_did_not_pass_and_leaves_nothing(
     let file = world.at("pid");
     world.policy.handoff.as_mut().unwrap().check_timeout_ms = 4000;
     let script = format!("sleep 1000 & echo $! > {}; mkdir -m 500 ro; echo begun; wait", file.display());
-    let (passed, tail) = world.workspaces.run_check(&world.context(), &commit, &script).await.unwrap();
+    let Checked { passed, output: tail } =
+        world.workspaces.run_check(&world.context(), &commit, &script).await.unwrap();
     assert!(!passed && tail.contains("begun") && tail.contains("4000 ms"), "{tail}");
     assert!(!runs(&file));
     assert_eq!(fs::read_dir(world.at("state/checks")).unwrap().count(), 0);
@@ -124,7 +126,7 @@ pub(crate) async fn a_check_gets_neither_secrets_nor_the_users_git() {
     let mut context = world.context();
     // HOME stands for a secret: it is surely set, and a test may not change the environment.
     context.secret_names = vec!["HOME".to_owned()];
-    let (passed, tail) = world.workspaces.run_check(&context, &commit, "env").await.unwrap();
+    let Checked { passed, output: tail } = world.workspaces.run_check(&context, &commit, "env").await.unwrap();
     assert!(passed);
     assert!(!tail.lines().any(|line| line.starts_with("HOME=") || line.starts_with("SSH_AUTH_SOCK=")), "{tail}");
     assert!(tail.lines().any(|line| line == "GIT_CONFIG_GLOBAL=/dev/null"), "{tail}");
@@ -170,7 +172,7 @@ async fn inner_check_and_hook_of_a_daemon_with_credentials() {
     assert!(std::env::var_os("OPENAI_API_KEY").is_some(), "the outer test sets it");
     let mut world = World::new();
     let (path, commit) = world.worked().await;
-    let (passed, tail) = world.workspaces.run_check(&world.context(), &commit, "env").await.unwrap();
+    let Checked { passed, output: tail } = world.workspaces.run_check(&world.context(), &commit, "env").await.unwrap();
     assert!(passed && tail.contains("PLAIN=s3cret"), "{tail}");
     assert_eq!(tail.matches("s3cret").count(), 1, "{tail}");
     world.policy.hooks.before_run = Some("env > hook.env".to_owned());

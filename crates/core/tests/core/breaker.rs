@@ -287,7 +287,7 @@ fn sending_back_what_brings_commits_is_no_loop() {
         let work = Work { head: Some(CommitId(commit.clone())), ..with_commit() };
         desk.answer_assess(Some(change), work);
         desk.done("fetch_commit", EffectOutput::CommitFetched { commit: CommitId(commit) });
-        desk.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new() });
+        desk.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new(), kept: None });
         desk.done("stop_agent", EffectOutput::Swept { killed: 1 });
         desk.delivered("Human Review");
         assert_eq!(desk.status(1), IssueStatus::HandedOff);

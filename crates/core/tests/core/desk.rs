@@ -377,7 +377,7 @@ impl Desk {
     /// To the moment when the push is under way.
     pub(crate) fn reach_delivery(&mut self) {
         self.reach_checks();
-        self.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new() });
+        self.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new(), kept: None });
         self.done("stop_agent", EffectOutput::Swept { killed: 1 });
         assert_eq!((self.phase(), self.open()), (Some(Phase::Delivering), vec!["hand_off"]));
         self.steps(&[(SagaStep::Push, StepState::Intended)]);

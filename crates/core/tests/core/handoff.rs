@@ -9,7 +9,7 @@ use serde_json::json;
 fn the_agent_ends_before_the_handoff_begins() {
     let mut desk = Desk::new(policy());
     desk.reach_checks();
-    desk.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new() });
+    desk.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new(), kept: None });
     assert_eq!(desk.open(), ["stop_agent"]);
     desk.done("stop_agent", EffectOutput::Swept { killed: 1 });
     let handoff = desk.take("hand_off");
@@ -32,9 +32,11 @@ fn each_check_runs_once_in_order_and_the_evidence_names_them() {
     two.handoff.as_mut().unwrap().checks = vec!["./lint".into(), "./test".into()];
     let mut desk = Desk::new(two);
     desk.reach_checks();
-    let first = desk.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new() });
+    let first =
+        desk.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new(), kept: None });
     assert_eq!(first.effect, Effect::RunCheck { commit: "c1".into(), index: 0 });
-    let second = desk.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new() });
+    let second =
+        desk.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new(), kept: None });
     assert_eq!(second.effect, Effect::RunCheck { commit: "c1".into(), index: 1 });
     let evidence = desk.machine.state().runs.values().next().unwrap().evidence.clone();
     assert_eq!(evidence.as_deref(), Some("passed on c1: ./lint; ./test"));
@@ -165,7 +167,7 @@ fn a_handoff_in_doubt_is_taken_up_by_a_restart_and_by_the_trackers_word() {
 
     let mut desk = Desk::new(policy());
     desk.reach_checks();
-    desk.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new() });
+    desk.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new(), kept: None });
     desk.done("stop_agent", EffectOutput::Swept { killed: 1 });
     for _ in 0..5 {
         desk.doubt("hand_off");
@@ -193,7 +195,7 @@ fn what_an_operator_left_as_it_is_ends_the_handoff_by_its_pivot() {
 fn an_approval_that_is_waited_for_is_no_work() {
     let mut desk = Desk::new(policy());
     desk.reach_checks();
-    desk.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new() });
+    desk.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new(), kept: None });
     desk.done("stop_agent", EffectOutput::Swept { killed: 1 });
     let asked = StepState::AwaitingApproval { fingerprint: "f".into(), expires_at: Timestamp(desk.now + 1_000) };
     desk.steps(&[(SagaStep::Push, asked)]);
@@ -314,7 +316,7 @@ fn merged(desk: &mut Desk) {
     );
     desk.answer_assess(Some(issue(1)), Work { head: Some("merge".into()), ..with_commit() });
     desk.done("fetch_commit", EffectOutput::CommitFetched { commit: "merge".into() });
-    desk.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new() });
+    desk.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new(), kept: None });
     let close = desk.done("stop_agent", EffectOutput::Swept { killed: 0 });
     assert_ne!(close.key, "run-1/close", "the recorded end is another one's");
 }
@@ -391,7 +393,7 @@ fn past_the_pivot_the_trackers_word_does_not_stop_the_handoff() {
 fn before_the_pivot_it_does() {
     let mut desk = Desk::new(policy());
     desk.reach_checks();
-    desk.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new() });
+    desk.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new(), kept: None });
     desk.poll(&[in_state(1, "Backlog")]);
     desk.done("stop_agent", EffectOutput::Swept { killed: 1 });
     desk.done("stop_agent", EffectOutput::Swept { killed: 0 });
@@ -447,7 +449,7 @@ fn with_a_forge_the_pull_request_is_the_pivot_and_the_next_handoff_goes_on_with_
     desk.turn(TurnOutcome::Completed);
     desk.answer_assess(Some(sent_back), with_commit());
     desk.done("fetch_commit", EffectOutput::CommitFetched { commit: "c2".into() });
-    desk.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new() });
+    desk.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new(), kept: None });
     desk.done("stop_agent", EffectOutput::Swept { killed: 1 });
     let again = desk.take("hand_off");
     assert!(matches!(again.effect, Effect::HandOff { pull_request: Some(7), .. }), "{:?}", again.effect);
@@ -496,7 +498,7 @@ fn a_handoff_that_was_given_up_before_it_began_ends_as_the_run_was_to_end() {
     let ended = |code: &str| {
         let mut desk = Desk::new(policy());
         desk.reach_checks();
-        desk.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new() });
+        desk.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new(), kept: None });
         desk.done("stop_agent", EffectOutput::Swept { killed: 0 });
         desk.poll(&[in_state(1, "Done")]);
         desk.fail("hand_off", Failure::permanent(code, "it did not begin"));

@@ -634,7 +634,7 @@ fn situations() -> [(&'static str, Reach); 16] {
         }),
         ("handing_off", |desk| {
             desk.reach_checks();
-            desk.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new() });
+            desk.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new(), kept: None });
         }),
         ("past_pivot", Desk::reach_delivery),
         ("parked", |desk| {

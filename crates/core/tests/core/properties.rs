@@ -100,7 +100,9 @@ fn output(effect: Option<&Effect>, how: u8) -> EffectOutput {
         Some(Effect::StopAgent | Effect::Sweep) => EffectOutput::Swept { killed: 0 },
         Some(Effect::CommitLeftovers) => EffectOutput::LeftoversCommitted { committed: true },
         Some(Effect::FetchCommit) => EffectOutput::CommitFetched { commit: CommitId(format!("c{small}")) },
-        Some(Effect::RunCheck { .. }) => EffectOutput::CheckEnded { passed: small > 4, output_tail: String::new() },
+        Some(Effect::RunCheck { .. }) => {
+            EffectOutput::CheckEnded { passed: small > 4, output_tail: String::new(), kept: None }
+        }
         Some(Effect::HandOff { .. }) => EffectOutput::HandedOff {
             end: match how % 3 {
                 0 => SagaEnd::Committed,
@@ -162,6 +164,16 @@ fn seen(wanted: &LookFor, how: u8) -> Inspection {
         workspaces: if how.is_multiple_of(7) { Err(retryable()) } else { Ok(known.chain(orphans).collect()) },
         processes: Ok(vec![process("run-1"), process("run-900"), process("issue-i1"), process("notice-n1")]),
         transcripts: Ok(vec![FoundTranscript { run: "run-1".into(), wrong: Ok("garbage".into()) }]),
+        blobs: Ok(vec![
+            FoundFile::OpenBatch { batch: "batch-3".into(), run: "run-1".into(), whole: how.is_multiple_of(2) },
+            FoundFile::Broken { file: "1-0-check-1.log".into(), run: "run-1".into(), how: Broken::Missing },
+            FoundFile::Unreceipted { file: "notes.txt".into() },
+            FoundFile::Under {
+                run: format!("run-{}", how % 4).as_str().into(),
+                policy: "x".into(),
+                agent: "acp".into(),
+            },
+        ]),
         database: if how.is_multiple_of(5) { Soundness::Checking } else { Soundness::Sound },
         free_bytes: Ok(if how.is_multiple_of(9) { 0 } else { u64::MAX }),
         state_bytes: None,

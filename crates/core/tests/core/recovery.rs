@@ -25,7 +25,7 @@ pub(crate) fn hook() -> EffectOutput {
 type Step = (&'static str, Option<EffectOutput>);
 
 pub(crate) fn life() -> Vec<(Step, &'static str, &'static [&'static str])> {
-    let check = EffectOutput::CheckEnded { passed: true, output_tail: String::new() };
+    let check = EffectOutput::CheckEnded { passed: true, output_tail: String::new(), kept: None };
     vec![
         // (effect and its end, phase while it is open, what is under way after restart and sweep)
         (("prepare_workspace", Some(workspace_ready(true))), "preparing", &["prepare_workspace"]),
@@ -184,7 +184,7 @@ fn what_was_missing_is_said_although_a_restart_came_between() {
     let mut desk = lived(9);
     desk.restart();
     desk.done("sweep", EffectOutput::Swept { killed: 1 });
-    desk.done("run_check", EffectOutput::CheckEnded { passed: false, output_tail: "no".into() });
+    desk.done("run_check", EffectOutput::CheckEnded { passed: false, output_tail: "no".into(), kept: None });
     desk.done("start_session", session(SessionStart::Resumed));
     let missing = Missing::CheckFailed { command: "./test".into(), output_tail: "no".into() };
     let prompt = PromptSpec::Continue { missing };
@@ -325,7 +325,7 @@ fn after_run_in_doubt_once_is_swept_and_not_given_up() {
 fn what_cannot_be_ended_is_tried_five_times_and_no_more() {
     let mut desk = Desk::new(policy());
     desk.reach_checks();
-    desk.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new() });
+    desk.done("run_check", EffectOutput::CheckEnded { passed: true, output_tail: String::new(), kept: None });
     for again in 1..=5 {
         assert_eq!((desk.open(), desk.performs[0].attempt), (vec!["stop_agent"], again));
         desk.doubt("stop_agent");

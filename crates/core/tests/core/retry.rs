@@ -177,7 +177,7 @@ fn a_long_check_does_not_count_as_silence_of_the_next_turn() {
     let mut desk = Desk::new(policy());
     desk.reach_checks();
     desk.now += 600_000;
-    desk.done("run_check", EffectOutput::CheckEnded { passed: false, output_tail: "no".into() });
+    desk.done("run_check", EffectOutput::CheckEnded { passed: false, output_tail: "no".into(), kept: None });
     assert!(desk.cancels.is_empty());
     assert_eq!(desk.open(), ["prompt"]);
 }

@@ -23,7 +23,7 @@ fn s7_1_the_same_session_goes_on_until_there_is_a_commit() {
 fn the_end_of_a_failed_check_is_in_the_next_prompt() {
     let mut desk = Desk::new(policy());
     desk.reach_checks();
-    desk.done("run_check", EffectOutput::CheckEnded { passed: false, output_tail: "assertion".into() });
+    desk.done("run_check", EffectOutput::CheckEnded { passed: false, output_tail: "assertion".into(), kept: None });
     let missing = Missing::CheckFailed { command: "./test".into(), output_tail: "assertion".into() };
     assert_eq!(prompt(&mut desk), PromptSpec::Continue { missing });
 }

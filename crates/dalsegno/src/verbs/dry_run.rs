@@ -78,7 +78,7 @@ pub(crate) async fn run(workflow: &Path, state_dir: &Path) -> Result<(), CliErro
 fn inspector(workflow: &Path, state_dir: &Path) -> Result<Option<LocalInspector>, CliError> {
     let workspaces = Arc::new(LocalWorkspaces::new(state_dir, Arc::new(WorkflowFile::new(workflow))));
     match Store::open_read_only(state_dir) {
-        Ok(store) => Ok(Some(LocalInspector::new(state_dir, store, workspaces))),
+        Ok(store) => Ok(Some(LocalInspector::new(state_dir, store, None, workspaces))),
         Err(StoreError::Missing(_)) => Ok(None),
         Err(error) => Err(error.into()),
     }

@@ -7,6 +7,7 @@ use dalsegno_engine::{Reads as _, crash};
 use rusqlite::Connection;
 
 use super::{PARTS, begin, beside, copy, finish, manifest, sync, sync_parent};
+use crate::blobs;
 use crate::dir::{self, DATABASE_FILE};
 use crate::error::StoreError;
 use crate::fsck::Cure;
@@ -48,6 +49,8 @@ impl Store {
             copy::tree(&self.state_dir.join(name), &part.join(name))?;
             crash::point("backup.files");
         }
+        self.copy_blobs(&part)?;
+        crash::point("backup.files");
         let (mut manifest, rows) = read_back(&part)?;
         manifest.program = program.to_owned();
         manifest.made_at = now.0;
@@ -67,6 +70,17 @@ impl Store {
         finish(&path)?;
         sync(&path)?;
         Ok(Made { path, manifest, rows })
+    }
+
+    /// The files that the copy of the database has receipts for: what came since would have none.
+    fn copy_blobs(&self, part: &Path) -> Result<(), StoreError> {
+        let (from, to) = (self.state_dir.join(blobs::DIRECTORY), part.join(blobs::DIRECTORY));
+        dir::make(&to)?;
+        let names = Store::open_read_only(part)?.pool.with(|db| Ok(blobs::files(db)?))?;
+        for name in names {
+            copy::file(&from.join(&name), &to.join(&name))?;
+        }
+        Ok(())
     }
 
     /// The database as it is at one moment, in one file.

@@ -11,6 +11,7 @@ use rusqlite::TransactionBehavior;
 use super::make::{database_of, rename_new};
 use super::manifest::Manifest;
 use super::{PARTS, UNFINISHED, begin, beside, copy, finish, sync_parent};
+use crate::blobs;
 use crate::dir::{self, DirLock};
 use crate::error::StoreError;
 use crate::fsck::Cure;
@@ -82,7 +83,7 @@ impl Source {
         crash::point("restore.begun");
         copy::file(&database_of(&self.path), &dir::database(&part))?;
         crash::point("restore.database");
-        for name in PARTS {
+        for name in PARTS.into_iter().chain([blobs::DIRECTORY]) {
             let from = self.path.join(name);
             if from.is_dir() {
                 copy::tree(&from, &part.join(name))?;

@@ -1,4 +1,4 @@
-//! Transcripts: each is a run's, and can be read.
+//! Transcripts: each is a run's, and can be read. Kept files: each is what its receipt says.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};
@@ -10,6 +10,16 @@ use super::{Checked, Cure};
 use crate::error::StoreError;
 use crate::open::Store;
 use crate::transcripts::{ASIDE, DIRECTORY, LINE_BYTES};
+
+/// Kept files are what their receipts say, and each has one.
+pub(super) fn blobs(store: &Store, checked: &mut Checked) -> Result<(), StoreError> {
+    let (compared, wrong) = store.broken_files()?;
+    checked.rows += compared;
+    for found in wrong {
+        checked.fault("blobs", Cure::Look, found);
+    }
+    Ok(())
+}
 
 pub(super) fn transcripts(state_dir: &Path, store: &Store, checked: &mut Checked) -> Result<(), StoreError> {
     let directory = state_dir.join(DIRECTORY);

@@ -101,6 +101,7 @@ impl Store {
             Found::Nothing => Err(missing(&self.state_dir)),
         })?;
         files::transcripts(&self.state_dir, self, &mut checked)?;
+        files::blobs(self, &mut checked)?;
         Ok(checked)
     }
 

@@ -8,6 +8,7 @@
 )]
 
 mod append;
+mod blobs;
 mod durable_kill;
 mod durable_suite;
 mod effects;

@@ -205,6 +205,7 @@ pub(crate) fn foldable() -> Vec<Event> {
             commit: CommitId::from("c0ff"),
             command: "./test".to_owned(),
             passed: true,
+            kept: None,
         },
         Event::SagaStarted {
             run: run.clone(),

@@ -30,8 +30,8 @@ pub use clock::TokioClock;
 pub use forge::{DoubleForges, ForgeCall, ForgeFault, MemoryForge};
 pub use journal::MemoryJournal;
 pub use places::{
-    NoWebhooks, ScriptedInspector, ScriptedNotifier, ScriptedProcesses, ScriptedWorkflow, ScriptedWorkspaces,
-    TranscriptMemory,
+    BlobMemory, NoWebhooks, ScriptedInspector, ScriptedNotifier, ScriptedProcesses, ScriptedWorkflow,
+    ScriptedWorkspaces, TranscriptMemory,
 };
 pub use reads::MemoryReads;
 pub use record::{Call, Record};
@@ -60,6 +60,8 @@ pub struct Stage {
     pub notifier: Arc<ScriptedNotifier>,
     /// Transcripts.
     pub transcripts: Arc<TranscriptMemory>,
+    /// Files with receipts.
+    pub blobs: Arc<BlobMemory>,
     /// WORKFLOW.md.
     pub workflow: Arc<ScriptedWorkflow>,
     /// Effects that agents ask for; each world is another owner of them.
@@ -89,6 +91,7 @@ impl Stage {
             inspector: Arc::new(ScriptedInspector::new(Arc::clone(&record))),
             notifier: Arc::new(ScriptedNotifier::new(Arc::clone(&record))),
             transcripts: Arc::default(),
+            blobs: Arc::default(),
             workflow: Arc::new(ScriptedWorkflow::new(policy)),
             effects: MemoryStore::new(Secret::new([7; 32])),
             clock: Arc::default(),
@@ -118,6 +121,7 @@ impl Stage {
             agents: self.agents.clone(),
             processes: self.processes.clone(),
             transcripts: self.transcripts.clone(),
+            blobs: self.blobs.clone(),
             clock: self.clock.clone(),
             state_dir: PathBuf::from("/state"),
             journal_id: "journal".to_owned(),

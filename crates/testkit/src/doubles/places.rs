@@ -1,16 +1,17 @@
 //! Workspaces, processes, transcripts and WORKFLOW.md in memory.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use dalsegno_core::{
-    CommitId, EffectOutput, Failure, Hook, Inspection, Issue, LookFor, Mend, Policy, ProbeAnswer, Receiver, RunId,
-    Timestamp, Work, Workspace,
+    CommitId, EffectOutput, Failure, FileReceipt, Hook, Inspection, Issue, LookFor, Mend, Policy, ProbeAnswer,
+    Receiver, RunId, Timestamp, Work, Workspace,
 };
 use dalsegno_engine::{
-    Change, ChangeWanted, Changes, Context, Delivery, Heard, Inspector, Notification, Notifier, Processes,
-    TranscriptEntry, Transcripts, Webhooks, Workflow, Workspaces,
+    Blobs, Change, ChangeWanted, Changes, Checked, Context, Delivery, FileOwner, Heard, Inspector, NewFile,
+    Notification, Notifier, Processes, TranscriptEntry, Transcripts, Webhooks, Workflow, Workspaces,
 };
 
 use super::record::Record;
@@ -121,14 +122,10 @@ impl Workspaces for ScriptedWorkspaces {
         Ok(head())
     }
 
-    async fn run_check(
-        &self,
-        context: &Context,
-        _commit: &CommitId,
-        _command: &str,
-    ) -> Result<(bool, String), Failure> {
+    async fn run_check(&self, context: &Context, _commit: &CommitId, _command: &str) -> Result<Checked, Failure> {
         let issue = self.note(context);
-        Ok((self.check.play(&issue, || Ok(true)).await?, String::new()))
+        let passed = self.check.play(&issue, || Ok(true)).await?;
+        Ok(Checked { passed, output: "checked\n".to_owned() })
     }
 
     async fn remote_tip(&self, context: &Context) -> Result<Option<CommitId>, Failure> {
@@ -222,6 +219,38 @@ impl Processes for ScriptedProcesses {
     async fn sweep(&self, mark: &str) -> Result<u32, Failure> {
         self.record.look("processes.sweep", mark);
         self.sweep.play(mark, || Ok(0)).await
+    }
+}
+
+/// Kept files in memory.
+#[derive(Debug, Default)]
+pub struct BlobMemory {
+    kept: Mutex<BTreeMap<String, Vec<u8>>>,
+    /// What keeping files of a run does, by the run.
+    pub keep: Script<()>,
+}
+
+impl BlobMemory {
+    /// The content of a kept file.
+    #[must_use]
+    pub fn content(&self, file: &str) -> Option<Vec<u8>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(file).cloned()
+    }
+}
+
+#[async_trait]
+impl Blobs for BlobMemory {
+    async fn keep(&self, owner: FileOwner, files: Vec<NewFile>) -> Result<Vec<FileReceipt>, Failure> {
+        self.keep.play(owner.run.as_str(), || Ok(())).await?;
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let batch = kept.len() + 1;
+        let keep = |(place, file): (usize, NewFile)| {
+            let (bytes, name) = (file.content.len() as u64, format!("{batch}-{place}-{}", file.name));
+            let receipt = FileReceipt { file: name.clone(), sha256: format!("of {name}"), bytes };
+            kept.insert(name, file.content);
+            receipt
+        };
+        Ok(files.into_iter().enumerate().map(keep).collect())
     }
 }
 

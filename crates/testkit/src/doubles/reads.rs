@@ -9,8 +9,8 @@ use dalsegno_core::{
 use dalsegno_durable::EffectRecord;
 use dalsegno_durable::saga::SagaView;
 use dalsegno_engine::{
-    EffectRow, EventFilter, EventPage, EventRow, Kept, ReadError, Reads, TranscriptEntry, TranscriptPage, UsageBy,
-    UsageFilter, UsageSum, WrittenEvent, WrittenPage,
+    EffectRow, EventFilter, EventPage, EventRow, Kept, KeptFile, ReadError, Reads, TranscriptEntry, TranscriptPage,
+    UsageBy, UsageFilter, UsageSum, WrittenEvent, WrittenPage,
 };
 use serde_json::Value;
 use serde_json::value::to_raw_value;
@@ -36,6 +36,7 @@ struct Inner {
     head: u64,
     oldest: u64,
     transcripts: BTreeMap<String, Vec<TranscriptEntry>>,
+    files: BTreeMap<String, Vec<(KeptFile, Vec<u8>)>>,
     effects: BTreeMap<String, Vec<EffectRow>>,
     effect_count: i64,
     sagas: BTreeMap<String, SagaView>,
@@ -52,6 +53,11 @@ impl MemoryReads {
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a file for a run; `lost`: its receipt was taken back, and why.
+    pub fn keep_file(&self, run: &str, file: KeptFile, content: &[u8]) {
+        self.inner().files.entry(run.to_owned()).or_default().push((file, content.to_vec()));
     }
 
     /// Takes a batch as a store would: events and projections at once.
@@ -306,6 +312,18 @@ impl Reads for MemoryReads {
         let entries: Vec<TranscriptEntry> = entries.iter().skip(start).take(limit).cloned().collect();
         let next = offset + entries.len() as u64;
         Ok(TranscriptPage { entries, next })
+    }
+
+    fn kept_files(&self, run: &str, limit: usize) -> Result<Vec<KeptFile>, ReadError> {
+        let inner = self.readable()?;
+        let files = inner.files.get(run).map(Vec::as_slice).unwrap_or_default();
+        Ok(files.iter().take(limit).map(|(file, _)| file.clone()).collect())
+    }
+
+    fn kept_file(&self, file: &str) -> Result<Option<Result<Vec<u8>, String>>, ReadError> {
+        let inner = self.readable()?;
+        let found = inner.files.values().flatten().find(|(kept, _)| kept.receipt.file == file);
+        Ok(found.map(|(kept, content)| kept.lost.clone().map_or_else(|| Ok(content.clone()), Err)))
     }
 }
 

@@ -107,7 +107,7 @@ impl World {
             },
             Effect::RunCheck { commit, index } => {
                 let passed = self.verdict(commit, *index, dice, calm);
-                Ok(EffectOutput::CheckEnded { passed, output_tail: "output".to_owned() })
+                Ok(EffectOutput::CheckEnded { passed, output_tail: "output".to_owned(), kept: None })
             }
             Effect::HandOff { .. } | Effect::TellSaga { .. } | Effect::PushBranch { .. } | Effect::Comment { .. } => {
                 Err(Failure::permanent("simulator", "handoffs are performed elsewhere"))

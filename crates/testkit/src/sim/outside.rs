@@ -84,6 +84,7 @@ impl World {
             workspaces: if fails(30) { Err(refused()) } else { Ok(found) },
             processes: if fails(30) { Err(refused()) } else { Ok(processes) },
             transcripts: if fails(30) { Err(refused()) } else { Ok(self.astray.garbled.iter().map(wrong).collect()) },
+            blobs: if fails(30) { Err(refused()) } else { Ok(Vec::new()) },
             database: if fails(50) { Soundness::Checking } else { Soundness::Sound },
             free_bytes: if fails(30) { Err(refused()) } else { Ok(if fails(50) { 0 } else { ROOM }) },
             state_bytes: None,
@@ -125,6 +126,10 @@ impl World {
             Mend::SetTranscriptAside { run } => {
                 self.astray.garbled.remove(run);
                 "set aside".to_owned()
+            }
+            Mend::SettleBatch { .. } | Mend::VoidReceipt { .. } | Mend::SetFileAside { .. } => {
+                self.object("left_alone", format!("{mend:?}, and nothing was said of it"));
+                "nothing".to_owned()
             }
         }
     }

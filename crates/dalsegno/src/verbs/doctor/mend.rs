@@ -65,7 +65,8 @@ fn ask_daemon(client: &Client) -> Vec<Finding> {
         std::thread::sleep(PAUSE);
         let Ok(found) = client.readiness() else { continue };
         let open = found.plan.iter().any(|step| {
-            doing(&step.action) || (step.action == "rebuild_from_provider" && step.surface == "transcripts")
+            let of_files = matches!(step.surface.as_str(), "transcripts" | "blobs");
+            doing(&step.action) || (of_files && step.action != "none" && step.action != "block")
         });
         if found.looked_at != before && !open {
             return vec![Finding::note(CHECK, "the daemon looked again, and did what could be done")];
@@ -99,7 +100,7 @@ fn nobodys(dir: &Path) -> Result<Vec<Finding>, CliError> {
     let machine = Machine::replay(opened.loaded.snapshot, opened.loaded.events)?;
     let state = machine.state();
     let Some(policy) = state.policy() else { return Ok(Vec::new()) };
-    let inspector = offline::inspector(dir, opened.store);
+    let inspector = offline::inspector(dir, opened.store, Some(opened.blobs));
     let runtime = verbs::runtime()?;
     Ok(runtime.block_on(async {
         let seen = inspector.inspect(&LookFor::of(state), &policy).await;
