@@ -3,6 +3,7 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "tests look at the cases that they need")]
 
 mod action;
+mod blobs;
 mod breaker;
 mod budget;
 mod ceilings;

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use dalsegno_core::{Broken, Failure, FileReceipt, FoundFile, Mend, PolicyHash, RunId};
 use dalsegno_engine::{Blobs as _, FileOwner, NewFile, Reads as _};
-use dalsegno_store::{BlobCheck, BlobFiles, Opened};
+use dalsegno_store::{BlobCheck, BlobFiles, Opened, Store};
 
+use crate::fsck::version_3;
 use crate::support::{append, batch, open, plain, raw, run_view};
 
 pub(crate) fn owner(run: &str) -> FileOwner {
@@ -299,4 +300,19 @@ async fn a_disk_that_takes_no_file_takes_the_batch_back() {
     fs::create_dir(dir.path().join("blobs")).unwrap();
     keep(&opened.blobs, "run-1", &[("one.log", "first")]).await.expect("the next one is kept");
     assert_eq!(check(&opened).look(&[]).unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_database_of_version_3_is_brought_up_and_keeps_files_and_a_look_at_one_finds_none() {
+    let dir = tempfile::tempdir().unwrap();
+    version_3(dir.path());
+    let look = Store::open_read_only(dir.path()).unwrap();
+    assert_eq!(look.kept_files("run-1", 10).unwrap(), []);
+    assert_eq!(look.kept_file("1-0-check-1.log").unwrap(), None);
+    assert_eq!(BlobCheck::new(look, None).look(&[RunId::from("run-1")]).unwrap(), []);
+    let opened = open(dir.path());
+    assert_eq!(raw(dir.path()).pragma_query_value(None, "user_version", |row| row.get::<_, u32>(0)).unwrap(), 4);
+    assert!(dir.path().join("dalsegno.db.v3").exists(), "a copy of what it was");
+    let kept = keep(&opened.blobs, "run-1", &[("check-1.log", "first")]).await.unwrap();
+    assert_eq!(opened.store.kept_file(&kept[0].file).unwrap(), Some(Ok(b"first".to_vec())));
 }

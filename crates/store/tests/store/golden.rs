@@ -14,6 +14,7 @@ use dalsegno_store::format::{decode_event, decode_snapshot, encode_event, encode
 
 use crate::samples::{KINDS, added, foldable, number, sagas, samples};
 use crate::samples_audited::audited;
+use crate::samples_kept::kept;
 use crate::samples_operated::operated;
 use crate::samples_outside::outside;
 use crate::samples_restored::restored;
@@ -52,10 +53,11 @@ fn golden_events_of_every_kind_are_read_and_written_as_they_are() {
     let text = read_or_write("events-v3.jsonl", || lines(&now));
     let later = read_or_write("events-v3-restored.jsonl", || lines(&restored()));
     let latest = read_or_write("events-v3-outside.jsonl", || lines(&outside()));
-    let now: Vec<Event> = now.into_iter().chain(restored()).chain(outside()).collect();
+    let newest = read_or_write("events-v3-kept.jsonl", || lines(&kept()));
+    let now: Vec<Event> = now.into_iter().chain(restored()).chain(outside()).chain(kept()).collect();
     let mut kinds = BTreeSet::new();
     let mut read = Vec::new();
-    for line in text.lines().chain(later.lines()).chain(latest.lines()) {
+    for line in text.lines().chain(later.lines()).chain(latest.lines()).chain(newest.lines()) {
         let event = decode_event(3, line).unwrap();
         assert_eq!(written(&event), line);
         kinds.insert(number(&event));

@@ -23,6 +23,7 @@ mod prune;
 mod reads;
 mod samples;
 mod samples_audited;
+mod samples_kept;
 mod samples_operated;
 mod samples_outside;
 mod samples_restored;
