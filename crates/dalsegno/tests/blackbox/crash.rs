@@ -15,7 +15,7 @@ hooks:
   before_run: "echo before >> ../before_run.log"
   after_run: "echo after >> ../after_run.log"
 handoff:
-  checks: ["test -s work.txt", "grep -q second work.txt"]
+  checks: ["wc work.txt; test -s work.txt", "grep second work.txt"]
   claim_state: In Progress
   state: Human Review
   comment: "{{ issue.identifier }} is done."

@@ -2,6 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::sync::Arc;
+
+use dalsegno_core::FileReceipt;
+use dalsegno_engine::Reads as _;
+use dalsegno_store::{BlobCheck, Store};
 
 use super::project::Project;
 
@@ -12,6 +17,30 @@ pub(crate) fn all_handed_off(project: &Project, identifiers: &[&str]) {
     no_gap(project);
     no_prompt_twice(project);
     at_rest(project);
+    files_in_line(project);
+}
+
+/// The store, for a look.
+pub(crate) fn store(project: &Project) -> Arc<Store> {
+    Store::open_read_only(&project.state_dir()).unwrap()
+}
+
+/// What the journal says was kept of what checks said, in order.
+pub(crate) fn receipts(project: &Project) -> Vec<FileReceipt> {
+    let ended = project.events().into_iter().filter(|event| event.kind == "check_ended");
+    ended.filter_map(|event| serde_json::from_value(event.data["kept"].clone()).ok()).collect()
+}
+
+/// Every file that the journal names can be read, and no batch of files is open or astray.
+pub(crate) fn files_in_line(project: &Project) {
+    let store = store(project);
+    for receipt in receipts(project) {
+        let content = store.kept_file(&receipt.file).unwrap().expect("it is known").expect("it is whole");
+        assert_eq!(content.len() as u64, receipt.bytes);
+    }
+    let faults = store.check().unwrap().faults;
+    assert!(faults.iter().all(|fault| fault.check != "blobs"), "{faults:?}");
+    assert_eq!(BlobCheck::new(store, None).look(&[]).unwrap(), [], "open or astray");
 }
 
 /// Every issue is handed off; its branch was pushed once, and it has one comment and its state.

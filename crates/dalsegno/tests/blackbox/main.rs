@@ -11,6 +11,7 @@ mod corpora;
 mod crash;
 mod disks;
 mod every_action;
+mod files;
 mod forge;
 mod four_ways;
 mod governed;
