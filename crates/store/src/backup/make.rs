@@ -29,7 +29,7 @@ impl Store {
     /// they are met. It is read back before it gets its name.
     ///
     /// # Errors
-    /// [`StoreError::Exists`]; [`StoreError::Corrupt`] when what was copied does not hold: `fsck` says what.
+    /// [`StoreError::Exists`], [`StoreError::NoPlace`]; [`StoreError::Corrupt`] when what was copied does not hold: `fsck` says what.
     pub fn back_up(&self, path: &Path, program: &str, now: Timestamp) -> Result<Made, StoreError> {
         // One that ends in a slash has its place beside itself, too.
         let path: PathBuf = path.components().collect();
@@ -39,7 +39,10 @@ impl Store {
         };
         free(&path)?;
         let part = beside(&path, ".part");
-        begin(&part)?;
+        begin(&part).map_err(|error| match error {
+            StoreError::ReadOnly(why) | StoreError::Unavailable(why) => StoreError::NoPlace(why),
+            other => other,
+        })?;
         crash::point("backup.begun");
         let database = dir::database(&part);
         self.copy_database(&database)?;
