@@ -206,7 +206,7 @@ fn write(
     owner: Owner,
     ends: watch::Sender<u64>,
 ) -> rusqlite::Result<()> {
-    let mut checkpoints = checkpoints.map(Checkpoints::start);
+    let mut checkpoints = Checkpoints::start(checkpoints);
     let mut sides = Sides {
         db,
         begin: db.prepare("BEGIN IMMEDIATE")?,
@@ -236,9 +236,7 @@ fn write(
             bytes += snapshot.data.len();
             sides.snapshot(&snapshot)?;
         }
-        if let Some(checkpoints) = &mut checkpoints {
-            checkpoints.committed(db, bytes)?;
-        }
+        checkpoints.committed(db, bytes)?;
         if bytes >= MUCH_BYTES {
             // The pages that a long write went through are not those that the next ones need.
             db.execute_batch("PRAGMA shrink_memory")?;

@@ -8,6 +8,7 @@
 )]
 
 mod append;
+mod broken;
 mod durable_kill;
 mod durable_suite;
 mod effects;
