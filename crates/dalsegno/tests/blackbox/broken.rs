@@ -3,7 +3,6 @@
 //! goes on, nothing lost and nothing twice.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use dalsegno_testkit::calls::{Call, Ended, Fault, Traced, can_be_traced, waiting};
@@ -11,16 +10,24 @@ use dalsegno_testkit::crash::{Kill, Points, Ran, walk};
 use nix::errno::Errno;
 
 use super::crash::{FRONT, script};
-use super::judge;
+use super::{disks, judge};
 use super::project::{PATIENCE, Project, program};
 
-/// How a disk refuses, by the number of the call.
+/// Calls of each walk that `cargo test` walks.
+const SAMPLE: u64 = 8;
+
+/// How a disk refuses from some call on, by the number of the call.
 fn refusal(call: u64) -> Errno {
     match call % 3 {
         0 => Errno::EIO,
         1 => Errno::EROFS,
         _ => Errno::ENOSPC,
     }
+}
+
+/// How it refuses one call alone. None becomes read-only for that long.
+fn hiccup(call: u64) -> Errno {
+    if call.is_multiple_of(2) { Errno::EIO } else { Errno::ENOSPC }
 }
 
 /// With which a daemon that was at work, or one that starts, may end.
@@ -34,10 +41,10 @@ fn start(project: &Project, watched: impl Fn(&Call) -> bool + Send + 'static, fa
     Traced::start(command, watched, fault).unwrap()
 }
 
-/// Calls on what lies in the state directory.
-fn kept(project: &Project) -> impl Fn(&Call) -> bool + Send + use<> {
+/// Those of the calls on what lies in the state directory.
+fn kept(project: &Project, among: fn(&Call) -> bool) -> impl Fn(&Call) -> bool + Send + use<> {
     let place = project.state_dir();
-    move |call| call.path.starts_with(&place)
+    move |call| call.path.starts_with(&place) && among(call)
 }
 
 fn log(project: &Project) -> String {
@@ -52,8 +59,8 @@ fn scene() -> Project {
 }
 
 /// Runs a daemon to its end, whichever that is; the answer is for the crash harness.
-fn run(project: &Project, fault: Fault) -> Ran {
-    let ended = start(project, kept(project), fault).wait(PATIENCE).unwrap();
+fn run(project: &Project, among: fn(&Call) -> bool, fault: Fault) -> Ran {
+    let ended = start(project, kept(project, among), fault).wait(PATIENCE).unwrap();
     if ended.hit.is_empty() {
         assert_eq!(ended.code, Some(0), "{}", log(project));
         return Ran::ToItsEnd { points: Some(ended.calls) };
@@ -79,31 +86,104 @@ fn ended_well(project: &Project, ended: &Ended) {
     }
 }
 
-/// Walks the calls by which a daemon changes its state directory, each in a scene of its own, with a daemon on a good disk afterwards.
-fn walked(what: &str, sample: u64, fault: impl Fn(u64) -> Fault + Sync) {
+/// Walks those of the calls by which a daemon changes its state directory, each in a scene of its own, with a daemon on a good disk afterwards.
+fn walked(what: &str, among: fn(&Call) -> bool, fault: impl Fn(u64) -> Fault + Sync) {
     if !can_be_traced() {
         return;
     }
-    let points = Points::from_environment(sample);
+    let points = Points::from_environment(SAMPLE);
     let run = |project: &Project, kill| match kill {
-        Kill::Never => run(project, Fault::Never),
-        Kill::At(call) => run(project, fault(call)),
+        Kill::Never => run(project, among, Fault::Never),
+        Kill::At(call) => run(project, among, fault(call)),
     };
     let walked = walk(points, 4, scene, run, |project, _| judge::all_handed_off(project, &["DS-1"]));
-    println!("walk of calls that {what} ({points:?}): {} of {} calls", walked.killed, walked.points);
+    println!("walk of {what} ({points:?}): {} of {} calls", walked.killed, walked.points);
 }
 
 #[test]
 fn walk_every_call_that_fails_and_all_after_it() {
-    walked("fail from then on", 8, |call| Fault::From(call, refusal(call)));
+    walked("calls that fail from then on", |_| true, |call| Fault::From(call, refusal(call)));
 }
 
 #[test]
 fn walk_every_call_that_fails_alone() {
-    walked("fail once", 8, |call| Fault::Once(call, refusal(call)));
+    walked("calls that fail once", |_| true, |call| Fault::Once(call, hiccup(call)));
+}
+
+#[test]
+fn walk_every_sync_that_fails_alone() {
+    let syncs = |call: &Call| matches!(call.name, "fsync" | "fdatasync");
+    walked("syncs that fail once", syncs, |call| Fault::Once(call, hiccup(call)));
 }
 
 #[test]
 fn walk_every_call_before_which_the_daemon_is_killed() {
-    walked("are not reached", 8, Fault::Kill);
+    walked("calls that are not reached", |_| true, Fault::Kill);
+}
+
+#[test]
+fn a_disk_that_breaks_under_agents_at_work_ends_them_and_nothing_is_done_that_is_not_recorded() {
+    if !can_be_traced() {
+        return;
+    }
+    for errno in [Errno::EIO, Errno::EROFS] {
+        let project = Project::new(disks::FRONT, disks::AGENT);
+        for issue in disks::ISSUES {
+            project.issue(issue, "state: Todo");
+        }
+        let mut daemon = start(&project, kept(&project, |_| true), Fault::Never);
+        project.wait_until("both agents at work", || {
+            project.events().iter().filter(|event| event.kind == "turn_started").count() == disks::ISSUES.len()
+        });
+        daemon.fail_from_now_on(errno);
+        fs::write(project.dir.join("go"), "").unwrap();
+        let ended = daemon.wait(PATIENCE).unwrap();
+        let log = log(&project);
+        assert_eq!(ended.code, Some(1), "{errno}: {log}");
+        assert!(log.contains("error[journal_failed]: ") && log.contains("hint: "), "{errno}: {log}");
+        let strays = project.strays();
+        assert!(strays.is_empty(), "{errno}: its agents live on: {strays:?}");
+        // The agents have committed, and nothing of that was recorded: so nothing was handed over, nor an issue moved.
+        let branches = project.git(&project.remote(), &["branch", "--list", "dalsegno/*"]);
+        assert_eq!(branches, "", "{errno}");
+        for issue in disks::ISSUES {
+            assert!(project.issue_text(issue).contains("state: Todo"), "{errno}");
+        }
+        assert!(project.events().iter().all(|event| event.kind != "run_ended"), "{errno}");
+
+        let mut daemon = project.once(&[]);
+        assert!(daemon.wait().success(), "{errno}: {}", daemon.log_tail());
+        judge::all_handed_off(&project, &disks::ISSUES);
+    }
+}
+
+#[test]
+fn transcripts_and_logs_that_cannot_be_written_end_nothing() {
+    if !can_be_traced() {
+        return;
+    }
+    let writes: fn(&Call) -> bool = |call| call.name == "write";
+    std::thread::scope(|scope| {
+        scope.spawn(|| sinks_that_fail(|_| true, Errno::EROFS));
+        scope.spawn(|| sinks_that_fail(writes, Errno::EIO));
+        scope.spawn(|| sinks_that_fail(writes, Errno::ENOSPC));
+    });
+}
+
+fn sinks_that_fail(among: fn(&Call) -> bool, errno: Errno) {
+    let project = scene();
+    let sinks = ["transcripts", "log"].map(|name| project.state_dir().join(name));
+    let of_sinks = sinks.clone();
+    let watched = move |call: &Call| among(call) && of_sinks.iter().any(|sink| call.path.starts_with(sink));
+    let ended = start(&project, watched, Fault::From(1, errno)).wait(PATIENCE).unwrap();
+    let log = log(&project);
+    assert_eq!(ended.code, Some(0), "{errno}: {log}");
+    for sink in &sinks {
+        assert!(ended.hit.iter().any(|call| call.path.starts_with(sink)), "{errno}: {:?}", ended.hit);
+    }
+    judge::all_handed_off(&project, &["DS-1"]);
+    // Each is told, and once.
+    let told = ["a transcript cannot be written; work goes on without", "log file"];
+    assert!(told.iter().all(|words| log.matches(words).count() == 1), "{errno}: {log}");
+    assert!(!log.contains("panicked"), "{errno}: {log}");
 }

@@ -68,12 +68,12 @@ impl Drop for Disk {
     }
 }
 
-const FRONT: &str = "polling: {interval_ms: 100}
+pub(crate) const FRONT: &str = "polling: {interval_ms: 100}
 agent: {kind: scripted, script: agent.yaml}
 handoff: {state: Human Review}
 ";
 /// Works only when it is let; what its cut turn did not do is done in the next.
-const AGENT: &str = r#"
+pub(crate) const AGENT: &str = r#"
 default:
   - [ {say: "I wait"}, {sh: "while [ ! -e ../../go ]; do sleep 0.05; done; echo work > work.txt && git add -A && git commit -qm work"} ]
   - [ {sh: "rm -f .git/index.lock; echo work > work.txt; git add -A; git diff --cached --quiet || git commit -qm work"} ]
@@ -90,7 +90,7 @@ fn project() -> Option<Project> {
     Some(project)
 }
 
-const ISSUES: [&str; 2] = ["DS-1", "DS-2"];
+pub(crate) const ISSUES: [&str; 2] = ["DS-1", "DS-2"];
 
 fn inside(project: &Project, script: &str) -> Output {
     let disk = project.disk.as_ref().unwrap();
