@@ -111,7 +111,8 @@ pub fn waiting(program: &Path) -> Command {
 #[must_use]
 #[expect(clippy::print_stderr, reason = "a skipped test says so where the person sees it")]
 pub fn can_be_traced() -> bool {
-    let tried = Traced::start(waiting(Path::new("true")), |_| false, Fault::Never).and_then(|mut traced| traced.wait(Duration::from_secs(60)));
+    let tried = Traced::start(waiting(Path::new("true")), |_| false, Fault::Never)
+        .and_then(|mut traced| traced.wait(Duration::from_secs(60)));
     match tried {
         Ok(_) => true,
         Err(why) => {
@@ -146,7 +147,8 @@ impl Traced {
                 let _ = end.send(tracer.run());
             }
         };
-        let tracer = std::thread::Builder::new().name("tracer".to_owned()).spawn(trace).map_err(|error| error.to_string())?;
+        let tracer =
+            std::thread::Builder::new().name("tracer".to_owned()).spawn(trace).map_err(|error| error.to_string())?;
         let pid = pid.recv().map_err(|_| "the tracer panicked".to_owned())??;
         Ok(Self { pid, shared, ended, tracer: Some(tracer) })
     }
@@ -225,11 +227,7 @@ struct Tracer {
 }
 
 impl Tracer {
-    fn start(
-        command: &mut Command,
-        watched: Box<dyn Fn(&Call) -> bool>,
-        shared: Arc<Shared>,
-    ) -> Result<Self, String> {
+    fn start(command: &mut Command, watched: Box<dyn Fn(&Call) -> bool>, shared: Arc<Shared>) -> Result<Self, String> {
         if !registers::ARE_KNOWN {
             return Err("the registers of this processor are not known".to_owned());
         }

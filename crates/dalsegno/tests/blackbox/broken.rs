@@ -10,8 +10,8 @@ use dalsegno_testkit::crash::{Kill, Points, Ran, walk};
 use nix::errno::Errno;
 
 use super::crash::{FRONT, script};
-use super::{disks, judge};
 use super::project::{PATIENCE, Project, program};
+use super::{disks, judge};
 
 /// Calls of each walk that `cargo test` walks.
 const SAMPLE: u64 = 8;

@@ -193,7 +193,9 @@ fn a_disk_that_is_read_only_is_read_and_refused_and_left_as_it_is() {
         let export = project.output(&["export"]);
         let lines = String::from_utf8_lossy(&export.stdout).lines().count();
         assert_eq!(lines, known + 1, "{index}: {export:?}");
-        for verb in [&["status"][..], &["events"], &["explain", "DS-1"], &["logs", "run-1"], &["replay", "run-1"], &["fsck"]] {
+        for verb in
+            [&["status"][..], &["events"], &["explain", "DS-1"], &["logs", "run-1"], &["replay", "run-1"], &["fsck"]]
+        {
             let output = project.output(verb);
             assert!(output.status.success(), "{index}: {verb:?}: {output:?}");
         }

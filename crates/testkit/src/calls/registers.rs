@@ -132,9 +132,7 @@ pub(super) fn call(registers: &Registers, process: &Process) -> Option<Call> {
     let argument = |place: usize| arguments.get(place).copied();
     let (name, path) = match kind {
         Kind::File(name, place) => (name, process.file(argument(place)?)?),
-        Kind::Path(name, directory, place) => {
-            (name, process.path(directory.and_then(argument), argument(place)?)?)
-        }
+        Kind::Path(name, directory, place) => (name, process.path(directory.and_then(argument), argument(place)?)?),
         Kind::Open { directory, path, flags } => {
             let writes = u64::from((libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC).unsigned_abs());
             if argument(flags)? & writes == 0 {

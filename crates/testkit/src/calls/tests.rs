@@ -14,7 +14,8 @@ fn run(dir: &Path, script: &str, fault: Fault) -> Ended {
 }
 
 /// Nothing in it but what the shell does itself.
-const SCRIPT: &str = "echo one > file; echo two >> file; echo three >> file || exit 7; cd sub || exit 8; echo four > ../sub/other";
+const SCRIPT: &str =
+    "echo one > file; echo two >> file; echo three >> file || exit 7; cd sub || exit 8; echo four > ../sub/other";
 
 fn place() -> Option<tempfile::TempDir> {
     if !can_be_traced() {
