@@ -10,6 +10,7 @@ use dalsegno_testkit::crash::{Kill, Points, Ran, walk};
 use nix::errno::Errno;
 
 use super::crash::{FRONT, script};
+use super::lifeboat::handed_off;
 use super::project::{PATIENCE, Project, program};
 use super::{disks, judge};
 
@@ -36,7 +37,16 @@ const AT_START: [&str; 5] =
     ["state_dir_read_only", "disk_full", "store_unavailable", "token_unwritable", "daemon_json_unwritable"];
 
 fn start(project: &Project, watched: impl Fn(&Call) -> bool + Send + 'static, fault: Fault) -> Traced {
-    let mut command = project.dressed(waiting(&program()), &["run", "--once", "--port", "0"]);
+    start_verb(project, &["run", "--once", "--port", "0"], watched, fault)
+}
+
+fn start_verb(
+    project: &Project,
+    arguments: &[&str],
+    watched: impl Fn(&Call) -> bool + Send + 'static,
+    fault: Fault,
+) -> Traced {
+    let mut command = project.dressed(waiting(&program()), arguments);
     command.stdout(Stdio::null()).stderr(project.log());
     Traced::start(command, watched, fault).unwrap()
 }
@@ -186,4 +196,77 @@ fn sinks_that_fail(among: fn(&Call) -> bool, errno: Errno) {
     let told = ["a transcript cannot be written; work goes on without", "log file"];
     assert!(told.iter().all(|words| log.matches(words).count() == 1), "{errno}: {log}");
     assert!(!log.contains("panicked"), "{errno}: {log}");
+}
+
+/// Walks the calls of a verb that changes files below the project's directory, and fails or is killed; `judge` looks at what it left, and then it is run again.
+fn walked_verb(what: &str, arguments: impl Fn(&Project) -> Vec<String> + Sync, judge: impl Fn(&Project, bool) + Sync) {
+    if !can_be_traced() {
+        return;
+    }
+    let run = |project: &Project, kill| {
+        let fault = match kill {
+            Kill::Never => Fault::Never,
+            Kill::At(call) if call % 4 == 3 => Fault::Kill(call),
+            Kill::At(call) => Fault::From(call, refusal(call)),
+        };
+        let place = project.dir.clone();
+        let watched = move |call: &Call| call.path.starts_with(&place) && !call.path.ends_with("daemon.log");
+        let arguments = arguments(project);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let ended = start_verb(project, &arguments, watched, fault).wait(PATIENCE).unwrap();
+        let log = log(project);
+        assert!(!log.contains("panicked"), "{log}");
+        judge(project, ended.code == Some(0));
+        if ended.hit.is_empty() {
+            assert_eq!(ended.code, Some(0), "{log}");
+            return Ran::ToItsEnd { points: Some(ended.calls) };
+        }
+        let codes = ["disk_full", "store_unavailable", "state_dir_read_only", "output_failed"];
+        let told = codes.iter().any(|code| log.contains(&format!("error[{code}]: "))) && log.contains("hint: ");
+        assert!(ended.code.is_none_or(|code| code == 0) || told, "{:?}: {log}", ended.hit.first());
+        Ran::Killed
+    };
+    let points = Points::from_environment(SAMPLE);
+    let walked = walk(points, 4, handed_off, run, |project, _| judge(project, true));
+    println!("walk of {what} ({points:?}): {} of {} calls", walked.killed, walked.points);
+}
+
+#[test]
+fn walk_every_call_of_a_backup_that_fails() {
+    let path = |project: &Project| project.dir.join("backup");
+    let arguments = |project: &Project| {
+        let path = path(project);
+        // One that is whole is there to stay: the next is another.
+        let path = if path.exists() { path.with_extension("again") } else { path };
+        vec!["backup".to_owned(), path.to_string_lossy().into_owned()]
+    };
+    walked_verb("a backup that fails", arguments, |project, is_through| {
+        let path = path(project);
+        assert!(path.exists() || !is_through);
+        // Whatever has the name is whole.
+        if path.exists() {
+            let other = project.dir.join("other");
+            fs::create_dir_all(&other).unwrap();
+            let text = path.to_str().unwrap();
+            let restored = project.command(&["restore", text, "--force", "--dir"]).arg(&other).output().unwrap();
+            assert!(restored.status.success(), "{restored:?}");
+        }
+        assert_eq!(project.json(&["fsck", "--json"])["severity"], "ok");
+    });
+}
+
+#[test]
+fn walk_every_call_of_a_restore_that_fails() {
+    let arguments = |project: &Project| {
+        let path = project.dir.join("backup").to_string_lossy().into_owned();
+        if !project.dir.join("backup").exists() {
+            assert!(project.output(&["backup", &path]).status.success());
+        }
+        vec!["restore".to_owned(), path, "--force".to_owned()]
+    };
+    walked_verb("a restore that fails", arguments, |project, is_through| {
+        assert_eq!(project.json(&["fsck", "--json"])["severity"], "ok", "it is the old one or the restored one, whole");
+        let is_restored = project.events().last().unwrap().kind == "journal_restored";
+        assert!(is_restored || !is_through);
+    });
 }

@@ -31,6 +31,14 @@ impl Store {
     /// # Errors
     /// [`StoreError::Exists`], [`StoreError::NoPlace`]; [`StoreError::Corrupt`] when what was copied does not hold: `fsck` says what.
     pub fn back_up(&self, path: &Path, program: &str, now: Timestamp) -> Result<Made, StoreError> {
+        // The state directory is only read.
+        self.copy_to(path, program, now).map_err(|error| match error {
+            StoreError::ReadOnly(why) => StoreError::NoPlace(why),
+            other => other,
+        })
+    }
+
+    fn copy_to(&self, path: &Path, program: &str, now: Timestamp) -> Result<Made, StoreError> {
         // One that ends in a slash has its place beside itself, too.
         let path: PathBuf = path.components().collect();
         let free = |path: &Path| match path.symlink_metadata() {
@@ -40,7 +48,7 @@ impl Store {
         free(&path)?;
         let part = beside(&path, ".part");
         begin(&part).map_err(|error| match error {
-            StoreError::ReadOnly(why) | StoreError::Unavailable(why) => StoreError::NoPlace(why),
+            StoreError::Unavailable(why) => StoreError::NoPlace(why),
             other => other,
         })?;
         crash::point("backup.begun");
