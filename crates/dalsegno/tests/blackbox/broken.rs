@@ -33,8 +33,21 @@ fn hiccup(call: u64) -> Errno {
 
 /// With which a daemon that was at work, or one that starts, may end.
 const AT_WORK: [&str; 1] = ["journal_failed"];
-const AT_START: [&str; 5] =
-    ["state_dir_read_only", "disk_full", "store_unavailable", "token_unwritable", "daemon_json_unwritable"];
+const AT_START: [&str; 6] = [
+    "state_dir_read_only",
+    "disk_full",
+    "store_unavailable",
+    "token_unwritable",
+    "daemon_json_unwritable",
+    "workspace_root_unusable",
+];
+
+/// What breaks, below a project's directory.
+const KEPT: &[&str] = &["project/.dalsegno"];
+const ELSEWHERE: &[&str] = &["issues", "workspaces"];
+
+/// Which calls on it.
+type Among = fn(&Call) -> bool;
 
 fn start(project: &Project, watched: impl Fn(&Call) -> bool + Send + 'static, fault: Fault) -> Traced {
     start_verb(project, &["run", "--once", "--port", "0"], watched, fault)
@@ -51,10 +64,10 @@ fn start_verb(
     Traced::start(command, watched, fault).unwrap()
 }
 
-/// Those of the calls on what lies in the state directory.
-fn kept(project: &Project, among: fn(&Call) -> bool) -> impl Fn(&Call) -> bool + Send + use<> {
-    let place = project.state_dir();
-    move |call| call.path.starts_with(&place) && among(call)
+/// Those calls on what lies in these places.
+fn on(project: &Project, places: &[&str], among: Among) -> impl Fn(&Call) -> bool + Send + use<> {
+    let places: Vec<_> = places.iter().map(|name| project.dir.join(name)).collect();
+    move |call| places.iter().any(|place| call.path.starts_with(place)) && among(call)
 }
 
 fn log(project: &Project) -> String {
@@ -69,8 +82,8 @@ fn scene() -> Project {
 }
 
 /// Runs a daemon to its end, whichever that is; the answer is for the crash harness.
-fn run(project: &Project, among: fn(&Call) -> bool, fault: Fault) -> Ran {
-    let ended = start(project, kept(project, among), fault).wait(PATIENCE).unwrap();
+fn run(project: &Project, places: &[&str], among: Among, fault: Fault) -> Ran {
+    let ended = start(project, on(project, places, among), fault).wait(PATIENCE).unwrap();
     if ended.hit.is_empty() {
         assert_eq!(ended.code, Some(0), "{}", log(project));
         return Ran::ToItsEnd { points: Some(ended.calls) };
@@ -96,15 +109,15 @@ fn ended_well(project: &Project, ended: &Ended) {
     }
 }
 
-/// Walks those of the calls by which a daemon changes its state directory, each in a scene of its own, with a daemon on a good disk afterwards.
-fn walked(what: &str, among: fn(&Call) -> bool, fault: impl Fn(u64) -> Fault + Sync) {
+/// Walks those calls by which a daemon changes what is in these places, each in a scene of its own, with a daemon on a good disk afterwards.
+fn walked(what: &str, places: &'static [&str], among: Among, fault: impl Fn(u64) -> Fault + Sync) {
     if !can_be_traced() {
         return;
     }
     let points = Points::from_environment(SAMPLE);
     let run = |project: &Project, kill| match kill {
-        Kill::Never => run(project, among, Fault::Never),
-        Kill::At(call) => run(project, among, fault(call)),
+        Kill::Never => run(project, places, among, Fault::Never),
+        Kill::At(call) => run(project, places, among, fault(call)),
     };
     let walked = walk(points, 4, scene, run, |project, _| judge::all_handed_off(project, &["DS-1"]));
     println!("walk of {what} ({points:?}): {} of {} calls", walked.killed, walked.points);
@@ -112,23 +125,28 @@ fn walked(what: &str, among: fn(&Call) -> bool, fault: impl Fn(u64) -> Fault + S
 
 #[test]
 fn walk_every_call_that_fails_and_all_after_it() {
-    walked("calls that fail from then on", |_| true, |call| Fault::From(call, refusal(call)));
+    walked("calls that fail from then on", KEPT, |_| true, |call| Fault::From(call, refusal(call)));
 }
 
 #[test]
 fn walk_every_call_that_fails_alone() {
-    walked("calls that fail once", |_| true, |call| Fault::Once(call, hiccup(call)));
+    walked("calls that fail once", KEPT, |_| true, |call| Fault::Once(call, hiccup(call)));
 }
 
 #[test]
 fn walk_every_sync_that_fails_alone() {
     let syncs = |call: &Call| matches!(call.name, "fsync" | "fdatasync");
-    walked("syncs that fail once", syncs, |call| Fault::Once(call, hiccup(call)));
+    walked("syncs that fail once", KEPT, syncs, |call| Fault::Once(call, hiccup(call)));
+}
+
+#[test]
+fn walk_every_call_elsewhere_that_fails_alone() {
+    walked("calls elsewhere that fail once", ELSEWHERE, |_| true, |call| Fault::Once(call, hiccup(call)));
 }
 
 #[test]
 fn walk_every_call_before_which_the_daemon_is_killed() {
-    walked("calls that are not reached", |_| true, Fault::Kill);
+    walked("calls that are not reached", KEPT, |_| true, Fault::Kill);
 }
 
 #[test]
@@ -141,7 +159,7 @@ fn a_disk_that_breaks_under_agents_at_work_ends_them_and_nothing_is_done_that_is
         for issue in disks::ISSUES {
             project.issue(issue, "state: Todo");
         }
-        let mut daemon = start(&project, kept(&project, |_| true), Fault::Never);
+        let mut daemon = start(&project, on(&project, KEPT, |_| true), Fault::Never);
         project.wait_until("both agents at work", || {
             project.events().iter().filter(|event| event.kind == "turn_started").count() == disks::ISSUES.len()
         });
@@ -172,7 +190,7 @@ fn transcripts_and_logs_that_cannot_be_written_end_nothing() {
     if !can_be_traced() {
         return;
     }
-    let writes: fn(&Call) -> bool = |call| call.name == "write";
+    let writes: Among = |call| call.name == "write";
     std::thread::scope(|scope| {
         scope.spawn(|| sinks_that_fail(|_| true, Errno::EROFS));
         scope.spawn(|| sinks_that_fail(writes, Errno::EIO));
@@ -180,16 +198,14 @@ fn transcripts_and_logs_that_cannot_be_written_end_nothing() {
     });
 }
 
-fn sinks_that_fail(among: fn(&Call) -> bool, errno: Errno) {
+fn sinks_that_fail(among: Among, errno: Errno) {
     let project = scene();
-    let sinks = ["transcripts", "log"].map(|name| project.state_dir().join(name));
-    let of_sinks = sinks.clone();
-    let watched = move |call: &Call| among(call) && of_sinks.iter().any(|sink| call.path.starts_with(sink));
-    let ended = start(&project, watched, Fault::From(1, errno)).wait(PATIENCE).unwrap();
+    let sinks = ["project/.dalsegno/transcripts", "project/.dalsegno/log"];
+    let ended = start(&project, on(&project, &sinks, among), Fault::From(1, errno)).wait(PATIENCE).unwrap();
     let log = log(&project);
     assert_eq!(ended.code, Some(0), "{errno}: {log}");
-    for sink in &sinks {
-        assert!(ended.hit.iter().any(|call| call.path.starts_with(sink)), "{errno}: {:?}", ended.hit);
+    for sink in sinks {
+        assert!(ended.hit.iter().any(|call| call.path.starts_with(project.dir.join(sink))), "{errno}: {:?}", ended.hit);
     }
     judge::all_handed_off(&project, &["DS-1"]);
     // Each is told, and once.

@@ -32,10 +32,8 @@ impl Store {
     /// [`StoreError::Exists`], [`StoreError::NoPlace`]; [`StoreError::Corrupt`] when what was copied does not hold: `fsck` says what.
     pub fn back_up(&self, path: &Path, program: &str, now: Timestamp) -> Result<Made, StoreError> {
         // The state directory is only read.
-        self.copy_to(path, program, now).map_err(|error| match error {
-            StoreError::ReadOnly(why) => StoreError::NoPlace(why),
-            other => other,
-        })
+        self.copy_to(path, program, now)
+            .map_err(|error| if let StoreError::ReadOnly(why) = error { StoreError::NoPlace(why) } else { error })
     }
 
     fn copy_to(&self, path: &Path, program: &str, now: Timestamp) -> Result<Made, StoreError> {
@@ -47,10 +45,8 @@ impl Store {
         };
         free(&path)?;
         let part = beside(&path, ".part");
-        begin(&part).map_err(|error| match error {
-            StoreError::Unavailable(why) => StoreError::NoPlace(why),
-            other => other,
-        })?;
+        begin(&part)
+            .map_err(|error| if let StoreError::Unavailable(why) = error { StoreError::NoPlace(why) } else { error })?;
         crash::point("backup.begun");
         let database = dir::database(&part);
         self.copy_database(&database)?;

@@ -106,6 +106,7 @@ fn a_database_that_takes_no_pages_is_told_before_its_log_is_long() {
 }
 
 #[test]
+#[allow(clippy::print_stdout, reason = "the figures of a walk are printed for people")]
 fn walk_every_write_that_finds_no_room_among_batches_and_snapshots() {
     if !can_be_traced() {
         return;
