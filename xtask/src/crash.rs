@@ -1,9 +1,9 @@
-//! `crash`: the real binary, a host of durable effects, or sagas, killed at numbered points of a scripted run.
+//! `crash`: the real binary, a host of durable effects, or sagas, killed at numbered points of a scripted run; or a disk that fails at them.
 
 use crate::shell::{Done, cargo, say, seed_or_fresh};
 use crate::tally::{Tally, run_counted};
 
-/// Kill the daemon, a host of durable effects, or sagas, at each write and each effect boundary, one by one or sampled.
+/// Kill the daemon, a host of durable effects, or sagas, at each write and each effect boundary, one by one or sampled; or let its disk fail.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Walk every point.
@@ -21,6 +21,10 @@ pub(crate) struct Arguments {
     /// Walk sagas in memory: every single kill, and pairs of them (`--all`: every pair); and random sagas with random kills.
     #[arg(long)]
     sagas: bool,
+    /// Let each system call by which the daemon changes its state directory fail, alone and with all after it, or kill the daemon before it; and
+    /// the same for the log of a store without room. `--all` takes an hour.
+    #[arg(long, conflicts_with_all = ["durable", "sagas"])]
+    disk: bool,
 }
 
 /// Which points are walked.
@@ -60,6 +64,7 @@ pub(crate) fn run(arguments: &Arguments) -> Done {
 /// Walks, and counts the tests.
 fn walk(walk: &Walk, seed: u64, arguments: &Arguments, tally: &mut Tally) -> Done {
     let (mut command, whom) = match (arguments.durable, arguments.sagas) {
+        _ if arguments.disk => (disk_test(), " --disk"),
         (true, _) => (durable_test(), " --durable"),
         (false, true) => (saga_test(if arguments.all { PLANS.1 } else { PLANS.0 }, seed), " --sagas"),
         (false, false) => (crash_test("crash::walk"), ""),
@@ -72,6 +77,14 @@ fn walk(walk: &Walk, seed: u64, arguments: &Arguments, tally: &mut Tally) -> Don
             format!("{problem}; again with `cargo xtask crash{whom} --sample {points} --seed {seed}`")
         }
     })
+}
+
+/// The walks of system calls that fail: of the daemon, and of its store alone.
+fn disk_test() -> std::process::Command {
+    let packages = ["--package", "dalsegno", "--test", "blackbox", "--package", "dalsegno-store", "--test", "store"];
+    let mut test = cargo(&["test", "--locked", "--no-fail-fast"]);
+    test.args(packages).args(["broken::walk", "--", "--nocapture"]);
+    test
 }
 
 /// The walk of durable effects on SQLite.

@@ -1,6 +1,7 @@
 //! Errors as people and scripts see them: code, what, why, what to do, exit code.
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use dalsegno_api::{ClientError, ErrorBody, ErrorDetail, code, exit};
 use dalsegno_core::{CorruptJournal, Failure};
@@ -29,6 +30,12 @@ impl CliError {
     /// What the operating system refused.
     pub(crate) fn io(code: &str, error: &io::Error) -> Self {
         Self::new(code, error.to_string())
+    }
+
+    /// A file that could not be written.
+    pub(crate) fn unwritable(code: &str, path: &Path, error: &io::Error) -> Self {
+        Self::new(code, format!("{} cannot be written: {error}", path.display()))
+            .hint("see whether its disk has room and is mounted for writing, and who may write there")
     }
 
     /// The same error with its cause.

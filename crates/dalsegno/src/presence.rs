@@ -13,7 +13,8 @@ use crate::error::CliError;
 /// showed to somebody opens nothing any more.
 pub(crate) fn token(state_dir: &Path) -> Result<String, CliError> {
     let token = random::<24>()?;
-    write(&state_dir.join(TOKEN_FILE), token.as_bytes()).map_err(|error| CliError::io("token_unwritable", &error))?;
+    let path = state_dir.join(TOKEN_FILE);
+    write(&path, token.as_bytes()).map_err(|error| CliError::unwritable("token_unwritable", &path, &error))?;
     Ok(token)
 }
 
@@ -33,7 +34,8 @@ pub(crate) fn announce(state_dir: &Path, url: &str, version: &str) -> Result<(),
         version: version.to_owned(),
     };
     let json = serde_json::to_vec_pretty(&daemon).map_err(|error| CliError::new("daemon_json", error.to_string()))?;
-    write(&state_dir.join(DAEMON_FILE), &json).map_err(|error| CliError::io("daemon_json_unwritable", &error))
+    let path = state_dir.join(DAEMON_FILE);
+    write(&path, &json).map_err(|error| CliError::unwritable("daemon_json_unwritable", &path, &error))
 }
 
 /// Nobody is here any more, or not yet. Best effort: a file that stays names a process that does not hold the directory.

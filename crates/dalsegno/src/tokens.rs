@@ -149,7 +149,7 @@ impl TokenFile {
     }
 
     fn change(&self, change: impl FnOnce(&mut Vec<Token>) -> Result<(), CliError>) -> Result<(), CliError> {
-        let unwritable = |error: io::Error| CliError::io("token_unwritable", &error).why(self.path().display());
+        let unwritable = |error: io::Error| CliError::unwritable("token_unwritable", &self.path(), &error);
         // A token may be wanted before the first start.
         DirBuilder::new().recursive(true).mode(0o700).create(&self.state_dir).map_err(unwritable)?;
         let mut options = fs::OpenOptions::new();

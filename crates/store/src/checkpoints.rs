@@ -1,4 +1,5 @@
-//! Copies of the log into the database, beside the writer.
+//! Copies of the log into the database: beside the writer, or by its commits. A log that grows and grows, because the database takes no pages, is
+//! a failure in either case: commits alone would say nothing of it.
 
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -15,11 +16,13 @@ const COPY_PAGES: i64 = 512;
 const LOG_PAGES: i64 = 1024;
 /// So few pages the writer copies itself, because only it can see to it that none come after.
 const FEW_PAGES: i64 = 128;
-/// A log of so many pages the writer copies in any case; nobody can outrun it.
+/// A log of so many pages the writer copies in any case; nobody can outrun it, and what keeps it from being copied is told.
 const LONGEST_LOG_PAGES: i64 = 4096;
 
-/// Copies the log into the database on a thread and a connection of its own, so that commits need not.
+/// Sees to the length of the log. With a connection for it, the log is copied on a thread of its own, so that commits need not.
 pub(crate) struct Checkpoints {
+    /// Commits copy nothing.
+    is_apart: bool,
     wake: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
     /// Transactions, and bytes in them, since the log was last looked at.
@@ -28,7 +31,10 @@ pub(crate) struct Checkpoints {
 }
 
 impl Checkpoints {
-    pub(crate) fn start(db: Connection) -> Self {
+    pub(crate) fn start(db: Option<Connection>) -> Self {
+        let Some(db) = db else {
+            return Self { is_apart: false, wake: None, thread: None, commits: 0, written: 0 };
+        };
         let (wake, woken) = sync_channel::<()>(1);
         let work = move || {
             for () in woken {
@@ -39,10 +45,10 @@ impl Checkpoints {
         };
         let thread = std::thread::Builder::new().name("checkpoints".to_owned()).spawn(work);
         match thread {
-            Ok(thread) => Self { wake: Some(wake), thread: Some(thread), commits: 0, written: 0 },
+            Ok(thread) => Self { is_apart: true, wake: Some(wake), thread: Some(thread), commits: 0, written: 0 },
             Err(error) => {
                 tracing::warn!(%error, "no thread for checkpoints; the writer does them");
-                Self { wake: None, thread: None, commits: 0, written: 0 }
+                Self { is_apart: true, wake: None, thread: None, commits: 0, written: 0 }
             }
         }
     }
@@ -62,11 +68,11 @@ impl Checkpoints {
         let mut look = db.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?;
         let (log, copied): (i64, i64) = look.query_row([], |row| Ok((row.get(1)?, row.get(2)?)))?;
         let left = log - copied;
-        if log >= LONGEST_LOG_PAGES || (log >= LOG_PAGES && left <= FEW_PAGES) {
+        if log >= LONGEST_LOG_PAGES || (self.is_apart && log >= LOG_PAGES && left <= FEW_PAGES) {
             // The log begins anew only when all of it is copied and nobody writes: now.
             return copy_log(db);
         }
-        if left >= COPY_PAGES {
+        if self.is_apart && left >= COPY_PAGES {
             match &self.wake {
                 // A full channel means that it is under way.
                 Some(wake) => drop(wake.try_send(())),

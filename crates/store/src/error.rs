@@ -44,6 +44,9 @@ pub enum StoreError {
     /// Something is in the way, and nothing is written over.
     #[error("output_exists: {0}")]
     Exists(String),
+    /// Nothing can be made where a backup is to be.
+    #[error("output_failed: {0}")]
+    NoPlace(String),
     /// A restore would replace a store.
     #[error("state_exists: {0}")]
     HasData(String),
@@ -74,6 +77,7 @@ impl StoreError {
             Self::DiskFull(_) => "disk_full",
             Self::Missing(_) => "store_missing",
             Self::Exists(_) => "output_exists",
+            Self::NoPlace(_) => "output_failed",
             Self::HasData(_) => "state_exists",
             Self::NotKept { .. } => "not_kept",
             Self::Unavailable(_) => "store_unavailable",
@@ -93,6 +97,7 @@ impl StoreError {
             | Self::ReadOnly(_)
             | Self::Missing(_)
             | Self::Exists(_)
+            | Self::NoPlace(_)
             | Self::HasData(_)
             | Self::NotKept { .. } => Failure::permanent(self.code(), message),
         };
@@ -104,10 +109,13 @@ impl StoreError {
             Self::DaemonRunning { .. } => "stop that daemon first, or use another state directory",
             Self::FutureSchema { .. } => "use the newer version of dalsegno that wrote it; nothing was changed",
             Self::Corrupt(_) => "`dalsegno restore` a backup, or move the state directory away and start anew",
-            Self::ReadOnly(_) => "make the state directory writable for this user, or choose another one",
+            Self::ReadOnly(_) => {
+                "see whether its disk is mounted read-only (a disk with errors becomes so by itself: the system's log says why), and who may write it"
+            }
             Self::DiskFull(_) => "free some disk space and start again; nothing acknowledged was lost",
             Self::Missing(_) => "start the daemon once, or name the right state directory",
             Self::Exists(_) => "name another path, or move it away: nothing is written over",
+            Self::NoPlace(_) => "name a path on a disk that can be written, in a directory that is there",
             Self::HasData(_) => "`--force` moves it aside, whole, and restores the backup in its place",
             Self::NotKept { .. } => "name a position within what is kept; older ones may be in a backup or an export",
             Self::Unavailable(_) => "check the state directory and its disk, then start again",
@@ -116,8 +124,9 @@ impl StoreError {
 
     /// What the operating system said about `path`.
     pub(crate) fn io(path: &Path, error: &io::Error) -> Self {
-        let text = format!("{}: {error}", path.display());
         let kind = error.kind();
+        let refused = if kind == io::ErrorKind::ReadOnlyFilesystem { " cannot be written" } else { "" };
+        let text = format!("{}{refused}: {error}", path.display());
         if matches!(kind, io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied) {
             Self::ReadOnly(text)
         } else if matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {

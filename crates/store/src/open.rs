@@ -179,8 +179,12 @@ impl Store {
     pub fn open_read_only(state_dir: &Path) -> Result<Arc<Self>, StoreError> {
         let path = dir::database(state_dir);
         let missing = || StoreError::Missing(format!("no daemon ever ran with {}", state_dir.display()));
-        if schema::look(&path, &DAEMON)? == Found::Nothing {
-            return Err(missing());
+        match schema::look(&path, &DAEMON) {
+            Ok(Found::Nothing) => return Err(missing()),
+            Ok(Found::Older(_) | Found::Tables) => {}
+            // A log that a crash left where nothing can be written has no index; the pool knows how to do without.
+            Err(StoreError::ReadOnly(_) | StoreError::Unavailable(_)) => {}
+            Err(error) => return Err(error),
         }
         let pool = Pool::new(path.clone(), true);
         let journal_id = pool.with(|db| match schema::versions(db, &path, &DAEMON)? {

@@ -9,6 +9,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::error::StoreError;
 use crate::in_use::InUse;
+use crate::schema::log_path;
 
 /// Most connections; a further reader waits for one of them.
 const CONNECTIONS: usize = 4;
@@ -19,7 +20,7 @@ const BUSY: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Pool {
     path: PathBuf,
-    /// Nobody else may be writing, so a directory that cannot be written is read without a log.
+    /// Nobody else may be writing, so a directory that cannot be written is read without what readers and a writer share.
     for_a_look: bool,
     state: Mutex<State>,
     returned: Condvar,
@@ -69,17 +70,23 @@ impl Pool {
         prepare(&db)?;
         match db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0)) {
             Ok(_) => Ok(db),
-            Err(error) if self.for_a_look && cannot_make_log(&error) => self.connect_immutable(),
+            Err(error) if self.for_a_look && cannot_make_log(&error) => self.connect_alone(),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// A database in a directory that cannot be written, and without a log: nobody can be changing it.
-    fn connect_immutable(&self) -> Result<Connection, StoreError> {
+    /// A database in a directory that cannot be written, where no daemon left the index of its log: nobody can be changing it.
+    fn connect_alone(&self) -> Result<Connection, StoreError> {
         let path = self.path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+        let has_log = std::fs::metadata(log_path(&self.path)).is_ok_and(|log| log.len() > 0);
+        // With a log that a crash left, its index is made in memory, which takes the locks of a sole owner: they are only noted.
+        let how = if has_log { "vfs=unix-none" } else { "immutable=1" };
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-        let db = Connection::open_with_flags(format!("file:{path}?immutable=1"), flags)?;
+        let db = Connection::open_with_flags(format!("file:{path}?{how}"), flags)?;
         prepare(&db)?;
+        if has_log {
+            db.pragma_update_and_check(None, "locking_mode", "EXCLUSIVE", |_| Ok(()))?;
+        }
         Ok(db)
     }
 

@@ -53,10 +53,11 @@ pub struct TranscriptFiles {
 }
 
 impl TranscriptFiles {
-    /// Makes the directory for transcripts in `state_dir`, and starts the writer.
+    /// Starts the writer of transcripts in `state_dir`. Their directory is made with the first entry: that it cannot be made is told then, and
+    /// ends nothing.
     ///
     /// # Errors
-    /// [`StoreError`] when the directory or the thread cannot be made.
+    /// [`StoreError`] when the thread cannot be made.
     pub fn open(state_dir: &Path) -> Result<Self, StoreError> {
         Self::with_limit(state_dir, FILE_BYTES)
     }
@@ -65,7 +66,6 @@ impl TranscriptFiles {
     #[doc(hidden)]
     pub fn with_limit(state_dir: &Path, file_bytes: u64) -> Result<Self, StoreError> {
         let directory = state_dir.join(DIRECTORY);
-        dir::make(&directory)?;
         let (queue, messages) = sync_channel(QUEUE);
         let mut files = Files { directory, file_bytes, failing: false };
         let writer = std::thread::Builder::new()
@@ -183,6 +183,7 @@ impl Files {
 
     fn write(&self, run: &str, entries: &[TranscriptEntry]) -> Result<(), StoreError> {
         let path = file_of(&self.directory, run)?;
+        dir::make(&self.directory)?;
         self.append(&path, entries).map_err(|error| StoreError::io(&path, &error))
     }
 

@@ -153,6 +153,8 @@ struct Sides<'db> {
     commit: Statement<'db>,
     journal: Option<JournalSide<'db>>,
     durable: Durable<'db>,
+    /// There was no room for the last snapshot, and that was said.
+    lacks_room: bool,
 }
 
 /// A job of a group, and whether it was refused.
@@ -212,13 +214,14 @@ fn write(
     owner: Owner,
     ends: watch::Sender<u64>,
 ) -> rusqlite::Result<()> {
-    let mut checkpoints = checkpoints.map(Checkpoints::start);
+    let mut checkpoints = Checkpoints::start(checkpoints);
     let mut sides = Sides {
         db,
         begin: db.prepare("BEGIN IMMEDIATE")?,
         commit: db.prepare("COMMIT")?,
         journal: journal.map(|journal| JournalSide::prepare(db, journal)).transpose()?,
         durable: Durable::prepare(db, owner, ends)?,
+        lacks_room: false,
     };
     let mut snapshots = sides.journal.is_some().then(|| Snapshots::start(Arc::clone(queue)));
     let mut group = Vec::new();
@@ -241,18 +244,16 @@ fn write(
         // When everybody of the group has their answer.
         if let Some(snapshot) = snapshots.as_mut().and_then(Snapshots::ready) {
             bytes += snapshot.data.len();
-            sides.snapshot(&snapshot)?;
+            sides.keep(&snapshot)?;
         }
-        if let Some(checkpoints) = &mut checkpoints {
-            checkpoints.committed(db, bytes)?;
-        }
+        checkpoints.committed(db, bytes)?;
         if bytes >= MUCH_BYTES {
             // The pages that a long write went through are not those that the next ones need.
             db.execute_batch("PRAGMA shrink_memory")?;
         }
     }
     match snapshots.and_then(Snapshots::finish) {
-        Some(snapshot) => sides.snapshot(&snapshot),
+        Some(snapshot) => sides.keep(&snapshot),
         None => Ok(()),
     }
 }
@@ -307,7 +308,24 @@ impl Sides<'_> {
         }
     }
 
-    /// Writes a snapshot in a transaction of its own. A failure is that of any write: nothing more is to be tried.
+    /// Keeps a snapshot, if there is room for it: without, the next start folds more events, and that is all. A snapshot takes far more room than
+    /// most batches do, and the next one is tried again. Any other failure is that of any write: nothing more is to be tried.
+    fn keep(&mut self, snapshot: &Written) -> rusqlite::Result<()> {
+        match self.snapshot(snapshot) {
+            Ok(()) => self.lacks_room = false,
+            // What was begun is taken back: the disk was full, and not broken.
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) && self.db.is_autocommit() => {
+                if !std::mem::replace(&mut self.lacks_room, true) {
+                    let seq = snapshot.seq;
+                    tracing::warn!(%error, seq, "no room for a snapshot; the next start folds more events, unless there is room again for a later one");
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Writes a snapshot in a transaction of its own.
     fn snapshot(&mut self, snapshot: &Written) -> rusqlite::Result<()> {
         let Some(journal) = &mut self.journal else { return Ok(()) };
         self.begin.execute([])?;

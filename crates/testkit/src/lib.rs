@@ -6,12 +6,14 @@
 //! | [`doubles`] | the engine's ports in memory and by script, with a record of all calls |
 //! | [`durable`] | stores of durable effects that record and that fail |
 //! | [`crash`] | killing the real binary at named points |
+//! | [`calls`] | system calls of a real process that fail, or before which it is killed |
 //! | [`sim`] | the machine in a simulated world: faults, crashes and people from a seed, judged after each step |
 //! | [`saga`] | the same walk for the machine of sagas |
 //! | [`model`] | a scripted language model behind a real HTTP port, for real agents |
 //! | [`forge`] | a forge (GitHub's API, in part) behind a real HTTP port, which can be told to lie |
 //! | [`parts`] | the real programs that tests need, and a loud line where one is missing |
 
+pub mod calls;
 pub mod conformance;
 pub mod crash;
 pub mod doubles;

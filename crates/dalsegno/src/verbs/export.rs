@@ -112,7 +112,7 @@ fn file(store: &Store, header: &Header<'_>, path: &Path) -> Result<(), CliError>
     let mut part = path.as_os_str().to_owned();
     part.push(".part");
     let part = PathBuf::from(part);
-    let failed = |error: io::Error| CliError::io("output_failed", &error);
+    let failed = |error: io::Error| CliError::unwritable("output_failed", path, &error);
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part).map_err(failed)?;
     let mut out = BufWriter::new(file);
     let written = lines(store, header, &mut out)

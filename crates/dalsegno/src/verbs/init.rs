@@ -59,7 +59,7 @@ pub(crate) fn run(args: Args, common: &Common) -> Result<(), CliError> {
     }
     write_new(&path, &text)?;
     let issues = project.join("issues");
-    fs::create_dir_all(&issues).map_err(|error| CliError::io("file_unwritable", &error).why(issues.display()))?;
+    fs::create_dir_all(&issues).map_err(|error| CliError::unwritable("file_unwritable", &issues, &error))?;
     if let Some(ignored) = ignore_state(&project, plan.repository)? {
         written.push(ignored);
     }
@@ -177,7 +177,7 @@ fn write_new(path: &Path, text: &str) -> Result<(), CliError> {
             CliError::new("workflow_exists", format!("{} is there already", path.display()))
                 .hint("move it away, or write WORKFLOW.md by hand: `dalsegno init --print` shows one")
         } else {
-            CliError::io("file_unwritable", &error).why(path.display())
+            CliError::unwritable("file_unwritable", path, &error)
         }
     })
 }
@@ -197,7 +197,7 @@ fn ignore_state(project: &Path, repository: bool) -> Result<Option<PathBuf>, Cli
         .append(true)
         .open(&path)
         .and_then(|mut file| file.write_all(format!("{gap}.dalsegno/\n").as_bytes()));
-    appended.map_err(|error| CliError::io("file_unwritable", &error).why(path.display()))?;
+    appended.map_err(|error| CliError::unwritable("file_unwritable", &path, &error))?;
     Ok(Some(path))
 }
 

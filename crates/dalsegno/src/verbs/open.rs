@@ -53,7 +53,7 @@ fn browse(state_dir: &Path, url: &str) -> Result<bool, CliError> {
         std::path::absolute(state_dir.join(PAGE_FILE)).map_err(|error| CliError::io("file_unwritable", &error))?;
     let html =
         format!("<!doctype html><meta http-equiv=\"refresh\" content=\"0; url={url}\"><a href=\"{url}\">Go on</a>\n");
-    presence::write(&page, html.as_bytes()).map_err(|error| CliError::io("file_unwritable", &error))?;
+    presence::write(&page, html.as_bytes()).map_err(|error| CliError::unwritable("file_unwritable", &page, &error))?;
     let opener = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
     let mut command = Command::new(opener);
     command.arg(page).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

@@ -8,7 +8,7 @@ use super::forge::Scene;
 use super::judge;
 use super::project::{Daemon, Project};
 
-const FRONT: &str = r#"polling: {interval_ms: 200}
+pub(crate) const FRONT: &str = r#"polling: {interval_ms: 200}
 agent: {kind: scripted, script: agent.yaml, max_concurrent_agents: 3, max_retry_backoff_ms: 200, max_turns: 60}
 hooks:
   after_create: "echo created >> ../after_create.log"
@@ -23,7 +23,7 @@ handoff:
 
 /// Two turns with a check that fails between them; whatever a kill cuts, a later list finishes. Each list is
 /// idempotent, as an agent's work on its own files is.
-fn script(pause_ms: u32) -> String {
+pub(crate) fn script(pause_ms: u32) -> String {
     let unlock = "rm -f .git/index.lock";
     let first = format!(
         "  - [ {{say: one}}, {{sleep: {pause_ms}ms}}, {{sh: \"{unlock}; echo first >> work.txt && git add -A && git commit -qm first\"}}, {{usage: {{input: 10, output: 1}}}} ]\n"

@@ -4,6 +4,7 @@
 
 mod access;
 mod bad_input;
+mod broken;
 mod browser;
 mod codex;
 mod commands;

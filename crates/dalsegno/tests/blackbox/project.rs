@@ -157,10 +157,15 @@ impl Project {
 
     /// The program with this project's home and current directory.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = match &self.disk {
+        let command = match &self.disk {
             Some(disk) => disk.command(&program(), &self.root()),
             None => Command::new(program()),
         };
+        self.dressed(command, arguments)
+    }
+
+    /// A command that comes to the program in another way, with the same around it.
+    pub(crate) fn dressed(&self, mut command: Command, arguments: &[&str]) -> Command {
         command.args(arguments).current_dir(self.root()).env("HOME", self.dir.join("home")).stdin(Stdio::null());
         command.env_remove("DALSEGNO_LOG").env("NO_COLOR", "1");
         // For projects whose handoff goes to a forge.
@@ -203,7 +208,7 @@ impl Project {
     }
 
     fn spawn(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Daemon {
-        let log = fs::File::options().create(true).append(true).open(self.dir.join("daemon.log")).unwrap();
+        let log = self.log();
         let child = self
             .command(arguments)
             .envs(environment.iter().copied())
@@ -212,6 +217,11 @@ impl Project {
             .spawn()
             .unwrap();
         Daemon { child, log: self.dir.join("daemon.log") }
+    }
+
+    /// The file that logs of daemons go to.
+    pub(crate) fn log(&self) -> fs::File {
+        fs::File::options().create(true).append(true).open(self.dir.join("daemon.log")).unwrap()
     }
 
     /// Runs a daemon to its end, or to its kill; for the crash harness.

@@ -30,8 +30,14 @@ impl Store {
     /// they are met. It is read back before it gets its name.
     ///
     /// # Errors
-    /// [`StoreError::Exists`]; [`StoreError::Corrupt`] when what was copied does not hold: `fsck` says what.
+    /// [`StoreError::Exists`], [`StoreError::NoPlace`]; [`StoreError::Corrupt`] when what was copied does not hold: `fsck` says what.
     pub fn back_up(&self, path: &Path, program: &str, now: Timestamp) -> Result<Made, StoreError> {
+        // The state directory is only read.
+        self.copy_to(path, program, now)
+            .map_err(|error| if let StoreError::ReadOnly(why) = error { StoreError::NoPlace(why) } else { error })
+    }
+
+    fn copy_to(&self, path: &Path, program: &str, now: Timestamp) -> Result<Made, StoreError> {
         // One that ends in a slash has its place beside itself, too.
         let path: PathBuf = path.components().collect();
         let free = |path: &Path| match path.symlink_metadata() {
@@ -40,7 +46,8 @@ impl Store {
         };
         free(&path)?;
         let part = beside(&path, ".part");
-        begin(&part)?;
+        begin(&part)
+            .map_err(|error| if let StoreError::Unavailable(why) = error { StoreError::NoPlace(why) } else { error })?;
         crash::point("backup.begun");
         let database = dir::database(&part);
         self.copy_database(&database)?;

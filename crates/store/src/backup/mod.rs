@@ -40,7 +40,8 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
 /// Makes a directory of ours for something that is not whole yet; one that an earlier try left is removed first.
 fn begin(path: &Path) -> Result<(), StoreError> {
     let io = |error: io::Error| StoreError::io(path, &error);
-    if path.symlink_metadata().is_ok() {
+    // One that is empty was cut before its mark was there, or after that was gone.
+    if path.symlink_metadata().is_ok() && fs::remove_dir(path).is_err() {
         if !path.join(UNFINISHED).is_file() {
             return Err(StoreError::Exists(format!(
                 "{} is there, and nothing that was left unfinished here",

@@ -106,7 +106,8 @@ impl Source {
 
     /// What an earlier try left under the name that this one uses, if it is whole, is kept: it may be what was there before.
     fn make_room(&self, part: &Path, state_dir: &Path) -> Result<(), StoreError> {
-        if part.symlink_metadata().is_err() || part.join(UNFINISHED).is_file() {
+        let is_empty = fs::read_dir(part).is_ok_and(|mut entries| entries.next().is_none());
+        if part.symlink_metadata().is_err() || part.join(UNFINISHED).is_file() || is_empty {
             return Ok(());
         }
         let aside = aside_of(state_dir)?;

@@ -9,6 +9,7 @@
 
 mod append;
 mod blobs;
+mod broken;
 mod durable_kill;
 mod durable_suite;
 mod effects;

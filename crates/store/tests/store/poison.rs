@@ -1,10 +1,12 @@
 //! After the disk refused, nothing more is taken; opening again recovers.
 
-use dalsegno_core::Event;
+use std::time::Duration;
+
+use dalsegno_core::{Batch, Event, Failure};
 use dalsegno_engine::{AppendError, Journal, Reads};
 use dalsegno_store::{OpenOptions, Store};
 
-use crate::support::{batch, numbers, open, plain, plain_batch};
+use crate::support::{batch, numbers, open, plain, plain_batch, plain_snapshot};
 
 fn large(seq: u64) -> dalsegno_core::Recorded {
     let mut recorded = plain(seq);
@@ -63,4 +65,36 @@ async fn the_whole_group_of_a_failed_batch_fails() {
     assert!(matches!(answers.last(), Some(Err(AppendError::Storage(_) | AppendError::Poisoned(_)))));
     drop((opened.store, opened.journal));
     assert_eq!(numbers(&open(dir.path()).loaded.events), (1..=good as u64).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_snapshot_without_room_is_left_out_and_a_batch_without_room_is_the_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = OpenOptions { max_pages: Some(100), ..OpenOptions::default() };
+    let opened = Store::open(dir.path(), small).unwrap();
+    let mut much = plain_snapshot(1);
+    much.state.tracker_failure = Some(Failure::permanent("large", "x".repeat(1 << 20)));
+    opened.journal.append(Batch { snapshot: Some(much), ..plain_batch(1, 1, 1) }, Vec::new()).await.unwrap();
+    // It is made beside the writer. One that is offered when it is through, and has room, is kept.
+    let mut seq = 1;
+    let kept = async {
+        while opened.store.load().unwrap().snapshot.is_none() {
+            seq += 1;
+            let batch = Batch { snapshot: Some(plain_snapshot(seq)), ..plain_batch(1, seq, seq) };
+            opened.journal.append(batch, Vec::new()).await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), kept).await.expect("a snapshot with room is kept");
+    assert_ne!(opened.store.load().unwrap().snapshot.unwrap().state.seq, 1, "there was room for the large one");
+
+    // Of a batch nothing is left out.
+    let error = loop {
+        seq += 1;
+        if let Err(error) = opened.journal.append(batch(1, vec![large(seq)]), Vec::new()).await {
+            break error;
+        }
+    };
+    assert!(matches!(&error, AppendError::Storage(text) if text.starts_with("disk_full: ")), "{error:?}");
+    let later = opened.journal.append(plain_batch(1, seq, seq), Vec::new()).await.unwrap_err();
+    assert!(matches!(&later, AppendError::Poisoned(_)), "{later:?}");
 }

@@ -136,7 +136,7 @@ fn a_failing_file_does_not_stop_the_others() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).store;
     let files = TranscriptFiles::open(dir.path()).unwrap();
-    fs::create_dir(dir.path().join("transcripts/run-0.jsonl")).unwrap();
+    fs::create_dir_all(dir.path().join("transcripts/run-0.jsonl")).unwrap();
     for _ in 0..3 {
         files.append(&RunId::from("run-0"), entry("nowhere"));
         files.append(&RunId::from("run-1"), entry("here"));
@@ -151,6 +151,7 @@ fn a_disk_that_hangs_holds_up_the_writer_and_no_other_task() {
     let files = TranscriptFiles::open(dir.path()).unwrap();
     // A pipe takes 64 KiB and then makes its writer wait until somebody reads.
     let pipe = dir.path().join("transcripts/run-1.jsonl");
+    fs::create_dir(dir.path().join("transcripts")).unwrap();
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {

@@ -1,5 +1,6 @@
 //! The project: its file, its repository, its tracker, its state directory.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use dalsegno_adapters::forge::LocalForges;
@@ -12,6 +13,10 @@ use dalsegno_api::Client;
 use dalsegno_core::{Failure, WorkspaceStrategy};
 use dalsegno_engine::{Forges as _, Notifier as _, Trackers as _, Webhooks as _, Workspaces as _};
 use dalsegno_store::{DATABASE_FILE, Store, StoreError, half_written};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::{AccessFlags, faccessat};
 
 use super::{Finding, Patient, mend};
 use crate::survey;
@@ -61,7 +66,7 @@ pub(super) async fn repository(patient: &Patient) -> Vec<Finding> {
     }
     let remote = policy.handoff.as_ref().map_or("origin", |handoff| handoff.remote.as_str());
     let repo = policy.workspace.repo.as_str();
-    let (dir, remote) = match std::path::Path::new(repo) {
+    let (dir, remote) = match Path::new(repo) {
         dir if dir.is_dir() => (dir, remote),
         _ => (patient.project.as_path(), repo),
     };
@@ -173,6 +178,17 @@ fn read_through(store: Arc<Store>) -> Result<Arc<Store>, StoreError> {
     Ok(store)
 }
 
+/// Whether a daemon could write what it keeps. Asked of the system, so that nothing is written.
+fn unwritable(dir: &Path) -> Option<Finding> {
+    let asked = [dir.to_owned(), dir.join(DATABASE_FILE)].into_iter().find_map(|path| {
+        let refused = faccessat(AT_FDCWD, &path, AccessFlags::W_OK, AtFlags::AT_EACCESS).err()?;
+        (refused != Errno::ENOENT).then(|| format!("{} cannot be written: {}", path.display(), refused.desc()))
+    });
+    let consequence = "no daemon can start, and one that runs ends when it next has something to record";
+    let remedy = "see whether its disk is mounted read-only (the system's log says why), and who may write it";
+    asked.map(|found| Finding::error("state", found, consequence, remedy))
+}
+
 pub(super) fn state(patient: &Patient) -> Vec<Finding> {
     let dir = &patient.state_dir;
     let meta = match std::fs::symlink_metadata(dir) {
@@ -190,6 +206,7 @@ pub(super) fn state(patient: &Patient) -> Vec<Finding> {
         let found = format!("{} is no directory", dir.display());
         return vec![Finding::error("state", found, "no daemon can start", "move it away")];
     }
+    findings.extend(unwritable(dir));
     findings.extend(mend::too_open(dir).into_iter().map(|(path, mode)| {
         Finding::warning(
             "state",
