@@ -137,6 +137,10 @@ fn summary(found: &Found) {
         "backups restored {}, events lost {}; looks {}, of which found lost work {}",
         c.restores, c.events_lost, c.looks, c.lost_work
     );
+    println!(
+        "batches of kept files: {:?}; cut by a crash while {:?}; handoffs before a look at receipts of others {}",
+        c.batches, c.cut_batches, c.unlooked_handoffs
+    );
     println!("disks: {:?}; failed appends {}, failed starts {}", c.disk, c.failed_appends, c.failed_starts);
     println!(
         "{:<18} {:>10} {:>14} {:>13} {:>9} {:>9}",

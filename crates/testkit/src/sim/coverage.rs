@@ -1,11 +1,12 @@
 //! What the histories walked over: a part of the machine that no crash ever met is a finding.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use dalsegno_core::{Batch, Effect, Event, Phase};
+use dalsegno_core::{Batch, Effect, Event, Phase, Remedy, RunId};
 
 use super::deed::Deed;
 use super::disk::Disk;
+use super::keeping::STEPS;
 
 /// Crashes around one kind of effect.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -63,6 +64,12 @@ pub struct Coverage {
     pub disk: BTreeMap<&'static str, u64>,
     /// Appends that failed, each the last of its daemon.
     pub failed_appends: u64,
+    /// Batches of kept files, by how they ended.
+    pub batches: BTreeMap<&'static str, u64>,
+    /// Batches of kept files that a crash cut, by what was being done.
+    pub cut_batches: BTreeMap<&'static str, u64>,
+    /// Handoffs of runs whose receipts were another's, begun before a look could tell.
+    pub unlooked_handoffs: u64,
     /// Daemons that did not start, because the store may not be written.
     pub failed_starts: u64,
     /// Agents that died in a turn while the daemon lived.
@@ -106,6 +113,14 @@ impl Coverage {
         }
     }
 
+    /// A handoff begins, and nobody could know that the receipts of its run are another's.
+    pub(crate) fn note_stale(&mut self, batch: &Batch, stale: &BTreeSet<RunId>) {
+        let begun = batch.events.iter().filter(|recorded| {
+            matches!(&recorded.event, Event::SagaStarted { run, .. } if stale.contains(run))
+        });
+        self.unlooked_handoffs += begun.count() as u64;
+    }
+
     pub(crate) fn recovered(&mut self, phase: Phase) {
         *self.recovered.entry(phase.as_str()).or_default() += 1;
     }
@@ -131,6 +146,13 @@ impl Coverage {
         self.looks += other.looks;
         self.lost_work += other.lost_work;
         self.failed_starts += other.failed_starts;
+        self.unlooked_handoffs += other.unlooked_handoffs;
+        for (how, count) in &other.batches {
+            *self.batches.entry(how).or_default() += count;
+        }
+        for (step, count) in &other.cut_batches {
+            *self.cut_batches.entry(step).or_default() += count;
+        }
         for (what, count) in &other.disk {
             *self.disk.entry(what).or_default() += count;
         }
@@ -191,6 +213,14 @@ impl Coverage {
         unmet.extend(times.into_iter().filter(|(times, _)| *times == 0).map(|(_, never)| never.to_owned()));
         let well = Disk::WORDS.into_iter().filter(|what| !self.disk.contains_key(what));
         unmet.extend(well.map(|what| format!("no disk was {what}")));
+        let uncut = STEPS.into_iter().filter(|step| !self.cut_batches.contains_key(step));
+        unmet.extend(uncut.map(|step| format!("no crash met a batch that was {step}")));
+        let mends = [Remedy::RollForward, Remedy::VoidIntent, Remedy::RebuildFromProvider, Remedy::Quarantine];
+        let unmended = mends.into_iter().filter(|mend| !self.batches.contains_key(mend.as_str()));
+        unmet.extend(unmended.map(|mend| format!("no kept file saw {}", mend.as_str())));
+        if !self.parked.contains_key("stale_receipt") {
+            unmet.push("no issue parked for the receipts of its run".to_owned());
+        }
         for answer in
             ["release accepted", "release refused", "release replayed", "set_budget accepted", "set_budget replayed"]
         {

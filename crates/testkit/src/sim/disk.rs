@@ -107,6 +107,17 @@ impl Sim {
         true
     }
 
+    /// The store's writer takes rows of kept files. When it does not, it takes nothing more in this life of the daemon.
+    pub(super) fn writer_takes(&mut self) -> bool {
+        self.trouble.poisoned |= self.disk_now().is_some();
+        !self.trouble.poisoned
+    }
+
+    /// No file can be written at this moment.
+    pub(super) fn disk_is_ill(&self) -> bool {
+        self.trouble.now.is_some_and(|(what, until)| what != Disk::SyncFails && until > self.clock)
+    }
+
     /// A daemon that would start finds a store that it may not write; it is started again later.
     pub(super) fn store_stays_shut(&mut self, lost: bool) -> bool {
         if self.disk_now() != Some(Disk::ReadOnly) {

@@ -15,8 +15,10 @@ use super::acts::Fate;
 use super::coverage::Coverage;
 use super::dice::Dice;
 use super::disk::Trouble;
+use super::files::Files;
 use super::handoff::{Call, Delivery, Reply};
 use super::judge::Judge;
+use super::keeping::{Keeping, live_owners};
 use super::operator::Wish;
 use super::plan::Plan;
 use super::restore::Backup;
@@ -55,6 +57,7 @@ pub(super) enum Item {
     SagaReply { effect: EffectId, step: String, act: Act, reply: Reply },
     SagaWake { effect: EffectId },
     SagaTell { request: Box<EffectRequest> },
+    Keep { keep: u64 },
     Restart { lost: bool },
     Zombie,
 }
@@ -107,13 +110,21 @@ pub(crate) struct Sim {
     /// When the daemon wants to be woken, in its own time.
     wake: Option<i64>,
     pub(super) machine: Option<Machine>,
-    pub(super) zombie: Option<(Machine, Vec<(EffectId, Outcome)>)>,
+    pub(super) zombie: Option<(Machine, Vec<(EffectId, Outcome)>, Vec<Keeping>)>,
     pub(super) world: World,
     pub(super) store: Store,
     /// Logs of sagas, as they are on disk.
     pub(super) sagas: BTreeMap<String, Vec<Entry>>,
     /// Handoffs that the living daemon carries out.
     pub(super) deliveries: BTreeMap<EffectId, Delivery>,
+    /// Files beside the database.
+    pub(super) files: Files,
+    /// Who writes them, and what becomes of it.
+    pub(super) kept: Dice,
+    pub(super) keepings: BTreeMap<u64, Keeping>,
+    pub(super) keep_count: u64,
+    /// Runs of which a look that is on its way says that their receipts are another's.
+    pub(super) stale: BTreeMap<QueryId, BTreeSet<RunId>>,
     pub(super) judge: Judge,
     pub(super) calm: bool,
     calm_since: (u64, i64),
@@ -168,6 +179,11 @@ impl Sim {
             store,
             sagas: BTreeMap::new(),
             deliveries: BTreeMap::new(),
+            files: Files::new(mutation),
+            kept: Dice::new(seed, 12),
+            keepings: BTreeMap::new(),
+            keep_count: 0,
+            stale: BTreeMap::new(),
             judge: Judge::new(mutation.is_some_and(Mutation::forgets)),
             calm: false,
             calm_since: (0, 0),
@@ -235,7 +251,7 @@ impl Sim {
             }
             self.step()?;
             self.tell_changes();
-            if let Some(objection) = self.world.objection.take() {
+            if let Some(objection) = self.world.objection.take().or_else(|| self.files.objection.take()) {
                 return Err(objection);
             }
             if !self.calm {
@@ -301,6 +317,7 @@ impl Sim {
         self.machine.as_ref().is_some_and(|machine| !machine.state().drained)
             && self.calm_polls >= 2
             && self.looks >= 2
+            && !self.files.unseen
             && self.machine.as_ref().is_some_and(Machine::is_quiet)
             && self
                 .agenda
@@ -321,7 +338,9 @@ impl Sim {
             }
         }
         self.judge.end(machine, &self.store, &self.world)?;
-        self.world.still_astray(machine)?;
+        let left = self.files.left(|run| self.store.rows.runs.contains_key(run));
+        self.world.still_astray(machine, &left)?;
+        self.files.whole()?;
         self.judge_wishes()?;
         let (snapshot, tail) = self.store.load();
         let again = Machine::replay(snapshot, tail)
@@ -344,7 +363,10 @@ impl Sim {
             Item::Answer { id, answer } => {
                 let fresh = matches!(&answer, Answer::Poll { seen: Ok(_), .. });
                 self.note(|_| format!("answer {} {}", id.0, told(&answer)));
+                let stale = self.stale.remove(&id).unwrap_or_default();
+                let stopped = self.judge.hear_stale(stale, self.machine.as_ref());
                 self.hand_in_with(Input::Answered { id, answer }, fresh)?;
+                self.judge.stopped(&stopped, self.machine.as_ref())?;
             }
             Item::Sync { committed } => {
                 if self.disk_refuses(committed) {
@@ -393,6 +415,7 @@ impl Sim {
             Item::SagaReply { effect, step, act, reply } => self.saga_replied(effect, &step, act, reply)?,
             Item::SagaWake { effect } => self.saga_wakes(effect)?,
             Item::SagaTell { request } => self.tell_saga_word(request)?,
+            Item::Keep { keep } => self.keep_on(keep),
             Item::Restart { lost } => self.restart(lost)?,
             Item::Zombie => self.step_zombie()?,
         }
@@ -458,7 +481,12 @@ impl Sim {
                 self.trace.push(line);
             }
         }
-        self.judge.append(&batch, machine.state(), &self.world)?;
+        let begins = |recorded: &dalsegno_core::Recorded| matches!(recorded.event, Event::SagaStarted { .. });
+        if batch.events.iter().any(begins) {
+            let stale = self.files.stale(&live_owners(machine));
+            self.coverage.note_stale(&batch, &stale);
+        }
+        self.judge.append(&batch, machine.state(), &self.world, &self.files)?;
         self.coverage.note_looks(&batch);
         let early = match self.mutation {
             Some(Mutation::PerformedBeforeCommit) => intended(&batch, machine),
@@ -579,8 +607,11 @@ impl Sim {
             return Ok(());
         }
         let now = Timestamp(self.now().0 + 3_600_000);
-        let Some((mut machine, outcomes)) = self.zombie.take() else { return Ok(()) };
+        let Some((mut machine, outcomes, keepings)) = self.zombie.take() else { return Ok(()) };
         self.note(|_| "the old daemon goes on for a while".to_owned());
+        for keeping in &keepings {
+            self.keep_late(keeping)?;
+        }
         let inputs = outcomes.into_iter().map(|(id, outcome)| Input::EffectEnded { id, outcome });
         for input in inputs.chain([Input::Tick]) {
             machine.handle(input, now);

@@ -8,6 +8,7 @@ use dalsegno_core::{
 
 use super::acts::Fate;
 use super::drive::{Item, Sim};
+use super::keeping::{live_owners, mend_of_files};
 use super::turns::FORGETS;
 use super::{Mutation, Violation};
 use dalsegno_durable::saga::Act;
@@ -38,6 +39,7 @@ impl Sim {
                 | Item::SagaBegin { request }
                 | Item::SagaTell { request } => Some(request.effect.kind()) == target,
                 Item::SagaCall { call } => Some(call.deed.kind()) == target,
+                Item::Keep { .. } => target == Some("run_check"),
                 _ => false,
             });
         let rate = if aimed { 250 } else { self.plan.rates.crash };
@@ -54,16 +56,20 @@ impl Sim {
         let lost = self.lose_unsynced(lost);
         self.note(|_| format!("---- crash (written batch lost: {lost})"));
         let outcomes = self.lose_memory();
+        let keepings = self.drop_keepings();
         self.world.orphan(&mut self.crashes);
         if self.plan.astray {
             self.world.go_astray(&mut self.outside);
+            let live = self.machine.as_ref().map(live_owners).unwrap_or_default();
+            let known = live.into_iter().filter(|owner| self.store.rows.runs.contains_key(&owner.run));
+            self.files.go_astray(&known.collect::<Vec<_>>(), &mut self.kept);
         }
         let down = self.crashes.pick([10, 1_000, 60_000, 600_000]);
         let old = self.machine.take();
         // One that has outputs left has not noticed yet, and nobody can hold it back.
         if drained && self.crashes.permille(self.plan.rates.zombie) {
             self.coverage.zombies += 1;
-            self.zombie = old.map(|machine| (machine, outcomes));
+            self.zombie = old.map(|machine| (machine, outcomes, keepings));
             let after = self.crashes.between(0, 2_000);
             self.schedule(down + 1 + after, Item::Zombie);
         }
@@ -72,7 +78,7 @@ impl Sim {
 
     /// The daemon ends by itself before it does anything unrecorded; it is started again later. Its agents end with it.
     pub(super) fn stop_short(&mut self, lost: bool, down: i64) {
-        drop(self.lose_memory());
+        drop((self.lose_memory(), self.drop_keepings()));
         self.machine = None;
         self.world.end_agents();
         self.schedule(down, Item::Restart { lost });
@@ -92,8 +98,11 @@ impl Sim {
                     let fate = if fate == Fate::Done { Fate::DoneInDoubt } else { fate };
                     if let Effect::Prompt { .. } = request.effect {
                         self.world.hear(&request);
+                    } else if let Some(mend) = mend_of_files(&request.effect) {
+                        self.half_mend(mend);
                     } else {
-                        self.world.act(&request, fate, &mut self.fates, false);
+                        let outcome = self.world.act(&request, fate, &mut self.fates, false);
+                        self.cut_check(&request, &outcome);
                     }
                     self.note(|_| format!("{} took place all the same", request.key));
                 }
@@ -139,6 +148,7 @@ impl Sim {
                 Item::SagaSync { .. }
                 | Item::SagaReply { .. }
                 | Item::SagaWake { .. }
+                | Item::Keep { .. }
                 | Item::Read { .. }
                 | Item::Answer { .. }
                 | Item::Sync { .. }
@@ -157,6 +167,8 @@ impl Sim {
             return Ok(());
         }
         self.trouble.opened();
+        self.files.open();
+        self.files.whole()?;
         let epoch = self.store.take_over();
         let (snapshot, tail) = self.store.load();
         self.coverage.snapshots += u64::from(snapshot.is_some());

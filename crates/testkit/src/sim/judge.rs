@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dalsegno_core::{
     Batch, Effect, EffectId, EffectOutput, EffectRequest, Event, IssueId, IssueStatus, Machine, Outcome, Phase,
-    Recorded, SNAPSHOT_FORMAT, Snapshot, State, StepState, View, normalized_state, state_in,
+    Recorded, RunId, SNAPSHOT_FORMAT, Snapshot, State, StepState, View, normalized_state, state_in,
 };
 
 use super::Violation;
 use super::governed::{self, Governed};
+use super::files::Files;
 use super::store::{Rows, Store};
 use super::world::World;
 
@@ -98,6 +99,8 @@ pub(crate) struct Judge {
     pub(crate) fold: State,
     facts: Facts,
     governed: Governed,
+    /// Runs of which this daemon heard that their receipts are another's.
+    stale: BTreeSet<RunId>,
     /// The machine may forget what the journal says: only what it does is judged.
     deeds_alone: bool,
 }
@@ -112,7 +115,13 @@ impl Judge {
     }
 
     /// A batch was handed out: it follows, its decisions were allowed, and its fold is the live state.
-    pub(crate) fn append(&mut self, batch: &Batch, live: &State, world: &World) -> Result<(), Violation> {
+    pub(crate) fn append(
+        &mut self,
+        batch: &Batch,
+        live: &State,
+        world: &World,
+        files: &Files,
+    ) -> Result<(), Violation> {
         for recorded in &batch.events {
             if recorded.seq != self.fold.seq + 1 {
                 return broken("no_gap", format!("event {} after {}", recorded.seq, self.fold.seq));
@@ -121,6 +130,7 @@ impl Judge {
                 return broken("time_goes_on", format!("event {} is before its predecessor", recorded.seq));
             }
             self.decision(recorded, world)?;
+            self.kept(batch, recorded, files)?;
             self.governed.decision(recorded, &self.fold)?;
             self.fold
                 .apply(recorded)
@@ -132,6 +142,58 @@ impl Judge {
             return broken("fold_is_live", format!("the fold at {} is not the live state", self.fold.seq));
         }
         Ok(())
+    }
+
+    /// A receipt that is told is one, and a run with those of another goes no further.
+    fn kept(&self, batch: &Batch, recorded: &Recorded, files: &Files) -> Result<(), Violation> {
+        let output = |outcome: &Outcome| match outcome {
+            Outcome::Done { output: EffectOutput::CheckEnded { kept, .. } } => kept.clone(),
+            _ => None,
+        };
+        let told = match &recorded.event {
+            Event::CheckEnded { kept, .. } => kept.clone(),
+            Event::EffectEnded { outcome, .. } => output(outcome),
+            Event::SagaStarted { run, .. } if self.stale.contains(run) => {
+                return broken("stale_receipt", format!("{run} hands over, and its receipts are another's"));
+            }
+            Event::RunEnded { run, reason: Some(reason), .. } if reason == "stale_receipt" => {
+                let parks = |other: &Recorded| matches!(&other.event, Event::Parked { run: Some(of), reason, .. } if of == run && reason == "stale_receipt");
+                if !batch.events.iter().any(parks) {
+                    return broken("stale_receipt", format!("{run} ended for its receipts, and its issue does not park"));
+                }
+                None
+            }
+            _ => None,
+        };
+        match told.filter(|receipt| !files.vouches(receipt)) {
+            Some(receipt) => broken("receipt_is_kept", format!("{receipt:?} is told, and no committed batch has it")),
+            None => Ok(()),
+        }
+    }
+
+    /// The daemon is about to hear that receipts of these runs are another's. Answers those that it has to stop.
+    pub(crate) fn hear_stale(&mut self, stale: BTreeSet<RunId>, machine: Option<&Machine>) -> Vec<RunId> {
+        let runs = machine.map(|machine| &machine.state().runs);
+        let goes_on = |id: &&RunId| {
+            let run = runs.and_then(|runs| runs.get(*id));
+            run.is_some_and(|run| !run.past_pivot() && run.ending.is_none() && run.phase != Phase::Stopping)
+        };
+        let stopped: Vec<RunId> = stale.iter().filter(goes_on).cloned().collect();
+        self.stale.extend(stopped.iter().cloned());
+        stopped
+    }
+
+    /// It has heard it.
+    pub(crate) fn stopped(&self, stale: &[RunId], machine: Option<&Machine>) -> Result<(), Violation> {
+        let runs = machine.map(|machine| &machine.state().runs);
+        let goes_on = |id: &&RunId| {
+            let run = runs.and_then(|runs| runs.get(*id));
+            run.is_some_and(|run| run.ending.as_ref().is_none_or(|ending| ending.reason != "stale_receipt"))
+        };
+        match stale.iter().find(goes_on) {
+            Some(run) => broken("stale_receipt", format!("{run} goes on, and its receipts are another's")),
+            None => Ok(()),
+        }
     }
 
     fn decision(&self, recorded: &Recorded, world: &World) -> Result<(), Violation> {
@@ -262,6 +324,7 @@ impl Judge {
     /// A new daemon read the journal. Judges the ways to read it, and forgets what was lost.
     pub(crate) fn replayed(&mut self, store: &Store, machine: &Machine, lost: bool) -> Result<(), Violation> {
         let mut whole = State::default();
+        self.stale.clear();
         if lost {
             (self.facts, self.governed) = (Facts::default(), Governed::default());
         }

@@ -12,9 +12,11 @@ mod dice;
 mod disk;
 mod drive;
 mod faults;
+mod files;
 mod governed;
 mod handoff;
 mod judge;
+mod keeping;
 mod operator;
 mod orders;
 mod outside;
@@ -157,11 +159,21 @@ pub enum Mutation {
     LostWorkUnseen,
     /// A backup is copied back, and its journal goes on as if nothing had been lost.
     CopiedBack,
+    /// Receipts of kept files are committed before the files have their names.
+    ReceiptBeforeFile,
+    /// A batch that nobody writes any more is said to be ended, and is not.
+    BatchNeverSettled,
+    /// A batch goes forward although not all of it is on disk.
+    ForwardThoughTorn,
+    /// A kept file that is what its receipt says is taken for another, and set aside.
+    GoodFileSetAside,
+    /// Nobody tells that the receipts of a run are those of another policy or agent.
+    StaleReceiptsUntold,
 }
 
 impl Mutation {
     /// All of them that have to be caught.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 33] = [
         Self::PerformedBeforeCommit,
         Self::AcknowledgedBeforeSync,
         Self::EpochUnchecked,
@@ -190,6 +202,11 @@ impl Mutation {
         Self::FailedAppendIgnored,
         Self::LostWorkUnseen,
         Self::CopiedBack,
+        Self::ReceiptBeforeFile,
+        Self::BatchNeverSettled,
+        Self::ForwardThoughTorn,
+        Self::GoodFileSetAside,
+        Self::StaleReceiptsUntold,
     ];
 
     /// The journal is kept, and what the machine makes of it after a restart is not: only what it does shows that.

@@ -128,23 +128,30 @@ impl World {
                 "set aside".to_owned()
             }
             Mend::SettleBatch { .. } | Mend::VoidReceipt { .. } | Mend::SetFileAside { .. } => {
-                self.object("left_alone", format!("{mend:?}, and nothing was said of it"));
+                self.object("left_alone", format!("{mend:?} is no mend of the world's"));
                 "nothing".to_owned()
             }
         }
     }
 
     /// The world is kind and the machine quiet: what was astray is mended, or the daemon says that it gave it up.
-    pub(crate) fn still_astray(&self, machine: &Machine) -> Result<(), Violation> {
+    /// `files`: what is wrong with kept files.
+    pub(crate) fn still_astray(&self, machine: &Machine, files: &BTreeSet<String>) -> Result<(), Violation> {
         let Astray { orphans, kept: _, strays, garbled, by_hand: _, planted: _ } = &self.astray;
         let steps = &machine.readiness().steps;
         let given_up = |member: &str| steps.iter().any(|step| step.reason == "not_mended" && step.member == member);
-        let left = orphans.keys().chain(strays).map(String::as_str).chain(garbled.iter().map(RunId::as_str));
+        let left = orphans.keys().chain(strays).chain(files).map(String::as_str).chain(garbled.iter().map(RunId::as_str));
         if let Some(member) = left.into_iter().find(|member| !given_up(member)) {
             return Err(Violation { rule: "mended", detail: format!("{member} is astray, and nobody sees to it") });
         }
-        let outside =
-            [Surface::Database, Surface::Workspace, Surface::AgentProcess, Surface::Transcripts, Surface::Disk];
+        let outside = [
+            Surface::Database,
+            Surface::Workspace,
+            Surface::AgentProcess,
+            Surface::Blobs,
+            Surface::Transcripts,
+            Surface::Disk,
+        ];
         let open = steps
             .iter()
             .find(|step| outside.contains(&step.surface) && !matches!(step.action, Remedy::None | Remedy::Block));

@@ -6,6 +6,7 @@ use dalsegno_core::{Event, IssueId, Recorded, Snapshot, State, apply_with_views}
 use dalsegno_durable::saga::event::Entry;
 
 use super::drive::{Item, Sim};
+use super::files::Copied;
 use super::store::Rows;
 use super::{Mutation, Violation};
 
@@ -19,6 +20,9 @@ pub(super) struct Backup {
     rows: Rows,
     snapshot: Option<Snapshot>,
     sagas: BTreeMap<String, Vec<Entry>>,
+    files: Copied,
+    /// The step at which the files are copied.
+    files_at: u64,
     made_at: i64,
 }
 
@@ -30,6 +34,9 @@ impl Sim {
             self.plan.rates.restore = None;
             return self.restore();
         }
+        if let Some(backup) = self.backup.as_mut().filter(|backup| self.coverage.steps >= backup.files_at) {
+            self.files.copy_files(&mut backup.files);
+        }
         if self.coverage.steps >= made && self.backup.is_none() && self.store.synced() > 0 {
             self.note(|_| "---- a backup is made".to_owned());
             self.backup = Some(Backup {
@@ -37,6 +44,8 @@ impl Sim {
                 rows: self.store.rows.clone(),
                 snapshot: self.store.snapshot.clone(),
                 sagas: self.sagas.clone(),
+                files: self.files.copy_rows(),
+                files_at: self.coverage.steps + self.kept.below(20),
                 made_at: self.now().0,
             });
         }
@@ -45,10 +54,12 @@ impl Sim {
 
     /// The store is lost, and the backup put in its place; what still ran of the lost life is ended.
     fn restore(&mut self) -> Result<(), Violation> {
-        let Some(backup) = self.backup.take() else { return Ok(()) };
+        let Some(mut backup) = self.backup.take() else { return Ok(()) };
+        self.files.copy_files(&mut backup.files);
         self.note(|_| "---- the store is lost, and the backup restored".to_owned());
         self.coverage.restores += 1;
-        drop(self.lose_memory());
+        drop((self.lose_memory(), self.drop_keepings()));
+        self.files.restore(backup.files);
         (self.machine, self.zombie) = (None, None);
         self.world.end_agents();
         let since = self.store.synced().saturating_sub(backup.events.len() as u64);

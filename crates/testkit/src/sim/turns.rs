@@ -9,6 +9,7 @@ use dalsegno_core::{
 use super::Mutation;
 use super::acts::Fate;
 use super::drive::{Item, Sim, Work};
+use super::keeping::mend_of_files;
 use super::plan::MODELS;
 
 /// Of 1,000 turns, those in which the agent asks and waits.
@@ -63,8 +64,10 @@ impl Sim {
                     Err(failure) => Outcome::Failed { failure },
                 }
             }
+            (Effect::Mend { mend }, _) if mend_of_files(&request.effect).is_some() => self.mend_files(mend, fate),
             _ => self.world.act(&request, fate, &mut self.fates, self.calm),
         };
+        let Some((request, outcome)) = self.check_applied(request, outcome) else { return };
         let slow = if self.times.permille(self.plan.rates.slow) { 100 } else { 1 };
         let after = slow * self.times.between(0, 100);
         self.schedule(after, Item::Outcome { request, outcome });
@@ -285,7 +288,7 @@ impl Sim {
     /// The machine wants an effect given up: it is, or it is too late for that.
     pub(super) fn cancel(&mut self, id: EffectId) {
         self.note(|_| format!("cancel {id}"));
-        if self.cancel_saga(id) {
+        if self.cancel_saga(id) || self.cancel_check(id) {
             return;
         }
         let found = self.agenda.iter().find(|(_, item)| match item {
@@ -358,7 +361,11 @@ impl Sim {
             Query::Inspect { wanted, .. } => {
                 let unkind = !self.calm && self.plan.rates.query_fail > 0;
                 self.looks += u32::from(self.calm);
-                Answer::Inspect(Box::new(self.world.look_outside(wanted, &mut self.outside, unkind)))
+                let mut seen = self.world.look_outside(wanted, &mut self.outside, unkind);
+                if let Ok(found) = &mut seen.blobs {
+                    *found = self.look_at_files(id, wanted);
+                }
+                Answer::Inspect(Box::new(seen))
             }
             Query::LostWork { .. } if fails => Answer::LostWork(Err(failure())),
             Query::LostWork { request } => Answer::LostWork(Ok(self.world.look_for_lost_work(request))),
