@@ -385,8 +385,9 @@ impl Machine {
         self.outside.unreadable = found.collect();
         self.outside.seen = Some(seen);
         self.surfaces_stale = true;
-        self.forget_missing();
+        // First what needs somebody: a run ends once, and one that lost its workspace, too, would be tried again.
         self.stop_stale();
+        self.forget_missing();
         if held && !self.holds_dispatch() {
             self.poll_soon();
         }

@@ -159,3 +159,25 @@ fn what_a_check_said_is_told_with_its_receipt() {
     });
     assert_eq!(told, Some(Some(kept)));
 }
+
+#[test]
+fn a_run_that_lost_its_workspace_as_well_is_not_tried_again_and_its_issue_waits_for_somebody() {
+    let mut desk = Desk::new(policy());
+    desk.reach_turn();
+    let run = desk.machine.state().runs.keys().next().unwrap().clone();
+    let kind = policy().agent.kind.as_str().to_owned();
+    let gone = FoundWorkspace {
+        path: "/w/i".to_owned(),
+        identifier: None,
+        standing: WorkspaceStanding::Missing,
+        bytes: None,
+    };
+    let under = FoundFile::Under { run, policy: "another".into(), agent: kind };
+    desk.outside = Some(Inspection { workspaces: Ok(vec![gone]), ..with(vec![under]) });
+    desk.pass(5_001);
+    desk.hand(Input::Refresh);
+    assert_eq!(desk.phase(), Some(Phase::Stopping));
+    let ending = desk.machine.state().runs.values().next().unwrap().ending.as_ref();
+    assert_eq!(ending.map(|ending| ending.reason.as_str()), Some("stale_receipt"));
+    assert!(desk.entry(1).workspace.is_none(), "what is gone is forgotten all the same");
+}

@@ -32,14 +32,14 @@ impl Sim {
             return;
         }
         let target = self.plan.rates.target;
-        let aimed = target.is_some()
+        let aimed = (target.is_some() || self.plan.cuts_keeping)
             && self.agenda.values().any(|item| match item {
                 Item::Apply { request, .. }
                 | Item::Outcome { request, .. }
                 | Item::SagaBegin { request }
                 | Item::SagaTell { request } => Some(request.effect.kind()) == target,
                 Item::SagaCall { call } => Some(call.deed.kind()) == target,
-                Item::Keep { .. } => target == Some("run_check"),
+                Item::Keep { .. } => target == Some("run_check") || self.plan.cuts_keeping,
                 _ => false,
             });
         let rate = if aimed { 250 } else { self.plan.rates.crash };
@@ -167,6 +167,7 @@ impl Sim {
             return Ok(());
         }
         self.trouble.opened();
+        self.stale.clear();
         self.files.open();
         self.files.whole()?;
         let epoch = self.store.take_over();

@@ -71,6 +71,8 @@ pub(crate) struct Plan {
     pub(crate) totals: bool,
     /// Things go astray outside the journal.
     pub(crate) astray: bool,
+    /// The daemon likes to die while it keeps what checks said.
+    pub(crate) cuts_keeping: bool,
 }
 
 impl Plan {
@@ -137,7 +139,8 @@ impl Plan {
         }
         let aimed = rates.target == Some("mend");
         let astray = knobs.faults && (aimed || Dice::new(seed, 10).permille(300));
-        Self { policy, issues, rates, totals, astray }
+        let cuts_keeping = Dice::new(seed, 13).permille(150);
+        Self { policy, issues, rates, totals, astray, cuts_keeping }
     }
 }
 
