@@ -308,6 +308,7 @@ impl Sim {
         let rates = &mut self.plan.rates;
         (rates.fail, rates.permanent, rates.doubt, rates.query_fail) = (0, 0, 0, 0);
         (rates.slow, rates.bad_turn, rates.crash, rates.clock, rates.refuse) = (0, 0, 0, 0, 0);
+        rates.no_draft = 0;
         self.trouble.end();
         self.undrain();
     }

@@ -203,9 +203,11 @@ impl Sim {
     }
 
     fn draft(&mut self, keeping: &mut Keeping) {
-        let fails = self.disk_is_ill() || self.kept.permille(self.plan.rates.fail);
-        let written = if fails { self.kept.below(2) } else { 2 };
-        for (_, content) in keeping.contents.iter().take(usize::try_from(written).unwrap_or(2)) {
+        let rate = self.plan.rates.fail.max(self.plan.rates.no_draft);
+        let fails = self.disk_is_ill() || self.kept.permille(rate);
+        let all = keeping.contents.len();
+        let written = if fails { usize::try_from(self.kept.below(all as u64)).unwrap_or(0) } else { all };
+        for (_, content) in keeping.contents.iter().take(written) {
             let draft = self.files.draft(*content);
             keeping.drafts.push(draft);
         }

@@ -43,6 +43,8 @@ pub(crate) struct Rates {
     pub(crate) disk: u64,
     /// Times that something goes wrong with the disk, at most.
     pub(crate) disk_faults: u32,
+    /// Files of checks that cannot be written.
+    pub(crate) no_draft: u64,
     /// The step at which a backup is made, and that at which it is all that is left.
     pub(crate) restore: Option<(u64, u64)>,
     /// Edits by the human in all.
@@ -96,6 +98,7 @@ impl Plan {
             clock: if knobs.clock { dice.pick([0, 0, 5]) } else { 0 },
             disk: if knobs.disk { Dice::new(seed, 9).pick([0, 0, 0, 30]) } else { 0 },
             disk_faults: 2,
+            no_draft: 0,
             restore: None,
             edits: if knobs.human { dice.pick([0, 0, 2, 6]) } else { 0 },
             reviews: if knobs.human { dice.pick([0, 0, 500, 900]) } else { 0 },
@@ -140,6 +143,9 @@ impl Plan {
         let aimed = rates.target == Some("mend");
         let astray = knobs.faults && (aimed || Dice::new(seed, 10).permille(300));
         let cuts_keeping = Dice::new(seed, 13).permille(150);
+        if cuts_keeping {
+            rates.no_draft = faults * 300;
+        }
         Self { policy, issues, rates, totals, astray, cuts_keeping }
     }
 }
