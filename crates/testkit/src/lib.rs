@@ -6,6 +6,7 @@
 //! | [`doubles`] | the engine's ports in memory and by script, with a record of all calls |
 //! | [`durable`] | stores of durable effects that record and that fail |
 //! | [`crash`] | killing the real binary at named points |
+//! | [`traced`] | killing a child before each system call that changes a file |
 //! | [`sim`] | the machine in a simulated world: faults, crashes and people from a seed, judged after each step |
 //! | [`saga`] | the same walk for the machine of sagas |
 //! | [`model`] | a scripted language model behind a real HTTP port, for real agents |
@@ -21,3 +22,4 @@ pub mod model;
 pub mod parts;
 pub mod saga;
 pub mod sim;
+pub mod traced;

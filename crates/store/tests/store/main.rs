@@ -9,6 +9,7 @@
 
 mod append;
 mod blobs;
+mod blobs_kill;
 mod durable_kill;
 mod durable_suite;
 mod effects;
