@@ -46,6 +46,8 @@ const AT_ONCE: usize = 16;
 const FILES: usize = 64;
 /// Bytes of one file, at most.
 const FILE_BYTES: usize = 16 << 20;
+/// Code of what a writer of an older epoch is told.
+const STALE: &str = "stale_epoch";
 /// Letters of a file's own name, at most.
 const NAME_LETTERS: usize = 64;
 
@@ -163,8 +165,7 @@ impl Inner {
             Err(failure) => Err(failure),
         };
         if let Err(failure) = written {
-            self.take_back(batch, named, &failure).await;
-            return Err(failure);
+            return Err(self.take_back(batch, named, failure).await);
         }
         crash::point("blobs.named");
         self.ask(Deed::Commit { batch }).await?;
@@ -200,17 +201,23 @@ impl Inner {
         blocking(move || disk::name(&directory, &named)).await
     }
 
-    /// The batch cannot be written: it is ended, and what there is of it goes. What that fails at, a look finds.
+    /// The batch cannot be written: it is ended, and what there is of it goes. What that fails at, a look finds. Answers what is to be told.
     ///
     /// First the rows: when another life has taken over, the batch is its own by now, and may be committed.
-    async fn take_back(&self, batch: Number, named: Vec<(PathBuf, String)>, failure: &Failure) {
+    async fn take_back(&self, batch: Number, named: Vec<(PathBuf, String)>, failure: Failure) -> Failure {
         let settle = Deed::Settle { batch, forward: false, why: failure.to_string() };
-        if let Err(error) = self.ask(settle).await {
-            tracing::warn!(batch, %error, "a batch of files could not be taken back; the next look does it");
-            return;
+        match self.ask(settle).await {
+            Ok(_) => {
+                let both = |(draft, file): (PathBuf, String)| [draft, self.directory.join(file)];
+                remove(named.into_iter().flat_map(both).collect()).await;
+                failure
+            }
+            Err(stale) if stale.code == STALE => stale,
+            Err(error) => {
+                tracing::warn!(batch, %error, "a batch of files could not be taken back; the next look does it");
+                failure
+            }
         }
-        let both = |(draft, file): (PathBuf, String)| [draft, self.directory.join(file)];
-        remove(named.into_iter().flat_map(both).collect()).await;
     }
 
     /// Asks the writer, and waits until what it did is on disk.
@@ -223,7 +230,7 @@ impl Inner {
             Ok(granted) => Ok(granted),
             Err(Refused::StaleEpoch { ours, current }) => {
                 let why = format!("this daemon has epoch {ours}, and one with {current} has taken over");
-                Err(Failure::permanent("stale_epoch", why))
+                Err(Failure::permanent(STALE, why))
             }
             Err(Refused::Ended(why)) => Err(Failure::permanent("blob_unwritten", format!("the batch is ended: {why}"))),
             Err(Refused::Failed(why)) => Err(unwritten(&why)),

@@ -25,7 +25,7 @@ const SAMPLE: u64 = 16;
 const LOOKS: usize = 3;
 
 /// Mends whatever a look finds, until one finds nothing.
-async fn mended(opened: &dalsegno_store::Opened) {
+pub(crate) async fn mended(opened: &dalsegno_store::Opened) {
     let check = check(opened);
     for _ in 0..LOOKS {
         let found = check.look(&[]).unwrap();
@@ -72,16 +72,16 @@ fn two(content: &str) -> [(&str, &str); 2] {
 
 /// Everything of kept files that outlives a process: rows, and what is on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct There {
-    batches: Vec<(i64, String, Option<i64>)>,
+pub(crate) struct There {
+    pub(crate) batches: Vec<(i64, String, Option<i64>)>,
     watermark: i64,
     /// Whether each was taken back, by the name of its file.
-    receipts: BTreeMap<String, bool>,
-    files: BTreeMap<String, String>,
+    pub(crate) receipts: BTreeMap<String, bool>,
+    pub(crate) files: BTreeMap<String, String>,
 }
 
 impl There {
-    fn of(dir: &Path) -> Self {
+    pub(crate) fn of(dir: &Path) -> Self {
         let db = raw(dir);
         let mut query = db
             .prepare(
@@ -164,28 +164,26 @@ impl Scene {
 }
 
 /// Recovers in this process, as a daemon that starts and ends.
-fn recovered(dir: &Path) -> There {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let opened = open(dir);
-        mended(&opened).await;
-        assert_eq!(faults(&opened), 0);
-        for kept in opened.store.kept_files("run-1", 1_000).unwrap() {
-            let content = opened.store.kept_file(&kept.receipt.file).unwrap().unwrap();
-            assert_eq!(content.is_ok(), kept.lost.is_none(), "{kept:?}: {content:?}");
-        }
-    });
+pub(crate) async fn recovered(dir: &Path) -> There {
+    let opened = open(dir);
+    mended(&opened).await;
+    assert_eq!(faults(&opened), 0);
+    for kept in opened.store.kept_files("run-1", 1_000).unwrap() {
+        let content = opened.store.kept_file(&kept.receipt.file).unwrap().unwrap();
+        assert_eq!(content.is_ok(), kept.lost.is_none(), "{kept:?}: {content:?}");
+    }
+    drop(opened);
     There::of(dir)
 }
 
 /// What holds after any recovery, and that another one changes nothing.
 fn recovered_for_good(scene: &Scene) -> There {
-    let once = recovered(scene.dir.path());
+    let once = run(recovered(scene.dir.path()));
     assert!(once.batches.iter().all(|(_, state, _)| state != "preparing"), "{}: {once:?}", scene.killed_at());
     assert!(!once.has_drafts(), "{}: {once:?}", scene.killed_at());
     let committed = once.batches.iter().filter(|(_, state, _)| state == "committed").count();
     assert_eq!(once.watermark, committed as i64, "{}", scene.killed_at());
-    assert_eq!(recovered(scene.dir.path()), once, "{}: twice is once", scene.killed_at());
+    assert_eq!(run(recovered(scene.dir.path())), once, "{}: twice is once", scene.killed_at());
     once
 }
 

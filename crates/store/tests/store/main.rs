@@ -10,6 +10,7 @@
 mod append;
 mod blobs;
 mod blobs_kill;
+mod blobs_late;
 mod durable_kill;
 mod durable_suite;
 mod effects;
