@@ -140,7 +140,7 @@ impl Store {
             checkpoints,
             queue: Arc::clone(&queue),
             counters: Arc::clone(&counters),
-            journal: Some(JournalKept { kept: options.kept(), state_dir: state_dir.to_owned() }),
+            journal: Some(JournalKept { kept: options.kept(), state_dir: state_dir.to_owned(), epoch: loaded.epoch }),
             owner: Owner::sole()?,
             ends,
         };

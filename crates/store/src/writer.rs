@@ -59,6 +59,8 @@ impl Job {
 pub(crate) struct JournalKept {
     pub(crate) kept: Kept,
     pub(crate) state_dir: PathBuf,
+    /// As it was found.
+    pub(crate) epoch: u64,
 }
 
 /// Everything that the writer needs.
@@ -113,6 +115,8 @@ struct JournalSide<'db> {
     inserts: Inserts<'db>,
     pruning: Pruning,
     state_dir: PathBuf,
+    /// The epoch of this life: that of its last batch, and before the first the one that it found.
+    ours: u64,
 }
 
 impl<'db> JournalSide<'db> {
@@ -126,6 +130,7 @@ impl<'db> JournalSide<'db> {
             inserts: Inserts::prepare(db)?,
             pruning: Pruning::new(db, journal.kept)?,
             state_dir: journal.state_dir,
+            ours: journal.epoch,
         })
     }
 
@@ -141,6 +146,7 @@ impl<'db> JournalSide<'db> {
         if after.epoch > before.epoch {
             self.epoch.execute([integer(after.epoch)])?;
         }
+        self.ours = after.epoch;
         self.pruning.events(db, after.expected - 1, after.expected - before.expected)?;
         self.pruning.runs(db, self.inserts.take_ended_runs())
     }
@@ -373,7 +379,11 @@ impl Sides<'_> {
                     refused.push(verdict);
                 }
                 Job::Durable(request) => self.durable.answer(request)?,
-                Job::Files(errand) => errand.carry_out(self.db)?,
+                Job::Files(errand) => match &self.journal {
+                    Some(journal) => errand.carry_out(self.db, journal.ours)?,
+                    // Left as it is, it says so itself.
+                    None => {}
+                },
             }
         }
         if let (Some(journal), Some((before, after))) = (&mut self.journal, &positions)

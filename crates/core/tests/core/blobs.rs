@@ -166,12 +166,8 @@ fn a_run_that_lost_its_workspace_as_well_is_not_tried_again_and_its_issue_waits_
     desk.reach_turn();
     let run = desk.machine.state().runs.keys().next().unwrap().clone();
     let kind = policy().agent.kind.as_str().to_owned();
-    let gone = FoundWorkspace {
-        path: "/w/i".to_owned(),
-        identifier: None,
-        standing: WorkspaceStanding::Missing,
-        bytes: None,
-    };
+    let gone =
+        FoundWorkspace { path: "/w/i".to_owned(), identifier: None, standing: WorkspaceStanding::Missing, bytes: None };
     let under = FoundFile::Under { run, policy: "another".into(), agent: kind };
     desk.outside = Some(Inspection { workspaces: Ok(vec![gone]), ..with(vec![under]) });
     desk.pass(5_001);

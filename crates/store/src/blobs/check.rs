@@ -9,7 +9,7 @@ use dalsegno_core::{Broken, Failure, FoundFile, Mend, RunId};
 
 use super::rows::{self, Deed, Entry, Number};
 use super::rows::{entries, entry};
-use super::{BlobFiles, DIRECTORY, Inner, disk};
+use super::{BlobFiles, DIRECTORY, disk};
 use crate::error::StoreError;
 use crate::open::Store;
 
@@ -54,7 +54,8 @@ impl BlobCheck {
         let live: BTreeSet<&RunId> = live.iter().collect();
         let (mut found, mut read, mut after) = (Vec::new(), 0, 0);
         let mut through = self.through.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut hashed = *through;
+        // The first batch of which something is left for the next look.
+        let mut left: Option<Number> = None;
         let mut open: Vec<Entry> = Vec::new();
         loop {
             let page = self.store.pool.with(|db| Ok(entries(db, after, PAGE)?));
@@ -77,9 +78,11 @@ impl BlobCheck {
                     let fresh = entry.batch > *through || live.contains(&entry.run);
                     if fresh && there && read < LOOK_BYTES {
                         read += entry.bytes;
-                        hashed = hashed.max(entry.batch);
                         found.extend(self.judge(&entry));
                     } else {
+                        if fresh && there {
+                            left.get_or_insert(entry.batch);
+                        }
                         found.extend(self.glance(&entry, there));
                     }
                 }
@@ -88,11 +91,8 @@ impl BlobCheck {
                 break;
             }
         }
-        if read < LOOK_BYTES {
-            hashed = hashed.max(after);
-        }
         if found.iter().all(|found| !matches!(found, FoundFile::Broken { .. } | FoundFile::Unreadable { .. })) {
-            *through = hashed;
+            *through = (*through).max(left.map_or(after, |left| left - 1));
         }
         drop(through);
         found.extend(self.batches(&open)?);
@@ -151,8 +151,9 @@ impl BlobCheck {
             if self.files.as_ref().is_some_and(|files| files.0.may_write(*batch)) {
                 continue;
             }
-            let whole =
-                disk::has_all(&self.directory, entries).map_err(|error| unreadable(&batch_name(*batch), &error))?;
+            let unnamed =
+                disk::unnamed(&self.directory, entries).map_err(|error| unreadable(&batch_name(*batch), &error))?;
+            let whole = unnamed.is_some();
             found.push(FoundFile::OpenBatch { batch: batch_name(*batch), run: run.clone(), whole });
         }
         Ok(found)
@@ -193,25 +194,30 @@ impl BlobCheck {
     fn settle(&self, name: &str) -> Result<Planned, Failure> {
         let batch = name.strip_prefix(BATCH).and_then(|number| number.parse::<Number>().ok());
         let batch = batch.ok_or_else(|| unmended(&format!("{name:?} is no batch")))?;
-        let inner: Option<&Inner> = self.files.as_ref().map(|files| &*files.0);
-        if inner.is_some_and(|inner| inner.may_write(batch)) {
+        let Some(BlobFiles(inner)) = &self.files else { return Err(unmended(&"the store was opened for a look")) };
+        if inner.may_write(batch) {
             return Ok(Planned::Done("left alone: it is being written".to_owned()));
         }
-        let entries =
-            self.store.pool.with(|db| Ok(rows::entries_of_batch(db, batch)?)).map_err(|error| unmended(&error))?;
-        if !entries.first().is_some_and(Entry::is_open) {
+        let open = self.store.pool.with(|db| Ok(rows::open_entries(db)?)).map_err(|error| unmended(&error))?;
+        let (entries, others): (Vec<Entry>, Vec<Entry>) = open.into_iter().partition(|entry| entry.batch == batch);
+        if entries.is_empty() {
             return Ok(Planned::Done("left alone: it is ended".to_owned()));
         }
         let io = |error: std::io::Error| unmended(&error);
-        if disk::has_all(&self.directory, &entries).map_err(io)? {
-            disk::forward(&self.directory, &entries).map_err(io)?;
-            let words = format!("all {} files are there: it is committed", entries.len());
-            return Ok(Planned::Then(Deed::Settle { batch, forward: true, why: String::new() }, words));
+        let unnamed = disk::unnamed(&self.directory, &entries).map_err(io)?;
+        let forward = unnamed.is_some();
+        match unnamed {
+            Some(unnamed) => disk::forward(&self.directory, &unnamed, &entries).map_err(io)?,
+            None => disk::back(&self.directory, &entries).map_err(io)?,
         }
-        disk::back(&self.directory, &entries).map_err(io)?;
+        disk::sweep_drafts(&self.directory, &inner.life, &others).map_err(io)?;
+        if forward {
+            let words = format!("all {} files are there: it is committed", entries.len());
+            return Ok(Planned::Then(Deed::Settle { batch, forward, why: String::new() }, words));
+        }
         let why = "its writer was gone before all of it was on disk".to_owned();
         let words = "not all of it is there: it is taken back".to_owned();
-        Ok(Planned::Then(Deed::Settle { batch, forward: false, why }, words))
+        Ok(Planned::Then(Deed::Settle { batch, forward, why }, words))
     }
 
     fn void(&self, file: &str, how: Broken) -> Result<Planned, Failure> {

@@ -4,8 +4,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use sha2::{Digest as _, Sha256};
 
 use super::rows::Entry;
@@ -21,19 +22,24 @@ const PART: &str = ".part";
 /// Copies of one name that are set aside before somebody has to look.
 const COPIES: u32 = 100;
 
-static DRAFTS: AtomicU64 = AtomicU64::new(0);
-
 pub(super) fn sha256(content: &[u8]) -> String {
     hex::encode(Sha256::digest(content))
 }
 
+/// What the `number`th draft of a life is called: whoever finds it can tell what it is for, and its own life can tell that it is its own.
+pub(super) fn draft_name(sha256: &str, life: &str, number: u64) -> String {
+    format!("{sha256}-{life}-{number}{PART}")
+}
+
+fn is_of_life(draft: &str, life: &str) -> bool {
+    draft.rsplit('-').nth(1) == Some(life)
+}
+
 /// Writes a draft: on disk, and of no account until it is renamed.
-pub(super) fn draft(directory: &Path, sha256: &str, content: &[u8]) -> io::Result<PathBuf> {
-    let path = directory.join(format!("{sha256}-{}{PART}", DRAFTS.fetch_add(1, Ordering::Relaxed)));
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+pub(super) fn draft(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(content)?;
-    file.sync_all()?;
-    Ok(path)
+    file.sync_all()
 }
 
 /// Gives drafts their names, and has those survive a power failure.
@@ -51,15 +57,11 @@ pub(super) fn is_whole(directory: &Path, entry: &Entry) -> io::Result<Option<boo
 
 /// `None`: it is not there.
 fn is(path: &Path, entry: &Entry) -> io::Result<Option<bool>> {
-    let mut file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
+    let mut file = match open(path, entry.bytes)? {
+        Opened::Gone => return Ok(None),
+        Opened::Other => return Ok(Some(false)),
+        Opened::File(file) => file,
     };
-    let meta = file.metadata()?;
-    if !meta.is_file() || meta.len() != entry.bytes {
-        return Ok(Some(false));
-    }
     let (mut hash, mut buffer) = (Sha256::new(), vec![0; 64 << 10]);
     loop {
         match file.read(&mut buffer)? {
@@ -67,6 +69,43 @@ fn is(path: &Path, entry: &Entry) -> io::Result<Option<bool>> {
             length => hash.update(buffer.get(..length).unwrap_or_default()),
         }
     }
+}
+
+/// What was found under a name.
+enum Opened {
+    Gone,
+    /// No file of this length.
+    Other,
+    File(File),
+}
+
+/// Opens a plain file. What is a link is another thing than what was written, and a pipe would be waited for.
+fn open(path: &Path, bytes: u64) -> io::Result<Opened> {
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let file = match OpenOptions::new().read(true).custom_flags(flags.bits()).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Opened::Gone),
+        // A link, or a socket.
+        Err(error) if [Errno::ELOOP, Errno::ENXIO].map(|code| Some(code as i32)).contains(&error.raw_os_error()) => {
+            return Ok(Opened::Other);
+        }
+        Err(error) => return Err(error),
+    };
+    let meta = file.metadata()?;
+    Ok(if meta.is_file() && meta.len() == bytes { Opened::File(file) } else { Opened::Other })
+}
+
+/// The content of a file, if it is what its entry says; `None`: it is not there.
+pub(super) fn content(directory: &Path, entry: &Entry) -> io::Result<Option<Result<Vec<u8>, ()>>> {
+    let file = match open(&directory.join(entry.file()), entry.bytes)? {
+        Opened::Gone => return Ok(None),
+        Opened::Other => return Ok(Some(Err(()))),
+        Opened::File(file) => file,
+    };
+    let mut content = Vec::new();
+    file.take(entry.bytes + 1).read_to_end(&mut content)?;
+    let whole = content.len() as u64 == entry.bytes && sha256(&content) == entry.sha256;
+    Ok(Some(if whole { Ok(content) } else { Err(()) }))
 }
 
 /// The names below, without what was set aside.
@@ -84,43 +123,38 @@ pub(super) fn is_draft(name: &str) -> bool {
     name.ends_with(PART)
 }
 
-/// A draft with the entry's content, if there is one.
-fn draft_of(directory: &Path, names: &[String], entry: &Entry) -> io::Result<Option<PathBuf>> {
-    for name in names.iter().filter(|name| is_draft(name) && name.starts_with(&entry.sha256)) {
+/// What is missing to a batch for all of it to be on disk: names for these drafts. `None`: more than that.
+pub(super) fn unnamed(directory: &Path, entries: &[Entry]) -> io::Result<Option<Vec<(PathBuf, String)>>> {
+    let mut drafts: Vec<String> = names(directory)?.into_iter().filter(|name| is_draft(name)).collect();
+    let mut unnamed = Vec::new();
+    for entry in entries {
+        match is_whole(directory, entry)? {
+            Some(true) => continue,
+            Some(false) => return Ok(None),
+            None => {}
+        }
+        // Two files of a batch may have the same content: each needs a draft of its own.
+        let Some(draft) = take_draft(directory, &mut drafts, entry)? else { return Ok(None) };
+        unnamed.push((draft, entry.file()));
+    }
+    Ok((!entries.is_empty()).then_some(unnamed))
+}
+
+fn take_draft(directory: &Path, drafts: &mut Vec<String>, entry: &Entry) -> io::Result<Option<PathBuf>> {
+    for at in 0..drafts.len() {
+        let Some(name) = drafts.get(at).filter(|name| name.starts_with(&entry.sha256)) else { continue };
         let path = directory.join(name);
         if is(&path, entry)? == Some(true) {
+            drafts.swap_remove(at);
             return Ok(Some(path));
         }
     }
     Ok(None)
 }
 
-/// Whether every file of a batch is on disk, under its name or as a draft.
-pub(super) fn has_all(directory: &Path, entries: &[Entry]) -> io::Result<bool> {
-    let names = names(directory)?;
-    for entry in entries {
-        match is_whole(directory, entry)? {
-            Some(true) => {}
-            Some(false) => return Ok(false),
-            None if draft_of(directory, &names, entry)?.is_some() => {}
-            None => return Ok(false),
-        }
-    }
-    Ok(!entries.is_empty())
-}
-
-/// Gives what is still a draft its name, and syncs all of it. Only after [`has_all`].
-pub(super) fn forward(directory: &Path, entries: &[Entry]) -> io::Result<()> {
-    let names = names(directory)?;
-    let mut drafts = Vec::new();
-    for entry in entries {
-        if is_whole(directory, entry)?.is_none()
-            && let Some(draft) = draft_of(directory, &names, entry)?
-        {
-            drafts.push((draft, entry.file()));
-        }
-    }
-    name(directory, &drafts)?;
+/// Gives what is still [`unnamed`] its name, and syncs all of it.
+pub(super) fn forward(directory: &Path, unnamed: &[(PathBuf, String)], entries: &[Entry]) -> io::Result<()> {
+    name(directory, unnamed)?;
     // Whoever was killed may have been killed before its sync.
     for entry in entries {
         File::open(directory.join(entry.file()))?.sync_all()?;
@@ -136,10 +170,10 @@ pub(super) fn back(directory: &Path, entries: &[Entry]) -> io::Result<()> {
     if directory.is_dir() { File::open(directory)?.sync_all() } else { Ok(()) }
 }
 
-/// Removes drafts, except those that an open batch may need. They are of no account, and nobody else has any.
-pub(super) fn sweep_drafts(directory: &Path, open: &[Entry]) -> io::Result<usize> {
+/// Removes the drafts of other lives, except those that an open batch may need. They are of no account: those lives are over.
+pub(super) fn sweep_drafts(directory: &Path, life: &str, open: &[Entry]) -> io::Result<usize> {
     let mut removed = 0;
-    for name in names(directory)?.iter().filter(|name| is_draft(name)) {
+    for name in names(directory)?.iter().filter(|name| is_draft(name) && !is_of_life(name, life)) {
         if !open.iter().any(|entry| name.starts_with(&entry.sha256)) {
             dir::remove(&directory.join(name))?;
             removed += 1;

@@ -22,7 +22,8 @@ mod rows;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use dalsegno_core::{Failure, FileReceipt};
@@ -45,6 +46,8 @@ const AT_ONCE: usize = 16;
 const FILES: usize = 64;
 /// Bytes of one file, at most.
 const FILE_BYTES: usize = 16 << 20;
+/// Code of what a writer of an older epoch is told.
+const STALE: &str = "stale_epoch";
 /// Letters of a file's own name, at most.
 const NAME_LETTERS: usize = 64;
 
@@ -56,8 +59,10 @@ pub struct BlobFiles(Arc<Inner>);
 struct Inner {
     queue: Arc<Queue<Job>>,
     directory: PathBuf,
-    /// The epoch of this life, once a batch was begun in it.
-    epoch: OnceLock<u64>,
+    /// Random; in the names of this life's drafts.
+    life: String,
+    /// Drafts that this life made.
+    drafts: AtomicU64,
     writing: Mutex<Writing>,
     room: Semaphore,
 }
@@ -74,12 +79,15 @@ impl BlobFiles {
     pub(crate) fn open(state_dir: &Path, queue: Arc<Queue<Job>>, open: &[Entry]) -> Result<Self, StoreError> {
         let directory = state_dir.join(DIRECTORY);
         dir::make(&directory)?;
-        let swept = disk::sweep_drafts(&directory, open).map_err(|error| StoreError::io(&directory, &error))?;
+        let mut life = [0; 8];
+        getrandom::fill(&mut life).map_err(|error| StoreError::Unavailable(format!("no random bytes: {error}")))?;
+        let life = hex::encode(life);
+        let swept = disk::sweep_drafts(&directory, &life, open).map_err(|error| StoreError::io(&directory, &error))?;
         if swept > 0 {
             tracing::debug!(swept, "drafts of files that no batch was begun for are removed");
         }
-        let (epoch, writing, room) = (OnceLock::new(), Mutex::default(), Semaphore::new(AT_ONCE));
-        Ok(Self(Arc::new(Inner { queue, directory, epoch, writing, room })))
+        let (drafts, writing, room) = (AtomicU64::new(0), Mutex::default(), Semaphore::new(AT_ONCE));
+        Ok(Self(Arc::new(Inner { queue, directory, life, drafts, writing, room })))
     }
 }
 
@@ -135,71 +143,81 @@ impl Inner {
             Ok((planned, files))
         });
         let (planned, files) = hashed.await?;
+        let drafts: Vec<PathBuf> = planned.iter().map(|file| self.draft_of(file)).collect();
         let mut hold = Hold::new(self);
         // A draft counts for nothing, so it need not wait for the intent: both are synced in the time of one.
-        let begin = Deed::Begin { owner, epoch: self.epoch.get().copied(), files: planned.clone() };
-        let (begun, drafts) = tokio::join!(self.ask(begin), self.draft(&planned, files));
-        let batch = match begun? {
-            Granted::Begun { batch, epoch } => {
-                let _ = self.epoch.set(epoch);
-                batch
+        let begin = Deed::Begin { owner, files: planned.clone() };
+        let (begun, drafted) = tokio::join!(self.ask(begin), self.draft(&drafts, files));
+        let batch = match begun {
+            Ok(Granted::Begun(batch)) => batch,
+            Ok(Granted::Done) => return Err(unwritten(&"a batch was begun without a number")),
+            Err(failure) => {
+                remove(drafts).await;
+                return Err(failure);
             }
-            Granted::Done => return Err(unwritten(&"a batch was begun without a number")),
         };
         hold.is(batch);
         crash::point("blobs.intended");
-        let written = match drafts {
-            Ok(drafts) => self.name(batch, &planned, drafts).await,
+        let names = (0_u32..).zip(&planned).map(|(place, file)| rows::file_of(batch, place, &file.name));
+        let named: Vec<(PathBuf, String)> = drafts.into_iter().zip(names).collect();
+        let written = match drafted {
+            Ok(()) => self.name(named.clone()).await,
             Err(failure) => Err(failure),
         };
         if let Err(failure) = written {
-            return Err(self.take_back(batch, &planned, failure).await);
+            return Err(self.take_back(batch, named, failure).await);
         }
         crash::point("blobs.named");
         self.ask(Deed::Commit { batch }).await?;
         crash::point("blobs.committed");
-        let receipt = |(place, file): (u32, Planned)| FileReceipt {
-            file: rows::file_of(batch, place, &file.name),
-            sha256: file.sha256,
-            bytes: file.bytes,
+        let receipt = |((_, file), planned): ((PathBuf, String), Planned)| FileReceipt {
+            file,
+            sha256: planned.sha256,
+            bytes: planned.bytes,
         };
-        Ok((0_u32..).zip(planned).map(receipt).collect())
+        Ok(named.into_iter().zip(planned).map(receipt).collect())
     }
 
-    async fn draft(&self, planned: &[Planned], files: Vec<NewFile>) -> Result<Vec<PathBuf>, Failure> {
-        let draft = |(planned, file): (&Planned, NewFile)| {
-            let (directory, sha256) = (self.directory.clone(), planned.sha256.clone());
-            tokio::task::spawn_blocking(move || disk::draft(&directory, &sha256, &file.content))
-        };
+    fn draft_of(&self, file: &Planned) -> PathBuf {
+        let number = self.drafts.fetch_add(1, Ordering::Relaxed);
+        self.directory.join(disk::draft_name(&file.sha256, &self.life, number))
+    }
+
+    async fn draft(&self, drafts: &[PathBuf], files: Vec<NewFile>) -> Result<(), Failure> {
+        let draft =
+            |(path, file): (PathBuf, NewFile)| tokio::task::spawn_blocking(move || disk::draft(&path, &file.content));
         // All at once: their syncs take the time of one.
-        let drafts: Vec<_> = planned.iter().zip(files).map(draft).collect();
-        let mut paths = Vec::new();
-        for draft in drafts {
-            paths.push(done(draft.await)?);
+        let drafting: Vec<_> = drafts.iter().cloned().zip(files).map(draft).collect();
+        let mut drafted = Ok(());
+        for draft in drafting {
+            // Each is waited for: nobody writes any more when this answers.
+            drafted = drafted.and(done(draft.await));
         }
-        Ok(paths)
+        drafted
     }
 
-    async fn name(&self, batch: Number, planned: &[Planned], drafts: Vec<PathBuf>) -> Result<(), Failure> {
-        let names = (0_u32..).zip(planned).map(|(place, file)| rows::file_of(batch, place, &file.name));
-        let drafts: Vec<(PathBuf, String)> = drafts.into_iter().zip(names).collect();
+    async fn name(&self, named: Vec<(PathBuf, String)>) -> Result<(), Failure> {
         let directory = self.directory.clone();
-        blocking(move || disk::name(&directory, &drafts)).await
+        blocking(move || disk::name(&directory, &named)).await
     }
 
-    /// The batch cannot be written: what there is of it goes, and it is ended. What that fails at, a look finds.
-    async fn take_back(&self, batch: Number, planned: &[Planned], failure: Failure) -> Failure {
-        let names = (0_u32..).zip(planned).map(|(place, file)| rows::file_of(batch, place, &file.name));
-        let (directory, names): (PathBuf, Vec<String>) = (self.directory.clone(), names.collect());
-        let removed = blocking(move || names.iter().try_for_each(|name| dir::remove(&directory.join(name)))).await;
-        let ended = match removed {
-            Ok(()) => self.ask(Deed::Settle { batch, forward: false, why: failure.to_string() }).await.map(drop),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = ended {
-            tracing::warn!(batch, %error, "a batch of files could not be taken back; the next look does it");
+    /// The batch cannot be written: it is ended, and what there is of it goes. What that fails at, a look finds. Answers what is to be told.
+    ///
+    /// First the rows: when another life has taken over, the batch is its own by now, and may be committed.
+    async fn take_back(&self, batch: Number, named: Vec<(PathBuf, String)>, failure: Failure) -> Failure {
+        let settle = Deed::Settle { batch, forward: false, why: failure.to_string() };
+        match self.ask(settle).await {
+            Ok(_) => {
+                let both = |(draft, file): (PathBuf, String)| [draft, self.directory.join(file)];
+                remove(named.into_iter().flat_map(both).collect()).await;
+                failure
+            }
+            Err(stale) if stale.code == STALE => stale,
+            Err(error) => {
+                tracing::warn!(batch, %error, "a batch of files could not be taken back; the next look does it");
+                failure
+            }
         }
-        failure
     }
 
     /// Asks the writer, and waits until what it did is on disk.
@@ -212,7 +230,7 @@ impl Inner {
             Ok(granted) => Ok(granted),
             Err(Refused::StaleEpoch { ours, current }) => {
                 let why = format!("this daemon has epoch {ours}, and one with {current} has taken over");
-                Err(Failure::permanent("stale_epoch", why))
+                Err(Failure::permanent(STALE, why))
             }
             Err(Refused::Ended(why)) => Err(Failure::permanent("blob_unwritten", format!("the batch is ended: {why}"))),
             Err(Refused::Failed(why)) => Err(unwritten(&why)),
@@ -247,6 +265,18 @@ impl Drop for Hold<'_> {
             Some(batch) => drop(writing.batches.remove(&batch)),
             None => writing.beginning -= 1,
         }
+    }
+}
+
+/// Removes what is left of a batch that is not to be. What stays has no receipt, and is found by a look.
+async fn remove(paths: Vec<PathBuf>) {
+    let removed = blocking(move || {
+        // Each is tried, whatever becomes of another one.
+        let removed: Vec<_> = paths.iter().map(|path| dir::remove(path)).collect();
+        removed.into_iter().collect::<std::io::Result<()>>()
+    });
+    if let Err(error) = removed.await {
+        tracing::warn!(%error, "what was written of a batch that is not to be stays; the next look finds it");
     }
 }
 

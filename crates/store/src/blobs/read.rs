@@ -1,7 +1,5 @@
 //! Kept files as readers get them: by their receipts, or not at all.
 
-use std::io::ErrorKind;
-
 use dalsegno_engine::KeptFile;
 
 use super::{DIRECTORY, disk, rows};
@@ -24,15 +22,13 @@ impl Store {
         if let Some(why) = entry.voided {
             return Ok(Some(Err(why)));
         }
-        let path = self.state_dir.join(DIRECTORY).join(file);
-        let content = match std::fs::read(&path) {
-            Ok(content) => content,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Some(Err("it is not there".to_owned()))),
-            Err(error) => return Err(StoreError::io(&path, &error)),
-        };
-        if content.len() as u64 != entry.receipt().bytes || disk::sha256(&content) != entry.receipt().sha256 {
-            return Ok(Some(Err("it is not what its receipt says".to_owned())));
-        }
-        Ok(Some(Ok(content)))
+        let directory = self.state_dir.join(DIRECTORY);
+        let content =
+            disk::content(&directory, &entry).map_err(|error| StoreError::io(&directory.join(file), &error))?;
+        Ok(Some(match content {
+            Some(Ok(content)) => Ok(content),
+            Some(Err(())) => Err("it is not what its receipt says".to_owned()),
+            None => Err("it is not there".to_owned()),
+        }))
     }
 }

@@ -13,12 +13,7 @@ pub(super) type Number = i64;
 /// What the writer is asked to do.
 pub(super) enum Deed {
     /// A batch is going to be written: its intent, with what its files will be.
-    Begin {
-        owner: FileOwner,
-        /// The epoch that the asker's first batch was begun in; `None`: this is the first.
-        epoch: Option<u64>,
-        files: Vec<Planned>,
-    },
+    Begin { owner: FileOwner, files: Vec<Planned> },
     /// All files of a batch that this life began are on disk.
     Commit { batch: Number },
     /// A batch whose writer is gone, or could not go on.
@@ -38,14 +33,14 @@ pub(super) struct Planned {
 /// What came of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Granted {
-    Begun { batch: Number, epoch: u64 },
+    Begun(Number),
     Done,
 }
 
 /// Why nothing came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// Another daemon has taken over.
+    /// Another daemon has taken over, now or since the batch was begun.
     StaleEpoch { ours: u64, current: u64 },
     /// The batch is ended, and not as its writer wanted.
     Ended(String),
@@ -73,9 +68,9 @@ impl Errand {
         }
     }
 
-    /// Does it, within the writer's transaction.
-    pub(crate) fn carry_out(&mut self, db: &Connection) -> rusqlite::Result<()> {
-        self.held = Some(carry_out(db, &self.deed)?);
+    /// Does it, within the writer's transaction. `ours` is the epoch of this life.
+    pub(crate) fn carry_out(&mut self, db: &Connection, ours: u64) -> rusqlite::Result<()> {
+        self.held = Some(carry_out(db, &self.deed, ours)?);
         Ok(())
     }
 
@@ -90,15 +85,15 @@ impl Errand {
     }
 }
 
-fn carry_out(db: &Connection, deed: &Deed) -> rusqlite::Result<Result<Granted, Refused>> {
+fn carry_out(db: &Connection, deed: &Deed, ours: u64) -> rusqlite::Result<Result<Granted, Refused>> {
     let current: i64 =
         db.prepare_cached("SELECT value FROM meta WHERE key = 'epoch'")?.query_row([], |row| row.get(0))?;
     let current = current.unsigned_abs();
+    if ours != current {
+        return Ok(Err(Refused::StaleEpoch { ours, current }));
+    }
     match deed {
-        Deed::Begin { owner: _, epoch: Some(ours), files: _ } if *ours != current => {
-            Ok(Err(Refused::StaleEpoch { ours: *ours, current }))
-        }
-        Deed::Begin { owner, epoch: _, files } => begin(db, owner, current, files).map(Ok),
+        Deed::Begin { owner, files } => begin(db, owner, current, files).map(Ok),
         Deed::Commit { batch } => {
             let mut find = db.prepare_cached("SELECT state, epoch, why FROM file_batches WHERE id = ?1")?;
             let found: Option<(String, i64, Option<String>)> =
@@ -106,25 +101,28 @@ fn carry_out(db: &Connection, deed: &Deed) -> rusqlite::Result<Result<Granted, R
             let Some((state, epoch, why)) = found else {
                 return Ok(Err(Refused::Ended("it is not known any more".to_owned())));
             };
-            let ours = epoch.unsigned_abs();
+            let begun = epoch.unsigned_abs();
             match state.as_str() {
                 "committed" => Ok(Ok(Granted::Done)),
-                "preparing" if ours == current => commit(db, *batch).map(Ok),
-                "preparing" => Ok(Err(Refused::StaleEpoch { ours, current })),
+                "preparing" if begun == current => commit(db, *batch).map(Ok),
+                "preparing" => Ok(Err(Refused::StaleEpoch { ours: begun, current })),
                 _ => Ok(Err(Refused::Ended(why.unwrap_or_default()))),
             }
         }
         Deed::Settle { batch, forward, why } => {
-            let open = "SELECT EXISTS (SELECT 1 FROM file_batches WHERE id = ?1 AND state = 'preparing')";
-            if db.prepare_cached(open)?.query_row([batch], |row| row.get(0))? {
-                if *forward {
-                    commit(db, *batch)?;
-                } else {
+            let mut find = db.prepare_cached("SELECT state FROM file_batches WHERE id = ?1")?;
+            let state: Option<String> = find.query_row([batch], |row| row.get(0)).optional()?;
+            match state.as_deref() {
+                Some("preparing") if *forward => commit(db, *batch).map(Ok),
+                Some("preparing") => {
                     let fail = "UPDATE file_batches SET state = 'failed', why = ?2 WHERE id = ?1";
                     db.prepare_cached(fail)?.execute((batch, why))?;
+                    Ok(Ok(Granted::Done))
                 }
+                Some("committed") if !*forward => Ok(Err(Refused::Ended("it is committed".to_owned()))),
+                // Settled before, in the same way; or forgotten with its run.
+                Some(_) | None => Ok(Ok(Granted::Done)),
             }
-            Ok(Ok(Granted::Done))
         }
         Deed::Void { batch, place, why } => {
             let void = "UPDATE file_receipts SET voided = ?3 WHERE batch = ?1 AND place = ?2 AND voided IS NULL";
@@ -146,7 +144,7 @@ fn begin(db: &Connection, owner: &FileOwner, epoch: u64, files: &[Planned]) -> r
     for (place, Planned { name, sha256, bytes }) in (0_u32..).zip(files) {
         insert.execute((batch, place, name, sha256, integer(*bytes)))?;
     }
-    Ok(Granted::Begun { batch, epoch })
+    Ok(Granted::Begun(batch))
 }
 
 /// The watermark counts the batches that were committed: each gets the next number.
@@ -263,12 +261,6 @@ pub(super) fn entries_of_run(db: &Connection, run: &str, most: u32) -> rusqlite:
     }
     let mut query = db.prepare_cached(&format!("{ENTRIES} WHERE b.run = ?1 ORDER BY b.id, r.place LIMIT ?2"))?;
     query.query_map((run, most), Entry::of)?.collect()
-}
-
-/// The entries of a batch, in order.
-pub(super) fn entries_of_batch(db: &Connection, batch: Number) -> rusqlite::Result<Vec<Entry>> {
-    let mut query = db.prepare_cached(&format!("{ENTRIES} WHERE b.id = ?1 ORDER BY r.place"))?;
-    query.query_map([batch], Entry::of)?.collect()
 }
 
 /// The entry of the file of this name.

@@ -28,16 +28,16 @@ pub(crate) async fn with_run(dir: &Path) -> Opened {
     opened
 }
 
-fn check(opened: &Opened) -> Arc<BlobCheck> {
+pub(crate) fn check(opened: &Opened) -> Arc<BlobCheck> {
     Arc::new(BlobCheck::new(opened.store.clone(), Some(opened.blobs.clone())))
 }
 
 /// What the proof of the whole store says of kept files.
-fn faults(opened: &Opened) -> usize {
+pub(crate) fn faults(opened: &Opened) -> usize {
     opened.store.check().unwrap().faults.iter().filter(|fault| fault.check == "blobs").count()
 }
 
-async fn keep(blobs: &BlobFiles, run: &str, files: &[(&str, &str)]) -> Result<Vec<FileReceipt>, Failure> {
+pub(crate) async fn keep(blobs: &BlobFiles, run: &str, files: &[(&str, &str)]) -> Result<Vec<FileReceipt>, Failure> {
     blobs.keep(owner(run), files.iter().map(|(name, content)| file(name, content)).collect()).await
 }
 
@@ -52,7 +52,7 @@ pub(crate) fn batches(dir: &Path) -> Vec<(i64, String, Option<i64>)> {
     query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap().map(Result::unwrap).collect()
 }
 
-fn watermark(dir: &Path) -> i64 {
+pub(crate) fn watermark(dir: &Path) -> i64 {
     raw(dir).query_row("SELECT value FROM meta WHERE key = 'file_watermark'", [], |row| row.get(0)).unwrap()
 }
 
@@ -119,25 +119,29 @@ async fn what_is_no_file_to_keep_is_refused_and_leaves_nothing() {
     assert_eq!(fs::read_dir(dir.path().join("blobs")).unwrap().count(), 0);
 }
 
+/// Another daemon has the journal.
+pub(crate) fn take_over(dir: &Path, epoch: i64) {
+    raw(dir).execute("UPDATE meta SET value = ?1 WHERE key = 'epoch'", [epoch]).unwrap();
+}
+
 #[tokio::test]
 async fn a_writer_of_an_older_epoch_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let opened = with_run(dir.path()).await;
     keep(&opened.blobs, "run-1", &[("one.log", "one")]).await.unwrap();
-    append(&opened, batch(2, vec![plain(2)])).await;
+    take_over(dir.path(), 2);
     let late = keep(&opened.blobs, "run-1", &[("two.log", "two")]).await.unwrap_err();
     assert_eq!(late.code, "stale_epoch");
     assert_eq!(batches(dir.path()).len(), 1);
-    // Drafts count for nothing, and the next life removes them.
+    assert_eq!(fs::read_dir(dir.path().join("blobs")).unwrap().count(), 1, "its drafts are gone");
     drop(opened);
     let opened = open(dir.path());
     assert_eq!(check(&opened).look(&[]).unwrap(), []);
-    assert_eq!(fs::read_dir(dir.path().join("blobs")).unwrap().count(), 1);
     keep(&opened.blobs, "run-1", &[("two.log", "two")]).await.expect("the life that is in force goes on");
 }
 
 /// An intent without an end, as a killed daemon leaves it; `state` of the files: named, still a draft, or not there.
-fn leave_open(dir: &Path, files: &[(&str, &str, &str)]) -> String {
+pub(crate) fn leave_open(dir: &Path, files: &[(&str, &str, &str)]) -> String {
     use sha2::Digest as _;
     let db = raw(dir);
     db.execute(
@@ -155,7 +159,7 @@ fn leave_open(dir: &Path, files: &[(&str, &str, &str)]) -> String {
         .unwrap();
         let to = match *state {
             "named" => path(dir, &format!("{batch}-{place}-{name}")),
-            "draft" => path(dir, &format!("{sha256}-7.part")),
+            "draft" => path(dir, &format!("{sha256}-dead-{place}.part")),
             _ => continue,
         };
         fs::write(to, content).unwrap();
@@ -193,9 +197,7 @@ async fn an_open_batch_goes_forward_when_all_of_it_is_there_and_back_when_not_an
         let expected: &[&[u8]] = if whole { &[b"first", b"second"] } else { &[] };
         assert_eq!(contents, expected, "{states:?}");
         assert_eq!(watermark(dir.path()), i64::from(whole));
-        drop((check, opened));
-        // What is left of drafts goes at the next start.
-        let opened = open(dir.path());
+        // Nothing is left of drafts.
         let left = fs::read_dir(dir.path().join("blobs")).unwrap().count();
         assert_eq!(left, if whole { 2 } else { 0 }, "{states:?}");
         assert_eq!(faults(&opened), 0);

@@ -9,6 +9,8 @@
 
 mod append;
 mod blobs;
+mod blobs_kill;
+mod blobs_late;
 mod broken;
 mod durable_kill;
 mod durable_suite;

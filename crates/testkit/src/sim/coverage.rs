@@ -115,9 +115,10 @@ impl Coverage {
 
     /// A handoff begins, and nobody could know that the receipts of its run are another's.
     pub(crate) fn note_stale(&mut self, batch: &Batch, stale: &BTreeSet<RunId>) {
-        let begun = batch.events.iter().filter(|recorded| {
-            matches!(&recorded.event, Event::SagaStarted { run, .. } if stale.contains(run))
-        });
+        let begun = batch
+            .events
+            .iter()
+            .filter(|recorded| matches!(&recorded.event, Event::SagaStarted { run, .. } if stale.contains(run)));
         self.unlooked_handoffs += begun.count() as u64;
     }
 

@@ -465,8 +465,13 @@ impl Files {
         for _ in 0..dice.below(3) {
             self.planted += 1;
             let number = self.planted;
-            let kept: Vec<(String, Content)> =
-                self.rows.batches.values().flat_map(Batch::holding).map(|entry| (entry.file.clone(), entry.content)).collect();
+            let kept: Vec<(String, Content)> = self
+                .rows
+                .batches
+                .values()
+                .flat_map(Batch::holding)
+                .map(|entry| (entry.file.clone(), entry.content))
+                .collect();
             let some = kept.get(usize::try_from(dice.below(kept.len() as u64)).unwrap_or(0)).cloned();
             match (dice.below(6), some) {
                 (0, Some((file, _))) => {

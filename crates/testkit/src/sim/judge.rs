@@ -9,8 +9,8 @@ use dalsegno_core::{
 };
 
 use super::Violation;
-use super::governed::{self, Governed};
 use super::files::Files;
+use super::governed::{self, Governed};
 use super::store::{Rows, Store};
 use super::world::World;
 
@@ -159,7 +159,10 @@ impl Judge {
             Event::RunEnded { run, reason: Some(reason), .. } if reason == "stale_receipt" => {
                 let parks = |other: &Recorded| matches!(&other.event, Event::Parked { run: Some(of), reason, .. } if of == run && reason == "stale_receipt");
                 if !batch.events.iter().any(parks) {
-                    return broken("stale_receipt", format!("{run} ended for its receipts, and its issue does not park"));
+                    return broken(
+                        "stale_receipt",
+                        format!("{run} ended for its receipts, and its issue does not park"),
+                    );
                 }
                 None
             }

@@ -2,7 +2,8 @@
 //! the daemon may die between any two of its steps.
 
 use dalsegno_core::{
-    Effect, EffectId, EffectOutput, EffectRequest, Failure, FoundFile, LookFor, Machine, Mend, Outcome, QueryId, RunId, Surface,
+    Effect, EffectId, EffectOutput, EffectRequest, Failure, FoundFile, LookFor, Machine, Mend, Outcome, QueryId, RunId,
+    Surface,
 };
 
 use super::acts::Fate;
@@ -234,7 +235,8 @@ impl Sim {
             keeping.met = true;
             return Err(false);
         }
-        let committed = keeping.batch.ok_or(Refused::Ended).and_then(|batch| self.files.commit(batch, self.store.fence));
+        let committed =
+            keeping.batch.ok_or(Refused::Ended).and_then(|batch| self.files.commit(batch, self.store.fence));
         committed.map_err(|_| false)
     }
 

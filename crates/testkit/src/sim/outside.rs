@@ -140,7 +140,8 @@ impl World {
         let Astray { orphans, kept: _, strays, garbled, by_hand: _, planted: _ } = &self.astray;
         let steps = &machine.readiness().steps;
         let given_up = |member: &str| steps.iter().any(|step| step.reason == "not_mended" && step.member == member);
-        let left = orphans.keys().chain(strays).chain(files).map(String::as_str).chain(garbled.iter().map(RunId::as_str));
+        let left =
+            orphans.keys().chain(strays).chain(files).map(String::as_str).chain(garbled.iter().map(RunId::as_str));
         if let Some(member) = left.into_iter().find(|member| !given_up(member)) {
             return Err(Violation { rule: "mended", detail: format!("{member} is astray, and nobody sees to it") });
         }
