@@ -98,7 +98,8 @@ mod tests {
 
     #[test]
     fn checks_are_in_order_whether_their_end_is_told_or_what_they_said_is_kept() {
-        let events = [ended("one", Some("3-0-check-1.log")), ended("silent", None), ended("two", Some("9-0-check-3.log"))];
+        let events =
+            [ended("one", Some("3-0-check-1.log")), ended("silent", None), ended("two", Some("9-0-check-3.log"))];
         let names = ["1-0-check-1.log", "3-0-check-1.log", "5-0-check-3.log", "9-0-check-3.log", "10-0-check-1.log"];
         let mut files: Vec<KeptFile> = names.iter().map(|name| file(name, &name[name.len() - 11..])).collect();
         files.insert(2, file("4-0-notes.txt", "notes.txt"));

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use dalsegno_api as api;
 use dalsegno_core::{
-    BlockerRef, Explanation, Failure, FileReceipt, Handoff, Issue, IssueStatus, IssueView, PullRequest, Rule, RunView, StepState,
-    Timestamp, Usage, Workspace,
+    BlockerRef, Explanation, Failure, FileReceipt, Handoff, Issue, IssueStatus, IssueView, PullRequest, Rule, RunView,
+    StepState, Timestamp, Usage, Workspace,
 };
 use dalsegno_durable::saga::SagaView;
 use dalsegno_durable::{self as durable, EffectError, EffectRecord, EffectState, Progress};

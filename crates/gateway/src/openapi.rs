@@ -254,7 +254,11 @@ fn about_runs() -> Vec<Operation> {
             Text("text/plain"),
         )
         .takes([id(RUN_ID), named("file", "Name of a file, as the list has it.")])
-        .answers(410, "It is lost: not what was kept any more, or its receipt was taken back.", Json("ErrorBody")),
+        .answers(
+            410,
+            "It is lost: not what was kept any more, or its receipt was taken back.",
+            Json("ErrorBody"),
+        ),
         Operation::get("/api/v1/sagas/{id}", "saga", "A saga: its steps, and how each is.", VIEWER, Json("Saga"))
             .takes([id(saga)]),
     ]

@@ -68,8 +68,8 @@ pub(crate) async fn look(
     Ok((file, content.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())))
 }
 
-/// `None`: there is no such run.
-fn kept(reads: &dyn Reads, run: &str) -> Result<Option<Vec<api::KeptFile>>, ReadError> {
+/// The files of a run; `None`: there is no such run.
+pub(crate) fn kept(reads: &dyn Reads, run: &str) -> Result<Option<Vec<api::KeptFile>>, ReadError> {
     let Some(run) = reads.run(run)? else { return Ok(None) };
     let files = reads.kept_files(run.id.as_str(), MAX_FILES)?;
     Ok(Some(files.into_iter().map(convert::kept_file).collect()))

@@ -179,7 +179,11 @@ async fn every_method_that_is_described_is_served_and_no_other() {
     let document = document(&router).await;
     for (path, methods) in document["paths"].as_object().unwrap() {
         for method in [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
-            let target = path.replace("{id}", "DS-1").replace("{identifier}", "DS-1").replace("{tracker}", "github").replace("{file}", "f");
+            let target = path
+                .replace("{id}", "DS-1")
+                .replace("{identifier}", "DS-1")
+                .replace("{tracker}", "github")
+                .replace("{file}", "f");
             let answer =
                 router.clone().oneshot(request(method.as_str(), &target).body(Body::empty()).unwrap()).await.unwrap();
             let described = methods.get(method.as_str().to_lowercase()).is_some();

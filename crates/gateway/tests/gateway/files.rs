@@ -89,3 +89,101 @@ async fn bytes_that_are_no_text_are_replaced() {
     assert_eq!((status, &headers["content-type"]), (StatusCode::OK, &"text/plain; charset=utf-8".parse().unwrap()));
     assert_eq!(String::from_utf8(text).unwrap(), "a\u{fffd}\u{fffd}b\0\u{1b}[31mc");
 }
+
+/// A run whose first check failed and then passed, with one between them that said nothing, and one that was cut.
+fn checked(world: &World) {
+    let ended = |command: &str, passed: bool, file: Option<&str>| {
+        let kept = file.map(|file| json!({"file": file, "sha256": format!("of {file}"), "bytes": 12}));
+        let data =
+            json!({"run": "run-2", "commit": "c0ffee0123456789", "command": command, "passed": passed, "kept": kept});
+        world.commit("check_ended", Some("DS-1"), Some("run-2"), data);
+    };
+    world.keep("run-2", "8-0-check-1.log", "<script>alert(1)</script> & \"quoted\"\n", None);
+    world.keep("run-2", "9-0-check-1.log", "\n\nfine\n", Some("missing"));
+    ended("test -s <work>", false, Some("8-0-check-1.log"));
+    ended("true", true, None);
+    ended("test -s <work>", true, Some("9-0-check-1.log"));
+}
+
+#[tokio::test]
+async fn each_check_of_a_run_leads_to_what_it_said() {
+    let world = World::new();
+    checked(&world);
+    let router = world.router();
+    for target in ["/runs/run-2", "/issues/DS-1"] {
+        let shown = page(&router, target, true).await.text;
+        let table = shown.split("<section class=\"checks\">").nth(1).unwrap().split("</section>").next().unwrap();
+        let rows: Vec<&str> = table.split("<tr id=\"check-").skip(1).collect();
+        let told: Vec<(&str, bool, bool)> = rows
+            .iter()
+            .map(|row| {
+                (&row[..1], row.contains("class=\"badge good\">passed"), row.contains("class=\"badge waits\">failed"))
+            })
+            .collect();
+        assert_eq!(told, [("4", true, false), ("3", true, false), ("2", false, true), ("1", false, false)], "{table}");
+        assert!(rows[0].contains("<a href=\"/runs/run-2/files/9-0-check-1.log\">What check 4 said</a>"), "{table}");
+        assert!(rows[0].contains(">lost<") && rows[1].contains("nothing is kept"), "{table}");
+        assert!(
+            rows[2].contains("<code>test -s &lt;work&gt;</code>") && rows[2].contains("<code>c0ffee012345</code>"),
+            "{table}"
+        );
+        assert!(rows[3].contains("<code>check-2.log</code>") && rows[3].contains("not told"), "{table}");
+        let stranger = page(&router, target, false).await.text;
+        assert!(!stranger.contains("class=\"checks\"") && !stranger.contains("test -s"), "{stranger}");
+    }
+    let events = page(&router, "/events", true).await.text;
+    assert!(events.contains("<a href=\"/runs/run-2/files/8-0-check-1.log\">what it said</a>"), "{events}");
+    assert!(!page(&router, "/events", false).await.text.contains("what it said"));
+}
+
+#[tokio::test]
+async fn a_page_shows_all_that_a_check_said_and_nothing_of_it_is_markup() {
+    let world = World::new();
+    checked(&world);
+    let router = world.router();
+    let shown = page(&router, "/runs/run-2/files/8-0-check-1.log", true).await;
+    assert_eq!(shown.status, StatusCode::OK);
+    assert!(!shown.text.contains("<script>alert"), "{}", shown.text);
+    for part in [
+        "<h1>test -s &lt;work&gt;</h1>",
+        "class=\"badge waits\">failed</span> on <code>c0ffee012345</code>",
+        "<code>of 8-0-check-1.log</code>",
+        "<a href=\"/api/v1/runs/run-2/files/8-0-check-1.log\">as plain text</a>",
+        "<pre class=\"text output\">\n&lt;script&gt;alert(1)&lt;/script&gt; &amp; &quot;quoted&quot;\n</pre>",
+        "<a href=\"/runs/run-2\">run-2</a>",
+        "<a href=\"/issues/DS-1\">DS-1</a>",
+    ] {
+        assert!(shown.text.contains(part), "{part}: {}", shown.text);
+    }
+    // Whose end is not told has a page all the same.
+    let untold = page(&router, "/runs/run-2/files/7-0-check-2.log", true).await.text;
+    assert!(untold.contains("<h1>check-2.log</h1>") && untold.contains("not told"), "{untold}");
+
+    let lost = page(&router, "/runs/run-2/files/9-0-check-1.log", true).await;
+    assert_eq!(lost.status, StatusCode::GONE);
+    for part in ["<h1>test -s &lt;work&gt;</h1>", "badge good\">passed", "<code>file_lost</code>", "any more: missing"]
+    {
+        assert!(lost.text.contains(part), "{part}: {}", lost.text);
+    }
+    assert!(!lost.text.contains("<pre") && !lost.text.contains("as plain text"), "{}", lost.text);
+
+    let stranger = page(&router, "/runs/run-2/files/8-0-check-1.log", false).await;
+    assert_eq!(stranger.status, StatusCode::UNAUTHORIZED);
+    assert!(!stranger.text.contains("quoted"), "{}", stranger.text);
+    for (target, status) in [("/runs/run-1/files/8-0-check-1.log", 404), ("/runs/run-2/files/a%00", 400)] {
+        assert_eq!(page(&router, target, true).await.status.as_u16(), status, "{target}");
+    }
+}
+
+#[tokio::test]
+async fn of_a_text_beyond_all_measure_a_page_shows_the_end_and_says_so() {
+    let world = World::new();
+    let long = format!("the begin\n{}the end\n", "ä".repeat(2 << 20));
+    world.keep("run-2", "9-0-check-1.log", &long, None);
+    let router = world.router();
+    let shown = page(&router, "/runs/run-2/files/9-0-check-1.log", true).await.text;
+    assert!(shown.contains("Only the end is shown here") && shown.contains("the end\n</pre>"));
+    assert!(!shown.contains("the begin") && !shown.contains('\u{fffd}'));
+    let (_, _, text) = content(&router, "/api/v1/runs/run-2/files/9-0-check-1.log").await;
+    assert_eq!(text, long.into_bytes());
+}

@@ -9,8 +9,7 @@ use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use dalsegno_core::{
     ActionAnswer, ActionRequest, BudgetLine, CommitId, DaemonView, DiskUse, Explanation, Failure, FileReceipt, Handoff,
-    Issue,
-    IssueStatus, IssueView, Phase, PolicyHash, Readiness, Receipt, Rule, RunId, RunOutcome, RunView, SagaStep,
+    Issue, IssueStatus, IssueView, Phase, PolicyHash, Readiness, Receipt, Rule, RunId, RunOutcome, RunView, SagaStep,
     SessionId, StepState, Timestamp, Usage, View, Workspace, plan, readiness,
 };
 use dalsegno_engine::{
