@@ -31,8 +31,7 @@ pub(super) async fn of_run(app: &App, caller: Caller, run: &str) -> Result<Vec<C
     let key = run.to_owned();
     let found = app
         .read(move |reads| {
-            let Some(files) = files::kept(reads, &key)? else { return Ok(None) };
-            let filter = EventFilter { issue: None, run: Some(key), kind: Some("check_ended".to_owned()) };
+            let filter = EventFilter { issue: None, run: Some(key.clone()), kind: Some("check_ended".to_owned()) };
             let (oldest, head) = reads.bounds()?;
             let (mut events, mut after): (Vec<api::Event>, u64) = (Vec::new(), oldest.saturating_sub(1));
             for _ in 0..LOOKS {
@@ -44,7 +43,8 @@ pub(super) async fn of_run(app: &App, caller: Caller, run: &str) -> Result<Vec<C
                     break;
                 }
             }
-            Ok(Some(Check::of_run(&events, files)))
+            // After the events: what one of them tells of is there by now.
+            Ok(files::kept(reads, &key)?.map(|files| Check::of_run(&events, files)))
         })
         .await?;
     found.ok_or_else(|| Problem::run_not_found(run))
