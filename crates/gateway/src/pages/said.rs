@@ -53,7 +53,7 @@ async fn gather(app: App, caller: Caller, run: String, file: String) -> Result<(
             h1 { (title) }
             (facts(&run.id, &kept, check, text.is_ok()))
             @match &text {
-                Ok(text) => (shown(text)),
+                Ok(text) => (shown(text, &kept.sha256)),
                 Err(problem) => section.trouble {
                     p { b { (problem.detail().message) } " " code { (problem.detail().code) } }
                     @if let Some(hint) = &problem.detail().hint { p { (hint) } }
@@ -74,7 +74,7 @@ fn facts(run: &str, kept: &api::KeptFile, check: Option<&Check>, there: bool) ->
                 @if let Some(at) = &check.at { " · " (moment(at)) }
                 " · "
             }
-            (bytes(kept.bytes)) " · sha-256 " code { (kept.sha256) }
+            (bytes(kept.bytes))
             @if there {
                 " · " a href={ "/api/v1/runs/" (encoded(run)) "/files/" (encoded(&kept.file)) } { "as plain text" }
                 " · " a href="#end" { "to its end" }
@@ -83,13 +83,13 @@ fn facts(run: &str, kept: &api::KeptFile, check: Option<&Check>, there: bool) ->
     }
 }
 
-fn shown(text: &str) -> Markup {
+fn shown(text: &str, sha256: &str) -> Markup {
     let begin = text.len().saturating_sub(SHOWN);
     let begin = (begin..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
     html! {
         @if begin > 0 { p.more { "Only the end is shown here. All of it is there as plain text." } }
         // A browser leaves out a first line that is empty.
         pre.text.output { "\n" (text.get(begin..).unwrap_or_default()) }
-        p #end.more { "The end of what it said." }
+        p #end.more { "The end of what it said; as its receipt says, sha-256 " code { (sha256) } }
     }
 }
