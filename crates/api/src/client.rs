@@ -11,6 +11,7 @@ use crate::daemon::{DAEMON_FILE, STATE_DIR};
 use crate::diff::RunDiff;
 use crate::error::{ErrorBody, ErrorDetail, code};
 use crate::exit;
+use crate::files::FileList;
 use crate::http::HttpTransport;
 use crate::readiness::Readiness;
 use crate::saga::Saga;
@@ -242,6 +243,17 @@ impl Client {
     /// `GET /api/v1/runs/{id}/diff`
     pub fn diff(&self, run: &str) -> Result<RunDiff, ClientError> {
         self.get(format!("/api/v1/runs/{}/diff", escaped(run)))
+    }
+
+    /// `GET /api/v1/runs/{id}/files`
+    pub fn files(&self, run: &str) -> Result<FileList, ClientError> {
+        self.get(format!("/api/v1/runs/{}/files", escaped(run)))
+    }
+
+    /// `GET /api/v1/runs/{id}/files/{file}`: what is in it.
+    pub fn file(&self, run: &str, file: &str) -> Result<String, ClientError> {
+        let content = self.get_raw(&format!("/api/v1/runs/{}/files/{}", escaped(run), escaped(file)))?;
+        Ok(String::from_utf8_lossy(&content).into_owned())
     }
 
     /// `GET /api/v1/events`

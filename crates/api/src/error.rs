@@ -9,6 +9,10 @@ pub mod code {
     pub const ISSUE_NOT_FOUND: &str = "issue_not_found";
     /// No run of this name is known.
     pub const RUN_NOT_FOUND: &str = "run_not_found";
+    /// No file of this name is kept for the run.
+    pub const FILE_NOT_FOUND: &str = "file_not_found";
+    /// The file is not what was kept any more, or its receipt was taken back.
+    pub const FILE_LOST: &str = "file_lost";
     /// No saga has this id.
     pub const SAGA_NOT_FOUND: &str = "saga_not_found";
     /// Nothing is served under this path.

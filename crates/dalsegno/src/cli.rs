@@ -50,6 +50,7 @@ pub(crate) enum Verb {
     Runs(verbs::runs::Args),
     Show(verbs::show::Args),
     Diff(verbs::diff::Args),
+    Checks(verbs::checks::Args),
     Logs(verbs::logs::Args),
     Events(verbs::events::Args),
     Explain(verbs::explain::Args),

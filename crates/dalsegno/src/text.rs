@@ -61,6 +61,15 @@ pub(crate) fn count(number: u64) -> String {
     }
 }
 
+/// A number of bytes, as people read it: in powers of 1,024.
+pub(crate) fn bytes(number: u64) -> String {
+    match number {
+        0..1_024 => format!("{number} B"),
+        1_024..1_048_576 => format!("{}.{} KiB", number / 1_024, number % 1_024 * 10 / 1_024),
+        _ => format!("{}.{} MiB", number / 1_048_576, number % 1_048_576 * 10 / 1_048_576),
+    }
+}
+
 /// Columns of the terminal; a fixed number where the output goes elsewhere.
 pub(crate) fn columns() -> usize {
     const ELSEWHERE: usize = 160;
@@ -224,6 +233,7 @@ mod tests {
 
     #[test]
     fn numbers_and_spans_are_short() {
+        assert_eq!([bytes(1_023), bytes(1_536), bytes(1_258_291)], ["1023 B", "1.5 KiB", "1.1 MiB"]);
         assert_eq!([count(999), count(1_250), count(2_345_678)], ["999", "1.2k", "2.3M"]);
         assert_eq!(
             [span(-5), span(61), span(601), span(3_700), span(90_000)],

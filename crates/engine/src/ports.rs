@@ -196,7 +196,7 @@ pub struct Context {
 pub struct Checked {
     /// Exit code 0.
     pub passed: bool,
-    /// What it said, in order: all of it, or the last [`CHECK_OUTPUT_BYTES`].
+    /// What it said, in order: all of it, or a line that tells how much is left out and the last [`CHECK_OUTPUT_BYTES`].
     pub output: String,
 }
 

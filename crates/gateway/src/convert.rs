@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use dalsegno_api as api;
 use dalsegno_core::{
-    BlockerRef, Explanation, Failure, Handoff, Issue, IssueStatus, IssueView, PullRequest, Rule, RunView, StepState,
-    Timestamp, Usage, Workspace,
+    BlockerRef, Explanation, Failure, FileReceipt, Handoff, Issue, IssueStatus, IssueView, PullRequest, Rule, RunView,
+    StepState, Timestamp, Usage, Workspace,
 };
 use dalsegno_durable::saga::SagaView;
 use dalsegno_durable::{self as durable, EffectError, EffectRecord, EffectState, Progress};
 use dalsegno_engine::{
-    EffectRow, EventRow, RateLimits, RateWindow, ReadError, TranscriptEntry, TranscriptKind, WrittenEvent,
+    EffectRow, EventRow, KeptFile, RateLimits, RateWindow, ReadError, TranscriptEntry, TranscriptKind, WrittenEvent,
 };
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -458,6 +458,11 @@ fn wire<Data>(row: EventRow<Data>, journal: &str, action: ActionNames, content_w
         data,
         content_withheld,
     }
+}
+
+pub(crate) fn kept_file(file: KeptFile) -> api::KeptFile {
+    let KeptFile { name, receipt: FileReceipt { file, sha256, bytes }, lost } = file;
+    api::KeptFile { file, name, bytes, sha256, lost }
 }
 
 pub(crate) fn transcript_entry(entry: TranscriptEntry) -> api::TranscriptEntry {

@@ -25,6 +25,7 @@ use crate::routes::{MAX_EFFECTS, MAX_ENTRIES, MAX_EVENTS, MAX_ISSUES, MAX_RUNS};
     api::ErrorBody,
     api::EventPage,
     api::Explanation,
+    api::FileList,
     api::Health,
     api::IssueDetail,
     api::IssueList,
@@ -224,7 +225,7 @@ fn about_issues() -> Vec<Operation> {
 }
 
 fn about_runs() -> Vec<Operation> {
-    use Holds::Json;
+    use Holds::{Json, Text};
     let open = Needs::MaybeToken;
     let saga = "Id of a saga.";
     vec![
@@ -243,6 +244,21 @@ fn about_runs() -> Vec<Operation> {
             .takes([id(RUN_ID), after(), limit(MAX_EFFECTS)]),
         Operation::get("/api/v1/runs/{id}/diff", "diff", "What it changed.", VIEWER, Json("RunDiff"))
             .takes([id(RUN_ID)]),
+        Operation::get("/api/v1/runs/{id}/files", "files", "What was kept for it.", VIEWER, Json("FileList"))
+            .takes([id(RUN_ID)]),
+        Operation::get(
+            "/api/v1/runs/{id}/files/{file}",
+            "file",
+            "What is in a file that was kept for it, invalid UTF-8 replaced.",
+            VIEWER,
+            Text("text/plain"),
+        )
+        .takes([id(RUN_ID), named("file", "Name of a file, as the list has it.")])
+        .answers(
+            410,
+            "It is lost: not what was kept any more, or its receipt was taken back.",
+            Json("ErrorBody"),
+        ),
         Operation::get("/api/v1/sagas/{id}", "saga", "A saga: its steps, and how each is.", VIEWER, Json("Saga"))
             .takes([id(saga)]),
     ]

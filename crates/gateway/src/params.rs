@@ -101,24 +101,47 @@ impl Params {
 #[derive(Debug)]
 pub(crate) struct Key(pub(crate) String);
 
+/// The two segments of the path that name a run and something of it.
+#[derive(Debug)]
+pub(crate) struct Keys(pub(crate) String, pub(crate) String);
+
 impl<S: Send + Sync> FromRequestParts<S> for Key {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let invalid = |message: String| {
-            Problem::new(StatusCode::BAD_REQUEST, code::INVALID_PATH, message, "give a name as the lists show it")
-        };
-        match Path::<String>::from_request_parts(parts, state).await {
-            Ok(Path(key)) if key.len() > MAX_WORD || key.contains(char::is_control) => {
-                Err(invalid("the name in the path is too long or holds control characters".to_owned()))
-            }
-            Ok(Path(key)) => Ok(Self(key)),
-            Err(PathRejection::FailedToDeserializePathParams(error))
-                if matches!(error.kind(), ErrorKind::InvalidUtf8InPathParam { .. }) =>
-            {
-                Err(invalid("the name in the path is not UTF-8".to_owned()))
-            }
-            Err(error) => Err(invalid(error.to_string())),
-        }
+        let Path(key) = Path::<String>::from_request_parts(parts, state).await.map_err(unreadable)?;
+        name(key).map(Self)
     }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Keys {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Path((one, other)) =
+            Path::<(String, String)>::from_request_parts(parts, state).await.map_err(unreadable)?;
+        Ok(Self(name(one)?, name(other)?))
+    }
+}
+
+fn name(key: String) -> Result<String, Problem> {
+    if key.len() > MAX_WORD || key.contains(char::is_control) {
+        return Err(invalid_path("the name in the path is too long or holds control characters".to_owned()));
+    }
+    Ok(key)
+}
+
+fn unreadable(rejection: PathRejection) -> Problem {
+    match rejection {
+        PathRejection::FailedToDeserializePathParams(error)
+            if matches!(error.kind(), ErrorKind::InvalidUtf8InPathParam { .. }) =>
+        {
+            invalid_path("the name in the path is not UTF-8".to_owned())
+        }
+        error => invalid_path(error.to_string()),
+    }
+}
+
+fn invalid_path(message: String) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, code::INVALID_PATH, message, "give a name as the lists show it")
 }

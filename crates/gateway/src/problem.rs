@@ -81,6 +81,18 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, code::SAGA_NOT_FOUND, message, "a run names its own: GET /api/v1/runs/{id}")
     }
 
+    pub(crate) fn file_not_found(run: &str, file: &str) -> Self {
+        let message = format!("{} has no file `{}`", shortened(run), shortened(file));
+        let hint = "list what is there: GET /api/v1/runs/{id}/files";
+        Self::new(StatusCode::NOT_FOUND, code::FILE_NOT_FOUND, message, hint)
+    }
+
+    pub(crate) fn file_lost(name: &str, why: &str) -> Self {
+        let message = format!("{name} was kept, and cannot be read any more: {why}");
+        let hint = "what is left of it is in `blobs` of the state directory, or in `aside` there; how the check ended stands in the journal";
+        Self::new(StatusCode::GONE, code::FILE_LOST, message, hint)
+    }
+
     pub(crate) fn cursor_gone(why: &str, oldest: &Cursor) -> Self {
         let hint = "go on from the cursor in `oldest`, and read the state anew: what lies between is not told";
         let mut problem = Self::new(StatusCode::GONE, code::CURSOR_GONE, why, hint);

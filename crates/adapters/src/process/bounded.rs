@@ -26,6 +26,8 @@ pub struct Finished {
     pub exit: Option<ExitStatus>,
     /// The end of standard output and standard error, in the order in which they were written; invalid UTF-8 replaced.
     pub tail: String,
+    /// Bytes that came before it, and were not kept.
+    pub left_out: u64,
     /// It took too long and was killed.
     pub timed_out: bool,
     /// It was killed on request.
@@ -83,7 +85,7 @@ pub async fn run_bounded(
     let mut child = tokio::select! {
         child = spawn(command) => child?,
         () = cancel.cancelled() => {
-            return Ok(Finished { exit: None, tail: String::new(), timed_out: false, canceled: true });
+            return Ok(Finished { exit: None, tail: String::new(), left_out: 0, timed_out: false, canceled: true });
         }
     };
     let feed = feed(child.stdin.take(), stdin);
@@ -126,7 +128,7 @@ pub async fn run_bounded(
     } else {
         child.release();
     }
-    Ok(Finished { exit, tail: pipe.tail.text(), timed_out, canceled })
+    Ok(Finished { exit, tail: pipe.tail.text(), left_out: pipe.tail.left_out(), timed_out, canceled })
 }
 
 /// A script need not read what it is given: a closed pipe is its choice.
@@ -176,11 +178,13 @@ impl OutputPipe {
 pub(crate) struct Tail {
     bytes: VecDeque<u8>,
     max: usize,
+    /// All bytes that ever came.
+    seen: u64,
 }
 
 impl Tail {
     pub(crate) fn new(max: usize) -> Self {
-        Self { bytes: VecDeque::new(), max }
+        Self { bytes: VecDeque::new(), max, seen: 0 }
     }
 
     pub(crate) fn push(&mut self, bytes: &[u8]) {
@@ -188,6 +192,12 @@ impl Tail {
         let over = (self.bytes.len() + kept.len()).saturating_sub(self.max);
         self.bytes.drain(..over.min(self.bytes.len()));
         self.bytes.extend(kept);
+        self.seen = self.seen.saturating_add(bytes.len() as u64);
+    }
+
+    /// Bytes that came, and are not among the last.
+    pub(crate) fn left_out(&self) -> u64 {
+        self.seen.saturating_sub(self.bytes.len() as u64)
     }
 
     /// Invalid UTF-8 replaced; a character that the cut went through is left out.

@@ -58,6 +58,8 @@ async fn output_is_bounded_and_cut_between_characters() {
     assert!(finished.success());
     assert!(finished.tail.len() <= 100 && finished.tail.len() > 90, "{}", finished.tail.len());
     assert!(finished.tail.ends_with("äend") && finished.tail.starts_with('ä'), "{}", finished.tail);
+    assert_eq!(finished.left_out, 5_000 * 2 + 3 - 100, "what is left out is counted");
+    assert_eq!(run("printf 1234567890", LONG, 10).await.left_out, 0, "full is not cut");
 }
 
 #[tokio::test]

@@ -84,7 +84,11 @@ async fn run(context: &Context, state_dir: &Path, dir: &Path, script: &str) -> R
         return Err(Failure::retryable("canceled", "the check was stopped on request"));
     }
     let (passed, how) = (finished.success(), finished.how());
-    let mut output = finished.tail;
+    let mut output = match finished.left_out {
+        0 => finished.tail,
+        // Said where it is read, whoever shows it.
+        bytes => format!("[the first {bytes} bytes of what the check said are left out]\n{}", finished.tail),
+    };
     if finished.timed_out {
         output.push_str(&format!("\nthe check took longer than {limit_ms} ms and was ended"));
         return Ok(Checked { passed: false, output });

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use dalsegno_engine::core::Hook;
-use dalsegno_engine::{Checked, Workspaces as _};
+use dalsegno_engine::{CHECK_OUTPUT_BYTES, Checked, Workspaces as _};
 
 use crate::workspace::{World, commit_file};
 
@@ -93,15 +93,22 @@ pub(crate) async fn a_check_sees_the_commit_and_nothing_else() {
 }
 
 #[tokio::test]
-pub(crate) async fn a_failing_check_answers_the_end_of_its_output() {
+pub(crate) async fn a_check_answers_what_it_said_whole_or_how_much_of_it_is_left_out() {
     let mut world = World::new();
     let (_, commit) = world.worked().await;
     let script = "seq 10000; echo the reason >&2; exit 7";
-    let Checked { passed, output: tail } = world.workspaces.run_check(&world.context(), &commit, script).await.unwrap();
-    assert!(!passed && tail.len() <= 4096 && tail.contains("the reason"), "{tail}");
-    let Checked { passed, output: tail } =
-        world.workspaces.run_check(&world.context(), &commit, "exit 7").await.unwrap();
-    assert!(!passed && tail.contains("exit code 7"), "{tail}");
+    let Checked { passed, output } = world.workspaces.run_check(&world.context(), &commit, script).await.unwrap();
+    let numbers: String = (1..=10_000).map(|number| format!("{number}\n")).collect();
+    assert!(!passed && output == format!("{numbers}the reason\n"), "{output}");
+    let long = "seq 300000";
+    let Checked { passed, output } = world.workspaces.run_check(&world.context(), &commit, long).await.unwrap();
+    let all: usize = (1..=300_000_u32).map(|number| number.to_string().len() + 1).sum();
+    let (first, rest) = output.split_once('\n').unwrap();
+    let left_out = all - CHECK_OUTPUT_BYTES;
+    assert_eq!(first, format!("[the first {left_out} bytes of what the check said are left out]"));
+    assert!(passed && rest.len() == CHECK_OUTPUT_BYTES && rest.ends_with("299999\n300000\n"), "{}", rest.len());
+    let Checked { passed, output } = world.workspaces.run_check(&world.context(), &commit, "exit 7").await.unwrap();
+    assert!(!passed && output.contains("exit code 7"), "{output}");
     assert_eq!(fs::read_dir(world.at("state/checks")).unwrap().count(), 0);
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod approve;
 pub(crate) mod backup;
 pub(crate) mod budget;
 pub(crate) mod cancel;
+pub(crate) mod checks;
 pub(crate) mod comment;
 pub(crate) mod completions;
 pub(crate) mod demo;
@@ -66,6 +67,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<(), CliError> {
         Verb::Runs(args) => runs::run(args, &settings()?),
         Verb::Show(args) => show::run(args, &settings()?),
         Verb::Diff(args) => diff::run(args, &settings()?),
+        Verb::Checks(args) => checks::run(args, &settings()?),
         Verb::Logs(args) => logs::run(args, &settings()?),
         Verb::Events(args) => events::run(args, &settings()?),
         Verb::Export(args) => export::run(args, &settings()?),

@@ -32,6 +32,8 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) head: String,
     pub(crate) body: Value,
+    /// The body as it came.
+    pub(crate) text: String,
 }
 
 impl Answer {
@@ -73,7 +75,8 @@ impl Api {
         let text = String::from_utf8(text).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-        Answer { status, head: head.to_owned(), body: serde_json::from_str(body).unwrap_or(Value::Null) }
+        let (head, text) = (head.to_owned(), body.to_owned());
+        Answer { status, head, body: serde_json::from_str(body).unwrap_or(Value::Null), text }
     }
 
     pub(crate) fn open(&self, method: &str, target: &str) -> Answer {

@@ -6,6 +6,7 @@ mod access;
 mod bad_input;
 mod broken;
 mod browser;
+mod checks;
 mod codex;
 mod commands;
 mod corpora;

@@ -10,7 +10,7 @@ use super::change;
 use super::log::weight;
 use super::parts::{Sent, actions, asked, badge, moment, sent, tokens, told, web};
 use super::run::transcript_of;
-use super::{Page, Place, Sorry, saga};
+use super::{Page, Place, Sorry, checks, saga};
 use crate::app::App;
 use crate::guard::Caller;
 use crate::looks::Looked;
@@ -27,6 +27,8 @@ struct Parts {
     rules: Option<api::Explanation>,
     transcript: Option<api::TranscriptPage>,
     changed: Option<Looked>,
+    /// Of the latest run.
+    checked: Vec<api::Check>,
     receipt: Option<Sent>,
     saga: Option<api::Saga>,
     head: String,
@@ -61,13 +63,17 @@ async fn gather(app: App, caller: Caller, key: String, receipt: Option<String>) 
         Some(run) => change::of_run(&app, caller, &run.id).await?,
         None => None,
     };
+    let checked = match runs.first() {
+        Some(run) => checks::of_run(&app, caller, &run.id).await?,
+        None => Vec::new(),
+    };
     let receipt = sent(&app, receipt).await?;
     let saga = saga::of(&app, runs.iter().find_map(|run| run.handoff.as_ref()), caller).await;
-    Ok(Parts { issue, runs, rules, transcript, changed, receipt, saga, head })
+    Ok(Parts { issue, runs, rules, transcript, changed, checked, receipt, saga, head })
 }
 
 fn render(parts: &Parts, caller: Caller) -> Page {
-    let Parts { issue: detail, runs, rules, transcript, changed, receipt, saga, head } = parts;
+    let Parts { issue: detail, runs, rules, transcript, changed, checked, receipt, saga, head } = parts;
     let issue = &detail.issue;
     let handoff = runs.iter().find_map(|run| run.handoff.as_ref());
     // A step that waits for somebody stands where a question would.
@@ -101,6 +107,7 @@ fn render(parts: &Parts, caller: Caller) -> Page {
                 }
             }
             @if let Some(diagram) = diagram.as_ref().filter(|_| !waits) { (diagram) }
+            @if let Some(run) = runs.first() { (checks::table(&run.id, checked)) }
             (change::change(changed.as_ref()))
             @if let Some(page) = transcript { (super::run::transcript(page)) }
             (runs_table(runs))

@@ -63,12 +63,20 @@ pub(super) fn timeline(events: &[api::Event]) -> Markup {
                         @if let Some(issue) = &event.issue { " " a href={ "/issues/" (encoded(issue)) } { (issue) } }
                         @if let Some(run) = &event.run { " " a href={ "/runs/" (encoded(run)) } { (run) } }
                         @if let Some(words) = &words { " " span.reason { (words) } }
+                        @if let Some(said) = said(event) { " " (said) }
                         @if let Some(action) = &event.action_id { " " code { (action) } }
                     }
                 }
             }
         }
     }
+}
+
+/// Where what a check said is read, for whoever may.
+fn said(event: &api::Event) -> Option<Markup> {
+    let file = event.data.get("kept")?.get("file")?.as_str().filter(|_| !event.content_withheld)?;
+    let href = format!("/runs/{}/files/{}", encoded(event.run.as_deref()?), encoded(file));
+    Some(html! { a href=(href) { "what it said" } })
 }
 
 /// What an event asks of whoever looks, by its kind and its words; a run that ended, and readiness, are judged by how.

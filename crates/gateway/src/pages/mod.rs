@@ -9,12 +9,14 @@ mod act;
 mod board;
 mod change;
 mod chart;
+mod checks;
 mod daemon;
 mod issue;
 mod log;
 mod parts;
 mod run;
 mod saga;
+mod said;
 mod usage;
 
 pub(crate) use act::foreign as foreign_fields;
@@ -43,6 +45,7 @@ pub(crate) fn routes() -> Router<App> {
         .route("/", get(board::page))
         .route("/issues/{id}", get(issue::page))
         .route("/runs/{id}", get(run::page))
+        .route("/runs/{id}/files/{file}", get(said::page))
         .route("/events", get(log::page))
         .route("/usage", get(usage::page))
         .route("/daemon", get(daemon::page))

@@ -1,4 +1,4 @@
-//! `/runs/{id}`: one run, its handoff, its effects, and what its agent said.
+//! `/runs/{id}`: one run, its handoff, its checks, its effects, and what its agent said.
 
 use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
@@ -7,7 +7,7 @@ use maud::{Markup, html};
 
 use super::board::encoded;
 use super::parts::{badge, clock, moment, tokens};
-use super::{Page, Place, Sorry, change, saga};
+use super::{Page, Place, Sorry, change, checks, saga};
 use crate::app::App;
 use crate::convert;
 use crate::guard::Caller;
@@ -40,6 +40,7 @@ async fn gather(app: App, caller: Caller, key: String) -> Result<Page, Problem> 
     };
     let saga = saga::of(&app, run.handoff.as_ref(), caller).await;
     let changed = change::of_run(&app, caller, &key).await?;
+    let checked = checks::of_run(&app, caller, &run.id).await?;
     let body = html! {
         article.run {
             p.crumb { a href="/" { "Board" } " / " a href={ "/issues/" (encoded(&run.issue)) } { (run.issue) } " / " (run.id) }
@@ -54,6 +55,7 @@ async fn gather(app: App, caller: Caller, key: String) -> Result<Page, Problem> 
             @if let Some(reason) = &run.reason { p.reason { (reason) } }
             @if let Some(evidence) = &run.evidence { p.facts { "evidence: " (evidence) } }
             @if let Some(found) = &run.handoff { (saga::diagram(found, saga.as_ref(), &run.issue, caller)) }
+            (checks::table(&run.id, &checked))
             (change::change(changed.as_ref()))
             @if let Some(said) = &said { (transcript(said)) }
             (effects_table(&effects))

@@ -4,6 +4,7 @@ pub(crate) mod actions;
 pub(crate) mod changes;
 mod daemon;
 mod events;
+pub(crate) mod files;
 pub(crate) mod issues;
 mod login;
 pub(crate) mod readiness;
@@ -60,6 +61,8 @@ pub(crate) fn api() -> Vec<(&'static str, MethodRouter<App>)> {
         ("/api/v1/runs/{id}/transcript", get(runs::transcript)),
         ("/api/v1/runs/{id}/effects", get(runs::effects)),
         ("/api/v1/runs/{id}/diff", get(changes::diff)),
+        ("/api/v1/runs/{id}/files", get(files::list)),
+        ("/api/v1/runs/{id}/files/{file}", get(files::content)),
         ("/api/v1/sagas/{id}", get(sagas::one)),
         ("/api/v1/webhooks/{tracker}", post(webhooks::take).layer(DefaultBodyLimit::max(webhooks::MAX_BYTES))),
         ("/api/v1/events", get(events::page)),

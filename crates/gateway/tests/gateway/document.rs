@@ -136,6 +136,8 @@ async fn answers_have_the_shape_that_the_document_says() {
         ("get", "/api/v1/runs/{id}/transcript", "/api/v1/runs/run-2/transcript".to_owned(), ""),
         ("get", "/api/v1/runs/{id}/effects", "/api/v1/runs/run-2/effects".to_owned(), ""),
         ("get", "/api/v1/runs/{id}/diff", "/api/v1/runs/run-2/diff".to_owned(), ""),
+        ("get", "/api/v1/runs/{id}/files", "/api/v1/runs/run-2/files".to_owned(), ""),
+        ("get", "/api/v1/runs/{id}/files/{file}", "/api/v1/runs/run-2/files/1-0-none.log".to_owned(), ""),
         ("get", "/api/v1/sagas/{id}", "/api/v1/sagas/run-9.handoff".to_owned(), ""),
         ("get", "/api/v1/events", "/api/v1/events".to_owned(), ""),
         ("get", "/api/v1/events", format!("/api/v1/events?after={gone}"), ""),
@@ -177,7 +179,11 @@ async fn every_method_that_is_described_is_served_and_no_other() {
     let document = document(&router).await;
     for (path, methods) in document["paths"].as_object().unwrap() {
         for method in [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
-            let target = path.replace("{id}", "DS-1").replace("{identifier}", "DS-1").replace("{tracker}", "github");
+            let target = path
+                .replace("{id}", "DS-1")
+                .replace("{identifier}", "DS-1")
+                .replace("{tracker}", "github")
+                .replace("{file}", "f");
             let answer =
                 router.clone().oneshot(request(method.as_str(), &target).body(Body::empty()).unwrap()).await.unwrap();
             let described = methods.get(method.as_str().to_lowercase()).is_some();

@@ -139,7 +139,12 @@ fn target(path: &str, operation: &Value, random: &mut Random) -> String {
         let name = parameter["name"].as_str().unwrap();
         match parameter["in"].as_str() {
             Some("path") => {
-                let text = if random.below(20) == 0 { "%ff%c0".to_owned() } else { coded(&word(random)) };
+                let text = match (name, random.below(20)) {
+                    (_, 0) => "%ff%c0".to_owned(),
+                    // What a name that is made up would hardly ever hit.
+                    ("file", 1..10) => "7-0-check-2.log".to_owned(),
+                    _ => coded(&word(random)),
+                };
                 target = target.replace(&format!("{{{name}}}"), &text);
             }
             Some("query") if random.below(3) == 0 => query.push(format!("{name}={}", coded(&word(random)))),

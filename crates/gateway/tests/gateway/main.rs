@@ -5,6 +5,7 @@ mod access;
 mod changes;
 mod cursors;
 mod document;
+mod files;
 mod made_up;
 mod pages;
 mod routes;

@@ -18,7 +18,7 @@ pub(crate) struct Shown {
 async fn shown(router: &axum::Router, request: Request<Body>) -> Shown {
     let answer = router.clone().oneshot(request).await.unwrap();
     let policy = answer.headers().get("content-security-policy").map(|it| it.to_str().unwrap().to_owned());
-    let (status, body) = (answer.status(), to_bytes(answer.into_body(), 1 << 22).await.unwrap());
+    let (status, body) = (answer.status(), to_bytes(answer.into_body(), 1 << 24).await.unwrap());
     Shown { status, text: String::from_utf8(body.to_vec()).unwrap(), policy: policy.unwrap_or_default() }
 }
 
@@ -35,8 +35,16 @@ async fn every_page_is_whole_and_loads_nothing_from_elsewhere() {
     let world = World::new();
     world.commit("issue_status", Some("1"), None, json!({"issue": "1", "from": "queued", "to": "running"}));
     let router = world.router();
-    for target in ["/", "/issues/DS-1", "/issues/%C3%9Cn%C3%AF%2F6", "/runs/run-1", "/runs/run-2", "/events", "/usage"]
-    {
+    for target in [
+        "/",
+        "/issues/DS-1",
+        "/issues/%C3%9Cn%C3%AF%2F6",
+        "/runs/run-1",
+        "/runs/run-2",
+        "/runs/run-2/files/7-0-check-2.log",
+        "/events",
+        "/usage",
+    ] {
         let page = page(&router, target, true).await;
         assert_eq!(page.status, StatusCode::OK, "{target}: {}", page.text);
         assert!(page.text.starts_with("<!DOCTYPE html>") && page.text.ends_with("</html>"), "{target}");
@@ -45,7 +53,9 @@ async fn every_page_is_whole_and_loads_nothing_from_elsewhere() {
             assert!(!page.text.contains(elsewhere), "{target} has {elsewhere}");
         }
     }
-    for (target, status) in [("/issues/DS-99", 404), ("/runs/run-99", 404), ("/assets/other", 404)] {
+    for (target, status) in
+        [("/issues/DS-99", 404), ("/runs/run-99", 404), ("/runs/run-2/files/none", 404), ("/assets/other", 404)]
+    {
         assert_eq!(page(&router, target, true).await.status.as_u16(), status, "{target}");
     }
     for (asset, kind) in [("style.css", "text/css"), ("live.js", "text/javascript")] {

@@ -8,12 +8,13 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use dalsegno_core::{
-    ActionAnswer, ActionRequest, BudgetLine, CommitId, DaemonView, DiskUse, Explanation, Failure, Handoff, Issue,
-    IssueStatus, IssueView, Phase, PolicyHash, Readiness, Receipt, Rule, RunId, RunOutcome, RunView, SagaStep,
+    ActionAnswer, ActionRequest, BudgetLine, CommitId, DaemonView, DiskUse, Explanation, Failure, FileReceipt, Handoff,
+    Issue, IssueStatus, IssueView, Phase, PolicyHash, Readiness, Receipt, Rule, RunId, RunOutcome, RunView, SagaStep,
     SessionId, StepState, Timestamp, Usage, View, Workspace, plan, readiness,
 };
 use dalsegno_engine::{
-    Change, ChangeWanted, Clock, Delivery, FileChange, FileStatus, Heard, Reads, TranscriptEntry, TranscriptKind,
+    Change, ChangeWanted, Clock, Delivery, FileChange, FileStatus, Heard, KeptFile, Reads, TranscriptEntry,
+    TranscriptKind,
 };
 use dalsegno_gateway::{Access, App, Control, Gate, Limits, LiveRun, Offers, RefreshAnswer, router};
 use dalsegno_testkit::doubles::MemoryReads;
@@ -57,7 +58,7 @@ impl World {
         })
     }
 
-    /// Six issues, one run that goes on and one that ended, and ten events.
+    /// Six issues, one run that goes on and one that ended, a file that is kept for each, and ten events.
     pub(crate) fn new() -> Arc<Self> {
         let world = Self::empty();
         let issues = [
@@ -85,12 +86,22 @@ impl World {
             let kind = if turn == 0 { TranscriptKind::Prompt } else { TranscriptKind::Message };
             world.reads.write("run-2", TranscriptEntry { at: NOW, turn, kind, text: format!("line {turn}") });
         }
+        world.keep("run-1", "3-0-check-1.log", "secret words of run-1\n", None);
+        world.keep("run-2", "7-0-check-2.log", "secret words\n", None);
         for n in 1..=10_u64 {
             let (issue, run) = if n % 2 == 0 { ("DS-1", Some("run-2")) } else { ("DS-4", None) };
             let data = json!({"n": n, "summary": "secret words", "outcome": {"result": "done"}});
             world.commit(if n == 10 { "turn_ended" } else { "effect_ended" }, Some(issue), run, data);
         }
         world
+    }
+
+    /// Keeps a file for a run; `lost`: its receipt was taken back, and why.
+    pub(crate) fn keep(&self, run: &str, file: &str, content: impl AsRef<[u8]>, lost: Option<&str>) {
+        let content = content.as_ref();
+        let receipt = FileReceipt { file: file.to_owned(), sha256: format!("of {file}"), bytes: content.len() as u64 };
+        let name = file.splitn(3, '-').last().unwrap().to_owned();
+        self.reads.keep_file(run, KeptFile { name, receipt, lost: lost.map(str::to_owned) }, content);
     }
 
     pub(crate) fn commit(&self, kind: &str, issue: Option<&str>, run: Option<&str>, data: Value) -> u64 {

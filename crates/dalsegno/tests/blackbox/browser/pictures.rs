@@ -9,8 +9,18 @@ const FRONT: &str = "polling: {interval_ms: 200}
 agent: {kind: scripted, script: agent.yaml, max_retry_backoff_ms: 50, max_concurrent_agents: 2}
 breaker: {same_failure: 2}
 budget: {day: {tokens: 4000000}}
-handoff: {checks: [\"test -s notes.txt\"], state: Human Review, comment: done}
+handoff: {checks: [\"sh test.sh\"], state: Human Review, comment: done}
 ";
+/// What the project's check is: it says much, and some of it in long lines.
+const CHECK: &str = r#"echo "running 63 tests"
+seq -f "test parser::lines::case_%02g_keeps_the_last_line_of_a_file ... ok" 62
+echo "test export::round_trip ... ok, took 0.418 s, seed 8141592653589793238462643383279502884197169399375105820974944592307816406286208998628034825342117067"
+echo
+echo "test result: ok. 63 passed; 0 failed; 0 ignored"
+test -s notes.txt
+"#;
+/// The first page of what a check said.
+pub(super) const SAID: &str = "/runs/run-1/files/1-0-check-1.log";
 const AGENT: &str = r#"
 DS-101:
   - [ {say: "The parser drops the last line when the file does not end with a newline. I write a test for that first."}, {sh: "echo fixed > notes.txt && git add -A && git commit -qm 'Keep the last line'"}, {say: "The test fails without the change and passes with it."}, {usage: {input: 812000, output: 21400}} ]
@@ -30,6 +40,11 @@ default:
 /// Something handed off, a question, a failure that is parked, two at work, two that wait, two at rest.
 pub(super) fn morning() -> Option<Scene> {
     let scene = Scene::new(FRONT, AGENT, &[])?;
+    let root = scene.project.root();
+    std::fs::write(root.join("test.sh"), CHECK).unwrap();
+    for arguments in [&["add", "test.sh"][..], &["commit", "-qm", "tests"], &["push", "-q", "origin", "main"]] {
+        scene.project.git(&root, arguments);
+    }
     let issue = |name: &str, title: &str, state: &str| {
         let text =
             format!("---\ntitle: {title}\nstate: {state}\nlabels: [backend]\n---\nWhat is wrong, and how to see it.\n");
@@ -71,6 +86,7 @@ fn pictures() {
         ("running", "/issues/DS-104"),
         ("handed-off", "/issues/DS-101"),
         ("run", "/runs/run-1"),
+        ("said", SAID),
         ("events", "/events"),
         ("usage", "/usage"),
         ("daemon", "/daemon"),

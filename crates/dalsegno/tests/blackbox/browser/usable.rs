@@ -5,16 +5,17 @@ use serde_json::Value;
 
 use super::Scene;
 use super::chromium::Look;
-use super::pictures::morning;
+use super::pictures::{SAID, morning};
 
 /// Every kind of page, and the board as it is narrowed down.
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 10] = [
     "/",
     "/?find=parser",
     "/issues/DS-102",
     "/issues/DS-103",
     "/issues/DS-104",
     "/runs/run-1",
+    SAID,
     "/events",
     "/usage",
     "/daemon",
