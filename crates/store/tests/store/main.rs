@@ -20,6 +20,7 @@ mod golden;
 mod history;
 mod kill;
 mod migrate;
+mod migrate_kill;
 mod open;
 mod poison;
 mod prune;
