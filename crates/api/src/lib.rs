@@ -32,7 +32,7 @@ pub use diff::{FileDiff, RunDiff};
 pub use error::{ErrorBody, ErrorDetail, code};
 pub use files::{Check, FileList, KeptFile};
 pub use http::HttpTransport;
-pub use readiness::{DiskUse, PlanStep, Readiness, Surface, WorkspaceUse};
+pub use readiness::{DiskUse, PlanStep, Readiness, SchemaRange, Surface, WorkspaceUse};
 pub use saga::{Approval, Saga, SagaStep};
 pub use sse::{EventStream, Frame, FrameReader};
 pub use types::{

@@ -72,6 +72,15 @@ pub struct PlanStep {
     pub detail: Option<String>,
 }
 
+/// Formats from the oldest to the newest. What is older is brought up, what is newer is refused and left as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SchemaRange {
+    /// The oldest that can be read.
+    pub oldest: u32,
+    /// The one that is written.
+    pub newest: u32,
+}
+
 /// Something that holds state and is inspected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Surface {
@@ -83,6 +92,8 @@ pub struct Surface {
     pub authority: String,
     /// `readiness_blocking`, `rebuildable_from_provider`, `rebuildable_from_destination` or `diagnostic_only`.
     pub criticality: String,
+    /// Its formats that can be read; null when it has none of ours.
+    pub schema: Option<SchemaRange>,
     /// How it is brought back in line.
     pub strategy: String,
 }

@@ -87,8 +87,9 @@ pub use run::{Ending, Handoff, Phase, PullRequest, Run, RunOutcome, SagaProgress
 pub use settle::{SagaWord, SettleVerb};
 pub use state::{IllegalEvent, OpenEffect, SNAPSHOT_FORMAT, Snapshot, State};
 pub use surface::{
-    Condition, Criticality, Descriptor, Finding, MANIFEST_VALID, REBUILDING, RECOVERY_REQUIRED, Readiness, ReadyState,
-    Remedy, STEPS, Scope, Step, Surface, Told, Verdict, inspect, plan, readiness, readiness_of, violations,
+    Condition, Criticality, DATABASE_SCHEMA, Descriptor, Finding, MANIFEST_VALID, REBUILDING, RECOVERY_REQUIRED,
+    Readiness, ReadyState, Remedy, STEPS, Scope, Step, Surface, Told, Verdict, inspect, plan, readiness, readiness_of,
+    violations,
 };
 pub use time::{Timestamp, span_ms};
 pub use usage::{Report, Usage};

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::effect::{Effect, InDoubtPolicy};
-use crate::event::Event;
+use crate::event::{EVENT_FORMAT, Event};
 use crate::ids::{EffectId, IssueId, RunId};
 use crate::inspection::{DiskUse, Inspection};
 use crate::issue::IssueStatus;
@@ -122,9 +122,15 @@ pub struct Descriptor {
     pub authority: &'static str,
     /// What follows.
     pub criticality: Criticality,
+    /// Its formats that can be read, from the oldest to the newest; what is older than that one is brought up, what is newer is refused.
+    /// `None`: it has no format of ours.
+    pub schema: Option<(u32, u32)>,
     /// How it is brought back in line.
     pub strategy: &'static str,
 }
+
+/// Version of the database's tables. The store has them, and proves that this is it.
+pub const DATABASE_SCHEMA: u32 = 4;
 
 impl Surface {
     /// All of them, in the order in which they are told.
@@ -178,7 +184,10 @@ impl Surface {
     /// What is to be known of it.
     #[must_use]
     pub fn descriptor(self) -> Descriptor {
-        let of = |scope, authority, criticality, strategy| Descriptor { scope, authority, criticality, strategy };
+        let newest = [(Self::Database, DATABASE_SCHEMA), (Self::Journal, EVENT_FORMAT)];
+        let schema = newest.into_iter().find(|(surface, _)| *surface == self).map(|(_, newest)| (1, newest));
+        let of =
+            |scope, authority, criticality, strategy| Descriptor { scope, authority, criticality, schema, strategy };
         use Criticality as C;
         match self {
             Self::Database => of(Scope::System, "itself", C::ReadinessBlocking, "restored from a backup"),

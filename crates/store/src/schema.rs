@@ -10,7 +10,7 @@ use crate::durable::tables::effects_tables;
 use crate::error::StoreError;
 
 /// Version of the tables, kept in the database as `user_version`.
-pub const SCHEMA_VERSION: u32 = 4;
+pub const SCHEMA_VERSION: u32 = dalsegno_core::DATABASE_SCHEMA;
 
 /// What a kind of database holds, and how it came to it.
 pub(crate) struct Layout {

@@ -80,6 +80,13 @@ fn line_6_all_in_line_is_exactly_one_none_for_each_surface_and_ready() {
     assert_eq!(steps.len(), Surface::ALL.len() + 1);
 }
 
+#[test]
+fn what_has_a_format_says_which_can_be_read() {
+    let schemas = Surface::ALL.map(|surface| (surface.as_str(), surface.descriptor().schema));
+    let told: Vec<_> = schemas.iter().filter_map(|(name, schema)| Some((*name, (*schema)?))).collect();
+    assert_eq!(told, [("db.main", (1, DATABASE_SCHEMA)), ("journal", (1, EVENT_FORMAT))]);
+}
+
 /// A state in which everything that line 7 speaks of is broken.
 fn broken() -> State {
     let mut desk = Desk::new(policy());

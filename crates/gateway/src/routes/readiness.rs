@@ -69,12 +69,13 @@ fn disk_use(disk: DiskUse, caller: Caller) -> api::DiskUse {
 }
 
 fn surface(surface: Surface) -> api::Surface {
-    let Descriptor { scope, authority, criticality, strategy } = surface.descriptor();
+    let Descriptor { scope, authority, criticality, schema, strategy } = surface.descriptor();
     api::Surface {
         name: surface.as_str().to_owned(),
         scope: scope.as_str().to_owned(),
         authority: authority.to_owned(),
         criticality: criticality.as_str().to_owned(),
+        schema: schema.map(|(oldest, newest)| api::SchemaRange { oldest, newest }),
         strategy: strategy.to_owned(),
     }
 }
