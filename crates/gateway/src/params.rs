@@ -132,14 +132,12 @@ fn name(key: String) -> Result<String, Problem> {
 }
 
 fn unreadable(rejection: PathRejection) -> Problem {
-    match rejection {
-        PathRejection::FailedToDeserializePathParams(error)
-            if matches!(error.kind(), ErrorKind::InvalidUtf8InPathParam { .. }) =>
-        {
-            invalid_path("the name in the path is not UTF-8".to_owned())
-        }
-        error => invalid_path(error.to_string()),
+    if let PathRejection::FailedToDeserializePathParams(error) = &rejection
+        && matches!(error.kind(), ErrorKind::InvalidUtf8InPathParam { .. })
+    {
+        return invalid_path("the name in the path is not UTF-8".to_owned());
     }
+    invalid_path(rejection.to_string())
 }
 
 fn invalid_path(message: String) -> Problem {

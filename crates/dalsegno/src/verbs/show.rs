@@ -253,9 +253,11 @@ fn timeline(client: &Client, run: &Run) -> Result<(), CliError> {
     out::line("");
     let mut phase = "preparing".to_owned();
     let mut shown = String::new();
+    let mut checked = false;
     for _ in 0..TIMELINE_PAGES {
         let page = client.events(&query)?;
         for event in &page.events {
+            checked |= event.kind == "check_ended";
             if event.kind == "run_phase" {
                 phase = clean(Facts(&event.data).inner("phase", "name"));
             }
@@ -270,6 +272,9 @@ fn timeline(client: &Client, run: &Run) -> Result<(), CliError> {
             shown.clone_from(&phase);
         }
         if page.events.is_empty() || page.next == page.head {
+            if checked {
+                out::line(&format!("\n`dalsegno checks {}` shows what its checks said.", clean(&run.id)));
+            }
             return Ok(());
         }
         query.after = Some(page.next);

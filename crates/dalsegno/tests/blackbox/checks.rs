@@ -73,6 +73,9 @@ fn what_each_check_said_is_the_same_by_api_page_and_command_line_with_and_withou
     let people = String::from_utf8(project.output(&["checks", "run-1"]).stdout).unwrap();
     assert!(people.contains("failed") && people.contains("`dalsegno checks run-1 4`"), "{people}");
 
+    let shown = String::from_utf8(project.output(&["show", "run-1"]).stdout).unwrap();
+    assert!(shown.ends_with("`dalsegno checks run-1` shows what its checks said.\n"), "{shown}");
+
     // A daemon that is killed takes nothing of it along.
     daemon.kill();
     assert_eq!(project.json(&["checks", "DS-1", "--json"]), list);
