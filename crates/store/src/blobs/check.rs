@@ -151,8 +151,9 @@ impl BlobCheck {
             if self.files.as_ref().is_some_and(|files| files.0.may_write(*batch)) {
                 continue;
             }
-            let unnamed =
-                disk::unnamed(&self.directory, entries).map_err(|error| unreadable(&batch_name(*batch), &error))?;
+            let life = self.files.as_ref().map(|files| files.0.life.as_str());
+            let unnamed = disk::unnamed(&self.directory, life, entries)
+                .map_err(|error| unreadable(&batch_name(*batch), &error))?;
             let whole = unnamed.is_some();
             found.push(FoundFile::OpenBatch { batch: batch_name(*batch), run: run.clone(), whole });
         }
@@ -204,7 +205,7 @@ impl BlobCheck {
             return Ok(Planned::Done("left alone: it is ended".to_owned()));
         }
         let io = |error: std::io::Error| unmended(&error);
-        let unnamed = disk::unnamed(&self.directory, &entries).map_err(io)?;
+        let unnamed = disk::unnamed(&self.directory, Some(&inner.life), &entries).map_err(io)?;
         let forward = unnamed.is_some();
         match unnamed {
             Some(unnamed) => disk::forward(&self.directory, &unnamed, &entries).map_err(io)?,

@@ -123,9 +123,15 @@ pub(super) fn is_draft(name: &str) -> bool {
     name.ends_with(PART)
 }
 
-/// What is missing to a batch for all of it to be on disk: names for these drafts. `None`: more than that.
-pub(super) fn unnamed(directory: &Path, entries: &[Entry]) -> io::Result<Option<Vec<(PathBuf, String)>>> {
-    let mut drafts: Vec<String> = names(directory)?.into_iter().filter(|name| is_draft(name)).collect();
+/// What is missing to a batch that nobody writes any more for all of it to be on disk: names for these drafts. `None`: more than that.
+/// What the living `life` drafts is another batch's, whatever is in it.
+pub(super) fn unnamed(
+    directory: &Path,
+    life: Option<&str>,
+    entries: &[Entry],
+) -> io::Result<Option<Vec<(PathBuf, String)>>> {
+    let left = |name: &String| is_draft(name) && !life.is_some_and(|life| is_of_life(name, life));
+    let mut drafts: Vec<String> = names(directory)?.into_iter().filter(left).collect();
     let mut unnamed = Vec::new();
     for entry in entries {
         match is_whole(directory, entry)? {
@@ -210,5 +216,38 @@ pub(crate) fn forget(state_dir: &Path, files: &[String]) {
         if let Err(error) = dir::remove(&path) {
             tracing::warn!(%error, path = %path.display(), "a kept file of a forgotten run stays");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may end at what it did not expect")]
+
+    use dalsegno_core::RunId;
+
+    use super::*;
+
+    #[test]
+    fn what_this_life_writes_is_no_draft_of_a_batch_that_another_one_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let sha256 = sha256(b"the same words");
+        let entry = Entry {
+            batch: 7,
+            place: 0,
+            run: RunId::from("run-1"),
+            state: "preparing".to_owned(),
+            name: "check-1.log".to_owned(),
+            sha256: sha256.clone(),
+            bytes: 14,
+            voided: None,
+            known: true,
+        };
+        let entries = [entry];
+        draft(&dir.path().join(draft_name(&sha256, "living", 0)), b"the same words").unwrap();
+        assert_eq!(unnamed(dir.path(), Some("living"), &entries).unwrap(), None);
+        let left = dir.path().join(draft_name(&sha256, "dead", 0));
+        draft(&left, b"the same words").unwrap();
+        let expected = vec![(left, "7-0-check-1.log".to_owned())];
+        assert_eq!(unnamed(dir.path(), Some("living"), &entries).unwrap(), Some(expected));
     }
 }

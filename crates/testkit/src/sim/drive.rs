@@ -75,6 +75,9 @@ pub(super) enum Work {
 /// A cached reading of the tracker, for [`Mutation::StaleAnswers`].
 pub(super) type Reading = (Vec<Issue>, Vec<Issue>);
 
+/// An old daemon that does not know yet that another one took over: its machine, how its effects ended, what it was keeping.
+pub(super) type Zombie = (Machine, Vec<(EffectId, Outcome)>, Vec<Keeping>);
+
 /// One history under way.
 #[derive(Debug)]
 pub(crate) struct Sim {
@@ -110,7 +113,7 @@ pub(crate) struct Sim {
     /// When the daemon wants to be woken, in its own time.
     wake: Option<i64>,
     pub(super) machine: Option<Machine>,
-    pub(super) zombie: Option<(Machine, Vec<(EffectId, Outcome)>, Vec<Keeping>)>,
+    pub(super) zombie: Option<Zombie>,
     pub(super) world: World,
     pub(super) store: Store,
     /// Logs of sagas, as they are on disk.

@@ -179,9 +179,8 @@ impl Files {
     /// A draft was being written when the machine stopped: it is there, it is not, or a part of it is.
     pub(crate) fn cut_draft(&mut self, content: Content, dice: &mut Dice) -> Draft {
         let draft = self.new_draft(content);
-        match dice.pick([None, Some(TORN), Some(content)]) {
-            Some(is) => drop(self.drafts.insert(draft, is)),
-            None => {}
+        if let Some(is) = dice.pick([None, Some(TORN), Some(content)]) {
+            self.drafts.insert(draft, is);
         }
         draft
     }

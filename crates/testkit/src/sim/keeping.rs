@@ -1,5 +1,6 @@
 //! Who keeps files in the simulation: a batch that was begun goes on to its end while the daemon lives, whoever stops waiting for it, and
 //! the daemon may die between any two of its steps.
+#![allow(clippy::wildcard_enum_match_arm, reason = "a simulation looks at the cases that it needs")]
 
 use dalsegno_core::{
     Effect, EffectId, EffectOutput, EffectRequest, Failure, FoundFile, LookFor, Machine, Mend, Outcome, QueryId, RunId,

@@ -7,7 +7,7 @@ use dalsegno_testkit::sim::{Knobs, Mutation, run, shrink, walk};
 /// As many as take a few seconds without optimisation; `--example sim` walks further.
 const HISTORIES: u64 = 7_000;
 /// From here on so many are enough for a crash before and after everything.
-const FIRST: u64 = 2_001;
+const FIRST: u64 = 12_001;
 /// No limit of time: the number of histories is fixed.
 const NO_LIMIT: Duration = Duration::from_secs(3_600);
 
