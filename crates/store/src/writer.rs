@@ -379,11 +379,12 @@ impl Sides<'_> {
                     refused.push(verdict);
                 }
                 Job::Durable(request) => self.durable.answer(request)?,
-                Job::Files(errand) => match &self.journal {
-                    Some(journal) => errand.carry_out(self.db, journal.ours)?,
+                Job::Files(errand) => {
                     // Left as it is, it says so itself.
-                    None => {}
-                },
+                    if let Some(journal) = &self.journal {
+                        errand.carry_out(self.db, journal.ours)?;
+                    }
+                }
             }
         }
         if let (Some(journal), Some((before, after))) = (&mut self.journal, &positions)

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Mutex;
@@ -203,10 +202,10 @@ fn recovered_for_good(scene: &Scene) -> There {
     once
 }
 
+#[allow(clippy::print_stdout, reason = "how far a walk went is told")]
 fn tell(what: &str, points: Points, walked: dalsegno_testkit::crash::Walked) {
     let dalsegno_testkit::crash::Walked { points: all, killed } = walked;
-    writeln!(std::io::stdout(), "crash walk of {what} ({points:?}): killed before {killed} of {all} system calls")
-        .unwrap();
+    println!("crash walk of {what} ({points:?}): killed before {killed} of {all} system calls");
 }
 
 fn run<T>(work: impl Future<Output = T>) -> T {

@@ -77,6 +77,7 @@ fn old_or_new(dir: &Path) {
     }
 }
 
+#[allow(clippy::print_stdout, reason = "how far a walk went is told")]
 fn walked(what: &str, fault: impl Fn(u64) -> Fault + Sync) {
     if !can_be_traced() {
         return;
