@@ -9,6 +9,7 @@
 
 mod append;
 mod blobs;
+mod blobs_backup;
 mod blobs_kill;
 mod blobs_late;
 mod broken;
