@@ -175,5 +175,4 @@ fn a_run_that_lost_its_workspace_as_well_is_not_tried_again_and_its_issue_waits_
     assert_eq!(desk.phase(), Some(Phase::Stopping));
     let ending = desk.machine.state().runs.values().next().unwrap().ending.as_ref();
     assert_eq!(ending.map(|ending| ending.reason.as_str()), Some("stale_receipt"));
-    assert!(desk.entry(1).workspace.is_none(), "what is gone is forgotten all the same");
 }
