@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use dalsegno_core::{FoundFile, RunId, Timestamp};
 use dalsegno_engine::{Journal as _, Reads as _};
 use dalsegno_store::{OpenOptions, Source, Store};
-use dalsegno_testkit::crash::{Kill, Ran};
-use dalsegno_testkit::traced::{run_traced, wait_to_be_watched};
+use dalsegno_testkit::calls::{Call, Fault, Traced, can_be_traced, waiting};
 
 use crate::blobs::{batches, check, faults, keep, leave_open, path};
 use crate::blobs_kill::mended;
@@ -136,12 +137,14 @@ async fn end_runs(dir: &Path) {
 #[ignore = "the other test starts it in a process of its own"]
 async fn ends_runs_until_it_is_killed() {
     let Some(dir) = std::env::var_os(DIRECTORY) else { panic!("{DIRECTORY} is not set") };
-    wait_to_be_watched();
     end_runs(Path::new(&dir)).await;
 }
 
 #[test]
 fn kept_files_of_a_run_go_with_it_and_a_kill_in_between_leaves_a_file_that_a_look_sets_aside() {
+    if !can_be_traced() {
+        return;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let (old, live) = runtime.block_on(async {
@@ -154,12 +157,14 @@ fn kept_files_of_a_run_go_with_it_and_a_kill_in_between_leaves_a_file_that_a_loo
         (old, live)
     });
     // Only what is below the directory of kept files is watched: that is the removal of the two.
-    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    let mut command = waiting(&std::env::current_exe().unwrap());
     command.args(["--exact", "blobs_backup::ends_runs_until_it_is_killed", "--ignored", "--nocapture"]);
-    command.env(DIRECTORY, dir.path());
-    let traced = run_traced(&mut command, &dir.path().join("blobs"), Kill::At(2));
-    assert_eq!(traced.ran, Ran::Killed);
-    assert!(traced.call.as_ref().is_some_and(|call| call.ends_with(&old[1].file)), "{:?}", traced.call);
+    command.env(DIRECTORY, dir.path()).stdout(Stdio::null());
+    let below = dir.path().join("blobs");
+    let watched = move |call: &Call| call.path.starts_with(&below);
+    let ended = Traced::start(command, watched, Fault::Kill(2)).unwrap().wait(Duration::from_secs(300)).unwrap();
+    assert_eq!(ended.code, None);
+    assert!(ended.hit[0].path.ends_with(&old[1].file), "{:?}", ended.hit);
     runtime.block_on(async {
         let opened = open(dir.path());
         assert_eq!(opened.store.kept_files("run-old", 10).unwrap(), [], "its rows are gone");
