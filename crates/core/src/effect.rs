@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::blob::FileReceipt;
-use crate::ids::{CommitId, EffectId, IssueId, RunId, SessionId};
+use crate::ids::{CommitId, EffectId, IssueId, PolicyHash, RunId, SessionId};
 use crate::inspection::{Inspection, LookFor, Mend};
 use crate::issue::{Issue, Workspace};
 use crate::notify::{Notice, Receiver};
@@ -318,6 +318,8 @@ pub struct EffectRequest {
     pub run: Option<RunId>,
     /// The policy that it is done under.
     pub policy: Arc<Policy>,
+    /// Its name in the journal. What a later version would name it is another matter.
+    pub policy_hash: PolicyHash,
     /// The issue's workspace, once there is one.
     pub workspace: Option<Workspace>,
     /// Branch that the journal knows for the issue, and the commit that we put there.

@@ -675,6 +675,7 @@ impl Machine {
             issue,
             run: None,
             policy: self.state.policy()?,
+            policy_hash: self.state.policy.clone()?,
             workspace: None,
             known_branch: None,
             grants: Vec::new(),
@@ -694,13 +695,18 @@ impl Machine {
             return self.mend_request(id, open, mend);
         }
         let entry = self.state.issues.get(&open.issue)?;
+        let policy_hash = match &open.run {
+            Some(run) => self.state.runs.get(run)?.policy.clone(),
+            None => self.state.policy.clone()?,
+        };
         Some(EffectRequest {
             id,
             key: open.key.clone(),
             attempt: open.attempt,
             issue: (*entry.issue).clone(),
             run: open.run.clone(),
-            policy: open.run.as_ref().map_or_else(|| self.state.policy(), |run| self.state.policy_of(run))?,
+            policy: self.state.policies.get(&policy_hash).cloned()?,
+            policy_hash,
             workspace: entry.workspace.clone(),
             known_branch: known_branch(entry),
             grants: open

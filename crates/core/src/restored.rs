@@ -125,6 +125,7 @@ impl Machine {
             return;
         }
         let (Some(entry), Some(policy)) = (self.state.issues.get(id), self.state.policy()) else { return };
+        let Some(policy_hash) = self.state.policy.clone() else { return };
         let request = EffectRequest {
             id: EffectId(0),
             key: format!("issue/{id}/look"),
@@ -132,6 +133,7 @@ impl Machine {
             issue: (*entry.issue).clone(),
             run: None,
             policy,
+            policy_hash,
             workspace: entry.workspace.clone(),
             known_branch: known_branch(entry),
             grants: Vec::new(),

@@ -21,7 +21,6 @@ use crate::entries::run_scope;
 use crate::forge::Forges;
 use crate::handoff::Tell;
 use crate::live::{Live, Sink};
-use crate::policy_hash::policy_hash;
 use crate::ports::{
     AgentSession, Agents, Blobs, Checked, Clock, Context, FileOwner, Inspector, Launch, NewFile, Notification,
     Notifier, Processes, START_PATIENCE, Steering, Tracker, Trackers, Transcripts, TurnEnd, Webhooks, Workflow,
@@ -260,7 +259,7 @@ impl Executor {
     /// Keeps what a command of a run said. Its verdict stands without it: what cannot be kept is missed by people alone.
     async fn keep_output(&self, request: &EffectRequest, name: String, output: String) -> Option<FileReceipt> {
         let run = request.run.clone().filter(|_| !output.is_empty())?;
-        let (policy, agent) = (policy_hash(&request.policy), request.policy.agent.kind.as_str().to_owned());
+        let (policy, agent) = (request.policy_hash.clone(), request.policy.agent.kind.as_str().to_owned());
         let files = vec![NewFile { name, content: output.into_bytes() }];
         match self.world.blobs.keep(FileOwner { run: run.clone(), policy, agent }, files).await {
             Ok(receipts) => receipts.into_iter().next(),

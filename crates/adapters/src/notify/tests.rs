@@ -41,6 +41,7 @@ fn context(receiver: &Receiver, dir: &str) -> Context {
         issue: Issue::new("i1", "DS-1", "A title", ""),
         run: None,
         policy: Arc::new(policy),
+        policy_hash: "policy".into(),
         workspace: None,
         known_branch: None,
         grants: Vec::new(),

@@ -180,6 +180,7 @@ impl World {
                 issue: self.issue.clone(),
                 run: Some(RunId::from(self.run.as_str())),
                 policy: Arc::new(self.policy.clone()),
+                policy_hash: "policy".into(),
                 workspace: self.workspace.clone(),
                 known_branch: self.known_branch.clone(),
                 restored: false,

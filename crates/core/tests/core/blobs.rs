@@ -151,6 +151,9 @@ fn what_a_check_said_is_told_with_its_receipt() {
     let kept = FileReceipt { file: "7-0-check-1.log".into(), sha256: "ab".repeat(32), bytes: 12 };
     let mut desk = Desk::new(policy());
     desk.reach_checks();
+    // What is kept is kept under the policy's name in the journal, whatever a later version would name it.
+    let request = desk.performs.iter().find(|request| request.effect.kind() == "run_check").unwrap();
+    assert_eq!(request.policy_hash, desk.run().policy);
     let output = EffectOutput::CheckEnded { passed: true, output_tail: "tail".into(), kept: Some(kept.clone()) };
     desk.done("run_check", output);
     let told = desk.journal.iter().find_map(|recorded| match &recorded.event {

@@ -658,6 +658,10 @@ fn intended(batch: &Batch, machine: &Machine) -> Vec<Box<EffectRequest>> {
                     issue: (*entry.issue).clone(),
                     run: run.clone(),
                     policy: run.as_ref().map_or_else(|| state.policy(), |run| state.policy_of(run))?,
+                    policy_hash: match run {
+                        Some(run) => state.runs.get(run)?.policy.clone(),
+                        None => state.policy.clone()?,
+                    },
                     workspace: entry.workspace.clone(),
                     known_branch: None,
                     restored: false,

@@ -270,6 +270,7 @@ fn request(
         issue: Issue::new("1", "DS-1", "A title", "Todo"),
         run: Some(RunId::from("run-1")),
         policy: Arc::new(policy),
+        policy_hash: "policy".into(),
         workspace: Some(Workspace { path: workspace.display().to_string(), branch: None, base_commit: None }),
         known_branch: None,
         restored: false,
