@@ -482,6 +482,12 @@ impl State {
                 {
                     entry.unsure_move = None;
                 }
+                if let (Effect::PrepareWorkspace { .. }, Outcome::Failed { .. }) = (&open.effect, outcome)
+                    && (open.attempt > 1 || open.in_doubt)
+                {
+                    // An earlier attempt may have made it, where somebody had removed it; only that effect would have known.
+                    self.entry(&open.issue)?.workspace_unsure = true;
+                }
                 if let (Effect::Prompt { messages, .. }, Outcome::Failed { .. }) = (&open.effect, outcome)
                     && let Some(entry) = self.issues.get_mut(&open.issue).map(Arc::make_mut)
                 {

@@ -470,6 +470,27 @@ fn after_create_runs_when_removal_and_making_of_the_workspace_were_both_in_doubt
 }
 
 #[test]
+fn after_create_runs_when_a_making_that_was_in_doubt_failed_in_the_end() {
+    for is_in_doubt in [true, false] {
+        let mut desk = Desk::new(everything());
+        live(&mut desk, life().len());
+        desk.poll(&[in_state(1, "Rework")]);
+        // Somebody removed the workspace, which was through its hook.
+        if is_in_doubt {
+            desk.restart();
+            desk.done("sweep", EffectOutput::Swept { killed: 0 });
+        }
+        desk.fail("prepare_workspace", retryable());
+        desk.done("stop_agent", EffectOutput::Swept { killed: 0 });
+        desk.pass(3_600_000);
+        desk.poll(&[in_state(1, "Rework")]);
+        // Found now: made by the try of which nobody heard, or as it was.
+        desk.done("prepare_workspace", workspace_ready(false));
+        assert_eq!(desk.phase() == Some(Phase::AfterCreate), is_in_doubt);
+    }
+}
+
+#[test]
 fn a_handoff_that_is_not_wanted_any_more_before_it_is_taken_up_is_undone_and_not_forgotten() {
     let mut desk = Desk::new(forge_policy());
     desk.reach_delivery();
