@@ -233,6 +233,17 @@ pub struct Workspace {
     pub branch: Option<String>,
     /// Commit of the base that the branch started from.
     pub base_commit: Option<CommitId>,
+    /// Key of the effect that made it; `None`: by an older version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_by: Option<String>,
+}
+
+impl Workspace {
+    /// It is another one than `before`, as far as both say who made them: somebody removed that, and it was made again.
+    #[must_use]
+    pub(crate) fn replaces(&self, before: &Self) -> bool {
+        matches!((&self.made_by, &before.made_by), (Some(now), Some(then)) if now != then)
+    }
 }
 
 /// What the orchestrator knows of one issue.

@@ -373,8 +373,10 @@ impl State {
                     run.prepared = true;
                 }
                 let entry = self.entry(issue)?;
+                // Also where nobody heard of the making: the effect that made it was cut, and failed in the end.
+                let is_new = *created || entry.workspace.as_ref().is_some_and(|before| workspace.replaces(before));
                 entry.workspace = Some(workspace.clone());
-                entry.workspace_whole = !((*created || entry.workspace_unsure) && has_hook);
+                entry.workspace_whole = !((is_new || entry.workspace_unsure) && has_hook);
                 entry.workspace_unsure = false;
                 entry.removal_unsure = false;
                 entry.workspace_kept = false;
@@ -481,12 +483,6 @@ impl State {
                     && let Some(entry) = self.issues.get_mut(&open.issue).map(Arc::make_mut)
                 {
                     entry.unsure_move = None;
-                }
-                if let (Effect::PrepareWorkspace { .. }, Outcome::Failed { .. }) = (&open.effect, outcome)
-                    && (open.attempt > 1 || open.in_doubt)
-                {
-                    // An earlier attempt may have made it, where somebody had removed it; only that effect would have known.
-                    self.entry(&open.issue)?.workspace_unsure = true;
                 }
                 if let (Effect::Prompt { messages, .. }, Outcome::Failed { .. }) = (&open.effect, outcome)
                     && let Some(entry) = self.issues.get_mut(&open.issue).map(Arc::make_mut)

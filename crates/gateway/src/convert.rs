@@ -56,7 +56,7 @@ pub(crate) fn rate_limits(limits: RateLimits) -> api::RateLimits {
 }
 
 fn workspace(workspace: Workspace) -> api::Workspace {
-    let Workspace { path, branch, base_commit: _ } = workspace;
+    let Workspace { path, branch, base_commit: _, made_by: _ } = workspace;
     api::Workspace { path, branch }
 }
 

@@ -237,6 +237,7 @@ fn workspace(place: &Place, marker: &Marker) -> Workspace {
         path: place.path().to_string_lossy().into_owned(),
         branch: marker.branch.clone(),
         base_commit: marker.base_commit.clone(),
+        made_by: marker.made_by.clone(),
     }
 }
 

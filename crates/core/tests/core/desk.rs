@@ -46,7 +46,12 @@ pub(crate) fn in_state(number: u32, state: &str) -> Issue {
 
 pub(crate) fn workspace_ready(created: bool) -> EffectOutput {
     EffectOutput::WorkspaceReady {
-        workspace: Workspace { path: "/w/i".into(), branch: Some("b".into()), base_commit: Some("base".into()) },
+        workspace: Workspace {
+            path: "/w/i".into(),
+            branch: Some("b".into()),
+            base_commit: Some("base".into()),
+            made_by: None,
+        },
         created,
     }
 }

@@ -470,23 +470,31 @@ fn after_create_runs_when_removal_and_making_of_the_workspace_were_both_in_doubt
 }
 
 #[test]
-fn after_create_runs_when_a_making_that_was_in_doubt_failed_in_the_end() {
-    for is_in_doubt in [true, false] {
-        let mut desk = Desk::new(everything());
-        live(&mut desk, life().len());
-        desk.poll(&[in_state(1, "Rework")]);
-        // Somebody removed the workspace, which was through its hook.
-        if is_in_doubt {
-            desk.restart();
-            desk.done("sweep", EffectOutput::Swept { killed: 0 });
-        }
-        desk.fail("prepare_workspace", retryable());
-        desk.done("stop_agent", EffectOutput::Swept { killed: 0 });
-        desk.pass(3_600_000);
-        desk.poll(&[in_state(1, "Rework")]);
-        // Found now: made by the try of which nobody heard, or as it was.
-        desk.done("prepare_workspace", workspace_ready(false));
-        assert_eq!(desk.phase() == Some(Phase::AfterCreate), is_in_doubt);
+fn after_create_runs_in_a_workspace_that_was_made_again_by_a_try_that_nobody_heard_of() {
+    let made = |key: &str, created| {
+        let EffectOutput::WorkspaceReady { workspace, .. } = workspace_ready(created) else { panic!("it is ready") };
+        EffectOutput::WorkspaceReady { workspace: Workspace { made_by: Some(key.into()), ..workspace }, created }
+    };
+    for (maker, is_new) in [("run-2/prepare", true), ("run-1/prepare", false)] {
+        let mut policy = policy();
+        policy.hooks.after_create = Some("true".into());
+        let mut desk = Desk::new(policy);
+        let next_run = |desk: &mut Desk, failed: &str| {
+            desk.fail(failed, Failure::retryable(failed, "no"));
+            desk.done("stop_agent", EffectOutput::Swept { killed: 0 });
+            desk.pass(3_600_000);
+            desk.poll(&[issue(1)]);
+        };
+        desk.poll(&[issue(1)]);
+        desk.done("prepare_workspace", made("run-1/prepare", true));
+        desk.done("run_hook", EffectOutput::HookEnded { output_tail: String::new() });
+        next_run(&mut desk, "start_session");
+        // Somebody has removed it; the next making is cut, and fails in the end.
+        desk.restart();
+        desk.done("sweep", EffectOutput::Swept { killed: 0 });
+        next_run(&mut desk, "prepare_workspace");
+        desk.done("prepare_workspace", made(maker, false));
+        assert_eq!(desk.phase() == Some(Phase::AfterCreate), is_new, "{maker}");
     }
 }
 

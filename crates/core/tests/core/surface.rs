@@ -113,7 +113,7 @@ fn broken() -> State {
     state.runs = [first, second].into_iter().map(|run| (run.id.clone(), run)).collect();
     for number in [1, 2] {
         let entry = Arc::make_mut(state.issues.get_mut(&id(number)).unwrap());
-        entry.workspace = Some(Workspace { path: "/w/same".into(), branch: None, base_commit: None });
+        entry.workspace = Some(Workspace { path: "/w/same".into(), branch: None, base_commit: None, made_by: None });
     }
     let entry = Arc::make_mut(state.issues.get_mut(&id(2)).unwrap());
     entry.current_run = None;

@@ -129,6 +129,7 @@ fn run_all(desk: &mut Desk) {
                     path: format!("/w/{}", request.issue.identifier),
                     branch: Some(format!("dalsegno/{}", request.issue.identifier)),
                     base_commit: Some("base".into()),
+                    made_by: None,
                 },
                 created: true,
             },

@@ -264,6 +264,7 @@ fn issue(id: &str, identifier: &str, title: &str, status: IssueStatus) -> IssueV
             path: "/w/DS-1".to_owned(),
             branch: Some("dalsegno/DS-1".to_owned()),
             base_commit: None,
+            made_by: None,
         }),
         current_run: running.then(|| RunId::from("run-1")),
         handed_off: None,

@@ -349,6 +349,7 @@ fn issue(id: &str, identifier: &str, status: IssueStatus) -> IssueView {
             path: "/w/DS-1".to_owned(),
             branch: Some("dalsegno/DS-1".to_owned()),
             base_commit: None,
+            made_by: None,
         }),
         current_run: (status == IssueStatus::Running).then(|| RunId::from("run-2")),
         pull_request: None,

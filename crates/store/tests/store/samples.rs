@@ -94,6 +94,7 @@ fn workspace() -> Workspace {
         path: "/work/spaces/DS-1".to_owned(),
         branch: Some("dalsegno/DS-1".to_owned()),
         base_commit: Some(CommitId::from("b45e")),
+        made_by: None,
     }
 }
 

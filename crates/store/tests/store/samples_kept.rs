@@ -2,7 +2,7 @@
 
 use dalsegno_core::{
     Broken, CommitId, Effect, EffectId, EffectOutput, Event, FileReceipt, IssueId, Mend, Outcome, Remedy, RunId,
-    Surface,
+    Surface, Workspace,
 };
 
 /// Each with the shapes that it has.
@@ -36,6 +36,17 @@ pub(crate) fn kept() -> Vec<Event> {
             run: Some(run.clone()),
             outcome: Outcome::Done { output },
             probed: false,
+        },
+        Event::WorkspaceReady {
+            issue: IssueId::from("X-1"),
+            run: run.clone(),
+            workspace: Workspace {
+                path: "/work/spaces/X-1".to_owned(),
+                branch: None,
+                base_commit: None,
+                made_by: Some("run-9/prepare".to_owned()),
+            },
+            created: false,
         },
         Event::CheckEnded { run, commit, command: "./test".to_owned(), passed: false, kept: Some(receipt()) },
         Event::Recovered {

@@ -102,6 +102,7 @@ impl Workspaces for ScriptedWorkspaces {
             path: format!("/workspaces/{issue}"),
             branch: Some(format!("dalsegno/{issue}")),
             base_commit: Some(CommitId("b".repeat(40))),
+            made_by: None,
         };
         Ok((workspace, context.request.workspace.is_none()))
     }

@@ -184,9 +184,10 @@ impl World {
             self.trees.insert(id.clone(), tree);
         }
         // As the marker of a real workspace says: what this very effect made, it made still when it is performed again.
-        let created = self.trees.get(id).is_some_and(|tree| tree.made_by == request.key);
-        let workspace =
-            Workspace { path: format!("/w/{id}"), branch: Some(branch), base_commit: Some(CommitId::from("base")) };
+        let made_by = self.trees.get(id).map(|tree| tree.made_by.clone());
+        let created = made_by.as_ref() == Some(&request.key);
+        let base_commit = Some(CommitId::from("base"));
+        let workspace = Workspace { path: format!("/w/{id}"), branch: Some(branch), base_commit, made_by };
         Ok(EffectOutput::WorkspaceReady { workspace, created })
     }
 

@@ -271,7 +271,12 @@ fn request(
         run: Some(RunId::from("run-1")),
         policy: Arc::new(policy),
         policy_hash: "policy".into(),
-        workspace: Some(Workspace { path: workspace.display().to_string(), branch: None, base_commit: None }),
+        workspace: Some(Workspace {
+            path: workspace.display().to_string(),
+            branch: None,
+            base_commit: None,
+            made_by: None,
+        }),
         known_branch: None,
         restored: false,
         grants: Vec::new(),
