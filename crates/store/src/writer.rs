@@ -185,7 +185,13 @@ impl Writer {
         let Self { in_use: _in_use, db, checkpoints, queue, counters, journal, owner, ends } = self;
         let _gone = Gone(&queue);
         let written = write(&db, checkpoints, &queue, &counters, journal, owner, ends);
-        let Err(error) = written else { return };
+        let Err(error) = written else {
+            // Readers may still have it open, and they cannot: so that whoever finds the database has all of it in one file.
+            if let Err(error) = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
+                tracing::debug!(%error, "the log stays beside the database");
+            }
+            return;
+        };
         let reason = StoreError::from(error).to_string();
         tracing::error!(reason, "the store takes nothing more; open it again to recover");
         // Until the queue is closed, everybody is told.
