@@ -19,6 +19,12 @@ pub(crate) fn version_3(dir: &Path) {
     raw(dir).execute_batch(&fs::read_to_string(dump).unwrap()).unwrap();
 }
 
+/// The same, brought up to the tables of now.
+fn brought_up(dir: &Path) {
+    version_3(dir);
+    drop(open(dir));
+}
+
 /// Rows as JSON: what is JSON in them is the same in every order of its fields.
 type Rows = Vec<Vec<serde_json::Value>>;
 
@@ -77,15 +83,36 @@ fn assert_same(is: &BTreeMap<&'static str, Rows>, should: &BTreeMap<&'static str
 #[test]
 fn a_store_of_version_3_is_what_its_journal_says_and_opens() {
     let dir = tempfile::tempdir().unwrap();
-    version_3(dir.path());
+    brought_up(dir.path());
     let before = checked(dir.path());
     assert_eq!(before.faults, [], "version 3");
     assert!(before.through == 100 && before.rows > 140);
     let opened = open(dir.path());
-    assert_eq!(SCHEMA_VERSION, 3, "a new version of the tables needs a dump of its own beside this one");
     assert_eq!(opened.store.issue("ds-2").unwrap().unwrap().status.as_str(), "handed_off");
     let machine = dalsegno_core::Machine::replay(opened.loaded.snapshot, opened.loaded.events).unwrap();
     assert_eq!((machine.state().run_count, machine.state().epoch), (2, 2));
+}
+
+/// `tests/golden/store-v4.sql` is the same database with the tables of version 4, and a file that was kept for its first run.
+#[test]
+fn a_store_of_version_4_is_what_its_journal_says_and_has_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let dump = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/store-v4.sql");
+    raw(dir.path()).execute_batch(&fs::read_to_string(dump).unwrap()).unwrap();
+    fs::create_dir(dir.path().join("blobs")).unwrap();
+    fs::write(dir.path().join("blobs/1-0-check-1.log"), "all is well\n").unwrap();
+    assert_eq!(checked(dir.path()).faults, [], "version 4");
+    let opened = open(dir.path());
+    assert_eq!(SCHEMA_VERSION, 4, "a new version of the tables needs a dump of its own beside this one");
+    assert_eq!(opened.store.kept_file("1-0-check-1.log").unwrap(), Some(Ok(b"all is well\n".to_vec())));
+    let db = raw(dir.path());
+    let empty = tempfile::tempdir().unwrap();
+    drop(open(empty.path()));
+    let tables = |db: &rusqlite::Connection| -> Vec<String> {
+        let mut query = db.prepare("SELECT sql FROM sqlite_schema WHERE name LIKE 'file_%' ORDER BY name").unwrap();
+        query.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    };
+    assert_eq!(tables(&db), tables(&raw(empty.path())), "the tables are those of now");
 }
 
 /// One value of one table each, the check that names it, and a word of what it says.
@@ -121,7 +148,7 @@ const CORRUPTIONS: [(&str, &str, &str); 17] = [
 fn each_corrupted_value_is_named_and_mended() {
     for (check, sql, word) in CORRUPTIONS {
         let dir = tempfile::tempdir().unwrap();
-        version_3(dir.path());
+        brought_up(dir.path());
         let whole = projections(dir.path());
         assert!(raw(dir.path()).execute(sql, []).unwrap() > 0, "{sql} changes something");
         let found = checked(dir.path());
@@ -147,7 +174,7 @@ fn what_no_fold_can_mend_is_named_and_left_alone() {
         ("sagas", "UPDATE effects SET content = '{}' WHERE kind = 'durable_step' OR replay_key LIKE '%1%'"),
     ] {
         let dir = tempfile::tempdir().unwrap();
-        version_3(dir.path());
+        brought_up(dir.path());
         raw(dir.path()).execute(sql, []).unwrap();
         let found = checked(dir.path());
         let fault = found.faults.iter().find(|fault| fault.check == check);
@@ -163,7 +190,7 @@ fn what_no_fold_can_mend_is_named_and_left_alone() {
 #[test]
 fn a_running_daemon_keeps_its_projections() {
     let dir = tempfile::tempdir().unwrap();
-    version_3(dir.path());
+    brought_up(dir.path());
     let opened = open(dir.path());
     assert_eq!(Store::rebuild(dir.path()).unwrap_err().code(), "daemon_running");
     assert_eq!(checked(dir.path()).faults, [], "a look is allowed");
@@ -173,7 +200,7 @@ fn a_running_daemon_keeps_its_projections() {
 #[test]
 fn transcripts_of_nobody_and_lines_that_are_none_are_told() {
     let dir = tempfile::tempdir().unwrap();
-    version_3(dir.path());
+    brought_up(dir.path());
     let transcripts = dir.path().join("transcripts");
     fs::create_dir(&transcripts).unwrap();
     fs::write(transcripts.join("run-1.jsonl"), "no entry\n{\"torn").unwrap();
@@ -189,7 +216,7 @@ fn transcripts_of_nobody_and_lines_that_are_none_are_told() {
 #[test]
 fn behind_a_snapshot_what_had_ended_before_stays() {
     let dir = tempfile::tempdir().unwrap();
-    version_3(dir.path());
+    brought_up(dir.path());
     let db = raw(dir.path());
     let ended: u64 = db
         .query_row("SELECT seq FROM events WHERE kind = 'run_ended' ORDER BY seq LIMIT 1", [], |row| {
