@@ -221,7 +221,10 @@ fn whole(
     identifier: &str,
 ) -> Result<Option<Marker>, Failure> {
     // What the journal has was whole: it is recorded only then.
-    let from_journal = known.map(|known| Marker::new(identifier, known.branch.clone(), known.base_commit.clone()));
+    let from_journal = known.map(|known| Marker {
+        made_by: known.made_by.clone(),
+        ..Marker::new(identifier, known.branch.clone(), known.base_commit.clone())
+    });
     let candidate = marker.cloned().or(from_journal);
     Ok(match policy.workspace.strategy {
         // Symphony §9.2: a directory that is there is reused.
