@@ -11,8 +11,8 @@
     reason = "a benchmark says what it found and ends when something is wrong"
 )]
 
-use std::fs::{File, OpenOptions as FileOptions};
-use std::os::unix::fs::FileExt;
+mod raw;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,10 +48,10 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     let mut results = Vec::new();
     for writers in WRITERS {
-        let before = raw(dir.path(), limit / 4);
+        let before = raw::rates(dir.path(), limit / 4, 4096);
         let state_dir = dir.path().join(format!("state-{writers}"));
         let mut found = runtime.block_on(appends(&state_dir, writers, limit, apart_checkpoints));
-        let after = raw(dir.path(), limit / 4);
+        let after = raw::rates(dir.path(), limit / 4, 4096);
         let (overwrite, append) = (f64::midpoint(before.0, after.0), f64::midpoint(before.1, after.1));
         found["raw_overwrite_per_s"] = json!(overwrite.round());
         found["raw_append_per_s"] = json!(append.round());
@@ -84,34 +84,6 @@ fn main() {
 
 fn round(ratio: f64) -> f64 {
     (ratio * 100.0).round() / 100.0
-}
-
-/// Writes of 4 KiB with `fdatasync` per second: overwriting, and appending.
-fn raw(dir: &Path, limit: Duration) -> (f64, f64) {
-    const BLOCK: [u8; 4096] = [7; 4096];
-    const BLOCKS: u64 = 4096;
-    let path = dir.join("raw");
-    let file = FileOptions::new().write(true).create(true).truncate(true).open(&path).unwrap();
-    for block in 0..BLOCKS {
-        file.write_all_at(&BLOCK, block * 4096).unwrap();
-    }
-    file.sync_all().unwrap();
-    let rate = |file: &File, wrap: u64| {
-        let start = Instant::now();
-        let mut count = 0;
-        while start.elapsed() < limit {
-            file.write_all_at(&BLOCK, (count % wrap) * 4096).unwrap();
-            file.sync_data().unwrap();
-            count += 1;
-        }
-        count as f64 / start.elapsed().as_secs_f64()
-    };
-    let overwrite = rate(&file, BLOCKS);
-    file.set_len(0).unwrap();
-    file.sync_all().unwrap();
-    let append = rate(&file, u64::MAX);
-    std::fs::remove_file(&path).unwrap();
-    (overwrite, append)
 }
 
 fn event(seq: u64) -> Recorded {

@@ -12,7 +12,9 @@
     reason = "a benchmark says what it found and ends when something is wrong"
 )]
 
-use std::fs::{File, OpenOptions as FileOptions};
+mod raw;
+
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -87,27 +89,7 @@ struct Raw {
 }
 
 fn raw(dir: &Path, limit: Duration) -> Raw {
-    const BLOCKS: u64 = 1024;
-    let path = dir.join("raw");
-    let file = FileOptions::new().write(true).create(true).truncate(true).open(&path).unwrap();
-    for block in 0..BLOCKS {
-        file.write_all_at(&BLOCK, block * 4096).unwrap();
-    }
-    file.sync_all().unwrap();
-    let rate = |file: &File, wrap: u64| {
-        let start = Instant::now();
-        let mut count = 0;
-        while start.elapsed() < limit {
-            file.write_all_at(&BLOCK, (count % wrap) * 4096).unwrap();
-            file.sync_data().unwrap();
-            count += 1;
-        }
-        count as f64 / start.elapsed().as_secs_f64()
-    };
-    let overwrite_per_s = rate(&file, BLOCKS);
-    file.set_len(0).unwrap();
-    file.sync_all().unwrap();
-    let append_per_s = rate(&file, u64::MAX);
+    let (overwrite_per_s, append_per_s) = raw::rates(dir, limit, 1024);
     // They stay until the end: a file system that has much to forget is slow to make more.
     let folder = dir.join("raw-files");
     std::fs::create_dir_all(&folder).unwrap();

@@ -7,8 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use dalsegno_core::{Broken, Failure, FoundFile, Mend, RunId};
 
-use super::rows::{self, Deed, Entry, Number};
-use super::rows::{entries, entry};
+use super::rows::{self, Deed, Entry, Number, entries, entry};
 use super::{BlobFiles, DIRECTORY, disk};
 use crate::error::StoreError;
 use crate::open::Store;
